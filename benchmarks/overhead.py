@@ -1,0 +1,205 @@
+"""Epoch time of a trainer over a hand-written loop in the same process, interleaved, and whether the weights agree.
+
+    python benchmarks/overhead.py lightning     # in the folder of a generated project; prints Markdown rows
+
+Both do the same: the same batches, a constant rate, a validation pass after each epoch, and the loss looked at every 50 steps.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path.cwd()))
+
+import numpy as np
+
+from src import trainers
+from src.datasets import build_dataset
+from src.models import weights
+from src.trainers.checkpoints import find
+from src.trainers.builders import build_loader, build_network
+from src.trainers.session import Session
+from src.utils.config import load_config
+from src.utils.run import Run
+
+EPOCHS, ROUNDS = 3, 3
+SIZES = {  # about 1, 5 and 30 ms a step on 2 cores
+    "lightning": (
+        ["data.image_size=8", "data.batch_size=32"],
+        ["model.width=16"],
+        ["model.width=48", "data.batch_size=256"],
+    ),
+    "paddle": (["data.image_size=8", "data.batch_size=8"], ["data.image_size=14"], ["data.batch_size=256"]),
+}
+SHARED = ["scheduler=constant", "tracker=none", f"trainer.max_epochs={EPOCHS}", "model=small_cnn", "data=mnist"]
+SHARED += ["trainer.limit_train_batches=150", "trainer.limit_val_batches=10"]
+
+
+def main(framework: str) -> None:
+    """Print one row for each size of step."""
+    for size in SIZES[framework]:
+        cfg = load_config([f"framework={framework}", *SHARED, *size, *sys.argv[2:]])
+        loops: list[float] = []
+        ours: list[float] = []
+        defaults: list[float] = []
+        for _ in range(ROUNDS):
+            by_hand, expected = LOOPS[framework](cfg)
+            epochs, reached = fit(cfg)
+            loops += by_hand[1:]  # the first epoch warms up
+            ours += epochs[1:]
+            if framework == "lightning":
+                defaults += fit_with_lightning_defaults(cfg)[1:]
+        same = all(np.array_equal(expected[name], reached[name]) for name in expected)
+        steps = len(build_loader(cfg, build_dataset(cfg, "train"), "train"))
+        base = statistics.median(loops)
+        default = f"{statistics.median(defaults) / base:.2f}" if defaults else "-"
+        print(
+            f"| {framework} | {base / steps * 1000:.1f} ms | {statistics.median(ours) / base:.3f} | {default} | {'bit-equal' if same else 'DIFFER'} |",
+            flush=True,
+        )
+
+
+def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
+    """Seconds of each epoch of our trainer, validation, logging and metrics included, and the final weights."""
+    times: list[float] = []
+    start, end = Session.start_epoch, Session.end_epoch
+
+    def timed_start(self: Session) -> None:
+        start(self)
+        times.append(time.perf_counter())
+
+    def timed_end(self: Session, outputs: np.ndarray, targets: np.ndarray, loss: float, save: Any) -> bool:
+        times[-1] = time.perf_counter() - times[-1]
+        return end(self, outputs, targets, loss, save)
+
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.output_dir = folder
+        Session.start_epoch, Session.end_epoch = timed_start, timed_end  # type: ignore[method-assign]
+        with Run(cfg) as run:
+            trainers.load(cfg.framework).fit(cfg, run)
+        Session.start_epoch, Session.end_epoch = start, end  # type: ignore[method-assign]
+        return times, weights.load(find(run.path, "last") / "model.safetensors")[0]
+
+
+def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
+    """The loop that a user would write in PyTorch."""
+    import torch
+
+    from src.models.lightning import state
+
+    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
+    torch.manual_seed(cfg.seed)
+    network = build_network(cfg, train)
+    loss_function = torch.nn.CrossEntropyLoss()
+    rule = cfg.optimizer
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=rule.lr, betas=tuple(rule.betas), weight_decay=rule.weight_decay, fused=True
+    )
+    loader, val_loader = build_loader(cfg, train, "train"), build_loader(cfg, val, "val")
+    times = []
+    for epoch in range(EPOCHS):
+        torch.manual_seed(cfg.seed + epoch + 1)
+        loader.set_epoch(epoch)
+        network.train()
+        started = time.perf_counter()
+        for number, (images, targets) in enumerate(loader):
+            optimizer.zero_grad()
+            loss = loss_function(network(torch.from_numpy(images)), torch.from_numpy(targets))
+            loss.backward()
+            optimizer.step()
+            if number % 50 == 49:
+                assert np.isfinite(loss.item())
+        network.eval()
+        with torch.no_grad():
+            parts = [(network(torch.from_numpy(images)), torch.from_numpy(targets)) for images, targets in val_loader]
+            loss_function(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])).item()
+        times.append(time.perf_counter() - started)
+    return times, state.to_numpy(network)
+
+
+def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
+    """The loop that a user would write in Paddle."""
+    import paddle
+
+    from src.models.paddle import state
+
+    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
+    paddle.seed(cfg.seed)
+    network = build_network(cfg, train)
+    loss_function = paddle.nn.CrossEntropyLoss()
+    rule = cfg.optimizer
+    optimizer = paddle.optimizer.AdamW(
+        rule.lr,
+        parameters=network.parameters(),
+        beta1=rule.betas[0],
+        beta2=rule.betas[1],
+        weight_decay=rule.weight_decay,
+    )
+    loader, val_loader = build_loader(cfg, train, "train"), build_loader(cfg, val, "val")
+    times = []
+    for epoch in range(EPOCHS):
+        paddle.seed(cfg.seed + epoch + 1)
+        loader.set_epoch(epoch)
+        network.train()
+        started = time.perf_counter()
+        for number, (images, targets) in enumerate(loader):
+            loss = loss_function(network(paddle.to_tensor(images)), paddle.to_tensor(targets))
+            loss.backward()
+            optimizer.step()
+            optimizer.clear_grad()
+            if number % 50 == 49:
+                assert np.isfinite(loss.item())
+        network.eval()
+        with paddle.no_grad():
+            parts = [(network(paddle.to_tensor(images)), paddle.to_tensor(targets)) for images, targets in val_loader]
+            loss_function(paddle.concat([part[0] for part in parts]), paddle.concat([part[1] for part in parts])).item()
+        times.append(time.perf_counter() - started)
+    return times, state.to_numpy(network)
+
+
+def fit_with_lightning_defaults(cfg: Any) -> list[float]:
+    """Seconds of each epoch with Lightning's default trainer: CSV logger, progress bar, checkpoints, `self.log` every step."""
+    import pytorch_lightning as pl
+    import torch
+
+    from src.trainers.lightning_module import Batches
+
+    class Plain(pl.LightningModule):
+        def __init__(self, network: torch.nn.Module) -> None:
+            super().__init__()
+            self.network, self.times, self.loss = network, [], torch.nn.CrossEntropyLoss()
+
+        def on_train_epoch_start(self) -> None:
+            self.times.append(time.perf_counter())
+
+        def on_train_epoch_end(self) -> None:
+            self.times[-1] = time.perf_counter() - self.times[-1]
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            loss = self.loss(self.network(batch[0]), batch[1])
+            self.log("train/loss", loss, prog_bar=True)
+            return loss
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            self.log("val/loss", self.loss(self.network(batch[0]), batch[1]), prog_bar=True)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), lr=cfg.optimizer.lr)
+
+    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
+    module = Plain(build_network(cfg, train))
+    loaders = Batches(build_loader(cfg, train, "train")), Batches(build_loader(cfg, val, "val"))
+    with tempfile.TemporaryDirectory() as folder:
+        pl.Trainer(max_epochs=EPOCHS, default_root_dir=folder, num_sanity_val_steps=0, enable_model_summary=False).fit(
+            module, *loaders
+        )
+    return module.times
+
+
+LOOPS = {"lightning": loop_in_torch, "paddle": loop_in_paddle}
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,75 @@
+"""One epoch of MNIST as Lightning's documentation starts it: images one by one, an MLP, default logging. The bench's yardstick.
+
+python benchmarks/plain_lightning.py FOLDER_WITH_THE_IDX_FILES
+"""
+
+import gzip
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torchmetrics
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+
+class MNIST(Dataset):
+    """Images as PIL, transformed one by one, as torchvision's MNIST gives them."""
+
+    def __init__(self, folder: Path, part: str) -> None:
+        images = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
+        labels = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())
+        self.images = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)
+        self.labels = np.frombuffer(labels, np.uint8, offset=8)
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+
+class Classifier(pl.LightningModule):
+    """An MLP with batch normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in ((784, 64), (64, 128), (128, 64)):
+            layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
+        self.network = nn.Sequential(*layers, nn.Linear(64, 10))
+        self.accuracy = torchmetrics.classification.MulticlassAccuracy(10, average="micro")
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(self.network(batch[0]), batch[1])
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def test_step(self, batch: Any, index: int) -> None:
+        self.accuracy(self.network(batch[0]), batch[1])
+        self.log("test/accuracy", self.accuracy)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+def main(folder: Path) -> None:
+    """Train one epoch and print the test accuracy."""
+    torch.manual_seed(1)
+    with tempfile.TemporaryDirectory() as root:
+        trainer = pl.Trainer(max_epochs=1, default_root_dir=root)
+        model = Classifier()
+        trainer.fit(model, DataLoader(MNIST(folder, "train"), batch_size=64, shuffle=True))
+        result = trainer.test(model, DataLoader(MNIST(folder, "t10k"), batch_size=64), verbose=False)
+    print(f"test split, last\n  accuracy {result[0]['test/accuracy']:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

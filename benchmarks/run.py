@@ -1,0 +1,165 @@
+"""The README's figures, each measured in one run beside what a user would pick instead: `nox -s bench`.
+
+    nox -s bench                      # everything, about 15 minutes on 2 cores
+    nox -s bench -- overhead          # some of: overhead, start, render, accuracy
+
+MNIST comes from its publisher, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.md.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from tests.render import ROOT, render
+from tests.smoke import install
+
+PROJECT = ROOT / ".nox" / "bench"
+
+
+def main(argv: list[str]) -> int:
+    """Run the named benchmarks, or all, and write one Markdown table each."""
+    parts: dict[str, Callable[[Path], list[str]]] = {
+        "overhead": overhead,
+        "start": start,
+        "render": rendering,
+        "accuracy": accuracy,
+    }
+    unknown = [name for name in argv if name not in parts]
+    if unknown:
+        print(f"There is no benchmark {', '.join(unknown)}. Available: {', '.join(parts)}.")
+        return 1
+    subprocess.run([sys.executable, "-c", "import shutil, sys; shutil.rmtree(sys.argv[1], True)", PROJECT], check=True)
+    render(PROJECT, yaml.safe_load((ROOT / "examples" / "both.yml").read_text("utf-8")))
+    python = install(PROJECT)
+    for name in argv or parts:
+        text = "\n".join(parts[name](python))
+        print(f"\n{text}\n", flush=True)
+        (ROOT / "benchmarks" / "results" / f"{name}.md").write_text(text + "\n", "utf-8")
+    return 0
+
+
+def overhead(python: Path) -> list[str]:
+    """Epochs of our trainers against a hand-written loop and Lightning as its documentation starts it."""
+    rows = [
+        "| framework | step of the loop | our epoch / loop | Lightning's defaults / loop | weights after 4 epochs |"
+    ]
+    rows.append("|---|---:|---:|---:|---|")
+    for framework in ("lightning", "paddle"):
+        done = run(python, str(ROOT / "benchmarks" / "overhead.py"), framework)
+        rows += [line for line in done.splitlines() if line.startswith("|")]
+    return rows
+
+
+def start(python: Path) -> list[str]:
+    """Time to `--help` and to the answer to a misspelt key, and that no framework was imported for it."""
+    rows = ["| command | s, median of 7 | frameworks imported |", "|---|---:|---|"]
+    for arguments in (["--help"], ["modle=resnet18"], ["model=resnet81"], ["trainer.max_epoch=1"]):
+        times = [seconds(python, "scripts/train.py", *arguments) for _ in range(7)]
+        traced = subprocess.run(
+            [python, "-X", "importtime", "scripts/train.py", *arguments], cwd=PROJECT, capture_output=True, text=True
+        )
+        loaded = {line.rpartition("|")[2].strip() for line in traced.stderr.splitlines()}
+        found = sorted(loaded & {"torch", "paddle", "pytorch_lightning", "numpy", "matplotlib"})
+        rows.append(
+            f"| `train.py {' '.join(arguments)}` | {statistics.median(times):.2f} | {', '.join(found) or 'none'} |"
+        )
+    return rows
+
+
+def rendering(python: Path) -> list[str]:
+    """Rendering against copier copying as many plain files of the same size."""
+    rows = ["| variant | files | our render / plain copy |", "|---|---:|---:|"]
+    for name in ("lightning", "paddle", "both"):
+        answers = yaml.safe_load((ROOT / "examples" / f"{name}.yml").read_text("utf-8")) or {}
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder)
+            render(target / "first", answers)
+            files = [path for path in (target / "first").rglob("*") if path.is_file()]
+            plain = target / "plain"
+            for path in files:
+                copied = plain / path.relative_to(target / "first")
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                copied.write_bytes(path.read_bytes())
+            (plain / "copier.yml").write_text("_templates_suffix: .jinja\n", "utf-8")
+            ours, theirs = [], []
+            for number in range(7):  # interleaved, so that a busy moment hits both
+                ours.append(timed(lambda n=number: render(target / f"ours-{n}", answers)))
+                theirs.append(timed(lambda n=number: render(target / f"plain-{n}", {}, source=plain)))
+            rows.append(f"| {name} | {len(files)} | {statistics.median(ours) / statistics.median(theirs):.2f} |")
+    return rows
+
+
+def accuracy(python: Path) -> list[str]:
+    """Seconds from a command's start to a test accuracy, beside one MNIST epoch as Lightning's documentation writes it."""
+    run(python, "scripts/download.py", "data=mnist")
+    rows = [
+        "| command | s to the test accuracy | test accuracy | time / plain Lightning's MNIST epoch |",
+        "|---|---:|---:|---:|",
+    ]
+    plain = [until_accuracy(python, str(ROOT / "benchmarks" / "plain_lightning.py"), "data/mnist") for _ in range(3)]
+    base = statistics.median(took for took, _ in plain)
+    rows.append(f"| Lightning, torchvision and an MLP, 1 epoch of MNIST | {base:.1f} | {plain[0][1]:.3f} | 1.00 |")
+    for framework in ("lightning", "paddle"):
+        for data, options in (("digits", []), ("mnist", ["experiment=mnist_fast"])):
+            runs = []
+            for seed in (1, 2, 3):
+                runs.append(
+                    until_accuracy(
+                        python,
+                        "scripts/train.py",
+                        *options,
+                        f"framework={framework}",
+                        f"seed={seed}",
+                        f"data={data}",
+                        "tracker=none",
+                    )
+                )
+            took = statistics.median(took for took, _ in runs)
+            worst = min(reached for _, reached in runs)
+            rows.append(
+                f"| `train.py {' '.join([*options, f'framework={framework}', f'data={data}'])}` | {took:.1f} | {worst:.4f} (worst of 3 seeds) | {took / base:.2f} |"
+            )
+    return rows
+
+
+def until_accuracy(python: Path, *arguments: str) -> tuple[float, float]:
+    """Seconds until the command prints the test accuracy, and that accuracy."""
+    started = time.perf_counter()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([python, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True, env=environment)
+    took, reached, split = 0.0, 0.0, ""
+    assert process.stdout
+    for line in process.stdout:
+        split = line.split()[0] if "split," in line else split
+        if split == "test" and line.split()[0] == "accuracy":
+            took, reached = time.perf_counter() - started, float(line.split()[1])
+    assert process.wait() == 0 and took, f"{arguments} gave {process.returncode}"
+    return took, reached
+
+
+def run(python: Path, *arguments: str) -> str:
+    """A command's output, in the project."""
+    return subprocess.run([python, *arguments], cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def seconds(python: Path, *arguments: str) -> float:
+    """Wall time of a command."""
+    return timed(lambda: subprocess.run([python, *arguments], cwd=PROJECT, capture_output=True, check=False))
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Wall time of a call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["nox"]
+# ///
+"""What maintainers run: `python noxfile.py -s NAME`, or `nox -s NAME`.
+
+    python noxfile.py -s demo       # render the default project, install it, train it, show what it learned
+    python noxfile.py               # lint, tests and smoke: everything that must pass
+    python noxfile.py -s bench      # the README's figures
+
+PACKAGE_INDEX=as-configured renders without index lines, for proxied and air-gapped networks.
+"""
+
+try:
+    import nox
+except ImportError:
+    import bootstrap
+
+    bootstrap.restart()
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+nox.options.sessions = ["lint", "tests", "smoke"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style and the types of the template repository and of template/ in place."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run(
+        "mypy",
+        "--config-file",
+        "template/pyproject.toml",
+        "template/src",
+        "template/scripts",
+        env={"MYPYPATH": "template"},
+    )
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test the template: questions, renderings, doors, the literal commands of the README."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("pytest", "tests", *session.posargs)
+
+
+@nox.session
+def smoke(session: nox.Session) -> None:
+    """Render, install, test, train and evaluate every variant in examples/; `-- NAME` runs one."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "-m", "tests.smoke", *session.posargs)
+
+
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """Render the default project into demo/, install it, train it and show what it learned."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "-m", "tests.smoke", "--demo", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure the README's figures, each beside what a user would pick instead."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()

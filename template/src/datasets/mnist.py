@@ -1,0 +1,74 @@
+"""MNIST: 70,000 hand-written digits of 28 x 28, from the original IDX files (LeCun, Cortes and Burges).
+
+The file format: http://yann.lecun.com/exdb/mnist/
+"""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from src.datasets.base import ArrayImages, Split
+from src.datasets.splits import stratified_split
+from src.utils.download import fetch
+from src.utils.errors import UserError
+
+URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+# MD5 of the unpacked file, so that a mirror may have packed it again
+FILES = {
+    "train-images-idx3-ubyte": "md5:6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "md5:a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "md5:2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "md5:27ae3e4e09519cfbb04c329615203637",
+}
+
+
+def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
+    """Grey images (N, 28, 28, 1). "val" is `val_fraction` of the 60,000; "test" the 10,000 of the publisher."""
+    root = Path(cfg_data.root).expanduser()
+    prefix = "t10k" if split == "test" else "train"
+    images = read_idx(root / f"{prefix}-images-idx3-ubyte", 3)[..., None]
+    targets = read_idx(root / f"{prefix}-labels-idx1-ubyte", 1).astype(np.int64)
+    if len(images) != len(targets) or (len(targets) and targets.max() > 9):
+        raise UserError(
+            f"{root} holds {len(images)} {prefix} images and {len(targets)} labels, which must be as many and 0 to 9: "
+            "empty the folder and run `python scripts/download.py data=mnist`."
+        )
+    if split != "test":
+        train, val = stratified_split(targets, (cfg_data.val_fraction,), seed)
+        chosen = val if split == "val" else train
+        images, targets = images[chosen], targets[chosen]
+    classes = tuple(str(digit) for digit in range(10))
+    return Split(ArrayImages(images, cfg_data.image_size), targets, classes, flippable=False)
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Read an IDX file of unsigned bytes, `path` or `path`.gz, and check its magic number and length."""
+    packed = path.with_name(path.name + ".gz")
+    try:
+        content = path.read_bytes() if path.is_file() or not packed.is_file() else gzip.decompress(packed.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: run `python scripts/download.py data=mnist`.") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"{packed} is damaged ({error}): delete it and run `python scripts/download.py data=mnist`."
+        ) from error
+    start = 4 + 4 * dimensions
+    shape = np.frombuffer(content[4:start], ">u4").astype(int)
+    # two zero bytes, 8 = unsigned byte, number of dimensions
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + shape.prod():
+        raise UserError(
+            f"{path} is no IDX file of {dimensions} dimensions: "
+            "delete it and run `python scripts/download.py data=mnist`."
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def download(cfg_data: DictConfig) -> Path:
+    """Fetch, verify and unpack the four files into `cfg_data.root`."""
+    root = Path(cfg_data.root).expanduser()
+    for name, checksum in FILES.items():
+        fetch(f"{URL}{name}.gz", root / name, checksum)
+    return root

@@ -1,0 +1,97 @@
+"""Evaluate a trained run: the same code, from NumPy predictions, for every framework."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from src import tasks, trainers
+from src.datasets import build_dataset
+from src.trainers.checkpoints import find
+from src.utils.config import load_config
+from src.utils.errors import UserError
+from src.utils.report import write_report
+from src.utils.run_files import write_json
+
+SHOWN = 24  # training images in the report
+
+
+def evaluate(cfg: DictConfig, run: Path, splits: Sequence[str], which: str = "best") -> dict[str, dict[str, Any]]:
+    """Write `evaluation-<split>.json` and pictures into a run folder, renew its report, and print the scores.
+
+    Args:
+        splits: of `val` and `test`.
+        which: `best`, `last` or a checkpoint's name.
+
+    Returns:
+        split -> the task's full evaluation.
+    """
+    checkpoint = find(run, which)
+    backend, task = trainers.load(cfg.framework), tasks.load(cfg.task)
+    results, drawings = {}, []
+    for name in splits:
+        outputs, targets = backend.predict(cfg, checkpoint, name)
+        split = build_dataset(cfg, name)
+        results[name] = {"split": name, "checkpoint": checkpoint.name, **task.evaluate(outputs, targets, split.classes)}
+        write_json(run / f"evaluation-{name}.json", results[name])
+        print_scores(results[name])
+        drawings.append((outputs, targets, split, run / "pictures", name))
+    for drawing in drawings:  # after the scores: nobody should wait for matplotlib
+        task.pictures(*drawing)
+    illustrate(cfg, run)
+    write_report(run)
+    sys.stdout.write(f"report: {run / 'report.html'}\n")
+    return results
+
+
+def illustrate(cfg: DictConfig, run: Path) -> None:
+    """Write a run's curves, sample images and network, which need no predictions."""
+    from src.utils.model_graph import count_parameters, draw_model_graph, model_table
+    from src.utils.pictures import draw_images
+    from src.utils.plots import draw_curves
+    from src.utils.run_files import read_json, read_rows
+
+    split = build_dataset(cfg, "train")
+    chosen = np.random.default_rng(cfg.seed).permutation(len(split))[:SHOWN]
+    draw_curves(read_rows(run / "metrics.jsonl"), run / "pictures")
+    names = [split.classes[target] for target in split.targets[chosen]]
+    draw_images(split.images.get(chosen), names, run / "pictures" / "training-images.png")
+    layers = trainers.load(cfg.framework).layers(cfg, split)
+    (run / "model.txt").write_text(model_table(layers), "utf-8")
+    draw_model_graph(layers, run / "model_graph.png")
+    write_json(run / "run.json", {**read_json(run / "run.json"), "parameters": count_parameters(layers)})
+
+
+def main(argv: Sequence[str], split: str) -> None:
+    """`[RUN] [checkpoint=best] [key=value ...]`: evaluate a run, by default the newest, on `split`."""
+    words = [word for word in argv if "=" not in word]
+    options = dict(word.split("=", 1) for word in argv if word.startswith("checkpoint="))
+    if len(words) > 1 or any(word.startswith("-") for word in words):
+        raise UserError(f"Cannot read {words[-1]!r}: write [RUN] [checkpoint=best] [key=value ...].")
+    run = Path(words[0]) if words else newest(Path("outputs"))
+    overrides = [word for word in argv if "=" in word and not word.startswith("checkpoint=")]
+    evaluate(load_config(overrides, base=run / "config.yaml"), run, [split], options.get("checkpoint", "best"))
+
+
+def newest(outputs: Path) -> Path:
+    """The run folder that was started last.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = [path.parents[1] for path in outputs.glob("*/checkpoints/index.json")]
+    if not runs:
+        raise UserError(f"{outputs} holds no trained run: train first, with `python scripts/train.py`.")
+    return max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime)
+
+
+def print_scores(result: dict[str, Any]) -> None:
+    """Print the scores of an evaluation, one line each."""
+    sys.stdout.write(f"{result['split']} split, {result['checkpoint']}, {result['samples']} samples\n")
+    for name, value in result.items():
+        if isinstance(value, float):
+            sys.stdout.write(f"  {name:<20} {value:.4f}\n")
+    sys.stdout.flush()

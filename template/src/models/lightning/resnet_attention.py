@@ -1,0 +1,60 @@
+"""ResNet-18 whose feature map is looked at by multi-head self-attention before it is averaged."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from src.models import is_small
+from src.models.lightning.resnet import set_stem
+from src.utils.errors import UserError
+
+
+class SelfAttention(nn.Module):
+    """Scaled dot-product self-attention (Vaswani et al. 2017, arXiv 1706.03762): (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, features: int, heads: int) -> None:
+        super().__init__()
+        if features % heads:
+            raise UserError(f"model.heads={heads} does not divide the {features} features; choose 1, 2, 4, 8 or 16.")
+        self.heads = heads
+        self.qkv = nn.Linear(features, 3 * features)
+        self.out = nn.Linear(features, features)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        batch, count, features = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, features // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out(mixed.transpose(1, 2).reshape(batch, count, features))
+
+
+class ResNetAttention(ResNet):
+    """ResNet-18, self-attention with a residual connection, LayerNorm, mean over the places, dropout, linear head."""
+
+    def __init__(self, num_classes: int, heads: int, dropout: float) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=num_classes)
+        features = self.fc.in_features
+        self.attention = SelfAttention(features, heads)
+        self.norm = nn.LayerNorm(features)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        tokens = x.flatten(2).transpose(1, 2)  # (B, 512, H, W) -> (B, H * W, 512)
+        tokens = self.norm(tokens + self.attention(tokens))
+        return self.fc(self.dropout(tokens.mean(1)))
+
+
+def resnet18_attention(
+    num_classes: int, in_channels: int, image_size: int, stem: str = "auto", heads: int = 8, dropout: float = 0.1
+) -> nn.Module:
+    """float32 (B, C, H, W) -> logits (B, K).
+
+    Raises:
+        UserError: `heads` does not divide the 512 features.
+    """
+    network = ResNetAttention(num_classes, heads, dropout)
+    set_stem(network, in_channels, is_small(stem, image_size))
+    return network

@@ -1,0 +1,115 @@
+"""Train and predict with PaddlePaddle's high-level API."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from omegaconf import DictConfig, OmegaConf
+
+from src.datasets import build_dataset
+from src.datasets.base import Split
+from src.datasets.loader import Loader
+from src.models import weights
+from src.models.paddle import state
+from src.models.paddle.layers import list_layers
+from src.trainers.builders import build_loader, build_network
+from src.trainers.paddle_devices import count_devices, failure_file, refuse_unsupported, start_ranks, use_gpu
+from src.trainers.paddle_model import Model, SessionCallback
+from src.trainers.session import Session
+from src.utils.errors import UserError
+from src.utils.run import Run
+
+
+def fit(cfg: DictConfig, run: Run, resume: Path | None = None) -> None:
+    """Train until `trainer.max_epochs` or an early stop; checkpoints and metrics go into the run folder.
+
+    `resume` is a checkpoint folder to go on from. Several devices are several processes, started here unless
+    `python -m paddle.distributed.launch` has started them already.
+
+    Raises:
+        UserError: what Paddle or the machine cannot do, a loss that is not finite, a GPU out of memory.
+    """
+    refuse_unsupported(cfg)
+    devices = count_devices(cfg)
+    if len(devices) > 1 and paddle.distributed.get_world_size() == 1:
+        start_ranks(fit_rank, cfg, devices, run.path, resume)
+        return
+    if paddle.distributed.get_world_size() > 1:
+        paddle.distributed.init_parallel_env()
+    fit_process(cfg, run, resume)
+
+
+def fit_rank(plain: dict[str, Any], path: Path, resume: Path | None) -> None:
+    """Train as one of several processes that `fit` started."""
+    cfg = OmegaConf.create(plain)
+    paddle.distributed.init_parallel_env()
+    try:
+        with Run(cfg, path) as run:
+            fit_process(cfg, run, resume)
+    except UserError as error:
+        failure_file(path).write_text(str(error), "utf-8")
+        sys.exit(2)
+
+
+def fit_process(cfg: DictConfig, run: Run, resume: Path | None) -> None:
+    """Train in this process, which is the only one or one rank of several."""
+    paddle.set_device(
+        paddle.get_device() if paddle.distributed.get_world_size() > 1 else "gpu" if use_gpu(cfg) else "cpu"
+    )
+    if use_gpu(cfg):
+        paddle.set_flags({"FLAGS_cudnn_deterministic": bool(cfg.deterministic)})
+    # optimizer state is stored under names that count what the process has made so far
+    with paddle.utils.unique_name.guard():
+        model, loaders, callback = prepare(cfg, run)
+        if resume:
+            callback.load(resume)
+        try:
+            model.fit(
+                *loaders,
+                epochs=cfg.trainer.max_epochs - model.session.epoch,
+                accumulate_grad_batches=cfg.trainer.accumulate_grad_batches,
+                verbose=0,
+                callbacks=[callback],
+            )
+        except (MemoryError, RuntimeError) as error:
+            if "out of memory" not in str(error).lower():
+                raise
+            raise UserError(
+                f"The GPU ran out of memory with data.batch_size={cfg.data.batch_size}: halve it and double "
+                "trainer.accumulate_grad_batches, or use trainer.precision=bf16-mixed."
+            ) from error
+
+
+def prepare(cfg: DictConfig, run: Run) -> tuple[Model, list[Loader], SessionCallback]:
+    """Data, network and session of this rank."""
+    rank, world_size = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
+    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
+    paddle.seed(cfg.seed)
+    network = build_network(cfg, train)
+    loaders = [build_loader(cfg, split, kind, rank, world_size) for split, kind in ((train, "train"), (val, "val"))]
+    session = Session(cfg, run, len(loaders[0]), lambda losses: paddle.stack(list(losses)).tolist())
+    model = Model(cfg, network, session)
+    return model, loaders, SessionCallback(cfg, model, train, loaders[0])
+
+
+def predict(cfg: DictConfig, checkpoint: Path, split_name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs float32 (N, ...) and targets (N, ...) of a split under a checkpoint folder's weights, in float32."""
+    split = build_dataset(cfg, split_name)
+    paddle.set_device("gpu" if use_gpu(cfg) else "cpu")
+    network = build_network(cfg, split, initial=False)
+    state.from_numpy(network, weights.load(checkpoint / "model.safetensors")[0])
+    network.eval()
+    outputs, targets = [], []
+    with paddle.no_grad():
+        for images, labels in build_loader(cfg, split, split_name):
+            outputs.append(network(paddle.to_tensor(images)).astype("float32").numpy())
+            targets.append(labels)
+    return np.concatenate(outputs), np.concatenate(targets)
+
+
+def layers(cfg: DictConfig, split: Split) -> list[dict[str, Any]]:
+    """The network's layers for `src/utils/model_graph.py`, with their shapes for one image of the split."""
+    height, width, channels = split.images.shape
+    return list_layers(build_network(cfg, split, initial=False), (1, channels, height, width))

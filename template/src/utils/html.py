@@ -1,0 +1,98 @@
+"""Pieces of HTML in which everything that comes from outside is escaped."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+
+def text(value: Any) -> str:
+    """Return a value as escaped text: fractions with four digits, nothing as a dash."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "-" if value is None or value == "" else escape(str(value))
+
+
+def section(title: str, *parts: str) -> str:
+    """Return a titled section, or nothing when all its parts are empty."""
+    body = "\n".join(part for part in parts if part)
+    return f"<section><h2>{escape(title)}</h2>\n{body}</section>" if body else ""
+
+
+def card(value: str, label: str) -> str:
+    """Return one figure of the headline."""
+    return f'<div class="card"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+
+
+def fold(title: str, body: str) -> str:
+    """Return a part that opens with a click, or nothing when it is empty."""
+    return f'<details class="fold"><summary>{escape(title)}</summary>{body}</details>' if body else ""
+
+
+def picture(path: Path, kind: str) -> str:
+    """Return a PNG file as part of the page, or nothing when there is no such file.
+
+    Args:
+        kind: "chart" is turned to dark with the page, "photo" never.
+    """
+    if not path.is_file():
+        return ""
+    content = path.read_bytes()
+    width = int.from_bytes(content[16:20], "big") * 2 // 3  # from the PNG header: drawn fine enough for dense screens
+    data = base64.b64encode(content).decode("ascii")
+    name = escape(path.stem.replace("-", " "), quote=True)
+    return f'<figure><img class="{kind}" alt="{name}" width="{width}" src="data:image/png;base64,{data}"></figure>'
+
+
+def pictures(paths: Sequence[Path], kind: str) -> str:
+    """Return those of the PNG files that exist, side by side where the page is wide enough."""
+    found = "".join(picture(path, kind) for path in paths)
+    return f'<div class="pictures">{found}</div>' if found else ""
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Return nested keys and values as a table with dotted names."""
+    rows = [f"<tr><td>{escape(key)}</td><td>{text(value)}</td></tr>" for key, value in flatten(values).items()]
+    return f'<div class="scroll"><table class="pairs">{"".join(rows)}</table></div>' if rows else ""
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into dotted keys; lists become one line."""
+    if isinstance(values, Mapping):
+        parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()]
+        return {key: value for part in parts for key, value in part.items()}
+    if isinstance(values, list) and not any(isinstance(value, Mapping | list) for value in values):
+        return {prefix: " ".join(map(str, values))}
+    return {prefix: values}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows with the same keys as a table; fractions in [0, 1] are shown as bars too."""
+    if not rows:
+        return ""
+    numbers = {key for key, value in rows[0].items() if isinstance(value, int | float)}
+    kind = {key: ' class="number"' if key in numbers else "" for key in rows[0]}
+    head = "".join(f"<th{kind[key]}>{text(key)}</th>" for key in rows[0])
+    body = "".join("<tr>" + "".join(cell(value, kind[key]) for key, value in row.items()) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def cell(value: Any, kind: str) -> str:
+    """Return one cell of a table."""
+    if isinstance(value, float) and 0 <= value <= 1:
+        return f'<td class="number bar" style="--share:{value:.1%}">{value:.4f}</td>'
+    return f"<td{kind}>{text(value)}</td>"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them: "8.3 s", "4 min 05 s", "3 h 12 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def preformatted(path: Path) -> str:
+    """Return a text file as it is, or nothing when there is none."""
+    return f"<pre>{text(path.read_text(encoding='utf-8').strip())}</pre>" if path.is_file() else ""

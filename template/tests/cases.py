@@ -1,0 +1,51 @@
+"""What the tests of both frameworks' networks share."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+NAMES = ["small_cnn", "resnet18", "resnet34", "resnet50", "efficientnet_b0", "resnet18_attention"]
+# (channels, image size): the small stem; and beyond 64 pixels ImageNet's, with grey images.
+INPUTS = [(3, 32), (1, 65)]
+CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "model"
+
+
+def model_config(framework: str, name: str, **changes) -> DictConfig:
+    """The model part of a merged config, as `build_model` takes it."""
+    model = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), changes)
+    return OmegaConf.create({"framework": framework, "model": model})
+
+
+@contextmanager
+def hub(repository: str, content: bytes) -> Iterator[str]:
+    """A loopback server that answers for `repository`/model.safetensors as the Hugging Face hub does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            known = self.path == f"/{repository}/resolve/main/model.safetensors"
+            self.send_response(200 if known else 404)
+            if known:
+                self.send_header("ETag", f'"{sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("Content-Length", str(len(content) if known else 0))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments) -> None:
+            """Keep the test's output clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,157 @@
+"""A folder of class folders: layouts, every kind of image file, and damaged ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from src.datasets import base, build_dataset
+from src.datasets.base import decode
+from src.utils.errors import UserError
+
+RED, BLUE = (250, 5, 5), (5, 5, 250)
+
+
+def configuration(root: Path, **keys: object) -> DictConfig:
+    data = {"name": "image_folder", "root": str(root), "image_size": 16, "val_fraction": 0.2, "test_fraction": 0.2}
+    return OmegaConf.create({"seed": 0, "data": {**data, "classes": None, **keys}})
+
+
+def fill(folder: Path, count: int, colour: tuple[int, int, int] = RED, suffix: str = ".png") -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.new("RGB", (40, 30), colour).save(folder / f"{number}{suffix}")
+
+
+def split_image(size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """Red on the left, blue on the right."""
+    image = Image.new("RGB", size, RED)
+    image.paste(BLUE, (size[0] // 2, 0, size[0], size[1]))
+    return image
+
+
+def assert_colour(pixel: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> None:
+    assert np.abs(pixel.astype(int) - colour).max() <= tolerance, (pixel, colour)
+
+
+def test_one_folder_for_each_class_is_split_by_fractions(tmp_path):
+    fill(tmp_path / "cat", 20, RED)
+    fill(tmp_path / "dog", 10, BLUE, ".JPG")
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    fill(tmp_path / ".cache", 3)
+    parts = {split: build_dataset(configuration(tmp_path), split) for split in ("train", "val", "test")}
+    assert {split: np.bincount(part.targets).tolist() for split, part in parts.items()} == {
+        "train": [12, 6],
+        "val": [4, 2],
+        "test": [4, 2],
+    }
+    paths = [path for part in parts.values() for path in part.images.paths]
+    assert len(set(paths)) == len(paths) == 30
+    train = parts["train"]
+    assert train.classes == ("cat", "dog")
+    batch = train.images.get(np.arange(len(train)))
+    assert (batch.shape, batch.dtype) == ((18, 16, 16, 3), np.uint8)
+    for image, target in zip(batch, train.targets, strict=True):
+        assert_colour(image[8, 8], (RED, BLUE)[target])
+
+
+def test_split_folders_are_used_and_a_missing_one_is_taken_from_train(tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path / "train" / name, 10)
+        fill(tmp_path / "test" / name, 3)
+    train, val, test = (build_dataset(configuration(tmp_path), split) for split in ("train", "val", "test"))
+    assert [len(part) for part in (train, val, test)] == [16, 4, 6]
+    fill(tmp_path / "valid" / "dog", 2)  # without a single cat
+    train, val = (build_dataset(configuration(tmp_path), split) for split in ("train", "val"))
+    assert (len(train), val.targets.tolist()) == (20, [1, 1])
+    fill(tmp_path / "valid" / "dgo", 2)
+    with pytest.raises(UserError, match=r"Unknown class 'dgo'. Did you mean dog\?"):
+        build_dataset(configuration(tmp_path), "val")
+
+
+def test_folders_that_cannot_be_trained_on_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere does not exist"):
+        build_dataset(configuration(tmp_path / "nowhere"), "train")
+    with pytest.raises(UserError, match="images in 0 class folders and needs at least 2"):
+        build_dataset(configuration(tmp_path), "train")
+    fill(tmp_path / "cat", 3)
+    with pytest.raises(UserError, match="images in 1 class folder and needs at least 2"):
+        build_dataset(configuration(tmp_path), "train")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".gif"])
+def test_every_format_is_resized_by_the_short_side_and_cropped_in_the_centre(tmp_path, suffix):
+    path = tmp_path / f"image{suffix}"
+    image = Image.new("RGB", (90, 30), (0, 250, 0))  # green at both ends, outside the crop
+    image.paste(split_image((30, 30)), (30, 0))
+    image.save(path)
+    decoded = decode(path, 16)
+    assert decoded.shape == (16, 16, 3)
+    assert_colour(decoded[8, 3], RED, 40)
+    assert_colour(decoded[8, 12], BLUE, 40)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    source = split_image().convert(mode)
+    path = tmp_path / f"image.{'jpg' if mode == 'CMYK' else 'png'}"
+    source.save(path)
+    decoded = decode(path, 32)
+    expected = np.asarray(source.convert("RGB"))[32, 8]
+    assert decoded.shape == (32, 32, 3)
+    if mode != "1":  # dithered
+        assert_colour(decoded[16, 4], expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1"])
+def test_shrinking_averages_colours_and_not_palette_indices(tmp_path, mode):
+    path = tmp_path / "image.png"
+    checkers = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(checkers).convert(mode).save(path)
+    assert np.abs(decode(path, 16).astype(int) - 127).max() <= 2
+
+
+def test_a_transparent_palette_keeps_its_colours(tmp_path):
+    path = tmp_path / "image.png"
+    split_image().convert("P", palette=Image.Palette.ADAPTIVE).save(path, transparency=b"\xff\x80")
+    assert_colour(decode(path, 32)[16, 4], RED)
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(np.full((20, 20), 128 * 256 + 7, np.uint16)).save(path)
+    assert (decode(path, 8) == 128).all()
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    path = tmp_path / "image.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to show: the left side becomes the top
+    split_image((256, 256)).save(path, exif=exif, quality=95)
+    decoded = decode(path, 32)
+    assert_colour(decoded[4, 16], RED)
+    assert_colour(decoded[27, 16], BLUE)
+
+
+def test_damaged_files_are_named(tmp_path):
+    path = tmp_path / "image.jpg"
+    split_image((256, 256)).save(path)
+    whole = path.read_bytes()
+    for content in (b"", b"no image at all", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"Cannot decode .*image\.jpg: .+ Replace the file"):
+            decode(path, 16)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    Image.new("1", (15_000, 15_000)).save(path)  # 225 million pixels in 30 KB
+    with pytest.raises(UserError, match=r"image.png: .*pixels"):
+        decode(path, 16)
+    Image.new("L", (100, 100)).save(path)
+    monkeypatch.setattr(base, "MAX_PIXELS", 9_999)
+    with pytest.raises(UserError, match="100 x 100 pixels, more than 9,999"):
+        decode(path, 16)

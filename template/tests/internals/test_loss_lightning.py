@@ -1,0 +1,36 @@
+"""The PyTorch loss against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from src import tasks
+from src.utils.errors import UserError
+
+
+def config(smoothing: float, name: str = "cross_entropy"):
+    return OmegaConf.create({"framework": "lightning", "loss": {"name": name, "label_smoothing": smoothing}})
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "expected"), [(0.0, math.log(4 / 3)), (0.2, 0.9 * math.log(4 / 3) + 0.1 * math.log(4))]
+)
+def test_loss_by_hand(smoothing: float, expected: float) -> None:
+    logits = torch.tensor([[math.log(3.0), 0.0]], requires_grad=True)  # probabilities 3/4 and 1/4
+    loss = tasks.load_loss(config(smoothing))(logits, torch.tensor([0]))
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+    loss.backward()
+    assert logits.grad is not None
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0])
+def test_smoothing_outside_its_range_is_refused(smoothing: float) -> None:
+    with pytest.raises(UserError, match="at least 0 and below 1"):
+        tasks.load_loss(config(smoothing))
+
+
+def test_unknown_loss_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match="Did you mean cross_entropy"):
+        tasks.load_loss(config(0.0, "cross_entrpy"))

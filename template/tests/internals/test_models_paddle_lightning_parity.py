@@ -1,0 +1,76 @@
+"""The same NumPy weights give the same logits in both frameworks."""
+
+import numpy as np
+import paddle
+import pytest
+import torch
+
+from src.models import build_model
+from src.models.lightning import MODELS as LIGHTNING
+from src.models.lightning import state as lightning
+from src.models.paddle import MODELS as PADDLE
+from src.models.paddle import state as paddle_state
+from tests.cases import INPUTS, NAMES, model_config
+
+
+def both(name: str, channels: int, size: int):
+    """The network in PyTorch and in Paddle, in evaluation mode, with the same weights and lively BatchNorm statistics.
+
+    Weights are redrawn by fan-in, so that the logits stay near 1 and a tolerance of 1e-4 means something.
+    """
+    ours = build_model(model_config("lightning", name), 5, channels, size).eval()
+    theirs = build_model(model_config("paddle", name), 5, channels, size)
+    theirs.eval()
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for key, array in lightning.to_numpy(ours).items():
+        noise = generator.standard_normal(array.shape, dtype=np.float32)
+        if key.endswith("running_var"):
+            arrays[key] = 1 + 0.1 * np.abs(noise)
+        elif array.ndim > 1:
+            arrays[key] = noise / np.sqrt(np.prod(array.shape[1:], dtype=np.float32))
+        else:
+            arrays[key] = array + 0.1 * noise
+    lightning.from_numpy(ours, arrays)
+    paddle_state.from_numpy(theirs, arrays)
+    return ours, theirs, arrays
+
+
+def test_same_names():
+    assert list(LIGHTNING) == list(PADDLE) == NAMES
+
+
+@pytest.mark.parametrize(("channels", "size"), INPUTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_same_weights_give_the_same_logits(name: str, channels: int, size: int):
+    ours, theirs, arrays = both(name, channels, size)
+    images = np.random.default_rng(1).standard_normal((2, channels, size, size), dtype=np.float32)
+    with torch.no_grad(), paddle.no_grad():
+        a, b = ours(torch.tensor(images)).numpy(), theirs(paddle.to_tensor(images)).numpy()
+    assert a.std() > 0.01
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    back = paddle_state.to_numpy(theirs)
+    assert list(back) == list(arrays)
+    assert all(np.array_equal(back[key], arrays[key]) for key in arrays)
+
+
+def test_resnet18_logits_on_imagenet_size():
+    ours, theirs, _ = both("resnet18", channels=3, size=224)
+    images = np.random.default_rng(1).standard_normal((1, 3, 224, 224), dtype=np.float32)
+    with torch.no_grad(), paddle.no_grad():
+        a, b = ours(torch.tensor(images)).numpy(), theirs(paddle.to_tensor(images)).numpy()
+    assert a.std() > 0.01
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_batch_norm_learns_at_the_same_pace():
+    ours, theirs, _ = both("small_cnn", channels=3, size=32)
+    images = np.random.default_rng(1).standard_normal((8, 3, 32, 32), dtype=np.float32)
+    ours.train()
+    theirs.train()
+    ours(torch.tensor(images))
+    theirs(paddle.to_tensor(images))
+    a, b = lightning.to_numpy(ours), paddle_state.to_numpy(theirs)
+    np.testing.assert_allclose(a["1.running_mean"], b["1.running_mean"], atol=1e-5)
+    # PyTorch's running variance is unbiased and Paddle's is not: n / (n - 1) apart, n the values per channel.
+    np.testing.assert_allclose(a["1.running_var"], b["1.running_var"], rtol=1e-3)

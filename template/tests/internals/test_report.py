@@ -1,0 +1,107 @@
+"""The report is one safe file, whatever the run folder holds."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.tasks import classification
+from src.utils import report
+from src.utils.html import duration
+from src.utils.pictures import draw_confusion
+from src.utils.plots import draw_curves
+from src.utils.report import write_report
+
+EVIL = '</script></pre><img src=x onerror="alert(1)">'
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "outputs" / "cnn-digits-20260101-120000"
+    (folder / "pictures").mkdir(parents=True)
+    losses = [2.0, 1.1, 0.8]
+    rows = [
+        {"epoch": number, "lr": 0.1, "train/loss": loss, "val/loss": loss, "val/accuracy": 0.5}
+        for number, loss in enumerate(losses, 1)
+    ]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"epoch": 4, "tr', encoding="utf-8")
+    draw_curves(rows, folder / "pictures")
+    classes, targets = ["cat", "dog", EVIL], np.array([0, 1, 2, 2])
+    evaluation = classification.evaluate(np.eye(3)[[0, 1, 1, 2]], targets, classes)
+    (folder / "evaluation-test.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    draw_confusion(np.array(evaluation["confusion_matrix"]), classes, folder / "pictures" / "test-confusion.png")
+    info = {"framework": "lightning", "status": "finished", "duration_s": 65, "parameters": 12345, "gpu": None}
+    info |= {"command": ["python", "scripts/train.py", f"name={EVIL}"], "versions": {"python": "3.11"}}
+    (folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    (folder / "config.yaml").write_text(f"name: '{EVIL}'\nmodel:\n  name: small_cnn\n", encoding="utf-8")
+    return folder
+
+
+def test_report_is_one_file_with_every_section(run: Path) -> None:
+    path = write_report(run)
+    page = path.read_text(encoding="utf-8")
+    assert path == run / "report.html"
+    for part in (
+        "75.00%",
+        "1 min 05 s",
+        "12,345",
+        "Still learning",
+        "Most often confused",
+        "versions.python",
+        "small_cnn",
+    ):
+        assert part in page, part
+    assert f"python scripts/train.py --from {run.resolve().as_posix()}" in page
+    assert page.count("data:image/png;base64,") == 4
+    assert not re.search(r'(src|href)="(?!data:)', page), "a report must not load anything"
+    assert not re.search(r"\$[a-z{]", page), "a placeholder is left"
+    assert not list(run.glob(".*")), "a partial file is left"
+
+
+def test_strings_from_outside_are_escaped(run: Path) -> None:
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert "<script" not in page
+    assert page.count("&lt;img src=x onerror=&quot;alert(1)&quot;&gt;") >= 4  # config, command, class table, confusions
+
+
+def test_a_folder_name_cannot_inject_html(run: Path) -> None:
+    renamed = run.rename(run.with_name("<b onclick=x>&"))
+    page = write_report(renamed).read_text(encoding="utf-8")
+    assert "<b onclick" not in page
+    assert "&lt;b onclick=x&gt;&amp;" in page
+
+
+def test_a_run_inside_the_project_is_repeated_by_its_short_path(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "ROOT", run.parents[1].resolve())
+    page = write_report(run).read_text(encoding="utf-8")
+    assert ">python scripts/train.py --from outputs/cnn-digits-20260101-120000<" in page
+
+
+def test_validation_is_the_headline_before_the_test(run: Path) -> None:
+    (run / "evaluation-test.json").rename(run / "evaluation-val.json")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "val accuracy" in page
+    assert "test accuracy" not in page
+
+
+def test_last_epoch_is_the_headline_before_any_evaluation(run: Path) -> None:
+    (run / "evaluation-test.json").unlink()
+    assert "val accuracy, last epoch" in write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("missing", ["run.json", "metrics.jsonl", "config.yaml", "pictures/loss.png"])
+def test_missing_parts_are_left_out(run: Path, missing: str) -> None:
+    (run / missing).unlink()
+    assert "How to repeat this run" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_report_of_an_empty_folder(tmp_path: Path) -> None:
+    assert "How to repeat this run" in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(8.26, "8.3 s"), (65, "1 min 05 s"), (11520, "3 h 12 min")])
+def test_duration_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

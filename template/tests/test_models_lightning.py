@@ -1,0 +1,131 @@
+"""Every registered network in PyTorch: shapes, gradients, weights."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+from torchvision.models import resnet18
+
+from src.models import build_model, weights
+from src.models.lightning import MODELS, state
+from src.utils.errors import UserError
+from tests.cases import INPUTS, NAMES, hub, model_config
+
+
+def test_every_model_is_tested():
+    assert sorted(MODELS) == sorted(NAMES)
+
+
+@pytest.mark.parametrize(("channels", "size"), INPUTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_and_backward(name: str, channels: int, size: int):
+    network = build_model(model_config("lightning", name), num_classes=5, in_channels=channels, image_size=size)
+    logits = network(torch.randn(2, channels, size, size))
+    assert logits.shape == (2, 5)
+    assert logits.dtype == torch.float32
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 4])).backward()
+    for parameter_name, parameter in network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+
+
+def test_smallest_images():
+    network = build_model(model_config("lightning", "small_cnn"), num_classes=10, in_channels=1, image_size=8)
+    assert network(torch.randn(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_small_images_keep_their_resolution():
+    config = model_config("lightning", "resnet18")
+    small = build_model(config, num_classes=2, in_channels=3, image_size=32)
+    large = build_model(config, num_classes=2, in_channels=3, image_size=224)
+    assert (small.conv1.kernel_size, small.conv1.stride) == ((3, 3), (1, 1))
+    assert (large.conv1.kernel_size, large.conv1.stride) == ((7, 7), (2, 2))
+    assert isinstance(small.maxpool, torch.nn.Identity)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "efficientnet_b0", "resnet18_attention"])
+def test_dropout_acts_only_while_training(name: str):
+    torch.manual_seed(0)
+    config = model_config("lightning", name, dropout=0.5)
+    network = build_model(config, num_classes=4, in_channels=3, image_size=8).eval()
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images))
+        for layer in network.modules():
+            layer.training = isinstance(layer, torch.nn.Dropout)
+        assert not torch.equal(network(images), network(images))
+
+
+def test_weights_survive_a_round_trip(tmp_path: Path):
+    config = model_config("lightning", "small_cnn")
+    first = build_model(config, num_classes=4, in_channels=3, image_size=16)
+    first(torch.randn(4, 3, 16, 16))  # moves BatchNorm's statistics
+    weights.save(tmp_path / "model.safetensors", state.to_numpy(first), {})
+    config = model_config("lightning", "small_cnn", weights=str(tmp_path / "model.safetensors"))
+    second = build_model(config, num_classes=4, in_channels=3, image_size=16)
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(first.eval()(images), second.eval()(images))
+
+
+def test_numpy_weights_are_a_copy():
+    network = build_model(model_config("lightning", "small_cnn"), num_classes=4, in_channels=3, image_size=16)
+    arrays = state.to_numpy(network)
+    before = arrays["0.weight"].copy()
+    with torch.no_grad():
+        network[0].weight.zero_()
+    np.testing.assert_array_equal(arrays["0.weight"], before)
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path: Path):
+    other = build_model(model_config("lightning", "resnet18"), num_classes=4, in_channels=3, image_size=32)
+    weights.save(tmp_path / "model.safetensors", state.to_numpy(other), {})
+    config = model_config("lightning", "small_cnn", weights=str(tmp_path / "model.safetensors"))
+    with pytest.raises(UserError, match=r"checkpoint of another model: 0\.weight is absent"):
+        build_model(config, num_classes=4, in_channels=3, image_size=32)
+
+
+def test_pretrained_and_weights_exclude_each_other():
+    config = model_config("lightning", "resnet18", pretrained=True, weights="model.safetensors")
+    with pytest.raises(UserError, match="exclude each other"):
+        build_model(config, num_classes=4, in_channels=3, image_size=32)
+
+
+def test_heads_must_divide_the_features():
+    with pytest.raises(UserError, match=r"model\.heads=3 does not divide the 512 features"):
+        build_model(model_config("lightning", "resnet18_attention", heads=3), 4, 3, 32)
+
+
+PRETRAINED_RUN = """
+import sys, torch, numpy
+from tests.cases import model_config
+from src.models import build_model
+config = model_config("lightning", "resnet18", pretrained=True, stem="imagenet")
+network = build_model(config, num_classes=5, in_channels=1, image_size=32)
+assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
+numpy.savez(sys.argv[1], stem=network.conv1.weight.detach(), last=network.layer4[1].conv2.weight.detach())
+"""
+
+
+def test_pretrained_weights_come_from_the_hub(tmp_path: Path):
+    published = resnet18(weights=None)
+    # A process of its own: huggingface_hub reads its environment variables when it is first imported.
+    with hub("timm/resnet18.tv_in1k", save(published.state_dict())) as address:
+        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        result = subprocess.run(
+            [sys.executable, "-c", PRETRAINED_RUN, str(tmp_path / "loaded.npz")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert result.returncode == 0, result.stderr
+    loaded = np.load(tmp_path / "loaded.npz")
+    assert np.array_equal(loaded["last"], published.layer4[1].conv2.weight.detach().numpy())
+    grey = published.conv1.weight.detach().numpy().sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(loaded["stem"], grey, rtol=1e-4, atol=1e-6)

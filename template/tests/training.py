@@ -1,0 +1,200 @@
+"""What must hold for training in every framework; test_train_lightning.py and test_train_paddle.py run it in theirs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from scripts.train import main, train
+from src import trainers
+from src.evaluation import newest
+from src.models import weights
+from src.trainers.checkpoints import find
+from src.trainers.session import Session
+from src.utils.config import load_config
+from src.utils.errors import UserError
+from src.utils.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ["data.batch_size=32", "trainer.max_epochs=1", "trainer.limit_train_batches=4", "tracker=none"]
+
+
+class TrainingTests:
+    """Subclasses name the framework."""
+
+    framework: str
+
+    def configure(self, folder: Path, *overrides: str) -> DictConfig:
+        return load_config([f"framework={self.framework}", f"output_dir={folder.as_posix()}", *TINY, *overrides])
+
+    def run(self, folder: Path, *overrides: str) -> tuple[Path, dict[str, np.ndarray]]:
+        """Train without the evaluation after it, and return the run folder and the last checkpoint's weights."""
+        cfg = self.configure(folder, *overrides)
+        with Run(cfg) as run:
+            trainers.load(self.framework).fit(cfg, run)
+        return run.path, weights.load(find(run.path, "last") / "model.safetensors")[0]
+
+    def test_it_learns_and_leaves_a_complete_run_folder(self, tmp_path):
+        run = train(
+            self.configure(tmp_path, "trainer.max_epochs=5", "trainer.limit_train_batches=1.0", "optimizer.lr=0.01")
+        )
+        result = json.loads((run / "evaluation-test.json").read_text("utf-8"))
+        assert result["accuracy"] > 0.9
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+        assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+        assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+        assert (run / "metrics.csv").read_text("utf-8").count("\n") == 6
+        info = json.loads((run / "run.json").read_text("utf-8"))
+        assert info["status"] == "finished"
+        assert info["framework"] == self.framework
+        assert {
+            "seed",
+            "versions",
+            "git_commit",
+            "template_version",
+            "hardware",
+            "command",
+            "duration_s",
+        } <= info.keys()
+        pictures = {path.name for path in (run / "pictures").iterdir()}
+        assert {"loss.png", "metrics.png", "learning-rate.png", "training-images.png"} <= pictures
+        assert {"test-confusion.png", "test-samples.png", "val-confusion.png", "val-samples.png"} <= pictures
+        for name in ("config.yaml", "train.log", "model.txt", "model_graph.png", "report.html", "evaluation-val.json"):
+            assert (run / name).stat().st_size > 0, name
+        assert not list(run.rglob(".*")), "nothing half-written"
+
+    def test_the_same_seed_gives_the_same_bits_and_another_seed_others(self, tmp_path):
+        _, first = self.run(tmp_path)
+        _, second = self.run(tmp_path)
+        _, other = self.run(tmp_path, "seed=43")
+        assert all(np.array_equal(first[name], second[name]) for name in first)
+        assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+    def test_from_repeats_a_run_exactly(self, tmp_path):
+        run, first = self.run(tmp_path, "optimizer.lr=0.02", "trainer.max_epochs=2")
+        main(["--from", str(run)])
+        again = max(tmp_path.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime).parent
+        assert again != run
+        repeated = weights.load(find(again, "last") / "model.safetensors")[0]
+        assert all(np.array_equal(first[name], repeated[name]) for name in first)
+
+    @pytest.mark.parametrize("scheduler", ["one_cycle", "plateau"])
+    def test_a_resumed_run_equals_an_uninterrupted_one(self, tmp_path, monkeypatch, scheduler):
+        # dropout and momentum: the generator and the optimizer must go on where they stood
+        overrides = ["trainer.max_epochs=3", f"scheduler={scheduler}", "model.dropout=0.2", "optimizer=sgd"]
+        _, whole = self.run(tmp_path / "whole", *overrides)
+        original = Session.start_epoch
+
+        def crash_in_the_third_epoch(session: Session) -> None:
+            if session.epoch == 2:
+                raise ConnectionError("pulled the plug")
+            original(session)
+
+        monkeypatch.setattr(Session, "start_epoch", crash_in_the_third_epoch)
+        with pytest.raises(ConnectionError):
+            self.run(tmp_path / "cut", *overrides)
+        monkeypatch.undo()
+        (run,) = (tmp_path / "cut").iterdir()
+        assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "failed"
+        cfg = load_config([], base=run / "config.yaml")
+        with Run(cfg, run) as resumed_run:
+            trainers.load(self.framework).fit(cfg, resumed_run, find(run, "last"))
+        resumed = weights.load(find(run, "last") / "model.safetensors")[0]
+        assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+        assert [row["epoch"] for row in rows] == [1, 2, 3]
+
+    @pytest.mark.parametrize("algorithm", ["norm", "value"])
+    def test_clipping_bounds_the_step(self, tmp_path, algorithm):
+        sgd = ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.weight_decay=0"]
+        one = [*sgd, "optimizer.lr=1", "scheduler=constant", "trainer.limit_train_batches=1"]
+        clip = ["trainer.gradient_clip_val=0.001", f"trainer.gradient_clip_algorithm={algorithm}"]
+        _, start = self.run(tmp_path, *one, "optimizer.lr=1e-12")
+        _, free = self.run(tmp_path, *one)
+        _, clipped = self.run(tmp_path, *one, *clip)
+        trained = [name for name in start if "running" not in name]
+        moves = [np.concatenate([(end[name] - start[name]).ravel() for name in trained]) for end in (free, clipped)]
+        size = (lambda move: np.linalg.norm(move)) if algorithm == "norm" else (lambda move: np.abs(move).max())
+        assert size(moves[0]) > 0.01
+        assert size(moves[1]) == pytest.approx(0.001, rel=0.01)
+
+    def test_early_stopping_waits_as_long_as_it_was_told(self, tmp_path):
+        still = ["optimizer.lr=1e-12", "trainer.max_epochs=9", "trainer.early_stopping.patience=2"]
+        run, _ = self.run(tmp_path, *still, "trainer.early_stopping.min_delta=1.0")
+        assert (run / "metrics.jsonl").read_text("utf-8").count("\n") == 3
+
+    def test_so_many_checkpoints_are_kept(self, tmp_path):
+        keep = ["trainer.checkpoint.keep_best=1", "trainer.checkpoint.keep_last=3"]
+        run, _ = self.run(tmp_path, "trainer.max_epochs=5", *keep)
+        kept = sorted(path.name for path in (run / "checkpoints").iterdir() if path.is_dir())
+        assert {name[:9] for name in kept} >= {"epoch=003", "epoch=004", "epoch=005"}
+        assert 3 <= len(kept) <= 4
+
+    def test_limits_count_batches(self, tmp_path):
+        run, _ = self.run(tmp_path, "trainer.limit_train_batches=3", "trainer.limit_test_batches=2")
+        assert json.loads((run / "metrics.jsonl").read_text("utf-8"))["step"] == 3
+        cfg = load_config([], base=run / "config.yaml")
+        outputs, targets = trainers.load(self.framework).predict(cfg, find(run, "best"), "test")
+        assert outputs.shape == (64, 10)
+        assert targets.shape == (64,)
+
+    def test_a_loss_that_is_not_finite_is_one_sentence_and_leaves_nothing(self, tmp_path):
+        with pytest.raises(UserError, match=r"The loss became nan.*lower optimizer\.lr"):
+            self.run(tmp_path, "optimizer=sgd", "optimizer.lr=1e30")
+        assert not list(tmp_path.iterdir())
+
+    def test_a_batch_larger_than_the_data_is_refused_and_leaves_nothing(self, tmp_path):
+        with pytest.raises(UserError, match=r"data\.batch_size=9999"):
+            self.run(tmp_path, "data.batch_size=9999")
+        assert not list(tmp_path.iterdir())
+
+    def test_weights_of_another_model_are_refused(self, tmp_path):
+        run, _ = self.run(tmp_path)
+        checkpoint = find(run, "best") / "model.safetensors"
+        with pytest.raises(UserError, match="another model"):
+            self.run(tmp_path / "other", "model=resnet18", f"model.weights={checkpoint.as_posix()}")
+        with pytest.raises(UserError, match="another model"):
+            trainers.load(self.framework).predict(
+                load_config(["model=resnet18"], base=run / "config.yaml"), find(run, "best"), "test"
+            )
+
+    def test_weights_of_an_earlier_run_are_the_start_of_the_next(self, tmp_path):
+        run, first = self.run(tmp_path)
+        file = (find(run, "last") / "model.safetensors").as_posix()
+        _, second = self.run(tmp_path, f"model.weights={file}", "optimizer.lr=1e-12", "optimizer.weight_decay=0")
+        trained = [name for name in first if "running" not in name]
+        assert all(np.allclose(first[name], second[name], atol=1e-6) for name in trained)
+
+    def test_two_processes_share_the_work(self, tmp_path):
+        command = [sys.executable, "scripts/train.py", f"framework={self.framework}", f"output_dir={tmp_path}", *TINY]
+        command += ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.limit_train_batches=1.0"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
+        assert done.returncode == 0, done.stderr
+        (run,) = tmp_path.iterdir()
+        (row,) = map(json.loads, (run / "metrics.jsonl").read_text("utf-8").splitlines())
+        assert row["step"] == 20, "each process takes half of the 1,259 images"
+        assert json.loads((run / "evaluation-val.json").read_text("utf-8"))["samples"] == 269
+        assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "finished"
+        assert done.stdout.count("epoch 1/1") == 1, "only rank 0 speaks"
+
+    def test_a_mistake_in_one_of_two_processes_is_one_sentence(self, tmp_path):
+        command = [sys.executable, "scripts/train.py", f"framework={self.framework}", f"output_dir={tmp_path}", *TINY]
+        command += ["trainer.devices=2", "trainer.accelerator=cpu", "optimizer=sgd", "optimizer.lr=1e30"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
+        assert done.returncode == 2
+        assert "The loss became" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(tmp_path.iterdir())
+
+    def test_eval_and_test_scripts_print_their_split(self, tmp_path):
+        run, _ = self.run(tmp_path)
+        assert newest(tmp_path) == run
+        for script, split in (("eval", "val"), ("test", "test")):
+            command = [sys.executable, f"scripts/{script}.py", str(run), "checkpoint=last", "data.batch_size=512"]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+            assert done.stdout.startswith(f"{split} split, epoch=001")
+            assert not done.stderr

@@ -1,0 +1,194 @@
+"""Render, install, test, train and evaluate every variant in examples/, and print one table.
+
+nox -s smoke                 # all variants
+nox -s smoke -- paddle both  # some of them
+nox -s demo                  # the default project, in demo/, with what it says left on the screen
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests import make_data
+from tests.render import ROOT, render
+
+ENVIRONMENTS = ROOT / ".nox" / "environments"
+WORST_ACCURACY = 0.5  # after one epoch; guessing gives 0.1
+
+
+@dataclass
+class Row:
+    """One trained backend of one variant; times in seconds, memory in MiB."""
+
+    variant: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    accuracy: float | None = None
+    memory: float | None = None
+    failure: str = ""
+
+
+def main(argv: list[str]) -> int:
+    """Run the named variants, or all, and return the exit code: 1 if one failed or there was none."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="examples/NAME.yml; all of them if none is given")
+    parser.add_argument("--demo", action="store_true", help="render the default project into demo/ and train it")
+    options = parser.parse_args(argv)
+    if options.demo:
+        return demo()
+    examples = {path.stem: path for path in sorted((ROOT / "examples").glob("*.yml"))}
+    unknown = [name for name in options.names if name not in examples]
+    if unknown or not examples:
+        print(f"There is no variant {', '.join(unknown)}. Available: {', '.join(examples)}.")
+        return 1
+    rows: list[Row] = []
+    for name in options.names or examples:
+        rows += run_variant(name, yaml.safe_load(examples[name].read_text("utf-8")) or {})
+    print(table(rows))
+    failed = [row for row in rows if row.failure]
+    print(f"smoke: {len(rows) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed or not rows else 0
+
+
+def run_variant(name: str, answers: dict[str, Any]) -> list[Row]:
+    """Prove one variant in `.nox/smoke/<name>`; one row for each backend that it has."""
+    project = ROOT / ".nox" / "smoke" / name
+    shutil.rmtree(project, ignore_errors=True)
+    base = Row(name)
+    print(f"--- {name}", flush=True)
+    try:
+        with timed(base, "render"):
+            render(project, answers)
+        with timed(base, "install"):
+            python = install(project)
+        make_data.write(answers.get("dataset", "digits"), project / "data")
+        with timed(base, "tests"):
+            call([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], project)
+    except subprocess.CalledProcessError as error:
+        base.failure = f"{' '.join(map(str, error.cmd))} gave {error.returncode}"
+        return [base]
+    both = answers.get("framework") == "both"
+    frameworks = ["lightning", "paddle"] if both else [answers.get("framework", "lightning")]
+    return [
+        train(Row(f"{name}: {each}" if both else name, dict(base.seconds)), project, python, each)
+        for each in frameworks
+    ]
+
+
+def train(row: Row, project: Path, python: Path, framework: str) -> Row:
+    """Train one epoch, evaluate it with the project's own scripts and read what they wrote."""
+    try:
+        with timed(row, "train"):
+            row.memory = call(
+                [python, "scripts/train.py", f"framework={framework}", "trainer.max_epochs=1", "optimizer.lr=0.01"],
+                project,
+            )
+        call([python, "scripts/eval.py"], project)
+        call([python, "scripts/test.py"], project)
+    except subprocess.CalledProcessError as error:
+        row.failure = f"{' '.join(map(str, error.cmd[1:]))} gave {error.returncode}"
+        return row
+    run = max((project / "outputs").glob("*/evaluation-test.json"), key=lambda path: path.stat().st_mtime).parent
+    row.accuracy = json.loads((run / "evaluation-test.json").read_text("utf-8"))["accuracy"]
+    if row.accuracy < WORST_ACCURACY:
+        row.failure = f"accuracy {row.accuracy:.3f} is below {WORST_ACCURACY}"
+    if not (run / "report.html").is_file():
+        row.failure = "no report.html"
+    return row
+
+
+def install(project: Path) -> Path:
+    """Python of an environment with the project's requirements, shared with every project that has the same ones."""
+    files = [project / "requirements-cpu.txt", project / "requirements-dev.txt"]
+    # named after the requirements without comments, so that two projects' titles don't make two environments
+    lines = [line for file in files for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
+    folder = ENVIRONMENTS / hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    done = folder / "installed"
+    if done.exists():
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    arguments = [part for file in files for part in ("-r", str(file))]
+    if uv := shutil.which("uv"):
+        call([uv, "venv", "--quiet", "--python", sys.executable, folder], project)
+        call([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *arguments], project)
+    else:
+        call([sys.executable, "-m", "venv", folder], project)
+        call([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], project)
+    done.touch()
+    return python
+
+
+def call(command: list[Any], folder: Path) -> float | None:
+    """Run a command in `folder` with its output shown; return its peak memory in MiB where the system tells."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    process = subprocess.Popen([str(part) for part in command], cwd=folder, env=environment)
+    if not hasattr(os, "wait4"):
+        process.wait()
+        used = None
+    else:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        used = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, [str(part) for part in command])
+    return used
+
+
+class timed:
+    """Add the seconds of a `with` block to `row.seconds[name]`."""
+
+    def __init__(self, row: Row, name: str) -> None:
+        self.row, self.name = row, name
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self.row.seconds[self.name] = time.perf_counter() - self.started
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| variant | render s | install s | tests s | train s | accuracy | peak MiB | |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        times = [
+            f"{row.seconds[name]:.1f}" if name in row.seconds else "-"
+            for name in ("render", "install", "tests", "train")
+        ]
+        accuracy = "-" if row.accuracy is None else f"{row.accuracy:.3f}"
+        memory = "-" if row.memory is None else f"{row.memory:.0f}"
+        lines.append(f"| {row.variant} | {' | '.join(times)} | {accuracy} | {memory} | {row.failure or 'ok'} |")
+    return "\n".join(lines)
+
+
+def demo() -> int:
+    """Render the default project into demo/, install it, train it, and say where to look."""
+    project = ROOT / "demo"
+    shutil.rmtree(project, ignore_errors=True)
+    print("copier copy --defaults . demo", flush=True)
+    render(project, {})
+    print("pip install -r requirements-cpu.txt", flush=True)
+    python = install(project)
+    print("python scripts/train.py", flush=True)
+    call([python, "scripts/train.py"], project)
+    print(f"\nThe project is in {project}. Open the report above in a browser, then try:")
+    print(f"  cd {project.name}\n  {python} scripts/train.py --help")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main(sys.argv[1:]))

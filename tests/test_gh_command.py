@@ -1,0 +1,72 @@
+"""The README's own command: `copier copy gh:org/ml-template myproj`, as typed, without --trust."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.render import ROOT, copy_template, files_of, render
+
+
+@pytest.fixture
+def github(tmp_path: Path) -> dict[str, str]:
+    """Environment in which github.com/org/ml-template is a local repository: this working tree, released as v9.8.7."""
+    repository = tmp_path / "hub/org/ml-template.git"
+    repository.mkdir(parents=True)
+    copy_template(repository)
+    config = tmp_path / "gitconfig"
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": str(config), "GIT_CONFIG_NOSYSTEM": "1"}
+    for arguments in (
+        ["config", "--file", str(config), f"url.{(tmp_path / 'hub').as_uri()}/.insteadOf", "https://github.com/"],
+        ["config", "--file", str(config), "user.name", "Tester"],
+        ["config", "--file", str(config), "user.email", "tester@example.com"],
+        ["init", "--quiet", "."],
+        ["add", "--all", "--force"],
+        ["commit", "--quiet", "--message", "release"],
+        ["tag", "v9.8.7"],
+    ):
+        subprocess.run(["git", *arguments], cwd=repository, env=environment, check=True)
+    return environment
+
+
+def test_copy_from_github_as_typed(github: dict[str, str], tmp_path: Path) -> None:
+    command = ["copier", "copy", "gh:org/ml-template", "myproj", "--defaults"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=tmp_path,
+        env=github,
+        capture_output=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Copying from template version 9.8.7" in done.stderr
+    project = tmp_path / "myproj"
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))
+    assert answers["_commit"] == "v9.8.7"
+    assert answers["_src_path"] == "gh:org/ml-template"
+    render(tmp_path / "local", {})
+    assert files_of(project) == files_of(tmp_path / "local")
+    same = [name for name in files_of(project) if name != ".copier-answers.yml"]
+    assert all((project / name).read_bytes() == (tmp_path / "local" / name).read_bytes() for name in same)
+
+
+def test_the_repository_holds_what_is_rendered() -> None:
+    """A file that git ignores would be in every test and in no user's project."""
+    names = [
+        f"template/{name}" for name in files_of(ROOT / "template") if "cache" not in name and "/.venv/" not in name
+    ]
+    done = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        cwd=ROOT,
+        input="\n".join(names),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ignored = [name for name in done.stdout.split() if not name.endswith(".hardware.json")]
+    assert ignored == []

@@ -1,0 +1,110 @@
+"""The questions as a person meets them: a real `copier copy` on a pseudo-terminal."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.render import clean_copy
+
+if sys.platform == "win32":
+    pytest.skip("pseudo-terminals are POSIX's", allow_module_level=True)
+
+import pexpect
+
+ENTER, DOWN, CLEAR = "\r", "\x1b[B", "\x15"
+DONE = "is ready. Next:"
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[pexpect.spawn]:
+    """`copier copy TEMPLATE project` in an 80-column terminal."""
+    environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "copier", "copy", str(clean_copy()), "project"],
+        cwd=str(tmp_path),
+        env=environment,
+        encoding="utf-8",
+        timeout=20,
+        dimensions=(40, 80),
+    )
+    yield child
+    child.close(force=True)
+
+
+def answers_of(tmp_path: Path) -> dict[str, str]:
+    return yaml.safe_load((tmp_path / "project/.copier-answers.yml").read_text("utf-8"))
+
+
+def finish(child: pexpect.spawn, questions: list[str]) -> None:
+    """Accept the defaults of the remaining questions."""
+    for question in questions:
+        child.expect_exact(question)
+        child.send(ENTER)
+    child.expect_exact(DONE)
+    child.expect(pexpect.EOF)
+    child.wait()
+    assert child.exitstatus == 0
+
+
+NAME, SLUG, WHAT, WHO, LICENCE = "project's name", "short name", "one sentence", "the copyright", "The licence"
+REST = ["CUDA version", "data set to begin with", "Where the curves go", "installed from"]
+
+
+def test_enter_accepts_everything(terminal: pexpect.spawn, tmp_path: Path) -> None:
+    finish(terminal, [NAME, SLUG, WHAT, WHO, LICENCE, "framework that trains", *REST])
+    answers = answers_of(tmp_path)
+    assert answers["project_slug"] == "my_project"
+    assert answers["framework"] == "lightning"
+    assert (tmp_path / "project/src/models/lightning").is_dir()
+
+
+def test_a_bad_name_is_explained_and_corrected(terminal: pexpect.spawn, tmp_path: Path) -> None:
+    terminal.expect_exact(NAME)
+    terminal.send(CLEAR + "../x" + ENTER)
+    terminal.expect_exact("use letters, digits, spaces . _ -")
+    assert not (tmp_path / "project").exists()
+    terminal.send(CLEAR + "Leaf doctor" + ENTER)
+    finish(terminal, [SLUG, WHAT, WHO, LICENCE, "framework that trains", *REST])
+    assert answers_of(tmp_path)["project_slug"] == "leaf_doctor"
+
+
+def test_arrow_keys_choose(terminal: pexpect.spawn, tmp_path: Path) -> None:
+    for question in (NAME, SLUG, WHAT, WHO, LICENCE):
+        terminal.expect_exact(question)
+        terminal.send(ENTER)
+    terminal.expect("framework that trains.*PyTorch Lightning.*PaddlePaddle.*Both")
+    terminal.send(DOWN)
+    terminal.expect("»[^\r\n]*PaddlePaddle")
+    terminal.send(ENTER)
+    for question in REST[:-1]:
+        terminal.expect_exact(question)
+        terminal.send(ENTER)
+    terminal.expect_exact(REST[-1])
+    terminal.send(DOWN)
+    terminal.expect("»[^\r\n]*mirror")
+    terminal.send(ENTER)
+    terminal.expect_exact("The mirror's address")
+    terminal.send("https://me:secret@pypi.example.com/simple" + ENTER)
+    terminal.expect_exact("leave out user and password")
+    terminal.send(CLEAR + "https://pypi.example.com/simple" + ENTER)
+    finish(terminal, [])
+    project = tmp_path / "project"
+    assert answers_of(tmp_path)["framework"] == "paddle"
+    assert "--index-url https://pypi.example.com/simple\n" in (project / "requirements-cpu.txt").read_text("utf-8")
+    assert not (project / "src/models/lightning").exists()
+
+
+def test_control_c_leaves_nothing(terminal: pexpect.spawn, tmp_path: Path) -> None:
+    terminal.expect_exact(NAME)
+    terminal.send("\x03")
+    terminal.expect(pexpect.EOF)
+    terminal.wait()
+    assert terminal.exitstatus != 0
+    assert not re.search("Traceback", terminal.before)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,194 @@
+"""Every question has help and a rule; a bad answer gets one sentence, and nothing is written."""
+
+import keyword
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from copier._cli import CopierApp
+from jinja2.environment import TemplateModule
+from jinja2.sandbox import SandboxedEnvironment
+
+from tests.render import ROOT, clean_copy
+
+QUIET_LOADER = type("Loader", (yaml.SafeLoader,), {})
+QUIET_LOADER.add_constructor("!include", lambda loader, node: node.value)
+SETTINGS = yaml.load((ROOT / "copier.yml").read_text("utf-8"), QUIET_LOADER)
+ASKED = {
+    name: question
+    for name, question in SETTINGS.items()
+    if not name.startswith("_") and question.get("when", True) is not False
+}
+KEYS = ["type", "help", "choices", "default", "placeholder", "validator", "when"]
+LONG = "x" * 201
+FORBIDDEN_EVERYWHERE = [
+    "",
+    " ",
+    LONG,
+    "a\nb",
+    "a\x00b",
+    "a\x1b[31mb",
+    "a\u202eb",
+    "{{ 7 * 7 }}",
+    "{% raw %}",
+    " a",
+    "a ",
+]
+BAD = {
+    "project_name": [
+        *FORBIDDEN_EVERYWHERE,
+        "../x",
+        "a/b",
+        "a\\b",
+        'a"; rm -rf /',
+        "$(reboot)",
+        "`x`",
+        "-rf",
+        "a: b",
+        "x" * 61,
+    ],
+    "project_slug": [
+        *FORBIDDEN_EVERYWHERE,
+        "../x",
+        "My-Slug",
+        "1st",
+        "café",
+        "a b",
+        "class",
+        "json",
+        "torch",
+        "src",
+        "x" * 61,
+    ],
+    "description": FORBIDDEN_EVERYWHERE,
+    "author": [*FORBIDDEN_EVERYWHERE, "x" * 101],
+    "license": ["", "GPL", "mit", "../LICENSE"],
+    "framework": ["", "tensorflow", "Lightning", "lightning paddle"],
+    "gpu": ["", "11.8", "yes", "13"],
+    "dataset": ["", "imagenet", "../data"],
+    "tracker": ["", "comet", "None"],
+    "package_index": ["", "pypi"],
+}
+BAD_URLS = [
+    *FORBIDDEN_EVERYWHERE,
+    "pypi.example.com",
+    "ftp://pypi.example.com/simple",
+    "file:///etc/passwd",
+    "https://user:secret@pypi.example.com/simple",
+    "https://token@pypi.example.com/simple",
+    "https://pypi.example.com/a b",
+    "https://pypi.example.com/$(reboot)",
+    "https://pypi.example.com/simple;rm",
+    "https://pypi.example.com/simple\n--index-url https://evil.example.com",
+    "https://",
+]
+CASES = [(question, {question: answer}) for question, answers in BAD.items() for answer in answers]
+CASES += [("mirror_url", {"package_index": "mirror", "mirror_url": url}) for url in BAD_URLS]
+CASES += [("mirror_url", {"package_index": "mirror"})]
+
+
+@cache
+def validators() -> TemplateModule:
+    """The macros and tables of validators.jinja."""
+    environment = SandboxedEnvironment(extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"])
+    return environment.from_string((ROOT / "validators.jinja").read_text("utf-8")).module
+
+
+def test_the_table_covers_every_question() -> None:
+    assert {question for question, _ in CASES} == set(ASKED)
+
+
+@pytest.mark.parametrize("name", list(ASKED))
+def test_question_is_complete(name: str) -> None:
+    question = ASKED[name]
+    assert question["help"].endswith(".")
+    assert len(question["help"]) <= 76, "an 80-column terminal cuts the rest off"
+    assert all(len(choice) <= 76 for choice in question.get("choices", []))
+    assert f"problem('{name}', {name})" in question["validator"]
+    assert list(question) == [key for key in KEYS if key in question]
+    assert "default" in question or "placeholder" in question
+
+
+@pytest.mark.parametrize("name", [name for name, question in ASKED.items() if "choices" in question])
+def test_validators_know_the_choices(name: str) -> None:
+    choices = ASKED[name]["choices"]
+    assert validators().choices[name] == (list(choices.values()) if isinstance(choices, dict) else choices)
+
+
+def test_gpu_choices_are_the_verified_versions() -> None:
+    versions = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
+    assert list(ASKED["gpu"]["choices"].values()) == ["none", *versions["cuda"]]
+    assert list(versions["indexes"]) == ["cpu", *versions["cuda"]]
+
+
+def test_nothing_needs_trust() -> None:
+    assert not {"_tasks", "_jinja_extensions", "_migrations"} & set(SETTINGS)
+
+
+@pytest.mark.parametrize(("question", "answers"), CASES, ids=[repr(list(a.items())[-1])[:60] for _, a in CASES])
+def test_bad_answer(question: str, answers: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    project = tmp_path / "project"
+    data = [part for name, answer in answers.items() for part in ("--data", f"{name}={answer}")]
+    _, code = CopierApp.run(["copier", "copy", "--defaults", *data, str(clean_copy()), str(project)], exit=False)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert code == 1
+    assert re.fullmatch(rf"{question}: [a-z].{{10,200}}\.", lines[0]), lines[0]
+    assert lines[1:] == ["'valid_answers' is undefined"], "copier's own way to stop"
+    assert not project.exists()
+
+
+def test_command_line_shows_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "copier", "copy", "--defaults", "--data", 'project_name=a"; rm -rf /']
+    done = subprocess.run(
+        [*command, str(clean_copy()), "project"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("project_name: use letters, digits, spaces . _ - only")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("3D Café", "project_3d_cafe"),
+        ("Größe_2.0", "grosse_2_0"),
+        ("图像分类", "project"),
+        ("हिन्दी", "project"),
+        ("Проект 7", "project_7"),
+        ("JSON", "json_project"),
+        ("class", "class_project"),
+        ("x" * 60, "x" * 60),
+        ("a", "a"),
+        ("my--odd..name", "my_odd_name"),
+    ],
+)
+def test_good_name_gives_a_good_slug(name: str, slug: str) -> None:
+    assert validators().problem("project_name", name) == ""
+    assert validators().slug(name) == slug
+    assert validators().problem("project_slug", slug) == ""
+    assert slug.isidentifier()
+    assert not keyword.iskeyword(slug)
+
+
+def test_every_standard_module_is_reserved() -> None:
+    reserved = set(validators().reserved)
+    missing = {name.lower() for name in sys.stdlib_module_names if not name.startswith("_")} - reserved
+    assert not missing
+    assert set(keyword.kwlist) - {"None", "True", "False"} <= reserved
+
+
+def test_existing_files_survive_a_bad_answer(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine", "utf-8")
+    before = shutil.copytree(tmp_path, tmp_path.with_name("before"))
+    _, code = CopierApp.run(
+        ["copier", "copy", "--defaults", "--overwrite", "--data", "gpu=9", str(clean_copy()), str(tmp_path)], exit=False
+    )
+    assert code == 1
+    assert [path.name for path in tmp_path.iterdir()] == [path.name for path in before.iterdir()]
+    assert (tmp_path / "README.md").read_text("utf-8") == "mine"

@@ -1,0 +1,249 @@
+"""What the template renders: exactly the right files, nothing half-rendered, and within the budgets."""
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.render import EXAMPLES, EXPECTED, ROOT, files_of, render
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with pytest there
+
+FORBIDDEN = {  # what a project made for the key alone must not import
+    "lightning": {"paddle"},
+    "paddle": {"torch", "torchvision", "pytorch_lightning", "lightning", "torchmetrics"},
+}
+VERSIONS = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
+
+
+def framework(project: Path) -> str:
+    return EXAMPLES[project.name].get("framework", "lightning")
+
+
+def requirement_lines(file: Path) -> list[str]:
+    return [line for line in file.read_text("utf-8").splitlines() if line and not line.startswith(("#", "--"))]
+
+
+def test_every_example_has_a_list() -> None:
+    assert sorted(path.stem for path in EXPECTED.glob("*.txt")) == sorted(EXAMPLES)
+    assert len(EXAMPLES) >= 5
+
+
+def test_exact_files(variant: Path) -> None:
+    expected = (EXPECTED / f"{variant.name}.txt").read_text("utf-8").split("\n")[:-1]
+    assert files_of(variant) == expected, "if this is meant: python -m tests.render"
+
+
+def test_file_budget(variant: Path) -> None:
+    # one framework is what most people choose; both carry every network twice (docs/design.md)
+    assert len(files_of(variant)) <= (135 if framework(variant) == "both" else 120)
+
+
+def test_no_brace_is_left(variant: Path) -> None:
+    for name in files_of(variant):
+        assert not re.search(r"[{}]", name), name
+        text = (variant / name).read_text("utf-8").replace("${{ ", "")  # GitHub's own
+        assert not re.search(r"\{\{-?\s|\{%|\{#|\bjinja\b.*\{", text), name
+
+
+def test_structured_files_parse(variant: Path) -> None:
+    parsed = 0
+    for path in variant.rglob("*"):
+        if path.suffix in (".yaml", ".yml"):
+            parsed += yaml.safe_load(path.read_text("utf-8")) is not None
+        elif path.suffix == ".toml":
+            parsed += bool(tomllib.loads(path.read_text("utf-8")))
+    assert parsed > 20
+
+
+def test_files_end_with_one_newline_and_no_trailing_space(variant: Path) -> None:
+    for name in files_of(variant):
+        text = (variant / name).read_bytes().decode()
+        assert "\r" not in text, name
+        assert not text or (text.endswith("\n") and not text.endswith("\n\n")), name
+        assert not re.search(r"[ \t]+$", text, re.M), name
+
+
+def test_formatted_and_lint_clean(variant: Path) -> None:
+    for arguments in (["check"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."]
+        done = subprocess.run(command, cwd=variant, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_of_the_other_framework(variant: Path) -> None:
+    chosen = framework(variant)
+    if chosen == "both":
+        names = files_of(variant)
+        assert any("paddle" in name for name in names)
+        assert any("lightning" in name for name in names)
+        return
+    other = "paddle" if chosen == "lightning" else "lightning"
+    assert [name for name in files_of(variant) if other in name] == []
+    for path in variant.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            modules = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            imported = {module.split(".")[0] for module in modules}
+            assert not imported & FORBIDDEN[chosen], path
+            assert not any(f".{other}" in module for module in modules), path
+
+
+def test_requirements_name_the_chosen_packages(variant: Path) -> None:
+    answers = EXAMPLES[variant.name]
+    chosen = {"lightning", "paddle"} if framework(variant) == "both" else {framework(variant)}
+    for build in ("cpu", "gpu"):
+        expected = list(VERSIONS["packages"]["common"])
+        expected += VERSIONS["packages"]["tracker"][answers.get("tracker", "tensorboard")]
+        for name in chosen:
+            expected += VERSIONS["packages"][name][build]
+        assert sorted(requirement_lines(variant / f"requirements-{build}.txt")) == sorted(expected)
+
+
+def test_every_requirement_is_pinned(variant: Path) -> None:
+    lines = [line for name in ("cpu", "gpu", "dev") for line in requirement_lines(variant / f"requirements-{name}.txt")]
+    unpinned = [line for line in lines if "==" not in line.split(";")[0]]
+    assert set(unpinned) <= {"numpy>=2.2,<2.4"}
+    assert not [line for line in lines if re.match(r"lightning\b", line)], "the package is pytorch-lightning"
+
+
+@pytest.mark.parametrize(
+    ("answers", "cpu", "gpu"),
+    [
+        (
+            {},
+            ["--extra-index-url https://download.pytorch.org/whl/cpu"],
+            ["--extra-index-url https://download.pytorch.org/whl/cu130"],
+        ),
+        (
+            {"framework": "both", "gpu": "12.6"},
+            ["--extra-index-url https://download.pytorch.org/whl/cpu"],
+            [
+                "--extra-index-url https://download.pytorch.org/whl/cu126",
+                "--extra-index-url https://www.paddlepaddle.org.cn/packages/stable/cu126/",
+            ],
+        ),
+        ({"package_index": "as-configured"}, [], []),
+        (
+            {"package_index": "mirror", "mirror_url": "https://pypi.example.com:8443/simple"},
+            ["--index-url https://pypi.example.com:8443/simple"],
+            ["--index-url https://pypi.example.com:8443/simple"],
+        ),
+    ],
+)
+def test_index_lines(answers: dict[str, str], cpu: list[str], gpu: list[str], tmp_path: Path) -> None:
+    render(tmp_path, answers)
+    for build, expected in (("cpu", cpu), ("gpu", gpu)):
+        text = (tmp_path / f"requirements-{build}.txt").read_text("utf-8")
+        assert [line for line in text.splitlines() if line.startswith("--")] == expected
+
+
+def test_free_text_breaks_nothing(tmp_path: Path) -> None:
+    answers = {
+        "project_name": "Größe und Maß",
+        "description": 'He said: "100 % #1" - it\'s \\ & <b>ok</b> | > @ * ! : [x]: {y} %',
+        "author": 'O\'Brien "Bob" \\ <bob@example.com>: #1',
+    }
+    render(tmp_path, answers)
+    recorded = yaml.safe_load((tmp_path / ".copier-answers.yml").read_text("utf-8"))
+    assert {key: recorded[key] for key in answers} == answers
+    assert answers["description"] in (tmp_path / "README.md").read_text("utf-8")
+    assert answers["author"] in (tmp_path / "LICENSE").read_text("utf-8")
+    yaml.safe_load((tmp_path / "deploy/docker-compose.yml").read_text("utf-8"))
+
+
+def test_licence_is_the_chosen_one(variant: Path) -> None:
+    text = (variant / "LICENSE").read_text("utf-8")
+    answers = EXAMPLES[variant.name]
+    name = answers.get("license", "MIT")
+    assert text.lstrip().startswith(
+        {"Apache-2.0": "Apache License", "Proprietary": "Copyright"}.get(name, name.split("-")[0])
+    )
+    assert name == "Apache-2.0" or answers.get("author", "My project authors") in text
+
+
+def test_answers_file_records_the_template_version(variant: Path) -> None:
+    recorded = yaml.safe_load((variant / ".copier-answers.yml").read_text("utf-8"))
+    assert recorded["template_version"] == VERSIONS["template"]
+    assert recorded["project_name"] == EXAMPLES[variant.name]["project_name"]
+    assert not {"versions", "verified", "given_answers"} & set(recorded)
+
+
+def test_plain_twin_is_what_is_rendered(tmp_path: Path) -> None:
+    """template/ runs in place with config.yaml, which copier skips for config.yaml.jinja."""
+    render(tmp_path, {"framework": "both"})
+    name = "src/configs/config.yaml"
+    assert (ROOT / "template" / name).read_text("utf-8") == (tmp_path / name).read_text("utf-8")
+
+
+def test_compose_has_the_tracker_that_was_chosen(variant: Path) -> None:
+    services = yaml.safe_load((variant / "deploy/docker-compose.yml").read_text("utf-8"))["services"]
+    assert ("tensorboard" in services) == (EXAMPLES[variant.name].get("tracker", "tensorboard") == "tensorboard")
+    assert {"train", "train-gpu"} <= set(services)
+
+
+def test_few_conditionals() -> None:
+    templates = [path for path in (ROOT / "template").rglob("*.jinja") if ".nox" not in path.parts]
+    assert templates
+    for path in templates:
+        assert path.suffixes[-2:] != [".py", ".jinja"], "no Python source is templated"
+        assert len(re.findall(r"\{%-?\s*(?:if|elif)\b", path.read_text("utf-8"))) <= 2, path
+
+
+def content_lines(path: Path) -> int:
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in path.read_text("utf-8").splitlines())
+
+
+def test_config_budgets(variant: Path) -> None:
+    configs = variant / "src/configs"
+    assert content_lines(configs / "config.yaml") < 20
+    for group, budget in (("model", 10), ("data", 10), ("trainer", 15)):
+        files = list((configs / group).glob("*.yaml"))
+        assert files
+        for path in files:
+            assert content_lines(path) < budget, path
+
+
+def code_lines(source: str) -> int:
+    """Lines that hold code: no blank ones, comments or docstrings."""
+    lines: set[int] = set()
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in skipped:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node
+        ):
+            lines.difference_update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return len(lines)
+
+
+def test_code_lines_counts_code_only() -> None:
+    assert (
+        code_lines(
+            '"""Doc\nof two lines."""\n\n# a comment\nx = (1,\n     2)\n\n\ndef f():\n    """Doc."""\n    return x\n'
+        )
+        == 4
+    )
+
+
+def test_component_budgets() -> None:
+    files = [path for folder in ("src", "scripts") for path in (ROOT / "template" / folder).rglob("*.py")]
+    assert len(files) > 40
+    long = {str(path): lines for path in files if (lines := code_lines(path.read_text("utf-8"))) >= 100}
+    assert not long
