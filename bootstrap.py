@@ -1,7 +1,7 @@
 """Make `.venv` with nox in it, from nothing but Python, and start the command again from there.
 
-`python noxfile.py -s demo` comes here when nox is not installed. Nothing is ever installed into the system's Python, which many
-distributions forbid (PEP 668).
+`python noxfile.py -s demo` comes here when nox is not installed. Nothing is ever installed into the system's Python,
+which many distributions forbid (PEP 668).
 """
 
 import os
@@ -28,4 +28,6 @@ def restart() -> None:
         subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES], check=True
         )
-    sys.exit(subprocess.run([python, *sys.argv], check=False).returncode)
+    # uv is found on PATH only, and makes environments ten times faster than pip
+    path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
+    sys.exit(subprocess.run([python, *sys.argv], check=False, env={**os.environ, "PATH": path}).returncode)

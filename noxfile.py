@@ -5,7 +5,7 @@
 """What maintainers run: `python noxfile.py -s NAME`, or `nox -s NAME`.
 
     python noxfile.py -s demo       # render the default project, install it, train it, show what it learned
-    python noxfile.py               # lint, tests and smoke: everything that must pass
+    python noxfile.py               # lint, tests, project and smoke: everything that must pass
     python noxfile.py -s bench      # the README's figures
 
 PACKAGE_INDEX=as-configured renders without index lines, for proxied and air-gapped networks.
@@ -21,7 +21,7 @@ except ImportError:
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-nox.options.sessions = ["lint", "tests", "smoke"]
+nox.options.sessions = ["lint", "tests", "project", "smoke"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 
@@ -47,6 +47,13 @@ def tests(session: nox.Session) -> None:
     """Test the template: questions, renderings, doors, the literal commands of the README."""
     session.install("-r", "requirements-dev.txt")
     session.run("pytest", "tests", *session.posargs)
+
+
+@nox.session
+def project(session: nox.Session) -> None:
+    """Test template/ in place, with every framework and every tracker; what follows `--` goes to pytest."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "-m", "tests.smoke", "--in-place", *session.posargs)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""One epoch of MNIST as Lightning's documentation starts it: images one by one, an MLP, default logging. The bench's yardstick.
+"""One epoch of MNIST as Lightning's documentation starts it: images one by one, an MLP, default logging.
 
 python benchmarks/plain_lightning.py FOLDER_WITH_THE_IDX_FILES
 """

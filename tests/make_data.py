@@ -1,4 +1,4 @@
-"""Write scikit-learn's digits in the very formats of MNIST, CIFAR-10 and an image folder, for runs without a network."""
+"""Write scikit-learn's digits in the formats of MNIST, CIFAR-10 and an image folder, for runs without a network."""
 
 import gzip
 import struct

@@ -20,7 +20,14 @@ from src.utils.errors import UserError
 from src.utils.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ["data.batch_size=32", "trainer.max_epochs=1", "trainer.limit_train_batches=4", "tracker=none"]
+TINY = [
+    "model=small_cnn",
+    "data=digits",
+    "data.batch_size=32",
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=4",
+    "tracker=none",
+]
 
 
 class TrainingTests:
@@ -100,6 +107,8 @@ class TrainingTests:
         monkeypatch.undo()
         (run,) = (tmp_path / "cut").iterdir()
         assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "failed"
+        with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"epoch": 3, "step": 12, "lr": 0.0}) + "\n" + '{"epoch": ')  # logged, never saved
         cfg = load_config([], base=run / "config.yaml")
         with Run(cfg, run) as resumed_run:
             trainers.load(self.framework).fit(cfg, resumed_run, find(run, "last"))

@@ -66,8 +66,8 @@ class Session:
             bad = next(value for value in fetched if not math.isfinite(value))
             raise UserError(
                 f"The loss became {bad} in the {len(fetched)} batches before step {self.step_count} of epoch "
-                f"{self.epoch + 1}: lower optimizer.lr={self.cfg.optimizer.lr:g}, set trainer.gradient_clip_val=1.0, or "
-                "use trainer.precision=32-true."
+                f"{self.epoch + 1}: lower optimizer.lr={self.cfg.optimizer.lr:g}, set trainer.gradient_clip_val=1.0, "
+                "or use trainer.precision=32-true."
             )
         self.losses += fetched
         mean = float(np.mean(fetched))
@@ -124,3 +124,4 @@ class Session:
         self.schedule.load_state_dict(state["schedule"])
         self.epoch, self.step_count = state["epoch"], state["step_count"]
         self.best, self.waited = state["best"], state["waited"]
+        self.run.keep_epochs(self.epoch)

@@ -62,10 +62,9 @@ def write_report(run_dir: Path) -> Path:
 def headline(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Any]) -> list[str]:
     """Return the cards on top: the accuracy first, of the test split where it has been measured."""
     cards = []
-    for split, evaluation in evaluations.items():
-        for name in ("accuracy", "f1_macro"):
-            if name in evaluation:
-                cards.append(card(f"{evaluation[name]:.2%}", f"{split} {name.replace('_', ' ')}"))
+    for split, name in (("test", "accuracy"), ("test", "f1_macro"), ("val", "accuracy")):
+        if name in evaluations.get(split, {}):
+            cards.append(card(f"{evaluations[split][name]:.2%}", f"{split} {name.replace('_', ' ')}"))
     if not evaluations and rows and "val/accuracy" in rows[-1]:
         cards.append(card(f"{rows[-1]['val/accuracy']:.2%}", "val accuracy, last epoch"))
     if rows:

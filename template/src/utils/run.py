@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from src.utils.config import write_config
 from src.utils.progress import Progress
 from src.utils.provenance import describe
-from src.utils.run_files import open_log, write_json
+from src.utils.run_files import open_log, read_json, read_rows, write_json
 from src.utils.trackers import Tracker, open_tracker
 
 
@@ -37,7 +37,7 @@ class Run:
         given = path or (None if self.main else Path(os.environ["RUN_DIR"]))
         self.path = given or new_folder(Path(cfg.output_dir), cfg.name)
         os.environ["RUN_DIR"] = str(self.path)  # ranks that a launcher starts find the folder here
-        self.info = json.loads((self.path / "run.json").read_text("utf-8")) if path else {}
+        self.info = read_json(self.path / "run.json")
         if self.main:
             self.handlers = open_log(self.log, self.path / "train.log")
             write_config(cfg, self.path / "config.yaml")
@@ -47,7 +47,7 @@ class Run:
 
     def update(self, **values: Any) -> None:
         """Set keys of run.json, which is replaced as a whole."""
-        self.info |= values
+        self.info = {**read_json(self.path / "run.json"), **values}
         if self.main:
             write_json(self.path / "run.json", self.info)
 
@@ -67,14 +67,12 @@ class Run:
 
     def keep_epochs(self, last: int) -> None:
         """Forget the metrics after epoch `last`: a resumed run writes them again."""
-        lines = (
-            (self.path / "metrics.jsonl").read_text("utf-8").splitlines()
-            if (self.path / "metrics.jsonl").exists()
-            else []
-        )
+        if not self.main:
+            return
+        rows = read_rows(self.path / "metrics.jsonl")
         for name in ("metrics.jsonl", "metrics.csv"):
             (self.path / name).unlink(missing_ok=True)
-        for row in map(json.loads, lines):
+        for row in rows:
             if row["epoch"] <= last:
                 self.log_epoch(row)
 
