@@ -39,8 +39,13 @@ def train(cfg: DictConfig, resumed: Path | None = None) -> Path:
     from src.evaluation import evaluate
     from src.trainers.checkpoints import find
     from src.utils.run import Run
+    from src.utils.run_files import read_json
 
     checkpoint = find(resumed, "last") if resumed else None
+    if resumed and read_json(resumed / "run.json").get("status") == "finished":
+        raise UserError(
+            f"{resumed} has finished: repeat it with --from {resumed}, or evaluate it with scripts/test.py."
+        )
     build_dataset(cfg, "train")  # missing data is said before a framework is loaded
     backend = trainers.load(cfg.framework)
     with Run(cfg, resumed) as run:

@@ -117,6 +117,28 @@ class TrainingTests:
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
         assert [row["epoch"] for row in rows] == [1, 2, 3]
 
+    def test_a_finished_run_is_not_resumed(self, tmp_path):
+        run, _ = self.run(tmp_path)
+        with pytest.raises(UserError, match="repeat it with --from"):
+            main(["--resume", str(run)])
+
+    def test_a_run_cut_off_after_its_last_epoch_is_only_evaluated(self, tmp_path):
+        run, first = self.run(tmp_path)
+        cfg = load_config([], base=run / "config.yaml")
+        with Run(cfg, run) as again:
+            trainers.load(self.framework).fit(cfg, again, find(run, "last"))
+        kept = weights.load(find(run, "last") / "model.safetensors")[0]
+        assert all(np.array_equal(first[name], kept[name]) for name in first)
+
+    def test_a_tracker_that_cannot_start_leaves_nothing(self, tmp_path, monkeypatch):
+        def refuse(cfg: DictConfig, run_dir: Path) -> None:
+            raise UserError("tracker=wandb could not start.")
+
+        monkeypatch.setattr("src.utils.run.open_tracker", refuse)
+        with pytest.raises(UserError, match="could not start"):
+            self.run(tmp_path)
+        assert not list(tmp_path.iterdir())
+
     @pytest.mark.parametrize("algorithm", ["norm", "value"])
     def test_clipping_bounds_the_step(self, tmp_path, algorithm):
         sgd = ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.weight_decay=0"]

@@ -65,6 +65,8 @@ def fit_process(cfg: DictConfig, run: Run, resume: Path | None) -> None:
         model, loaders, callback = prepare(cfg, run)
         if resume:
             callback.load(resume)
+        if model.session.epoch >= cfg.trainer.max_epochs:  # it was cut off after its last epoch
+            return
         try:
             model.fit(
                 *loaders,

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from src.utils.config import write_config
+from src.utils.errors import UserError
 from src.utils.progress import Progress
 from src.utils.provenance import describe
 from src.utils.run_files import open_log, read_json, read_rows, write_json
@@ -42,8 +43,12 @@ class Run:
             self.handlers = open_log(self.log, self.path / "train.log")
             write_config(cfg, self.path / "config.yaml")
             self.update(status="running", **(describe(cfg) if not path else {}))
-        self.tracker = open_tracker(cfg, self.path) if self.main else Tracker(cfg, self.path)
-        self.progress = Progress(shown=self.main)
+        self.tracker, self.progress = Tracker(cfg, self.path), Progress(shown=self.main)
+        try:
+            self.tracker = open_tracker(cfg, self.path) if self.main else self.tracker
+        except UserError as error:
+            self.__exit__(UserError, error, None)
+            raise
 
     def update(self, **values: Any) -> None:
         """Set keys of run.json, which is replaced as a whole."""

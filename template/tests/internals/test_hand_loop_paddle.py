@@ -1,0 +1,46 @@
+"""The Paddle trainer does what a hand-written loop does, to the bit: accumulation and clipping included."""
+
+import numpy as np
+import paddle
+import pytest
+
+from src.datasets import build_dataset
+from src.models.paddle import state
+from src.trainers.builders import build_loader, build_network
+from tests.training import TrainingTests
+
+
+class Paddle(TrainingTests):
+    __test__ = False
+    framework = "paddle"
+
+
+@pytest.mark.parametrize(("accumulate", "clip"), [(1, None), (2, None), (3, 0.05)])
+def test_same_weights_as_a_loop(tmp_path, accumulate, clip):
+    trainer = Paddle()
+    keys = ["scheduler=constant", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
+    keys += [f"trainer.accumulate_grad_batches={accumulate}", f"trainer.gradient_clip_val={clip or 'null'}"]
+    cfg = trainer.configure(tmp_path, *keys)
+    _, trained = trainer.run(tmp_path, *keys)
+
+    train = build_dataset(cfg, "train")
+    paddle.seed(cfg.seed)
+    network = build_network(cfg, train)
+    rule = cfg.optimizer
+    options = {"beta1": rule.betas[0], "beta2": rule.betas[1], "weight_decay": rule.weight_decay}
+    options["grad_clip"] = paddle.nn.ClipGradByGlobalNorm(clip) if clip else None
+    optimizer = paddle.optimizer.AdamW(rule.lr, parameters=network.parameters(), **options)
+    loader = build_loader(cfg, train, "train")
+    network.train()
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        for number, (images, targets) in enumerate(loader, start=1):
+            logits = network(paddle.to_tensor(images))
+            loss = paddle.nn.functional.cross_entropy(logits, paddle.to_tensor(targets))
+            (loss / accumulate if accumulate > 1 else loss).backward()
+            if number % accumulate and number < len(loader):
+                continue
+            optimizer.step()
+            optimizer.clear_grad()
+    by_hand = state.to_numpy(network)
+    assert all(np.array_equal(trained[name], by_hand[name]) for name in by_hand)
