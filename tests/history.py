@@ -1,11 +1,11 @@
 """The template's older releases, and projects made from them.
 
-Copier updates from tags. So one temporary repository holds every older release and, as the newest tag, the working tree.
+Copier updates from tags. So one temporary repository holds every older release and, as the newest
+tag, the working tree.
 """
 
 import atexit
 import io
-import re
 import shutil
 import subprocess
 import tarfile
@@ -18,10 +18,11 @@ from typing import Any
 import copier
 import yaml
 
-from tests.render import EXAMPLES, PARTS, ROOT, copy_template
+from tests.aging import age
+from tests.render import EXAMPLES, ROOT, copy_template
 
 NEWEST = "v999.0.0"  # the working tree: newer than every release, whatever versions.yml says
-SYNTHETIC = "v0.0.1"  # see `age`
+SYNTHETIC = "v0.0.1"  # see aging.py
 AS_TESTER = ["-c", "user.name=Tester", "-c", "user.email=tester@example.com", "-c", "commit.gpgsign=false"]
 
 
@@ -51,42 +52,10 @@ def releases() -> dict[str, str]:
 
 
 def extract(commit: str, folder: Path) -> None:
-    """Put what copier needs of an older commit into `folder`."""
-    there = set(git(ROOT, "ls-tree", "--name-only", commit).splitlines())
-    archive = ["git", "archive", "--format=tar", commit, *(name for name in PARTS if name in there)]
-    done = subprocess.run(archive, cwd=ROOT, check=True, capture_output=True)
+    """Put the files of an older commit into `folder`."""
+    done = subprocess.run(["git", "archive", "--format=tar", commit], cwd=ROOT, check=True, capture_output=True)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as files:
         files.extractall(folder, filter="data")
-
-
-def age(folder: Path) -> None:
-    """Make the template in `folder` look like an older release, by undoing what releases typically bring.
-
-    One package gets an older pin; one experiment does not exist yet; README, build log, the defaults, the data sets'
-    registry and every eighth other file of src/ and scripts/ have a line that reads otherwise and lack a later one.
-    """
-    template = folder / "template"
-    change(folder / "versions.yml", r"^template: .*", f"template: {SYNTHETIC[1:]}")
-    change(folder / "versions.yml", r"safetensors==[\d.]+", "safetensors==0.7.0")
-    change(template / "README.md.jinja", r"^## .*", "## An older headline")
-    change(template / "PROJECT_BUILD_LOG.md.jinja", r"^What was tried.*", "An older sentence.")
-    change(template / "src/configs/config.yaml.jinja", r"^log_every_n_steps: \d+", "log_every_n_steps: 49")
-    change(template / "src/datasets/__init__.py", r'^""".*"""', '"""An older docstring."""')
-    sorted((template / "src/configs/experiment").glob("*.yaml"))[0].unlink()
-    sources = [path for name in ("src", "scripts") for path in sorted((template / name).rglob("*.py"))]
-    for path in sources[::8]:
-        lines = path.read_text("utf-8").splitlines(keepends=True)
-        if len(lines) > 30:
-            lines[10] = f"# an older line 11 of {path.name}\n"
-            del lines[25]
-            path.write_text("".join(lines), "utf-8", newline="\n")
-
-
-def change(path: Path, pattern: str, new: str) -> None:
-    """Replace the first match of a regular expression, which must be there."""
-    text, count = re.subn(pattern, lambda _: new, path.read_text("utf-8"), count=1, flags=re.M)
-    assert count == 1, f"{path} has nothing like {pattern}"
-    path.write_text(text, "utf-8", newline="\n")
 
 
 @cache
@@ -124,12 +93,29 @@ def commit_all(folder: Path, message: str) -> None:
     git(folder, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", message)
 
 
+def answers_of(release: str, example: str) -> dict[str, Any] | None:
+    """An example as it was at a release; None if there was none by that name."""
+    if release not in releases():
+        return EXAMPLES[example]
+    file = f"examples/{example}.yml"
+    there = git(ROOT, "ls-tree", releases()[release], file)
+    return yaml.safe_load(git(ROOT, "show", f"{releases()[release]}:{file}")) if there else None
+
+
+def cases() -> list[tuple[str, str]]:
+    """Every older release with each of its examples that there still is."""
+    older = (SYNTHETIC, *releases())
+    return [(tag, name) for tag in older for name in sorted(EXAMPLES) if answers_of(tag, name) is not None]
+
+
 @cache
 def rendered(release: str, example: str) -> Path:
     """A committed project, made once by a release of the template."""
     project = temporary() / "projects" / f"{release}-{example}"
     source = str(template_repository())
-    copier.run_copy(source, project, EXAMPLES[example], vcs_ref=release, defaults=True, quiet=True, unsafe=False)
+    copier.run_copy(
+        source, project, answers_of(release, example), vcs_ref=release, defaults=True, quiet=True, unsafe=False
+    )
     git(project, "init", "--quiet")
     commit_all(project, "made")
     return project
@@ -143,9 +129,7 @@ def make_project(folder: Path, release: str, example: str) -> Path:
 
 def update(project: Path, answers: Mapping[str, Any] | None = None, to: str = NEWEST) -> None:
     """What `copier update --defaults` does to a project."""
-    copier.run_update(
-        project, dict(answers or {}), vcs_ref=to, defaults=True, overwrite=True, quiet=True, unsafe=False
-    )
+    copier.run_update(project, dict(answers or {}), vcs_ref=to, defaults=True, overwrite=True, quiet=True, unsafe=False)
 
 
 def conflicts(project: Path) -> list[str]:

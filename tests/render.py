@@ -18,7 +18,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted((ROOT / "examples").glob("*.yml"))}
 EXPECTED = ROOT / "tests" / "expected"
-PARTS = ("copier.yml", "versions.yml", "validators.jinja", "licenses", "template")
+PARTS = (
+    *("copier.yml", "versions.yml", "licenses", "template"),
+    *("validators.jinja", "gpu.jinja", "selection.jinja", "next_steps.jinja"),
+    *("cookiecutter.json", "cookiecutter_door.py", "hooks", "{{cookiecutter.project_slug}}"),
+)
 CACHES = (".*_cache", "__pycache__", "outputs", ".nox", ".venv")
 
 

@@ -1,35 +1,12 @@
 """The README's own command: `copier copy gh:org/ml-template myproj`, as typed, without --trust."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
-from tests.render import ROOT, copy_template, files_of, render
-
-
-@pytest.fixture
-def github(tmp_path: Path) -> dict[str, str]:
-    """Environment in which github.com/org/ml-template is a local repository: this working tree, released as v9.8.7."""
-    repository = tmp_path / "hub/org/ml-template.git"
-    repository.mkdir(parents=True)
-    copy_template(repository)
-    config = tmp_path / "gitconfig"
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": str(config), "GIT_CONFIG_NOSYSTEM": "1"}
-    for arguments in (
-        ["config", "--file", str(config), f"url.{(tmp_path / 'hub').as_uri()}/.insteadOf", "https://github.com/"],
-        ["config", "--file", str(config), "user.name", "Tester"],
-        ["config", "--file", str(config), "user.email", "tester@example.com"],
-        ["init", "--quiet", "."],
-        ["add", "--all", "--force"],
-        ["commit", "--quiet", "--message", "release"],
-        ["tag", "v9.8.7"],
-    ):
-        subprocess.run(["git", *arguments], cwd=repository, env=environment, check=True)
-    return environment
+from tests.render import ROOT, files_of, render
 
 
 def test_copy_from_github_as_typed(github: dict[str, str], tmp_path: Path) -> None:

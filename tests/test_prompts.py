@@ -53,11 +53,13 @@ def finish(child: pexpect.spawn, questions: list[str]) -> None:
 
 
 NAME, SLUG, WHAT, WHO, LICENCE = "project's name", "short name", "one sentence", "the copyright", "The licence"
+HELP = "Help me choose"
+FIRST = [NAME, SLUG, WHAT, WHO, LICENCE, HELP]
 REST = ["CUDA version", "data set to begin with", "Where the curves go", "installed from"]
 
 
 def test_enter_accepts_everything(terminal: pexpect.spawn, tmp_path: Path) -> None:
-    finish(terminal, [NAME, SLUG, WHAT, WHO, LICENCE, "framework that trains", *REST])
+    finish(terminal, [*FIRST, "framework that trains", *REST])
     answers = answers_of(tmp_path)
     assert answers["project_slug"] == "my_project"
     assert answers["framework"] == "lightning"
@@ -70,12 +72,12 @@ def test_a_bad_name_is_explained_and_corrected(terminal: pexpect.spawn, tmp_path
     terminal.expect_exact("use letters, digits, spaces . _ -")
     assert not (tmp_path / "project").exists()
     terminal.send(CLEAR + "Leaf doctor" + ENTER)
-    finish(terminal, [SLUG, WHAT, WHO, LICENCE, "framework that trains", *REST])
+    finish(terminal, [*FIRST[1:], "framework that trains", *REST])
     assert answers_of(tmp_path)["project_slug"] == "leaf_doctor"
 
 
 def test_arrow_keys_choose(terminal: pexpect.spawn, tmp_path: Path) -> None:
-    for question in (NAME, SLUG, WHAT, WHO, LICENCE):
+    for question in FIRST:
         terminal.expect_exact(question)
         terminal.send(ENTER)
     terminal.expect("framework that trains.*PyTorch Lightning.*PaddlePaddle.*Both")
@@ -98,6 +100,30 @@ def test_arrow_keys_choose(terminal: pexpect.spawn, tmp_path: Path) -> None:
     assert answers_of(tmp_path)["framework"] == "paddle"
     assert "--index-url https://pypi.example.com/simple\n" in (project / "requirements-cpu.txt").read_text("utf-8")
     assert not (project / "src/models/lightning").exists()
+
+
+def test_scores_choose_the_framework(terminal: pexpect.spawn, tmp_path: Path) -> None:
+    for question in FIRST[:-1]:
+        terminal.expect_exact(question)
+        terminal.send(ENTER)
+    terminal.expect_exact(HELP)
+    terminal.send("y")
+    terminal.expect_exact("team's familiarity")
+    terminal.send(CLEAR + "6 1" + ENTER)
+    terminal.expect_exact("use 1 to 5 twice, as in 4 3")
+    terminal.send(CLEAR + "1 5" + ENTER)
+    for question in ("Ease of deployment", "Performance", "Community"):
+        terminal.expect_exact(question)
+        terminal.send(ENTER)
+    terminal.expect_exact("The framework that trains (Lightning 3.30, Paddle 4.10).")
+    terminal.expect("»[^\r\n]*PaddlePaddle")
+    terminal.send(ENTER)
+    finish(terminal, REST)
+    answers = answers_of(tmp_path)
+    assert answers["framework"] == "paddle"
+    assert (answers["team_familiarity"], answers["community"]) == ("1 5", "5 3")
+    text = (tmp_path / "project/docs/technical-selection.md").read_text("utf-8")
+    assert "PaddlePaddle is recommended: 4.10 against 3.30." in text
 
 
 def test_control_c_leaves_nothing(terminal: pexpect.spawn, tmp_path: Path) -> None:

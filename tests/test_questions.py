@@ -14,16 +14,9 @@ from copier._cli import CopierApp
 from jinja2.environment import TemplateModule
 from jinja2.sandbox import SandboxedEnvironment
 
+from tests.cookiecutter_json import ASKED, HELP, SETTINGS
 from tests.render import ROOT, clean_copy
 
-QUIET_LOADER = type("Loader", (yaml.SafeLoader,), {})
-QUIET_LOADER.add_constructor("!include", lambda loader, node: node.value)
-SETTINGS = yaml.load((ROOT / "copier.yml").read_text("utf-8"), QUIET_LOADER)
-ASKED = {
-    name: question
-    for name, question in SETTINGS.items()
-    if not name.startswith("_") and question.get("when", True) is not False
-}
 KEYS = ["type", "help", "choices", "default", "placeholder", "validator", "when"]
 LONG = "x" * 201
 FORBIDDEN_EVERYWHERE = [
@@ -39,6 +32,7 @@ FORBIDDEN_EVERYWHERE = [
     " a",
     "a ",
 ]
+BAD_SCORES = ["", "0 3", "3 6", "3.7 4", "good bad", "4", "4 3 2", "4  3", "44", "-1 3", "4 3\n", " 4 3", "{{ 4 }} 3"]
 BAD = {
     "project_name": [
         *FORBIDDEN_EVERYWHERE,
@@ -67,6 +61,11 @@ BAD = {
     ],
     "description": FORBIDDEN_EVERYWHERE,
     "author": [*FORBIDDEN_EVERYWHERE, "x" * 101],
+    "help_me_choose": ["", "maybe", "2"],
+    "team_familiarity": BAD_SCORES,
+    "deployment": BAD_SCORES,
+    "performance": BAD_SCORES,
+    "community": BAD_SCORES,
     "license": ["", "GPL", "mit", "../LICENSE"],
     "framework": ["", "tensorflow", "Lightning", "lightning paddle"],
     "gpu": ["", "11.8", "yes", "13"],
@@ -106,8 +105,10 @@ def test_the_table_covers_every_question() -> None:
 @pytest.mark.parametrize("name", list(ASKED))
 def test_question_is_complete(name: str) -> None:
     question = ASKED[name]
-    assert question["help"].endswith(".")
-    assert len(question["help"]) <= 76, "an 80-column terminal cuts the rest off"
+    help_text = HELP.get(name, question["help"])
+    assert help_text.endswith(".")
+    assert "{" not in help_text
+    assert len(help_text) <= 76, "an 80-column terminal cuts the rest off"
     assert all(len(choice) <= 76 for choice in question.get("choices", []))
     assert f"problem('{name}', {name})" in question["validator"]
     assert list(question) == [key for key in KEYS if key in question]

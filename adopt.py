@@ -1,0 +1,125 @@
+"""Bring a project that was not made by this template under it, so that `copier update` works there from then on.
+
+    python adopt.py ../old-project                              # guesses the name and the framework
+    python adopt.py ../old-project framework=both gpu=13.0      # any question of copier.yml
+    python adopt.py ../old-project source=gh:org/ml-template    # where later updates come from
+
+Its own files stay. Where one differs from the template's, both texts stand between conflict markers.
+"""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import copier
+import yaml
+
+from adopt_files import AdoptError, git, plan, unmerged, write
+
+ROOT = Path(__file__).resolve().parent
+ANSWERS = ".copier-answers.yml"
+USES = {
+    "lightning": r"^\s*(?:import|from)\s+(?:torch|pytorch_lightning|lightning)\b|^(?:torch|pytorch-lightning)\b",
+    "paddle": r"^\s*(?:import|from)\s+paddle\b|^paddlepaddle\b",
+}
+
+
+def adopt(project: Path, given: Mapping[str, str]) -> list[str]:
+    """Add what is missing, mark what differs, and return the files with conflicts.
+
+    Raises:
+        AdoptError: there is no clean git repository, it has an answers file, or an answer is not accepted;
+            nothing was changed.
+    """
+    check(project)
+    answers = {key: answer for key, answer in given.items() if key != "source"}
+    with tempfile.TemporaryDirectory() as folder:
+        rendered = Path(folder) / project.name
+        render(rendered, given.get("source") or default_source(), answers, guess(project))
+        theirs = {path.relative_to(rendered).as_posix(): path for path in rendered.rglob("*") if path.is_file()}
+        planned, conflicts = plan(project, theirs)
+        write(project, planned)
+        stages = [stage for name in conflicts for stage in unmerged(project, name, theirs[name])]
+    git(project, "update-index", "--index-info", text="".join(stages))
+    return conflicts
+
+
+def check(project: Path) -> None:
+    """Refuse everything but the clean top folder of a git repository without an answers file."""
+    if not project.is_dir():
+        raise AdoptError(f"{project} is not a folder: give the project's.")
+    try:
+        prefix, state = git(project, "rev-parse", "--show-prefix").strip(), git(project, "status", "--porcelain")
+        git(project, "rev-parse", "--verify", "HEAD")
+    except FileNotFoundError:
+        raise AdoptError("git is not on PATH: install it first.") from None
+    except subprocess.CalledProcessError:
+        raise AdoptError(
+            f"{project} is not a git repository with a commit: git init, git add and git commit first."
+        ) from None
+    if prefix:
+        raise AdoptError(f"{project} lies inside another git repository: give that one's top folder.")
+    if state:
+        raise AdoptError(f"{project} has changes that are not committed: commit or stash them first.")
+    if (project / ANSWERS).exists():
+        raise AdoptError(f"{project} already has {ANSWERS}: run copier update in it instead.")
+
+
+def default_source() -> str:
+    """Where this template was cloned from; this folder if it was not."""
+    with contextlib.suppress(subprocess.CalledProcessError):
+        return git(ROOT, "remote", "get-url", "origin").strip()
+    return str(ROOT)
+
+
+def guess(project: Path) -> dict[str, str]:
+    """The name after the folder, and the framework after the imports and requirements."""
+    name = re.sub(r"[^\w.-]+", " ", project.resolve().name).strip(" ._-")[:60].strip()
+    tracked = [
+        project / file for file in git(project, "ls-files", "-z", "*.py", "requirements*.txt").split("\0") if file
+    ]
+    texts = [path.read_text("utf-8", errors="replace") for path in tracked if path.is_file()]
+    used = [framework for framework, sign in USES.items() if any(re.search(sign, text, re.M) for text in texts)]
+    guessed = {"framework": used[0] if len(used) == 1 else "both"} if used else {}
+    return guessed | ({"project_name": name} if name else {})
+
+
+def render(folder: Path, source: str, given: Mapping[str, str], guessed: Mapping[str, str]) -> None:
+    """Make a project beside; on a terminal copier asks, with what was guessed as the defaults."""
+    asks = sys.stdin.isatty()
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            copier.run_copy(source, folder, dict(given), user_defaults=dict(guessed), defaults=not asks, unsafe=False)
+    except Exception as error:  # copier raises whatever git, YAML and Jinja do
+        said = [line for line in told.getvalue().splitlines() if line.strip()] or str(error).splitlines()
+        raise AdoptError(f"The template cannot be rendered: {said[0]}") from error
+    known = yaml.safe_load((folder / ANSWERS).read_text("utf-8"))
+    if unknown := sorted(set(given) - set(known)):
+        offered = ", ".join(key for key in known if not key.startswith("_"))
+        raise AdoptError(f"There is no question {', '.join(unknown)}. Available: {offered}.")
+
+
+def main(arguments: list[str]) -> int:
+    """Adopt `PATH [KEY=VALUE ...]` and say what to do next."""
+    if not arguments or any("=" not in argument for argument in arguments[1:]):
+        print((__doc__ or "").strip())
+        return 2
+    try:
+        conflicts = adopt(Path(arguments[0]), dict(argument.split("=", 1) for argument in arguments[1:]))
+    except AdoptError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for name in conflicts:
+        print(f"differs: {name}")
+    print(f"Adopted; {len(conflicts)} files hold both texts between <<<<<<< and >>>>>>>: settle them and commit.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

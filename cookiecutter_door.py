@@ -1,0 +1,113 @@
+"""`cookiecutter gh:org/ml-template`: cookiecutter asks, the rules of validators.jinja check, copier makes the project.
+
+cookiecutter loads `Door` by the `_extensions` of cookiecutter.json; the hooks import the rest.
+"""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cookiecutter.exceptions import FailedHookException
+from jinja2 import Environment, FileSystemLoader, pass_context
+from jinja2.ext import Extension
+from jinja2.runtime import Context
+
+ROOT = Path(__file__).resolve().parent
+STARTED_IN = Path.cwd()  # the user's folder; cookiecutter changes into others later
+COPIER = "copier>=9.7.1"  # what uvx and pipx fetch
+AUTO = "auto"  # the answer that leaves a choice to copier's own default
+SCORES = ("team_familiarity", "deployment", "performance", "community")
+
+
+def macros(file: str) -> Any:
+    """The macros of one of the template's files, with the filters that copier has and Jinja lacks."""
+    environment = Environment(loader=FileSystemLoader(ROOT))
+    environment.filters["regex_search"] = lambda text, pattern: (re.search(pattern, text) or [None])[0]
+    environment.filters["regex_replace"] = lambda text, pattern, new: re.sub(pattern, new, text)
+    return environment.get_template(file).module
+
+
+def for_copier(answers: Mapping[str, Any]) -> dict[str, str]:
+    """The answers that copier is to be given; those it would not have asked for are left out, and so is "auto"."""
+    unasked: tuple[str, ...] = () if answers["help_me_choose"] else SCORES
+    unasked += () if answers["package_index"] == "mirror" else ("mirror_url",)
+    return {
+        name: str(answer).lower() if isinstance(answer, bool) else str(answer)
+        for name, answer in answers.items()
+        if not name.startswith("_") and name not in unasked and answer != AUTO
+    }
+
+
+def problem(answers: Mapping[str, Any]) -> str:
+    """One sentence about the first bad answer, or nothing."""
+    return str(macros("validators.jinja").first_problem({"data": for_copier(answers), "defaults": True})).strip()
+
+
+def copier_command() -> list[str]:
+    """How copier is run here; empty where it is not to be had."""
+    if importlib.util.find_spec("copier"):
+        return [sys.executable, "-m", "copier"]
+    if uvx := shutil.which("uvx"):
+        return [uvx, "--from", COPIER, "copier"]
+    if pipx := shutil.which("pipx"):
+        return [pipx, "run", "--spec", COPIER, "copier"]
+    return []
+
+
+def source(context: Mapping[str, Any]) -> str:
+    """Where `copier update` will find the template: what was typed if copier reads it alike, else the address.
+
+    cookiecutter gives back the path itself for a template in a folder, and a clone's path for all others.
+    """
+    typed = str(context["_template"])
+    if typed.startswith(("gh:", "gl:")):
+        return typed
+    if context["_repo_dir"] == typed:
+        return str(ROOT)
+    command = ["git", "-C", str(ROOT), "config", "--get", "remote.origin.url"]
+    url = subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout.strip()
+    if not url:
+        raise FailedHookException(
+            f"{typed} is no git repository, so the project could never be updated: use its address."
+        )
+    if re.match(r"https?://[^/]*@", url):
+        raise FailedHookException("Leave user and password out of the template's address: they would be recorded.")
+    known = url.endswith(".git") or url.startswith(("git@", "git://", "https://github.com/", "https://gitlab.com/"))
+    return url if known or Path(url).is_dir() else f"git+{url}"
+
+
+class Door(Extension):
+    """What the expressions of cookiecutter.json call, and two folders that the hooks cannot know."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Adds the names to cookiecutter's Jinja."""
+        super().__init__(environment)
+        environment.globals.update(need_copier=need_copier, slug=slug, check=check)
+        environment.globals.update(template_root=str(ROOT), started_in=str(STARTED_IN))
+
+
+def need_copier() -> str:
+    """Stop before the first question where copier cannot be run. cookiecutter prints this exception as one line."""
+    if not copier_command():
+        raise FailedHookException(
+            "copier makes the project and was not found: pip install copier (or uv, or pipx), then try again."
+        )
+    return ""
+
+
+def slug(name: str) -> str:
+    """The default of project_slug."""
+    return str(macros("validators.jinja").slug(name)).strip()
+
+
+@pass_context
+def check(context: Context) -> str:
+    """Stop after the last question, before anything is written, when an answer is bad."""
+    if sentence := problem(context["cookiecutter"]):
+        raise FailedHookException(sentence)
+    return ""
