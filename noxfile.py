@@ -74,7 +74,14 @@ def demo(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure the README's figures, each beside what a user would pick instead."""
     session.install("-r", "requirements-dev.txt")
-    session.run("python", "benchmarks/run.py", *session.posargs)
+    session.run("python", "-m", "benchmarks.run", *session.posargs)
+
+
+@nox.session(default=False)
+def adopt(session: nox.Session) -> None:
+    """Bring a project from elsewhere under the template: `-- PATH [KEY=VALUE ...]`."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "adopt.py", *session.posargs)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The README's figures, each measured in one run beside what a user would pick instead: `nox -s bench`.
 
     nox -s bench                      # everything, about 15 minutes on 2 cores
-    nox -s bench -- overhead          # some of: overhead, start, render, accuracy
+    nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates
 
 MNIST comes from its publisher, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.md.
 """
@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
         "start": start,
         "render": rendering,
         "accuracy": accuracy,
+        "updates": updates,
     }
     unknown = [name for name in argv if name not in parts]
     if unknown:
@@ -117,6 +118,12 @@ def accuracy(python: Path) -> list[str]:
             name = " ".join(["train.py", *options, f"framework={framework}"])
             rows.append(f"| `{name}` | {took:.1f} | {worst:.4f} (worst of 3 seeds) | {took / base:.2f} |")
     return rows
+
+
+def updates(python: Path) -> list[str]:
+    """Render and update time against an equally large plain template, and what random edits lost."""
+    command = [sys.executable, "-m", "benchmarks.updates"]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
 
 
 def until_accuracy(python: Path, *arguments: str) -> tuple[float, float]:

@@ -13,13 +13,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests import make_data
+from tests import history, make_data
 from tests.render import ROOT, render
 
 ENVIRONMENTS = ROOT / ".nox" / "environments"
@@ -56,13 +57,25 @@ def main(argv: list[str]) -> int:
     rows: list[Row] = []
     for name in options.names or examples:
         rows += run_variant(name, yaml.safe_load(examples[name].read_text("utf-8")) or {})
+    if not options.names:
+        rows += run_variant("lightning-updated", {}, make_updated)
     print(table(rows))
     failed = [row for row in rows if row.failure]
     print(f"smoke: {len(rows) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed or not rows else 0
 
 
-def run_variant(name: str, answers: dict[str, Any]) -> list[Row]:
+def make_updated(project: Path, answers: dict[str, Any]) -> None:
+    """A project that an older release made, with a file of its user's, updated to the working tree."""
+    history.make_project(project, history.SYNTHETIC, "lightning")
+    own = project / "src" / "configs" / "experiment" / "ours.yaml"
+    own.write_text("trainer: {max_epochs: 3}\n", "utf-8")
+    history.commit_all(project, "our work")
+    index = os.environ.get("PACKAGE_INDEX")
+    history.update(project, {"package_index": index} if index else {})
+
+
+def run_variant(name: str, answers: dict[str, Any], make: Callable[[Path, dict[str, Any]], None] = render) -> list[Row]:
     """Prove one variant in `.nox/smoke/<name>`; one row for each backend that it has."""
     project = ROOT / ".nox" / "smoke" / name
     shutil.rmtree(project, ignore_errors=True)
@@ -70,7 +83,7 @@ def run_variant(name: str, answers: dict[str, Any]) -> list[Row]:
     print(f"--- {name}", flush=True)
     try:
         with timed(base, "render"):
-            render(project, answers)
+            make(project, answers)
         with timed(base, "install"):
             python = install(project)
         make_data.write(answers.get("dataset", "digits"), project / "data")
