@@ -24,17 +24,21 @@ from src.trainers.session import Session
 from src.utils.config import load_config
 from src.utils.run import Run
 
-EPOCHS, ROUNDS = 3, 6
+EPOCHS, ROUNDS = 3, 4
 SIZES = {  # about 1, 5 and 30 ms a step on 2 cores
     "lightning": (
-        ["data.image_size=8", "data.batch_size=32"],
-        ["model.width=16"],
-        ["model.width=48", "data.batch_size=256"],
+        ["data.image_size=8", "data.batch_size=32", "trainer.limit_train_batches=200"],
+        ["model.width=16", "trainer.limit_train_batches=100"],
+        ["model.width=48", "data.batch_size=192", "trainer.limit_train_batches=30"],
     ),
-    "paddle": (["data.image_size=8", "data.batch_size=8"], ["data.image_size=14"], ["data.batch_size=256"]),
+    "paddle": (
+        ["data.image_size=8", "data.batch_size=8", "trainer.limit_train_batches=200"],
+        ["data.image_size=12", "trainer.limit_train_batches=100"],
+        ["data.batch_size=256", "trainer.limit_train_batches=30"],
+    ),
 }
 SHARED = ["scheduler=constant", "tracker=none", f"trainer.max_epochs={EPOCHS}", "model=small_cnn", "data=mnist"]
-SHARED += ["trainer.limit_train_batches=150", "trainer.limit_val_batches=10"]
+SHARED += ["trainer.limit_val_batches=10"]
 
 
 def main(framework: str) -> None:

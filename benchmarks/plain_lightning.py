@@ -3,7 +3,6 @@
 python benchmarks/plain_lightning.py FOLDER_WITH_THE_IDX_FILES
 """
 
-import gzip
 import sys
 import tempfile
 from pathlib import Path
@@ -23,8 +22,8 @@ class MNIST(Dataset):
     """Images as PIL, transformed one by one, as torchvision's MNIST gives them."""
 
     def __init__(self, folder: Path, part: str) -> None:
-        images = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
-        labels = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())
+        images = (folder / f"{part}-images-idx3-ubyte").read_bytes()
+        labels = (folder / f"{part}-labels-idx1-ubyte").read_bytes()
         self.images = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)
         self.labels = np.frombuffer(labels, np.uint8, offset=8)
         self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])

@@ -24,7 +24,7 @@ import yaml
 from tests.render import ROOT, render
 from tests.smoke import install
 
-PROJECT = ROOT / ".nox" / "bench"
+PROJECT = ROOT / ".nox" / "bench-project"
 
 
 def main(argv: list[str]) -> int:
@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
     shutil.rmtree(PROJECT, ignore_errors=True)
     render(PROJECT, yaml.safe_load((ROOT / "examples" / "both.yml").read_text("utf-8")))
     python = install(PROJECT)
+    run(python, "scripts/download.py", "data=mnist")
     for name in argv or parts:
         text = "\n".join(parts[name](python))
         print(f"\n{text}\n", flush=True)
@@ -104,7 +105,6 @@ def compare_rendering(folder: Path, answers: dict[str, Any]) -> str:
 
 def accuracy(python: Path) -> list[str]:
     """Seconds from a command's start to a test accuracy, beside an MNIST epoch written as Lightning's guide does."""
-    run(python, "scripts/download.py", "data=mnist")
     head = "| command | s to the test accuracy | test accuracy | time / plain Lightning |"
     rows = [head, "|---|---:|---:|---:|"]
     plain = [until_accuracy(python, str(ROOT / "benchmarks" / "plain_lightning.py"), "data/mnist") for _ in range(3)]

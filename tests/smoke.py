@@ -76,8 +76,8 @@ def make_updated(project: Path, answers: dict[str, Any]) -> None:
 
 
 def run_variant(name: str, answers: dict[str, Any], make: Callable[[Path, dict[str, Any]], None] = render) -> list[Row]:
-    """Prove one variant in `.nox/smoke/<name>`; one row for each backend that it has."""
-    project = ROOT / ".nox" / "smoke" / name
+    """Prove one variant in `.nox/variants/<name>`; one row for each backend that it has."""
+    project = ROOT / ".nox" / "variants" / name
     shutil.rmtree(project, ignore_errors=True)
     base = Row(name)
     print(f"--- {name}", flush=True)
