@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,8 @@ def test_control_c_leaves_nothing(home: Path) -> None:
         cwd=home / "out",
         env=stand_in(home, "uvx", lines),
         start_new_session=True,
+        # a test run in the background ignores Ctrl-C, and so would its children
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
