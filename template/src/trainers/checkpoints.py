@@ -47,8 +47,8 @@ class Checkpoints:
             shutil.rmtree(self.folder / old, ignore_errors=True)
 
     def ranked(self) -> list[dict[str, Any]]:
-        """The kept checkpoints, best first; of equal ones the earlier."""
-        return sorted(self.entries, key=lambda entry: -self.sign * entry["score"])
+        """The kept checkpoints, best first; of equal ones the later, whose loss is usually lower."""
+        return sorted(self.entries, key=lambda entry: (self.sign * entry["score"], entry["step"]), reverse=True)
 
 
 def find(run: Path, which: str) -> Path:
