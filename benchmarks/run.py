@@ -53,9 +53,7 @@ def main(argv: list[str]) -> int:
 
 def overhead(python: Path) -> list[str]:
     """Epochs of our trainers against a hand-written loop and Lightning as its documentation starts it."""
-    rows = [
-        "| framework | step of the loop | our epoch / loop | Lightning's defaults / loop | final weights |"
-    ]
+    rows = ["| framework | step of the loop | our epoch / loop | Lightning's defaults / loop | final weights |"]
     rows.append("|---|---:|---:|---:|---|")
     for framework in ("lightning", "paddle"):
         done = run(python, str(ROOT / "benchmarks" / "overhead.py"), framework)
