@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.archives import extract, gunzip
+from src.utils.download.archives import extract, gunzip
 from src.utils.errors import UserError
 
 
