@@ -1,7 +1,11 @@
-"""Fetch, verify and unpack the data set of the configuration:
+"""Fetch, verify and unpack a data set:
 
     python scripts/download.py data=mnist
     python scripts/download.py data=cifar10 data.root=~/datasets/cifar10
+    python scripts/download.py --stage debug        # the small one that shows whether everything runs
+    python scripts/download.py --stage production   # the one to train on, by the memory of this machine's GPUs
+    python scripts/download.py --stage info         # the machine, its stage, and which data sets are there
+    python scripts/download.py --clean              # delete what downloads left unfinished
 
 An interrupted download continues where it stopped. On a machine behind a firewall set the environment variable
 DATASET_MIRROR to a folder or a base URL that holds the publisher's files under their own names.
@@ -12,17 +16,29 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from omegaconf import DictConfig
+
 from src.utils.config import help_text, load_config
-from src.utils.errors import run_main
-from src.utils.registry import resolve
+from src.utils.errors import UserError, run_main
+from src.utils.registry import resolve, unknown
 
 
 def main(argv: list[str]) -> None:
-    """Download `cfg.data` and print where it is."""
+    """Download `cfg.data`, or do what `--stage` or `--clean` says."""
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text()}")
         return
-    cfg = load_config(argv)
+    if "--clean" in argv:
+        empty_cache([argument for argument in argv if argument != "--clean"])
+    elif "--stage" in argv:
+        place = argv.index("--stage")
+        set_up("".join(argv[place + 1 : place + 2]), argv[:place] + argv[place + 2 :])
+    else:
+        download(load_config(argv))
+
+
+def download(cfg: DictConfig) -> None:
+    """Download `cfg.data` and print where it is."""
     from src.datasets import DATASETS  # NumPy and Pillow: not needed to say that a key is misspelt
 
     folder = resolve(DATASETS, cfg.data.name, "data set").download(cfg.data)
@@ -30,6 +46,35 @@ def main(argv: list[str]) -> None:
         print(f"{cfg.data.name} needs no download.")
     else:
         print(f"{cfg.data.name} is in {folder.resolve()}")
+
+
+def set_up(stage: str, argv: list[str]) -> None:
+    """Download the data set that this machine gets for a stage, or show what there is."""
+    from src.utils.dataset_selector import STAGES, auto_select_dataset
+
+    if stage not in (*STAGES, "info"):
+        raise UserError(unknown("stage", stage, (*STAGES, "info")))
+    if stage == "info":
+        from src.utils.dataset_table import show_info
+
+        show_info(load_config(argv).task)
+        return
+    if any(argument.startswith("data=") for argument in argv):
+        raise UserError("--stage chooses the data set itself: leave out data=NAME, or leave out --stage.")
+    selection = auto_select_dataset(load_config(argv).task, stage=stage)
+    print(f"{selection.tier}: {selection.dataset}, since {selection.reason}.")
+    download(load_config([*selection.arguments, *argv]))
+    print(f"Train on it with:\n  python scripts/train.py {' '.join(selection.arguments)}")
+
+
+def empty_cache(argv: list[str]) -> None:
+    """Empty the caches below `data/` and, where another one is configured, below `data.root`."""
+    from src.utils.download import clean
+
+    cfg = load_config(argv)
+    roots = {Path("data").resolve(), Path(cfg.data.get("root", "data")).expanduser().resolve()}
+    freed = sum(clean(root) for root in sorted(roots))
+    print(f"Freed {freed / 1e6:.1f} MB of unfinished downloads in {', '.join(map(str, sorted(roots)))}.")
 
 
 if __name__ == "__main__":

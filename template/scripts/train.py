@@ -6,6 +6,7 @@
     python scripts/train.py framework=paddle optimizer.lr=0.01 scheduler=cosine
     python scripts/train.py --from outputs/RUN                      # repeat a run exactly
     python scripts/train.py --resume outputs/RUN                    # go on after a crash
+    python scripts/train.py trainer.folds=5                         # cross-validation: five runs and their mean
 
 Options: --help (every key), --debug (tracebacks).
 """
@@ -29,15 +30,23 @@ def main(argv: list[str]) -> None:
     argv, repeated, resumed = take_options(argv)
     base = repeated or resumed
     cfg = load_config(argv, base=base / "config.yaml" if base else None)
-    train(cfg, resumed)
+    if cfg.trainer.folds:
+        from src.cross_validation import cross_validate
+
+        cross_validate(cfg, resumed)
+    else:
+        train(cfg, resumed, repeated)
 
 
-def train(cfg: DictConfig, resumed: Path | None = None) -> Path:
-    """Run one training and return its folder; `resumed` is the run folder to go on in."""
+def train(cfg: DictConfig, resumed: Path | None = None, repeated: Path | None = None) -> Path:
+    """Run one training and return its folder; `resumed` is the run folder to go on in, `repeated` the one to repeat."""
     from src import trainers
-    from src.datasets import build_dataset
+    from src.datasets.saved_splits import compare, describe_splits, refuse_other_data, write_splits
     from src.evaluation import evaluate
+    from src.memory.check import fit_memory
+    from src.memory.probe import probe
     from src.trainers.checkpoints import find
+    from src.utils.hardware import detect
     from src.utils.run import Run
     from src.utils.run_files import read_json
 
@@ -46,9 +55,21 @@ def train(cfg: DictConfig, resumed: Path | None = None) -> Path:
         raise UserError(
             f"{resumed} has finished: repeat it with --from {resumed}, or evaluate it with scripts/test.py."
         )
-    build_dataset(cfg, "train")  # missing data is said before a framework is loaded
+    splits = describe_splits(cfg)  # missing data is said before a framework is loaded
+    if resumed:
+        refuse_other_data(splits, resumed)
+    said = ""
+    if not resumed:
+        # several GPUs have a process each, and only one process may try what fits
+        cfg, said = fit_memory(cfg, detect(), probe if cfg.trainer.devices == 1 else None)
     backend = trainers.load(cfg.framework)
     with Run(cfg, resumed) as run:
+        if said:
+            run.log.warning(said)
+        if run.main:
+            write_splits(splits, run.path)
+            if repeated and (changed := compare(splits, repeated)):
+                run.log.warning("The samples differ from those of %s: %s.", repeated, ", ".join(changed))
         backend.fit(cfg, run, checkpoint)
         if run.main:
             run.update(status="finished", duration_s=run.seconds())

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from src.datasets.decode import decode
+from src.datasets.jpeg import to_planes
 from src.datasets.transforms import resize
-from src.utils.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-MAX_PIXELS = 178_000_000  # as RGB half a gigabyte; a few bytes of PNG can claim far more
 
 
 class Images(Protocol):
@@ -74,7 +73,10 @@ class FileImages:
 
     def get(self, indices: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, 3); a file that cannot be decoded is a `UserError` that names it."""
-        return np.stack([decode(self.paths[index], self.image_size) for index in indices])
+        planes = np.empty((len(indices), 3, self.image_size, self.image_size), np.uint8)
+        for image, index in zip(planes, indices, strict=True):
+            to_planes(decode(self.paths[index], self.image_size), image)
+        return planes.transpose(0, 2, 3, 1)
 
     def take(self, indices: np.ndarray) -> "FileImages":
         """The images at these indices, in this order."""
@@ -85,10 +87,12 @@ class FileImages:
 class Split:
     """The samples of one split: `targets` are int64 (N,), numbers into `classes`."""
 
+    content: ClassVar[str] = "one class for each image"  # what tasks learn from
     images: Images
     targets: np.ndarray
     classes: tuple[str, ...]
     flippable: bool = True  # whether a mirrored image still shows its class; a mirrored digit does not
+    ids: np.ndarray | None = None  # (N,) numbers in the publisher's order, or names: what splits.json records
 
     def __post_init__(self) -> None:
         assert len(self.images) == len(self.targets), (len(self.images), len(self.targets))
@@ -97,9 +101,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def class_counts(self) -> np.ndarray:
+        """How many samples each class has, int64 (K,)."""
+        return np.bincount(self.targets, minlength=len(self.classes))
+
     def take(self, indices: np.ndarray) -> "Split":
         """The samples at these indices, in this order."""
-        return replace(self, images=self.images.take(indices), targets=self.targets[indices])
+        ids = None if self.ids is None else self.ids[indices]
+        return replace(self, images=self.images.take(indices), targets=self.targets[indices], ids=ids)
 
     def take_classes(self, kept: Sequence[int]) -> "Split":
         """The samples of these classes; `kept[i]` becomes class i."""
@@ -107,31 +116,3 @@ class Split:
         numbers = np.full(len(self.classes), -1, np.int64)
         numbers[list(kept)] = np.arange(len(kept))
         return replace(part, targets=numbers[part.targets], classes=tuple(self.classes[number] for number in kept))
-
-
-def decode(path: Path, image_size: int) -> np.ndarray:
-    """Decode, rotate as EXIF says, resize the short side to `image_size` and crop the centre: uint8 (S, S, 3).
-
-    Raises:
-        UserError: the file is missing, damaged, no image, or has more than `MAX_PIXELS` pixels.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
-            image.draft(None, (image_size, image_size))  # JPEG only: decodes at 1/2, 1/4 or 1/8 of the size
-            ImageOps.exif_transpose(image, in_place=True)
-            square = ImageOps.fit(to_eight_bits(image), (image_size, image_size), Image.Resampling.BILINEAR)
-            return np.asarray(square.convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise whatever their format's parser stumbles over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"Cannot decode {path}: {reason}. Replace the file or move it out of the data set.") from error
-
-
-def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert to a mode of 8-bit channels that can be resized without mixing palette indices."""
-    if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode in ("1", "P", "PA") or "transparency" in image.info:
-        return image.convert("RGBA")
-    return image

@@ -9,18 +9,14 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.base import ArrayImages, Split
-from src.datasets.splits import stratified_split
-from src.utils.archives import extract
-from src.utils.download import fetch
+from src.datasets.spec import fetch_dataset
+from src.datasets.splits import split_off_val
 from src.utils.errors import UserError
 
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-CHECKSUM = "md5:c32a1d4ab5d03f1284b67883e8d87530"
 FOLDER = "cifar-10-batches-bin"
 FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RECORD = 1 + 3 * 32 * 32  # the label, then the red, green and blue planes
-UNPACKED_BYTES = 6 * 10_000 * RECORD
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
@@ -30,11 +26,8 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
     records = np.concatenate([read_records(folder / name) for name in names])
     targets = records[:, 0].astype(np.int64)
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    if split != "test":
-        train, val = stratified_split(targets, (cfg_data.val_fraction,), seed)
-        chosen = val if split == "val" else train
-        images, targets = images[chosen], targets[chosen]
-    return Split(ArrayImages(images, cfg_data.image_size), targets, CLASSES)
+    chosen = np.arange(len(targets)) if split == "test" else split_off_val(targets, cfg_data, seed, split)
+    return Split(ArrayImages(images[chosen], cfg_data.image_size), targets[chosen], CLASSES, ids=chosen)
 
 
 def read_records(path: Path) -> np.ndarray:
@@ -53,14 +46,4 @@ def read_records(path: Path) -> np.ndarray:
 
 def download(cfg_data: DictConfig) -> Path:
     """Fetch and verify the archive and unpack it into `cfg_data.root`."""
-    root = Path(cfg_data.root).expanduser()
-    folder = root / FOLDER
-    whole = 10_000 * RECORD
-    paths = [folder / name for names in FILES.values() for name in names]
-    if all(path.is_file() and path.stat().st_size == whole for path in paths):
-        print(f"{folder} is already there.")
-        return root
-    archive = fetch(URL, root / URL.rpartition("/")[2], CHECKSUM)
-    extract(archive, folder, max_bytes=UNPACKED_BYTES + 1_000_000)  # and a page and a list of names
-    archive.unlink()
-    return root
+    return fetch_dataset("cifar10", cfg_data.root)

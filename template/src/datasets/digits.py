@@ -7,7 +7,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.base import ArrayImages, Split
-from src.datasets.splits import stratified_split
+from src.datasets.splits import split_off_val
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
@@ -17,10 +17,10 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
     digits = load_digits()
     targets = digits.target.astype(np.int64)
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 16 grey levels above 0
-    train, val, test = stratified_split(targets, (cfg_data.val_fraction, cfg_data.test_fraction), seed)
-    chosen = {"train": train, "val": val, "test": test}[split]
+    chosen = split_off_val(targets, cfg_data, seed, split, cfg_data.test_fraction)
     classes = tuple(str(digit) for digit in range(10))
-    return Split(ArrayImages(images[chosen], cfg_data.image_size), targets[chosen], classes, flippable=False)
+    kept = ArrayImages(images[chosen], cfg_data.image_size)
+    return Split(kept, targets[chosen], classes, flippable=False, ids=chosen)
 
 
 def download(cfg_data: DictConfig) -> None:

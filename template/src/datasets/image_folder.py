@@ -1,13 +1,14 @@
 """Your own images: one folder for each class, either root/<class>/* or root/{train,val,test}/<class>/*."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.datasets.base import SUFFIXES, FileImages, Split
-from src.datasets.splits import stratified_split
+from src.datasets.splits import group_by, split_off_val
 from src.utils.errors import UserError
 from src.utils.registry import unknown
 
@@ -18,7 +19,8 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
     """RGB images (N, image_size, image_size, 3), decoded when they are asked for.
 
     Where root/train has class folders it is the training split, and a val or test folder beside it is that split. A
-    split without a folder of its own is `val_fraction` or `test_fraction` of each class of the training images.
+    split without a folder of its own is `val_fraction` or `test_fraction` of each class of the training images, where
+    files of one `group_pattern` stay together. Folds are made of the training and validation images together.
     """
     root = Path(cfg_data.root).expanduser()
     folders = find_splits(root)
@@ -29,20 +31,33 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
             f"{folders['train']} has images in {len(classes)} class folder{'s' * (len(classes) != 1)} and needs at "
             f"least 2: put the images ({', '.join(SUFFIXES)}) in one folder for each class and set data.root."
         )
-    if split != "train" and split in folders:
-        found = scan(folders[split])
-        for name in found:
+    if split in folders and (split == "test" or (split == "val" and cfg_data.fold is None)):
+        paths, targets = collect([folders[split]], classes)
+        return Split(FileImages(paths, cfg_data.image_size), targets, classes)
+    known = [folders["train"]]
+    if "val" in folders:
+        known += [folders["val"]] if cfg_data.fold is not None else []
+        cfg_data = OmegaConf.merge(cfg_data, {"val_fraction": 0.0})
+    paths, targets = collect(known, classes)
+    groups = None
+    if cfg_data.group_pattern:
+        groups = group_by([path.relative_to(root).as_posix() for path in paths], cfg_data.group_pattern)
+    test_fraction = 0.0 if "test" in folders else cfg_data.test_fraction
+    chosen = split_off_val(targets, cfg_data, seed, split, test_fraction, groups)
+    return Split(FileImages([paths[index] for index in chosen], cfg_data.image_size), targets[chosen], classes)
+
+
+def collect(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
+    """The images of several folders of class folders, and their class numbers int64 (N,)."""
+    paths: list[Path] = []
+    numbers: list[int] = []
+    for folder in folders:
+        for name, images in scan(folder).items():
             if name not in classes:
-                raise UserError(f"{folders[split]}: {unknown('class', name, classes)}")
-    paths = [path for images in found.values() for path in images]
-    counts = [len(images) for images in found.values()]
-    targets = np.repeat(np.array([classes.index(name) for name in found], np.int64), counts)
-    whole = Split(FileImages(paths, cfg_data.image_size), targets, classes)
-    if split != "train" and split in folders:
-        return whole
-    fractions = [0.0 if name in folders else cfg_data[f"{name}_fraction"] for name in ("val", "test")]
-    train, val, test = stratified_split(targets, fractions, seed)
-    return whole.take({"train": train, "val": val, "test": test}[split])
+                raise UserError(f"{folder}: {unknown('class', name, classes)}")
+            paths += images
+            numbers += [classes.index(name)] * len(images)
+    return paths, np.array(numbers, np.int64)
 
 
 def find_splits(root: Path) -> dict[str, Path]:

@@ -1,19 +1,18 @@
 """Batches of a split as NumPy arrays, ready for any framework."""
 
-import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 
+from src.datasets.augment import AUGMENTATIONS, build
+from src.datasets.augment.mix import mix
 from src.datasets.base import Split
-from src.datasets.transforms import AUGMENTATIONS, augment, normalize
+from src.datasets.order import count_batches, count_samples, order, own_order
+from src.datasets.prefetch import choose_workers, prepare_ahead
+from src.datasets.transforms import normalize, resize
 from src.utils.errors import UserError
 from src.utils.registry import unknown
-
-MAX_WORKERS = 8
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -23,17 +22,22 @@ class Loader:
 
     The order and the augmentation depend on `seed`, the epoch and `rank` only, not on the number of workers. With
     `shuffle` every rank gets equally many samples, by repeating a few; without it each sample goes to one rank only.
+    With MixUp or CutMix the targets are float32 (B, K): the probability of each class.
 
     Args:
         mean, std: one value for each channel, for pixels of 0 to 1.
         augment: one of `AUGMENTATIONS`.
+        mixup_alpha, cutmix_alpha: as `src/datasets/augment/mix.py` says; 0 is off.
+        sizes: each batch is resized to one of these heights and widths, drawn at random, the same on every rank.
+        sampler: how often a sample of each class is drawn, one of the methods of `src/datasets/balance.py`.
         limit: an integer is a number of batches, a float the share of them (at least one batch).
-        num_workers: threads that prepare batches ahead; 0 prepares each one when it is asked for; None: as many as
-            cores, up to 8, for images in files, and 0 for images in memory.
+        num_workers: threads that prepare batches ahead; 0 prepares each one when it is asked for; None chooses by the
+            machine, and for images in memory 0, or 1 for augment="advanced".
 
     Raises:
         UserError: a batch larger than the training data, another number of channels than `mean` and `std` have, an
-            unknown augmentation or one that changes the class, a limit out of its range.
+            unknown augmentation or one for other images, sizes that are none, a sampler for images in an order of their
+            own, a limit out of its range.
     """
 
     def __init__(
@@ -43,6 +47,10 @@ class Loader:
         mean: Sequence[float],
         std: Sequence[float],
         augment: str = "none",
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+        sizes: Sequence[int] | None = None,
+        sampler: str = "none",
         shuffle: bool = False,
         seed: int = 0,
         limit: int | float = 1.0,
@@ -54,13 +62,16 @@ class Loader:
         assert 0 <= rank < world_size, (rank, world_size)
         self.split, self.batch_size, self.augment = split, batch_size, augment
         self.mean, self.std = tuple(mean), tuple(std)
+        self.alphas, self.sizes, self.sampler = (mixup_alpha, cutmix_alpha), sizes, sampler
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
-        self.epoch = 0
-        self.samples = -(-len(split) // world_size) if shuffle else len(range(rank, len(split), world_size))
+        self.epoch = self.first_batch = 0
+        self.samples = count_samples(split, shuffle, sampler, rank, world_size)
         self.batches = count_batches(self.samples, batch_size, drop_last, limit)
-        automatic = 0 if split.images.in_memory else min(MAX_WORKERS, os.cpu_count() or 1)
+        # Albumentations works image by image: also of images in memory, batches are made while others are trained on
+        automatic = max(choose_workers(split.images.in_memory), int(augment == "advanced"))
         self.num_workers = automatic if num_workers is None else num_workers
         self.check(training=shuffle or drop_last)
+        self.transform = build(augment, split.flippable)
 
     def check(self, training: bool) -> None:
         """Refuse what cannot be meant."""
@@ -78,58 +89,49 @@ class Loader:
             )
         if self.augment not in AUGMENTATIONS:
             raise UserError(unknown("data.augment", self.augment, AUGMENTATIONS))
-        if "flip" in self.augment and not self.split.flippable:
-            raise UserError(
-                f"data.augment={self.augment} mirrors images, and a mirrored image of this data is wrong: use shift."
-            )
+        if self.augment == "advanced" and channels not in (1, 3):
+            raise UserError(f"data.augment=advanced is for images of 1 or 3 channels, not {channels}: use basic.")
+        if not all(isinstance(size, int) and size > 0 for size in self.sizes or ()):
+            raise UserError(f"data.sizes must be a list of heights in pixels or null, not {list(self.sizes or ())}.")
+        if self.sampler != "none" and own_order(self.split):
+            raise UserError(f"data.sampler={self.sampler} cannot be used with data that is read in its own order.")
 
     def __len__(self) -> int:
         return self.batches
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the iterations that begin from now on."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose the order and the augmentation of the iterations that begin from now on, and their first batch."""
+        self.epoch, self.first_batch = epoch, first_batch
 
     def __iter__(self) -> Iterator[Batch]:
-        prepare = partial(self.prepare, self.order(), self.epoch)
+        chosen = self.order()
+        if expect := getattr(self.split.images, "expect", None):  # shards are fetched ahead, in this order
+            expect(chosen[self.first_batch * self.batch_size : self.batches * self.batch_size])
+        prepare = partial(self.prepare, chosen, self.epoch)
+        numbers = range(self.first_batch, self.batches)
         if self.num_workers == 0:
-            return map(prepare, range(self.batches))
-        return prepare_ahead(prepare, self.batches, self.num_workers)
+            return map(prepare, numbers)
+        return prepare_ahead(lambda step: prepare(numbers[step]), len(numbers), self.num_workers)
 
     def order(self) -> np.ndarray:
         """This rank's sample numbers in the order of the current epoch."""
-        if not self.shuffle:
-            return np.arange(self.rank, len(self.split), self.world_size)
-        shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.split))
-        return np.resize(shuffled, self.samples * self.world_size)[self.rank :: self.world_size]
+        rng = np.random.default_rng([self.seed, self.epoch])
+        return order(self.split, self.shuffle, self.sampler, self.rank, self.world_size, rng)
 
     def prepare(self, order: np.ndarray, epoch: int, number: int) -> Batch:
         """Make batch `number`."""
         indices = order[number * self.batch_size : (number + 1) * self.batch_size]
         images = self.split.images.get(indices).transpose(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
         rng = np.random.default_rng([self.seed, epoch, self.rank, number])
-        return normalize(augment(images, self.augment, rng), self.mean, self.std), self.split.targets[indices]
+        images = resize(self.transform(images, rng), self.size(epoch, number) or images.shape[2:])
+        normalised, targets = normalize(images, self.mean, self.std), self.split.targets[indices]
+        if any(self.alphas):
+            return mix(normalised, targets, len(self.split.classes), *self.alphas, rng)
+        return normalised, targets
 
-
-def count_batches(samples: int, batch_size: int, drop_last: bool, limit: int | float) -> int:
-    """How many batches an iteration has."""
-    whole = samples // batch_size if drop_last else -(-samples // batch_size)
-    if limit <= 0 or (isinstance(limit, float) and limit > 1):
-        raise UserError(
-            f"A limit of batches must be an integer from 1 or a fraction above 0 and up to 1.0, not {limit!r}."
-        )
-    return min(whole, limit if isinstance(limit, int) else max(1, int(whole * limit)))
-
-
-def prepare_ahead(prepare: partial[Batch], batches: int, workers: int) -> Iterator[Batch]:
-    """Yield `prepare(0), prepare(1), ...` in order, with `workers` threads a few batches ahead."""
-    pool = ThreadPoolExecutor(workers, "loader")
-    try:
-        waiting: deque[Future[Batch]] = deque()
-        for number in range(batches + workers + 1):
-            if number < batches:
-                waiting.append(pool.submit(prepare, number))
-            if number > workers:
-                yield waiting.popleft().result()
-    finally:  # also where the iteration is abandoned
-        pool.shutdown(cancel_futures=True)
+    def size(self, epoch: int, number: int) -> tuple[int, int] | None:
+        """Height and width of batch `number`, the same on every rank; None leaves the images as they are."""
+        if not self.sizes:
+            return None
+        size = np.random.default_rng([self.seed, epoch, number, 0, 1]).choice(self.sizes)
+        return int(size), int(size)

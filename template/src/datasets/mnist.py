@@ -11,18 +11,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.base import ArrayImages, Split
-from src.datasets.splits import stratified_split
-from src.utils.download import fetch
+from src.datasets.spec import fetch_dataset
+from src.datasets.splits import split_off_val
 from src.utils.errors import UserError
-
-URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-# MD5 of the unpacked file, so that a mirror may have packed it again
-FILES = {
-    "train-images-idx3-ubyte": "md5:6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "md5:a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "md5:2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "md5:27ae3e4e09519cfbb04c329615203637",
-}
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
@@ -36,12 +27,10 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
             f"{root} holds {len(images)} {prefix} images and {len(targets)} labels, which must be as many and 0 to 9: "
             "empty the folder and run `python scripts/download.py data=mnist`."
         )
-    if split != "test":
-        train, val = stratified_split(targets, (cfg_data.val_fraction,), seed)
-        chosen = val if split == "val" else train
-        images, targets = images[chosen], targets[chosen]
+    chosen = np.arange(len(targets)) if split == "test" else split_off_val(targets, cfg_data, seed, split)
     classes = tuple(str(digit) for digit in range(10))
-    return Split(ArrayImages(images, cfg_data.image_size), targets, classes, flippable=False)
+    kept = ArrayImages(images[chosen], cfg_data.image_size)
+    return Split(kept, targets[chosen], classes, flippable=False, ids=chosen)
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -68,7 +57,4 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 def download(cfg_data: DictConfig) -> Path:
     """Fetch, verify and unpack the four files into `cfg_data.root`."""
-    root = Path(cfg_data.root).expanduser()
-    for name, checksum in FILES.items():
-        fetch(f"{URL}{name}.gz", root / name, checksum)
-    return root
+    return fetch_dataset("mnist", cfg_data.root)

@@ -21,7 +21,12 @@ def advice(rows: Sequence[Mapping[str, Any]]) -> str:
     5. The best validation loss of the last third of the epochs is below 0.99 of the best before it: still learning.
     6. At the best epoch, the validation loss is over twice the training loss: over-fitting.
     7. Otherwise the training has converged.
+
+    Without a validation loss, as in detection, only the score tells whether it was still rising.
     """
+    score = next((name for name in rows[-1] if name.startswith("val/")), None) if rows else None
+    if score and score != "val/loss":
+        return advice_by_score([row[score] for row in rows], score)
     pairs = [(row["train/loss"], row["val/loss"]) for row in rows if "train/loss" in row and "val/loss" in row]
     bad = next((number for number, pair in enumerate(pairs, 1) if not all(map(math.isfinite, pair))), None)
     if bad:
@@ -50,3 +55,14 @@ def advice(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{train[best]:.3g}. Use stronger augmentation, weight decay, or more data."
         )
     return f"Converged: the validation loss was best in epoch {best + 1} ({val[best]:.3g}); more epochs will not help."
+
+
+def advice_by_score(values: Sequence[float], name: str) -> str:
+    """What a score says that is better when it is higher."""
+    if len(values) < ENOUGH_EPOCHS:
+        return f"Too few epochs to judge: the curves say something from {ENOUGH_EPOCHS} epochs on."
+    third = len(values) - max(len(values) // 3, 1)
+    best = max(range(len(values)), key=values.__getitem__)
+    if best >= third and values[best] * GAIN > max(values[:third]):
+        return f"Still learning: {name} was rising to the end, to {values[best]:.3f}. Raise trainer.max_epochs."
+    return f"Converged: {name} was best in epoch {best + 1} ({values[best]:.3f}); more epochs will not help."

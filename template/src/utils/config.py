@@ -13,13 +13,15 @@ from src.utils.registry import unknown
 from src.utils.schema import check, describe, leaves, reference, unknown_key
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # of configs/data: what is known of the data sets
+PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
 
 
 def load_config(argv: Sequence[str], base: Path | None = None) -> DictConfig:
-    """Merge config.yaml, one file of each group, an experiment and the command line, in this order.
+    """Merge config.yaml, one file of each group, the presets and the command line, in this order.
 
     Args:
-        argv: `group=option` (`model=resnet18`), `experiment=name` and `dotted.key=value`, in any order.
+        argv: `group=option` (`model=resnet18`), `task=name`, `experiment=name` and `dotted.key=value`, in any order.
         base: a saved config.yaml that replaces everything but the command line.
 
     Returns:
@@ -69,16 +71,15 @@ def split(argument: str) -> tuple[str, Any]:
 
 
 def compose(chosen: dict[str, str]) -> DictConfig:
-    """Merge the groups' files (`chosen` over the experiment's over config.yaml's defaults) and their own keys."""
-    main = read(CONFIGS / "config.yaml")
-    experiment = option("experiment", chosen["experiment"]) if "experiment" in chosen else OmegaConf.create()
+    """Merge the groups' files (`chosen` over the presets' over config.yaml's defaults) and their own keys."""
+    parts = [read(CONFIGS / "config.yaml"), *(option(group, chosen[group]) for group in PRESETS if group in chosen)]
     options: dict[str, str] = {}
-    for part in (main, experiment):
+    for part in parts:
         for entry in part.pop("defaults", []):
             options.update(entry)
-    options.update({group: name for group, name in chosen.items() if group != "experiment"})
+    options.update({group: name for group, name in chosen.items() if group not in PRESETS})
     cfg = OmegaConf.create({group: option(group, name) for group, name in options.items()})
-    return OmegaConf.merge(cfg, main, experiment)
+    return OmegaConf.merge(cfg, *parts)
 
 
 def option(group: str, name: str) -> DictConfig:
@@ -92,7 +93,7 @@ def option(group: str, name: str) -> DictConfig:
 def option_names(group: str) -> list[str]:
     """What can be chosen; a data set's defaults are no data set, a trainer's are a trainer."""
     names = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-    return [name for name in names if name != "default" or group == "trainer"]
+    return [name for name in names if name not in TABLES and (name != "default" or group == "trainer")]
 
 
 def read(path: Path) -> DictConfig:
@@ -109,8 +110,13 @@ def load_saved(path: Path, chosen: dict[str, str]) -> DictConfig:
         raise UserError(
             f"{path} does not exist: name a run's folder, such as outputs/small_cnn-digits-20260101-120000."
         )
-    cfg = read(path)
+    saved = read(path)
+    # a run of an earlier version lacks the keys that have been added since
+    added = {base.parent.name: read(base) for base in CONFIGS.glob("*/default.yaml") if base.parent.name in saved}
+    cfg = OmegaConf.merge(added, saved)
     for group, name in chosen.items():
+        if group in PRESETS:
+            raise UserError(f"A run keeps its {group}: leave {group}={name} out, or start a new run without --from.")
         cfg[group] = option(group, name)
     return cfg
 

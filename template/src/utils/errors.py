@@ -1,6 +1,7 @@
 """Mistakes that a user can mend: one sentence on stderr and exit code 2, never a traceback."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,9 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
         if debug:
             raise
         leave(str(error))
+    except BrokenPipeError:  # whoever read the output has seen enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as a shell says of SIGPIPE
     except OSError as error:
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise

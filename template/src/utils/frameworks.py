@@ -1,6 +1,5 @@
 """Whether the project's frameworks are installed, and in a build that fits the driver and the GPUs."""
 
-import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,4 +90,4 @@ def reinstall(name: str, root: Path) -> str:
 
 def pip(arguments: str) -> str:
     """The command, for uv's environments too, which hold no pip."""
-    return f"`{'python -m pip' if importlib.util.find_spec('pip') else 'uv pip'} {arguments}`"
+    return f"`{'python -m pip' if installed('pip') else 'uv pip'} {arguments}`"

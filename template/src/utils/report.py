@@ -18,6 +18,7 @@ TEMPLATE = Path(__file__).with_name("report_template.html")
 CURVES = ("loss", "metrics", "learning-rate")
 SPLITS = {"test": "Test split", "val": "Validation split"}
 MOST_CONFUSED = 10
+HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map")  # those that the task has, in this order
 
 
 def write_report(run_dir: Path) -> Path:
@@ -60,13 +61,14 @@ def write_report(run_dir: Path) -> Path:
 
 
 def headline(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Any]) -> list[str]:
-    """Return the cards on top: the accuracy first, of the test split where it has been measured."""
+    """Return the cards on top: the task's main scores first, of the test split where they have been measured."""
     cards = []
-    for split, name in (("test", "accuracy"), ("test", "f1_macro"), ("val", "accuracy")):
+    for split, name in [("test", name) for name in HEADLINES] + [("val", HEADLINES[0])]:
         if name in evaluations.get(split, {}):
             cards.append(card(f"{evaluations[split][name]:.2%}", f"{split} {name.replace('_', ' ')}"))
-    if not evaluations and rows and "val/accuracy" in rows[-1]:
-        cards.append(card(f"{rows[-1]['val/accuracy']:.2%}", "val accuracy, last epoch"))
+    last = next((name for name in HEADLINES if rows and f"val/{name}" in rows[-1]), None)
+    if not evaluations and last:
+        cards.append(card(f"{rows[-1][f'val/{last}']:.2%}", f"val {last}, last epoch"))
     if rows:
         cards.append(card(str(rows[-1].get("epoch", len(rows))), "epochs"))
     if "duration_s" in info:

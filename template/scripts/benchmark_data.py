@@ -1,0 +1,99 @@
+"""Measure how fast data come: from this project's loader, from Pillow and the framework's DataLoader, in training.
+
+    python scripts/benchmark_data.py                                            # the digits, on any machine
+    python scripts/benchmark_data.py data=cifar10 model=resnet18
+    python scripts/benchmark_data.py data=image_folder data.root=photos --json
+    python scripts/benchmark_data.py data=mnist --seconds 10 --rounds 7 --images 20000
+
+Options: --seconds of each measurement (2), --rounds (3), --images that are used at most (2000), --json.
+
+The sides take turns, so that a busy machine slows all of them; ratios are medians of the rounds. The plain pipeline has
+as many worker processes as there are cores, and no augmentation. "synthetic" trains on one batch that stays on the
+device: what "real" lacks to it is what the data cost.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.utils.config import help_text, load_config
+from src.utils.errors import UserError, run_main
+
+BACKENDS = {"lightning": "src.trainers.lightning_benchmark", "paddle": "src.trainers.paddle_benchmark"}
+ROWS = {
+    "ours": "this project's loader",
+    "cached": "the same, decoded in memory",
+    "plain": "Pillow + DataLoader",
+    "synthetic": "training, synthetic data",
+    "real": "training, this data",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Print the rates as a table or as one JSON object."""
+    if "--help" in argv or "-h" in argv:
+        sys.stdout.write(f"{__doc__}\n{help_text()}")
+        return
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=2000)
+    options, overrides = parser.parse_known_args(argv)
+    if options.seconds <= 0 or options.rounds < 1 or options.images < 1:
+        raise UserError("--seconds must be above 0, --rounds and --images 1 or more.")
+    cfg = load_config(overrides)
+    result = benchmark(cfg, options.seconds, options.rounds, options.images)
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        show(result)
+
+
+def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, Any]:
+    """Measure `cfg.data` and `cfg.model` with `images` random training samples, and say what was measured."""
+    import numpy as np
+
+    from src import trainers
+    from src.datasets import build_dataset
+    from src.datasets.base import Split
+    from src.utils.data_benchmark import measure
+    from src.utils.registry import resolve
+
+    split = build_dataset(cfg, "train")
+    if not isinstance(split, Split):
+        raise UserError(f"The benchmark is for classified images and data={cfg.data.name} is not: see --help.")
+    trainers.load(cfg.framework)  # a missing package is said in one sentence
+    split = split.take(np.random.default_rng(cfg.seed).permutation(len(split))[:images])
+    backend = resolve(BACKENDS, cfg.framework, "framework")
+    keys = {"framework": cfg.framework, "data": cfg.data.name, "model": cfg.model.name}
+    shape = {"image_shape": list(split.images.shape), "batch_size": cfg.data.batch_size, "images": len(split)}
+    return {**keys, **shape, **measure(cfg, split, backend, seconds, rounds)}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print two tables: images a second, and the ratios."""
+    from rich.console import Console
+    from rich.table import Table
+
+    height, width, _ = result["image_shape"]
+    title = f"{result['data']} {width} x {height}, {result['model']}, {result['framework']}, {result['workers']} cores"
+    rates, ratios = Table(title=title), Table()
+    for table, columns in ((rates, ("", "images/s", "ms/image")), (ratios, ("", "ratio"))):
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="right" if number else "left")
+    for name, text in ROWS.items():
+        if name in result["rates"]:
+            rate = result["rates"][name]
+            rates.add_row(text, f"{rate:,.0f}", f"{1000 / rate:.3f}")
+    for name, ratio in result["ratios"].items():
+        ratios.add_row(name, f"{ratio:.2f}")
+    Console().print(rates, ratios)
+
+
+if __name__ == "__main__":
+    run_main(main)

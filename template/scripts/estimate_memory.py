@@ -1,0 +1,99 @@
+"""Estimate the GPU memory that a training takes, without a GPU and before it starts.
+
+    python scripts/estimate_memory.py                                            # the defaults, on any machine
+    python scripts/estimate_memory.py model=resnet18 data.batch_size=64 trainer.precision=bf16-mixed optimizer=adamw
+    python scripts/estimate_memory.py model=resnet50 data=imagenet framework=paddle --json
+
+Options: --json.
+
+The data set need not be there where its shape is known. Parameters, gradients, optimizer state and activations are
+exact; workspaces, CUDA context and fragmentation follow published rules and were not measured on a GPU yet.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.utils.config import help_text, load_config
+from src.utils.errors import run_main
+
+ROWS = {
+    "parameters": "weights and buffers",
+    "gradients": "of all parameters",
+    "optimizer": "moments or velocities",
+    "activations": "what the backward pass needs, and what is in work",
+    "workspace": "scratch of cuDNN and cuBLAS",
+    "data": "batches, and images kept by data.cache",
+    "fragmentation": "taken by the allocator and not by tensors",
+    "context": "CUDA and the framework's kernels",
+    "total": "as nvidia-smi shows it",
+    "needed": "with a margin",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Print the estimate as tables or as one JSON object."""
+    if "--help" in argv or "-h" in argv:
+        sys.stdout.write(f"{__doc__}\n{help_text()}")
+        return
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true")
+    options, overrides = parser.parse_known_args(argv)
+    result = find(load_config(overrides))
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        show(result)
+
+
+def find(cfg: Any) -> dict[str, Any]:
+    """The estimate of one configuration, what fits each GPU, and which one to take."""
+    from src.memory.check import fallback
+    from src.memory.estimate import GPUS, Estimator
+    from src.utils.hardware import detect
+
+    batch = cfg.data.batch_size if cfg.data.batch_size != "auto" else fallback(cfg, detect())
+    estimator = Estimator(cfg)
+    found = estimator.at(batch)
+    largest = {size: estimator.largest(memory) for size, memory in GPUS.items()}
+    enough = next((size for size, memory in GPUS.items() if found.needed <= memory), None)
+    keys = {
+        "framework": cfg.framework,
+        "model": cfg.model.name,
+        "data": cfg.data.name,
+        "precision": cfg.trainer.precision,
+    }
+    return {**keys, "mib": found.to_dict(), "largest_batch": largest, "smallest_gpu_gb": enough}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print one table of memory, one of GPUs, and the recommendation."""
+    from rich.console import Console
+    from rich.table import Table
+
+    values = result["mib"]
+    batch = values["batch_size"]
+    memory = Table(title=f"{result['model']}, {result['data']}, batches of {batch}, {result['precision']}")
+    memory.add_column("")
+    memory.add_column("MiB", justify="right")
+    memory.add_column("")
+    for name, text in ROWS.items():
+        if name == "total":
+            memory.add_section()
+        memory.add_row(name, f"{values[name]:,.1f}", text)
+    gpus = Table(title="Largest batch that fits")
+    for size in result["largest_batch"]:
+        gpus.add_column(f"{size} GB", justify="right")
+    gpus.add_row(*(str(count) for count in result["largest_batch"].values()))
+    Console().print(memory, gpus)
+    enough = result["smallest_gpu_gb"]
+    advice = f"a GPU of {enough} GB or more" if enough else "smaller batches: no single GPU is large enough"
+    print(f"Recommended: {advice}.")
+
+
+if __name__ == "__main__":
+    run_main(main)

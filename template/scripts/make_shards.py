@@ -1,0 +1,109 @@
+"""Write a data set as shards, for data that are read over the network or have too many files for the file system:
+
+    python scripts/make_shards.py data=digits --out data/digits-shards
+    python scripts/make_shards.py data=image_folder data.root=photos --out shards --shard-size 256MB
+    python scripts/train.py data=shards data.root=shards
+    python scripts/train.py data=shards data.root=https://example.org/shards data.shard_cache_limit=50GB
+
+OUT gets a folder for each split. Image files are stored as they are, images from memory as PNG, the training split in
+random order (`seed`). A shard is a tar in WebDataset's layout, which other tools read too. OUT appears when it is
+complete, and an OUT that exists is left alone.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from omegaconf import DictConfig
+
+from src.utils.config import help_text, load_config
+from src.utils.errors import UserError, run_main
+
+SMALLEST = 10_000  # bytes of a shard: an empty tar has as many
+
+
+def main(argv: list[str]) -> None:
+    """Write all splits of `cfg.data`."""
+    if "--help" in argv or "-h" in argv:
+        sys.stdout.write(f"{__doc__}\n{help_text()}")
+        return
+    argv, out, size = take_options(argv)
+    cfg = load_config(argv)
+    temporary = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    try:
+        write(cfg, temporary, size)
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    keys = "image_size", "mean", "std", "augment"
+    same = " ".join(shlex.quote(f"data.{key}={cfg.data[key]}") for key in keys)
+    print(f"Train on them with: python scripts/train.py data=shards {shlex.quote(f'data.root={out}')} {same}")
+
+
+def take_options(argv: list[str]) -> tuple[list[str], Path, int]:
+    """Split `--out FOLDER` and `--shard-size SIZE` off the overrides."""
+    from src.utils.sizes import parse_size
+
+    found = {"--out": "", "--shard-size": "256MB"}
+    rest = list(argv)
+    for option in found:
+        if option in rest:
+            place = rest.index(option)
+            found[option] = rest[place + 1] if place + 1 < len(rest) else ""
+            del rest[place : place + 2]
+    if not found["--out"]:
+        raise UserError("--out needs the folder to write, such as --out data/shards.")
+    out = Path(found["--out"]).expanduser()
+    if out.exists():
+        raise UserError(f"{out} exists already: choose another folder for --out, or delete it.")
+    size = parse_size(found["--shard-size"], "--shard-size")
+    if size < SMALLEST:
+        raise UserError(f"--shard-size {found['--shard-size']} is less than an empty shard's {SMALLEST:,} bytes.")
+    return rest, out, size
+
+
+def write(cfg: DictConfig, folder: Path, size: int) -> None:
+    """Write each split into a folder of its own."""
+    import numpy as np
+
+    from src.datasets import SPLITS, build_dataset
+    from src.datasets.base import Split
+    from src.datasets.shards.write import write_split
+
+    for name in SPLITS:
+        split = build_dataset(cfg, name)
+        if not isinstance(split, Split):
+            raise UserError(f"{cfg.data.name} has boxes or masks, and shards hold images with a class each.")
+        order = np.arange(len(split))
+        if name == "train":  # else the images of a class, often neighbours in their folder, would be neighbours here
+            order = np.random.default_rng(cfg.seed).permutation(order)
+        with progress(name, len(split)) as advance:
+            index = write_split(split, name, folder / name, size, order, advance)
+        total = sum(shard.bytes for shard in index.shards)
+        print(f"{name}: {len(split):,} samples, {len(index.shards)} shards, {total / 1e6:.1f} MB")
+
+
+@contextmanager
+def progress(name: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, nothing otherwise."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda: bar.advance(task)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,44 @@
+"""Write a picture of a batch as the network sees it: resized, augmented, with boxes, outlines and class names.
+
+    python scripts/show_data.py                                  # the digits
+    python scripts/show_data.py data=coco128 data.augment=advanced
+    python scripts/show_data.py data=coco128 --split val --out val.png
+
+--split is train (shuffled and augmented), val or test; --out is data-<name>-<split>.png unless given. Any key of the
+configuration can be set: seed=1 shows other images, data.batch_size=8 so many.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.utils.config import help_text, load_config
+from src.utils.errors import UserError, run_main
+
+MOST = 16  # images in the picture
+
+
+def main(argv: list[str]) -> None:
+    """Draw the first batch of a split and print where the picture is."""
+    if "--help" in argv or "-h" in argv:
+        sys.stdout.write(f"{__doc__}\n{help_text()}")
+        return
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--split", choices=("train", "val", "test"), default="train")
+    parser.add_argument("--out", type=Path)
+    options, overrides = parser.parse_known_args(argv)
+    cfg = load_config(overrides)
+    from src.datasets import build_dataset  # NumPy and Pillow: not needed to say that a key is misspelt
+    from src.utils.batch_picture import draw_batch
+
+    path = options.out or Path(f"data-{cfg.data.name}-{options.split}.png")
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out={path} must end in .png.")
+    draw_batch(cfg, build_dataset(cfg, options.split), options.split, path, MOST)
+    print(f"The first images of {cfg.data.name}, {options.split} split: {path.resolve()}")
+
+
+if __name__ == "__main__":
+    run_main(main)

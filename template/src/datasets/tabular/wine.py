@@ -1,0 +1,30 @@
+"""Wine: 178 wines of 3 growers with 13 measurements, which scikit-learn ships, so they need no network.
+
+Aeberhard and Forina, 1992, https://archive.ics.uci.edu/dataset/109
+"""
+
+import numpy as np
+from omegaconf import DictConfig
+
+from src.datasets.tabular.build import load_table
+from src.datasets.tabular.split import TableSplit
+from src.datasets.tabular.table import Table
+
+
+def load(cfg_data: DictConfig, split: str, seed: int) -> TableSplit:
+    """One split; `val_fraction` and `test_fraction` are taken from the one table there is."""
+    return load_table(read, cfg_data, split, seed)
+
+
+def read(cfg_data: DictConfig) -> Table:
+    """The measurements, and the class in the column `cfg_data.target.column`."""
+    from sklearn.datasets import load_wine
+
+    bunch = load_wine()
+    columns = dict(zip(map(str, bunch.feature_names), bunch.data.T, strict=True))
+    classes = np.array([str(name) for name in bunch.target_names], object)
+    return Table({**columns, cfg_data.target.column: classes[bunch.target]})
+
+
+def download(cfg_data: DictConfig) -> None:
+    """Nothing to fetch: the table comes with scikit-learn."""
