@@ -33,12 +33,12 @@ def evaluate(cfg: DictConfig, run: Path, splits: Sequence[str], which: str = "be
     backend, task = trainers.load(cfg.framework), tasks.load(cfg.task)
     results, drawings = {}, []
     for name in splits:
-        outputs, targets = backend.predict(cfg, checkpoint, name)
-        split = build_dataset(cfg, name)
-        results[name] = {"split": name, "checkpoint": checkpoint.name, **task.evaluate(outputs, targets, split.classes)}
+        kept, dataset = backend.predict(cfg, checkpoint, name), build_dataset(cfg, name)
+        scores = task.evaluate(kept, task.classes(dataset))
+        results[name] = {"split": name, "checkpoint": checkpoint.name, **scores}
         write_json(run / f"evaluation-{name}.json", results[name])
         print_scores(results[name])
-        drawings.append((outputs, targets, split, run / "pictures", name))
+        drawings.append((kept, dataset, cfg, run / "pictures", name))
     for drawing in drawings:  # after the scores: nobody should wait for matplotlib
         task.pictures(*drawing)
     illustrate(cfg, run)
@@ -50,16 +50,14 @@ def evaluate(cfg: DictConfig, run: Path, splits: Sequence[str], which: str = "be
 def illustrate(cfg: DictConfig, run: Path) -> None:
     """Write a run's curves, sample images and network, which need no predictions."""
     from src.utils.model_graph import count_parameters, draw_model_graph, model_table
-    from src.utils.pictures import draw_images
     from src.utils.plots import draw_curves
     from src.utils.run_files import read_json, read_rows
 
-    split = build_dataset(cfg, "train")
-    chosen = np.random.default_rng(cfg.seed).permutation(len(split))[:SHOWN]
+    dataset = build_dataset(cfg, "train")
+    chosen = np.random.default_rng(cfg.seed).permutation(len(dataset))[:SHOWN]
     draw_curves(read_rows(run / "metrics.jsonl"), run / "pictures")
-    names = [split.classes[target] for target in split.targets[chosen]]
-    draw_images(split.images.get(chosen), names, run / "pictures" / "training-images.png")
-    layers = trainers.load(cfg.framework).layers(cfg, split)
+    tasks.load(cfg.task).draw_images(dataset, chosen, cfg, run / "pictures" / "training-images.png")
+    layers = trainers.load(cfg.framework).layers(cfg, dataset)
     (run / "model.txt").write_text(model_table(layers), "utf-8")
     draw_model_graph(layers, run / "model_graph.png")
     write_json(run / "run.json", {**read_json(run / "run.json"), "parameters": count_parameters(layers)})

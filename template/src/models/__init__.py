@@ -10,15 +10,16 @@ from src.utils.errors import UserError
 from src.utils.registry import resolve
 
 FRAMEWORKS = {"lightning": "src.models.lightning", "paddle": "src.models.paddle"}
-GENERAL_KEYS = ("name", "pretrained", "weights")
+GENERAL_KEYS = ("name", "tasks", "pretrained", "weights")
 SMALL_IMAGE = 64
 STEMS = ("auto", "small", "imagenet")
 
 
-def build_model(cfg: DictConfig, num_classes: int, in_channels: int, image_size: int) -> Any:
+def build_model(cfg: DictConfig, num_classes: int, in_channels: int, image_size: int, **extra: Any) -> Any:
     """Return a `torch.nn.Module` or a `paddle.nn.Layer`: float32 (B, C, H, W) -> float32 logits (B, K).
 
-    Every key of `cfg.model` but `name`, `pretrained` and `weights` is an argument of the network.
+    Every key of `cfg.model` but `GENERAL_KEYS` is an argument of the network, as is `extra`,
+    what a task knows of its data set.
 
     Raises:
         UserError: unknown model, impossible argument, or weights that are missing or belong to another model.
@@ -28,7 +29,7 @@ def build_model(cfg: DictConfig, num_classes: int, in_channels: int, image_size:
     package = resolve(FRAMEWORKS, cfg.framework, "framework")
     build = resolve(package.MODELS, cfg.model.name, "model")
     arguments = {key: value for key, value in cfg.model.items() if key not in GENERAL_KEYS}
-    network = build(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **arguments)
+    network = build(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **extra, **arguments)
     if not (cfg.model.pretrained or cfg.model.weights):
         return network
     state = import_module(f"{package.__name__}.state")

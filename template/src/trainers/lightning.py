@@ -5,19 +5,21 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from src import tasks
 from src.datasets import build_dataset
-from src.datasets.base import Split
+from src.datasets.cache import keep_decoded
 from src.models import weights
 from src.models.lightning import state
 from src.models.lightning.layers import list_layers
 from src.trainers.builders import build_loader, build_network
-from src.trainers.lightning_module import Batches, Module
+from src.trainers.collector import Collector
+from src.trainers.lightning_device import Batches, choose
+from src.trainers.lightning_module import Module, to_numpy
 from src.trainers.session import Session
 from src.utils.errors import UserError
 from src.utils.run import Run
@@ -34,8 +36,11 @@ def fit(cfg: DictConfig, run: Run, resume: Path | None = None) -> None:
     quiet()
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     trainer = build_trainer(cfg)
+    cache = choose(cfg, (train, val), trainer.strategy.root_device, trainer.num_devices)
+    run.log.debug("data.cache=%s keeps images in: %s", cfg.data.cache, cache)
+    train, val = keep_decoded(train, cache), keep_decoded(val, cache)
     torch.manual_seed(cfg.seed)
-    module = Module(cfg, build_network(cfg, train), train, val)
+    module = Module(cfg, build_network(cfg, train), train, val, cache)
     batches = len(build_loader(cfg, train, "train", world_size=trainer.world_size))
     module.session = Session(cfg, run, batches, lambda losses: torch.stack(list(losses)).tolist())
     checkpoint = resume / "training.ckpt" if resume else None
@@ -50,25 +55,24 @@ def fit(cfg: DictConfig, run: Run, resume: Path | None = None) -> None:
         raise UserError(first_sentence(error)) from error
 
 
-def predict(cfg: DictConfig, checkpoint: Path, split_name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs float32 (N, ...) and targets (N, ...) of a split under a checkpoint folder's weights, in float32."""
-    split = build_dataset(cfg, split_name)
+def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
+    """What the task keeps of the predictions for a split, under a checkpoint folder's weights, in float32."""
+    dataset = build_dataset(cfg, split)
     device = torch.device(f"cuda:{torch.cuda.current_device()}" if use_gpu(cfg) else "cpu")
-    network = build_network(cfg, split, initial=False)
+    network = build_network(cfg, dataset, initial=False)
     state.from_numpy(network, weights.load(checkpoint / "model.safetensors")[0])
     network.to(device).eval()
-    outputs, targets = [], []
+    collector = Collector(tasks.load(cfg.task), to_numpy)
     with torch.inference_mode():
-        for images, labels in Batches(build_loader(cfg, split, split_name)):
-            outputs.append(network(images.to(device, non_blocking=True)).float().cpu().numpy())
-            targets.append(labels.numpy())
-    return np.concatenate(outputs), np.concatenate(targets)
+        for images, *arrays in Batches(build_loader(cfg, dataset, split), device):
+            collector.add(network(images.to(device, non_blocking=True)), arrays)
+    return collector.result()[0]
 
 
-def layers(cfg: DictConfig, split: Split) -> list[dict[str, Any]]:
-    """The network's layers for `src/utils/model_graph.py`, with their shapes for one image of the split."""
-    height, width, channels = split.images.shape
-    return list_layers(build_network(cfg, split, initial=False), (1, channels, height, width))
+def layers(cfg: DictConfig, dataset: Any) -> list[dict[str, Any]]:
+    """The network's layers for `src/utils/model_graph.py`, with their shapes for one image of the data set."""
+    height, width, channels = tasks.load(cfg.task).image_shape(cfg, dataset)
+    return list_layers(build_network(cfg, dataset, initial=False), (1, channels, height, width))
 
 
 def build_trainer(cfg: DictConfig) -> pl.Trainer:

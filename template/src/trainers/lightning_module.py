@@ -1,44 +1,32 @@
 """The Lightning module: network, loss and optimizer; everything else is the session's."""
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
 from src import tasks
-from src.datasets.base import Split
-from src.datasets.loader import Loader
 from src.models import weights
 from src.models.lightning import state
 from src.trainers.builders import build_loader, describe_network
+from src.trainers.collector import Collector
+from src.trainers.lightning_device import Batches, DeviceBatches, build_batches
+from src.trainers.lightning_optimizer import build_optimizer
 from src.trainers.session import Session
-
-
-class Batches:
-    """A `Loader` as torch tensors; Lightning takes any iterable with a length."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader, self.pin = loader, torch.cuda.is_available()
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[list[torch.Tensor]]:
-        for arrays in self.loader:
-            tensors = [torch.from_numpy(array) for array in arrays]
-            yield [tensor.pin_memory() for tensor in tensors] if self.pin else tensors
 
 
 class Module(pl.LightningModule):
     """The network, its loss and its optimizer; everything else is the session's."""
 
-    def __init__(self, cfg: DictConfig, network: torch.nn.Module, train: Split, val: Split) -> None:
+    def __init__(self, cfg: DictConfig, network: torch.nn.Module, train: Any, val: Any, cache: str = "none") -> None:
         super().__init__()
-        self.cfg, self.network, self.train_split, self.val_split = cfg, network, train, val
-        self.loss = tasks.load_loss(cfg)
+        self.cfg, self.network, self.train_split, self.val_split, self.cache = cfg, network, train, val, cache
+        self.task, self.loss = tasks.load(cfg.task), tasks.load_loss(cfg, train.class_counts())
+        self.takes_targets = getattr(network, "takes_targets", False)
         self.session: Session
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -48,13 +36,15 @@ class Module(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def train_dataloader(self) -> Batches:
-        return Batches(
-            build_loader(self.cfg, self.train_split, "train", self.trainer.global_rank, self.trainer.world_size)
-        )
+    def train_dataloader(self) -> Batches | DeviceBatches:
+        return self.batches(self.train_split, "train")
 
-    def val_dataloader(self) -> Batches:
-        return Batches(build_loader(self.cfg, self.val_split, "val", self.trainer.global_rank, self.trainer.world_size))
+    def val_dataloader(self) -> Batches | DeviceBatches:
+        return self.batches(self.val_split, "val")
+
+    def batches(self, split: Any, kind: str) -> Batches | DeviceBatches:
+        loader = build_loader(self.cfg, split, kind, self.trainer.global_rank, self.trainer.world_size)
+        return build_batches(loader, self.cache, self.device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.cfg, self.network)
@@ -69,23 +59,24 @@ class Module(pl.LightningModule):
         lr = self.session.next_lr()
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = lr
-        images, targets = batch
-        loss = self.loss(self.network(images), targets)
+        images, *arrays = batch
+        # a network whose losses are its own is given what it shall find
+        outputs = self.network(images, *arrays) if self.takes_targets else self.network(images)
+        loss = self.loss(outputs, *arrays)
         self.session.step(loss.detach(), batch_idx)
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.collector = Collector(self.task, to_numpy)
 
     def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
-        images, targets = batch
-        self.outputs.append((self.network(images), targets))
+        images, *arrays = batch
+        outputs = self.network(images)
+        self.collector.add(outputs, arrays, self.loss(outputs, *arrays) if self.task.VALIDATION_LOSS else None)
 
     def on_train_epoch_end(self) -> None:
-        outputs, targets = (torch.cat(tensors) for tensors in zip(*self.outputs, strict=True))
-        gathered = gather(outputs.float().cpu(), targets.cpu(), self.trainer.world_size)
-        loss = self.loss(*gathered).item()
-        self.trainer.should_stop = self.session.end_epoch(gathered[0].numpy(), gathered[1].numpy(), loss, self.save)
+        kept, loss = self.collector.result(partial(gather, world_size=self.trainer.world_size))
+        self.trainer.should_stop = self.session.end_epoch(kept, self.task.classes(self.train_split), loss, self.save)
 
     def save(self, folder: Path) -> None:
         if self.trainer.is_global_zero:
@@ -101,20 +92,15 @@ class Module(pl.LightningModule):
         self.session.load_state_dict(checkpoint["session"])
 
 
-def gather(outputs: torch.Tensor, targets: torch.Tensor, world_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Concatenate the predictions of all ranks, whose shares of the split may differ by one batch."""
-    if world_size == 1:
-        return outputs, targets
-    parts: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(parts, (outputs, targets))
-    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+def gather(mine: Any, world_size: int) -> list[Any]:
+    """The objects of all ranks, in their order."""
+    every: list[Any] = [mine] * world_size
+    if world_size > 1:
+        torch.distributed.all_gather_object(every, mine)
+    return every
 
 
-def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) or SGD with momentum; fused where possible."""
-    rule = cfg.optimizer
-    # a fused step unscales fp16 gradients by itself, after Lightning would have had to clip them
-    common = {"lr": rule.lr, "weight_decay": rule.weight_decay, "fused": cfg.trainer.precision != "16-mixed"}
-    if rule.name == "adamw":
-        return torch.optim.AdamW(network.parameters(), betas=tuple(rule.betas), **common)
-    return torch.optim.SGD(network.parameters(), momentum=rule.momentum, nesterov=rule.nesterov, **common)
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Fetch a tensor; bfloat16 and float16 become float32."""
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+    return array

@@ -4,19 +4,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 from omegaconf import DictConfig, OmegaConf
 
+from src import tasks
 from src.datasets import build_dataset
-from src.datasets.base import Split
-from src.datasets.loader import Loader
+from src.datasets.cache import keep_decoded
 from src.models import weights
 from src.models.paddle import state
 from src.models.paddle.layers import list_layers
 from src.trainers.builders import build_loader, build_network
+from src.trainers.collector import Collector
+from src.trainers.paddle_device import Batches, DeviceBatches, build_batches, choose
 from src.trainers.paddle_devices import count_devices, failure_file, refuse_unsupported, start_ranks, use_gpu
-from src.trainers.paddle_model import Model, SessionCallback
+from src.trainers.paddle_model import Model, SessionCallback, to_numpy
 from src.trainers.session import Session
 from src.utils.errors import UserError
 from src.utils.run import Run
@@ -84,34 +85,37 @@ def fit_process(cfg: DictConfig, run: Run, resume: Path | None) -> None:
             ) from error
 
 
-def prepare(cfg: DictConfig, run: Run) -> tuple[Model, list[Loader], SessionCallback]:
+def prepare(cfg: DictConfig, run: Run) -> tuple[Model, list[Batches | DeviceBatches], SessionCallback]:
     """Data, network and session of this rank."""
     rank, world_size = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
+    cache = choose(cfg, (train, val))
+    run.log.debug("data.cache=%s keeps images in: %s", cfg.data.cache, cache)
+    train, val = keep_decoded(train, cache), keep_decoded(val, cache)
     paddle.seed(cfg.seed)
     network = build_network(cfg, train)
-    loaders = [build_loader(cfg, split, kind, rank, world_size) for split, kind in ((train, "train"), (val, "val"))]
+    splits = ((train, "train"), (val, "val"))
+    loaders = [build_batches(build_loader(cfg, split, kind, rank, world_size), cache) for split, kind in splits]
     session = Session(cfg, run, len(loaders[0]), lambda losses: paddle.stack(list(losses)).tolist())
-    model = Model(cfg, network, session)
-    return model, loaders, SessionCallback(cfg, model, train, loaders[0])
+    model = Model(cfg, network, session, train)
+    return model, loaders, SessionCallback(cfg, model, train, loaders[0].loader)
 
 
-def predict(cfg: DictConfig, checkpoint: Path, split_name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs float32 (N, ...) and targets (N, ...) of a split under a checkpoint folder's weights, in float32."""
-    split = build_dataset(cfg, split_name)
+def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
+    """What the task keeps of the predictions for a split, under a checkpoint folder's weights, in float32."""
+    dataset = build_dataset(cfg, split)
     paddle.set_device("gpu" if use_gpu(cfg) else "cpu")
-    network = build_network(cfg, split, initial=False)
+    network = build_network(cfg, dataset, initial=False)
     state.from_numpy(network, weights.load(checkpoint / "model.safetensors")[0])
     network.eval()
-    outputs, targets = [], []
+    collector = Collector(tasks.load(cfg.task), to_numpy)
     with paddle.no_grad():
-        for images, labels in build_loader(cfg, split, split_name):
-            outputs.append(network(paddle.to_tensor(images)).astype("float32").numpy())
-            targets.append(labels)
-    return np.concatenate(outputs), np.concatenate(targets)
+        for images, *arrays in Batches(build_loader(cfg, dataset, split)):
+            collector.add(network(images), arrays)
+    return collector.result()[0]
 
 
-def layers(cfg: DictConfig, split: Split) -> list[dict[str, Any]]:
-    """The network's layers for `src/utils/model_graph.py`, with their shapes for one image of the split."""
-    height, width, channels = split.images.shape
-    return list_layers(build_network(cfg, split, initial=False), (1, channels, height, width))
+def layers(cfg: DictConfig, dataset: Any) -> list[dict[str, Any]]:
+    """The network's layers for `src/utils/model_graph.py`, with their shapes for one image of the data set."""
+    height, width, channels = tasks.load(cfg.task).image_shape(cfg, dataset)
+    return list_layers(build_network(cfg, dataset, initial=False), (1, channels, height, width))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 from omegaconf import DictConfig, OmegaConf
 
@@ -59,13 +58,13 @@ def failure_file(folder: Path) -> Path:
     return folder / FAILURE
 
 
-def gather(parts: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The predictions of all ranks."""
+def gather(mine: Any) -> list[Any]:
+    """The objects of all ranks, in their order."""
     if paddle.distributed.get_world_size() == 1:
-        return parts
+        return [mine]
     every: list[Any] = []
-    paddle.distributed.all_gather_object(every, parts)
-    return [part for rank in every for part in rank]
+    paddle.distributed.all_gather_object(every, mine)
+    return every
 
 
 def refuse_unsupported(cfg: DictConfig) -> None:

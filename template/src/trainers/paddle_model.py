@@ -9,37 +9,41 @@ import paddle
 from omegaconf import DictConfig
 
 from src import tasks
-from src.datasets.base import Split
 from src.datasets.loader import Loader
 from src.models import weights
 from src.models.paddle import state
 from src.trainers.builders import describe_network
+from src.trainers.collector import Collector
 from src.trainers.paddle_devices import gather
+from src.trainers.paddle_optimizer import build_optimizer
 from src.trainers.session import Session
 
 
 class Model(paddle.Model):
     """`paddle.Model` whose `train_batch` keeps the loss on the device: the original fetches it every step."""
 
-    def __init__(self, cfg: DictConfig, network: paddle.nn.Layer, session: Session) -> None:
+    def __init__(self, cfg: DictConfig, network: paddle.nn.Layer, session: Session, train: Any) -> None:
         images = paddle.static.InputSpec([None, None, None, None], "float32", "images")
-        super().__init__(network, [images], [paddle.static.InputSpec([None], "int64", "targets")])
-        self.cfg, self.session, self.loss = cfg, session, tasks.load_loss(cfg)
+        super().__init__(network, [images])
+        self.cfg, self.session = cfg, session
+        self.task, self.loss = tasks.load(cfg.task), tasks.load_loss(cfg, train.class_counts())
+        self.takes_targets = getattr(network, "takes_targets", False)
         self.parallel = paddle.DataParallel(network) if paddle.distributed.get_world_size() > 1 else network
         self.optimizer = build_optimizer(cfg, network)
         self.scaler = paddle.amp.GradScaler(enable=cfg.trainer.precision == "16-mixed", init_loss_scaling=65536.0)
         self.amp = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(cfg.trainer.precision)
         self.accumulate = int(cfg.trainer.accumulate_grad_batches)
-        self.outputs: list[tuple[np.ndarray, np.ndarray]] = []
+        self.collector = Collector(self.task, to_numpy)
         self.prepare(self.optimizer)
 
     def train_batch(self, inputs: list[Any], labels: list[Any] | None = None, update: bool = True) -> list[Any]:
         """One forward and backward pass; `update` is false while gradients are accumulated."""
-        assert labels
+        arrays = labels or []
         self.parallel.train()
         with paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
-            logits = self.parallel(paddle.to_tensor(inputs[0]))
-        loss = self.loss(logits, paddle.to_tensor(labels[0]))
+            # a network whose losses are its own is given what it shall find
+            outputs = self.parallel(inputs[0], *arrays) if self.takes_targets else self.parallel(inputs[0])
+        loss = self.loss(outputs, *arrays)
         # a step's gradient is the mean over its batches, as in Lightning
         self.scaler.scale(loss / self.accumulate if self.accumulate > 1 else loss).backward()
         if update:
@@ -52,18 +56,20 @@ class Model(paddle.Model):
 
     def eval_batch(self, inputs: list[Any], labels: list[Any] | None = None) -> list[Any]:
         """Collect the predictions; the metrics come from all of them at once."""
-        assert labels
+        arrays = labels or []
         self.network.eval()
         with paddle.no_grad(), paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
-            logits = self.network(paddle.to_tensor(inputs[0]))
-        self.outputs.append((logits.astype("float32").numpy(), np.asarray(labels[0])))
+            outputs = self.network(inputs[0])
+        with paddle.no_grad():
+            loss = self.loss(outputs, *arrays) if self.task.VALIDATION_LOSS else None
+        self.collector.add(outputs, arrays, loss)
         return []
 
 
 class SessionCallback(paddle.callbacks.Callback):
     """Tells the session of every batch and epoch, and writes and reads its checkpoints."""
 
-    def __init__(self, cfg: DictConfig, model: Model, train: Split, loader: Loader) -> None:
+    def __init__(self, cfg: DictConfig, model: Model, train: Any, loader: Loader) -> None:
         super().__init__()
         self.cfg, self.own, self.train, self.loader = cfg, model, train, loader
 
@@ -80,12 +86,12 @@ class SessionCallback(paddle.callbacks.Callback):
         self.own.session.step(self.own.last_loss, step)
 
     def on_eval_begin(self, logs: Any = None) -> None:
-        self.own.outputs = []
+        self.own.collector = Collector(self.own.task, to_numpy)
 
     def on_eval_end(self, logs: Any = None) -> None:
-        outputs, targets = (np.concatenate(arrays) for arrays in zip(*gather(self.own.outputs), strict=True))
-        loss = self.own.loss(paddle.to_tensor(outputs), paddle.to_tensor(targets)).item()
-        self.own.stop_training = self.own.session.end_epoch(outputs, targets, loss, self.save)
+        kept, loss = self.own.collector.result(gather)
+        classes = self.own.task.classes(self.train)
+        self.own.stop_training = self.own.session.end_epoch(kept, classes, loss, self.save)
 
     def save(self, folder: Path) -> None:
         """Write the weights in the neutral format, and optimizer, scaler and session without any pickle."""
@@ -110,20 +116,7 @@ class SessionCallback(paddle.callbacks.Callback):
         self.own.session.load_state_dict(json.loads(metadata["session"]))
 
 
-def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
-    """AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) or SGD with momentum, with gradient clipping."""
-    rule, keys = cfg.optimizer, cfg.trainer
-    clip = None
-    if keys.gradient_clip_val and keys.gradient_clip_algorithm == "norm":
-        clip = paddle.nn.ClipGradByGlobalNorm(keys.gradient_clip_val)
-    elif keys.gradient_clip_val:
-        clip = paddle.nn.ClipGradByValue(keys.gradient_clip_val)
-    common = {
-        "learning_rate": rule.lr,
-        "parameters": network.parameters(),
-        "weight_decay": rule.weight_decay,
-        "grad_clip": clip,
-    }
-    if rule.name == "adamw":
-        return paddle.optimizer.AdamW(beta1=rule.betas[0], beta2=rule.betas[1], **common)
-    return paddle.optimizer.Momentum(momentum=rule.momentum, use_nesterov=rule.nesterov, **common)
+def to_numpy(tensor: paddle.Tensor) -> np.ndarray:
+    """Fetch a tensor; bfloat16 and float16 become float32."""
+    array: np.ndarray = (tensor.astype("float32") if tensor.is_floating_point() else tensor).numpy()
+    return array

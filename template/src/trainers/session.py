@@ -73,31 +73,33 @@ class Session:
         mean = float(np.mean(fetched))
         self.run.tracker.log({"train/loss_step": mean, "lr": self.lr}, self.step_count)
 
-    def end_epoch(self, outputs: np.ndarray, targets: np.ndarray, loss: float, save: Callable[[Path], None]) -> bool:
+    def end_epoch(
+        self, kept: Sequence[Any], classes: Sequence[str], loss: float | None, save: Callable[[Path], None]
+    ) -> bool:
         """Log the epoch, keep its checkpoint, and say whether to stop.
 
         Args:
-            outputs: float32 (N, ...) predictions of the validation split.
-            targets: the N targets.
-            loss: mean validation loss.
+            kept: what the task kept of the predictions of the validation split.
+            loss: mean validation loss, None where predictions have none.
             save: writes a checkpoint into the folder that it is given.
         """
         if self.pending:
             self.flush(self.batches - 1)
-        values = {f"val/{name}": value for name, value in self.task.metrics(outputs, targets).items()}
+        values = {f"val/{name}": value for name, value in self.task.metrics(kept, classes).items()}
         row = {
             "epoch": self.epoch + 1,
             "step": self.step_count,
             "lr": self.lr,
             "train/loss": float(np.mean(self.losses)),
         }
-        row |= {"val/loss": loss, **values, "epoch_s": time.perf_counter() - self.started}
+        row |= ({} if loss is None else {"val/loss": loss}) | values | {"epoch_s": time.perf_counter() - self.started}
         self.run.log_epoch(row)
         self.run.progress.epoch(self.epoch, row)
-        self.schedule.epoch_end(loss)
         score = row[self.task.MONITOR]
+        gain = score if self.task.MODE == "max" else -score
+        self.schedule.epoch_end(-gain if loss is None else loss)
         self.epoch += 1
-        stop = self.should_stop(score if self.task.MODE == "max" else -score)
+        stop = self.should_stop(gain)
         if self.run.main:
             self.checkpoints.add(self.epoch, self.step_count, score, save)
         else:

@@ -11,7 +11,9 @@ def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, An
     rows: list[dict[str, Any]] = []
 
     def add(name: str, layer: nn.Module) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not isinstance(output, torch.Tensor):  # such as lists of boxes
+                return
             count = sum(parameter.numel() for parameter in layer.parameters())
             output_shape = tuple(output.shape)
             rows.append({"name": name, "type": type(layer).__name__, "output_shape": output_shape, "parameters": count})

@@ -12,7 +12,9 @@ def list_layers(network: nn.Layer, shape: tuple[int, ...]) -> list[dict[str, Any
     rows: list[dict[str, Any]] = []
 
     def add(name: str, layer: nn.Layer) -> Any:
-        def hook(module: nn.Layer, inputs: Any, output: paddle.Tensor) -> None:
+        def hook(module: nn.Layer, inputs: Any, output: Any) -> None:
+            if not isinstance(output, paddle.Tensor):  # such as lists of boxes
+                return
             # BatchNorm's running statistics are parameters that Paddle does not train
             count = sum(math.prod(each.shape) for each in layer.parameters() if not each.stop_gradient)
             output_shape = tuple(output.shape)
