@@ -1,0 +1,120 @@
+"""How much GPU memory a training will take, and the largest batch that fits each common GPU.
+
+Exact for parameters, gradients, optimizer state and what autograd keeps, compared with the frameworks' CPU allocators
+by tests/internals/test_memory_*. Not measured on a GPU yet: scratch of cuDNN and cuBLAS, the CUDA context, and so the
+totals and their margin.
+"""
+
+from collections.abc import Callable
+
+from omegaconf import DictConfig
+
+import src.trainers  # noqa: F401 - silences what the frameworks say about themselves
+from src.datasets.cache import DEVICE_SHARE
+from src.memory.allocators import MIB
+from src.memory.figures import Estimate, summarise
+from src.memory.replay import replay
+from src.memory.shape import Shape, find_shape
+from src.memory.trace import Growth, Trace
+from src.memory.workspace import CONTEXT_MIB, cublas
+from src.utils.errors import UserError
+from src.utils.registry import resolve
+
+TRACES = {"lightning": "src.memory.lightning_trace:traces", "paddle": "src.memory.paddle_trace:traces"}
+# what nvidia-smi reports of cards sold with so many GB: RTX 4060, 4070, 4080, 4090, A100, H100, H200
+GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
+PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
+MOST = 1 << 16
+TASKS = ("classification",)
+
+
+class NotEstimated(UserError):
+    """The network does what can only be found out by running it."""
+
+
+class Estimator:
+    """The configured training at any batch size: two traces are made once."""
+
+    def __init__(
+        self, cfg: DictConfig, shape: Shape | None = None, capability: str | None = None, memory_mib: float = GPUS[8]
+    ) -> None:
+        """The GPU has compute capability `capability` (None: the one that takes the most) and `memory_mib` MiB.
+
+        Raises:
+            UserError: what detectors and the like take depends on the objects in the images.
+        """
+        if cfg.task not in TASKS:
+            raise UserError(f"GPU memory is estimated for {', '.join(TASKS)}, not for task={cfg.task}.")
+        self.cfg, self.shape = cfg, shape or find_shape(cfg)
+        batch = cfg.data.batch_size if isinstance(cfg.data.batch_size, int) else 8
+        batches = (max(2, batch), 2 * max(2, batch))  # batch normalisation refuses a single value
+        make = load(cfg.framework)
+        try:
+            self.growth = Growth(batches, make(cfg, self.shape, batches))
+        except (RuntimeError, NotImplementedError) as error:  # what the network does depends on the pixels
+            said = " ".join(str(error).split())[:200]
+            raise NotEstimated(f"The GPU memory of model={cfg.model.name} cannot be estimated: {said}.") from error
+        self.lasting = {"workspace": cublas(cfg, capability), "data": kept_images(cfg, self.shape, memory_mib)}
+        self.found: dict[int, Estimate] = {}
+
+    def at(self, batch: int) -> Estimate:
+        """The estimate at a batch size."""
+        if batch not in self.found:
+            ahead = PREFETCHED[self.cfg.framework] * batch * 4 * self.shape.channels * self.shape.image_size**2
+            lasting = [*self.lasting.items(), ("data", ahead)]
+            peak = replay(begin_with(self.growth.at(batch), lasting), self.cfg.framework)
+            self.found[batch] = summarise(batch, peak, CONTEXT_MIB[self.cfg.framework])
+        return self.found[batch]
+
+    def largest(self, memory_mib: float, most: int = MOST) -> int:
+        """The largest batch that fits, to 3 %, and 0 where none does."""
+        low, high = 0, 1
+        while high <= most and self.at(high).needed <= memory_mib:
+            low, high = high, 2 * high
+        high = min(high, most + 1)
+        while high - low > max(1, low // 32):
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.at(middle).needed <= memory_mib else (low, middle)
+        return low
+
+
+def kept_images(cfg: DictConfig, shape: Shape, memory_mib: float) -> int:
+    """Bytes of the images that `data.cache` keeps on a GPU of this size, uint8 with the margin that shifts need."""
+    keys = cfg.data
+    movable = keys.augment in ("none", "basic") and not (keys.mixup_alpha or keys.cutmix_alpha or keys.sizes)
+    side = shape.image_size + (2 * max(1, shape.image_size // 8) if keys.augment == "basic" else 0)
+    size = shape.images * shape.channels * side * side
+    fits = keys.cache == "auto" and movable and size <= DEVICE_SHARE * memory_mib * MIB
+    return size if keys.cache == "device" or fits else 0
+
+
+def load(framework: str) -> Callable[[DictConfig, Shape, tuple[int, int]], list[Trace]]:
+    """The framework's `traces`.
+
+    Raises:
+        UserError: the framework is not installed.
+    """
+    try:
+        found: Callable[[DictConfig, Shape, tuple[int, int]], list[Trace]] = resolve(TRACES, framework, "framework")
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("src"):
+            raise
+        raise UserError(f"{error.name} is not installed: run `pip install -r requirements-cpu.txt`.") from error
+    return found
+
+
+def begin_with(trace: Trace, lasting: list[tuple[str, int]]) -> Trace:
+    """The trace with blocks that live throughout, before everything else."""
+    first = len(trace.kinds)
+    events = tuple((first + number, size) for number, (_, size) in enumerate(lasting))
+    kinds = {first + number: kind for number, (kind, _) in enumerate(lasting)}
+    return Trace(events + trace.events, {**trace.kinds, **kinds})
+
+
+def estimate(cfg: DictConfig, shape: Shape | None = None, capability: str | None = None) -> Estimate:
+    """The memory that training `cfg` takes on each GPU.
+
+    Raises:
+        UserError: an unknown model, or data whose files decide what the network looks like and are missing.
+    """
+    return Estimator(cfg, shape, capability).at(cfg.data.batch_size)

@@ -1,0 +1,40 @@
+"""The events of a trace, run through the model of a framework's allocator."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from src.memory.allocators import Allocator, Block, PaddleAllocator, TorchAllocator
+from src.memory.trace import Trace
+
+ALLOCATORS: dict[str, type[Allocator]] = {"lightning": TorchAllocator, "paddle": PaddleAllocator}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes: the most that tensors took (rounded as the allocator does), of which kinds then, and the segments."""
+
+    allocated: int
+    reserved: int
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+def replay(trace: Trace, framework: str) -> Peak:
+    """Run the events through the framework's allocator."""
+    allocator = ALLOCATORS[framework]()
+    held: dict[int, Block] = {}
+    now: Counter[str] = Counter()
+    allocated, most, kinds = 0, 0, {}
+    for number, size in trace.events:
+        kind = trace.kinds[number]
+        if size > 0 and kind != "host":
+            held[number] = block = allocator.allocate(size)
+            now[kind] += block.size
+            allocated += block.size
+            if allocated > most:
+                most, kinds = allocated, dict(now)
+        elif size < 0 and number in held:
+            block = held.pop(number)
+            now[kind] -= block.size
+            allocated -= block.size
+            allocator.release(block)
+    return Peak(most, allocator.reserved, kinds)
