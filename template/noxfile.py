@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -48,6 +49,24 @@ def smoke(session: nox.Session) -> None:
         session.run("python", "scripts/eval.py", str(config.parent))
 
 
+@nox.session(default=False, venv_backend="none")
+def setup(session: nox.Session) -> None:
+    """Make .venv, where the project runs on the CPU: the first of two stages, before a GPU container."""
+    python = Path(".venv", "Scripts/python.exe" if os.name == "nt" else "bin/python").absolute()
+    files = ["-r", "requirements-cpu.txt", "-r", "requirements-dev.txt"]
+    if shutil.which("uv"):
+        session.run("uv", "venv", "--allow-existing", "--python", sys.executable, ".venv")
+        session.run("uv", "pip", "install", "--python", str(python), *files)
+    else:
+        session.run(sys.executable, "-m", "venv", ".venv")
+        session.run(str(python), "-m", "pip", "install", *files)
+    owner = Path("deploy", ".env")  # containers write as the user that it names
+    if hasattr(os, "getuid") and os.getuid() and not owner.exists():
+        owner.write_text(f"HOST_UID={os.getuid()}\nHOST_GID={os.getgid()}\n", "utf-8")
+    session.run(str(python), "scripts/doctor.py", success_codes=[0, 1])
+    session.log("Next: %s, then python scripts/train.py data=digits", activation())
+
+
 @nox.session(default=False)
 def update(session: nox.Session) -> None:
     """Bring the template's improvements in: `copier update`, with one sentence for what goes wrong.
@@ -77,6 +96,33 @@ def update(session: nox.Session) -> None:
     conflicts = git("diff", "--name-only", "--diff-filter=U").stdout.split("\n")[:-1]
     if conflicts:
         session.error(f"Look for <<<<<<< in {', '.join(conflicts)}, mend it and git add the file.")
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Write requirements-cpu.lock: every package with its hash, for this system and Python.
+
+    `-- gpu` locks requirements-gpu.txt. Options go to uv: `-- gpu --python-platform linux --python-version 3.11`.
+    """
+    if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
+        session.install("uv")
+    name, options = "cpu", list(session.posargs)
+    if options and not options[0].startswith("-"):
+        name = options.pop(0)
+    wanted, locked = Path(f"requirements-{name}.txt"), Path(f"requirements-{name}.lock")
+    if not wanted.exists():
+        session.error(f"There is no {wanted}: name cpu or gpu.")
+    written = Path(session.create_tmp()) / locked.name
+    said = " ".join(["nox -s lock --", name, *options])  # uv would name the indexes that this machine uses
+    command = ["uv", "pip", "compile", "--quiet", "--upgrade", "--generate-hashes", "--custom-compile-command", said]
+    session.run(*command, str(wanted), "-o", str(written), *options, external=True)
+    where_from = [line for line in wanted.read_text("utf-8").splitlines() if line.startswith("--")]
+    locked.write_text("\n".join([*where_from, written.read_text("utf-8")]), "utf-8", newline="\n")
+
+
+def activation() -> str:
+    """The command that makes .venv the shell's environment."""
+    return r".venv\Scripts\activate" if os.name == "nt" else ". .venv/bin/activate"
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess[str]:

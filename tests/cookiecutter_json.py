@@ -22,6 +22,7 @@ ASKED = {
 }
 # cookiecutter asks every question, and shows texts as they are written.
 UNASKED = {
+    "{{ task in ['classification', 'all'] }}": "For another task: Enter.",
     "{{ package_index == 'mirror' }}": "Without a mirror: Enter.",
     "{{ help_me_choose }}": "Without help: Enter.",
 }
@@ -39,10 +40,16 @@ def expression(text: str) -> str:
     return re.sub(rf"\b({'|'.join(ASKED)})\b", r"cookiecutter.\1", text) if "{{" in text else text
 
 
+def offered(question: dict[str, Any]) -> dict[str, str]:
+    """Answer -> its text; an answer that only some other answers allow has a rule beside its value."""
+    listed = question["choices"]
+    pairs = listed.items() if isinstance(listed, dict) else [(choice, choice) for choice in listed]
+    return {value["value"] if isinstance(value, dict) else value: text for text, value in pairs}
+
+
 def choices(name: str, question: dict[str, Any]) -> dict[str, str]:
     """Answer -> its text, the default first."""
-    offered = question["choices"]
-    texts = {value: text for text, value in offered.items()} if isinstance(offered, dict) else {c: c for c in offered}
+    texts = offered(question)
     if name in AUTO:
         return {"auto": AUTO[name], **texts}
     return {question["default"]: texts[question["default"]], **texts}

@@ -20,10 +20,10 @@ EXAMPLES = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorte
 EXPECTED = ROOT / "tests" / "expected"
 PARTS = (
     *("copier.yml", "versions.yml", "licenses", "template"),
-    *("validators.jinja", "gpu.jinja", "selection.jinja", "next_steps.jinja"),
+    *("validators.jinja", "builds.jinja", "gpu.jinja", "selection.jinja", "next_steps.jinja"),
     *("cookiecutter.json", "cookiecutter_door.py", "hooks", "{{cookiecutter.project_slug}}"),
 )
-CACHES = (".*_cache", "__pycache__", "outputs", ".nox", ".venv")
+CACHES = (".*_cache", ".hypothesis", "__pycache__", "outputs", ".nox", ".venv")
 
 
 @cache

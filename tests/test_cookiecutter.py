@@ -15,7 +15,7 @@ import yaml
 
 import cookiecutter_door
 from cookiecutter_door import FailedHookException, problem, source
-from tests.cookiecutter_json import ASKED, FILE, SETTINGS, cookiecutter_json, text
+from tests.cookiecutter_json import ASKED, FILE, SETTINGS, cookiecutter_json, offered, text
 from tests.render import EXAMPLES, ROOT, clean_copy, files_of
 from tests.test_questions import CASES
 
@@ -90,8 +90,7 @@ def test_questions_are_copiers() -> None:
     assert list(ours["__prompts__"]) == list(ASKED)
     for name, question in ASKED.items():
         if "choices" in question:
-            offered = question["choices"]
-            values = list(offered.values()) if isinstance(offered, dict) else offered
+            values = list(offered(question))
             assert sorted(set(ours[name]) - {"auto"}) == sorted(values)
             assert ours[name][0] == ("auto" if "{" in question["default"] else question["default"])
             assert len(ours[name]) == len(values) + ("auto" in ours[name])

@@ -18,7 +18,7 @@ CARD = "proc/driver/nvidia/gpus/0000:01:00.0/information"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
-def evaluate(expression: str, root: Path | None) -> str:
+def evaluate(expression: str, root: Path | None, framework: str = "lightning") -> str:
     """Render a text of copier.yml as copier does, with `root` for /; None stands for a copier without `fileglob`."""
     extensions = ["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]
     environment = SandboxedEnvironment(loader=FileSystemLoader(ROOT), extensions=extensions)
@@ -27,7 +27,7 @@ def evaluate(expression: str, root: Path | None) -> str:
         environment.filters["fileglob"] = lambda pattern: [
             path.removeprefix(str(root)) for path in original(f"{root}{pattern}")
         ]
-    return environment.from_string(expression).render(versions=VERSIONS)
+    return environment.from_string(expression).render(versions=VERSIONS, framework=framework)
 
 
 def machine(root: Path, files: Sequence[str]) -> Path:
@@ -94,8 +94,11 @@ def test_the_project_judges_drivers_alike(monkeypatch: pytest.MonkeyPatch) -> No
     from src.utils.nvidia import DRIVER_CUDA
 
     assert list(VERSIONS["drivers"]) == VERSIONS["cuda"]
-    macro = "{% from 'gpu.jinja' import newest_cuda %}{{ newest_cuda(versions, '%s') }}"
-    for branch, highest in DRIVER_CUDA.items():
-        runnable = [cuda for cuda in VERSIONS["cuda"] if int(cuda.split(".")[0]) <= int(highest.split(".")[0])]
-        assert evaluate(macro.replace("%s", f"{branch}.99.99"), None) == (runnable or ["none"])[0], branch
+    macro = "{% from 'gpu.jinja' import newest_cuda %}{{ newest_cuda(versions, framework, '%s') }}"
+    for framework, builds in VERSIONS["builds"].items():
+        stable = [cuda for cuda in VERSIONS["cuda"] if builds.get(cuda, {}).get("status") == "stable"]
+        for branch, highest in DRIVER_CUDA.items():
+            runnable = [cuda for cuda in stable if int(cuda.split(".")[0]) <= int(highest.split(".")[0])]
+            default = evaluate(macro.replace("%s", f"{branch}.99.99"), None, framework)
+            assert default == (runnable or ["none"])[0], branch
     assert all(re.fullmatch(r"\d{3}\.\d{2,3}\.\d{2}", driver) for driver in VERSIONS["drivers"].values())

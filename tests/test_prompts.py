@@ -55,7 +55,7 @@ def finish(child: pexpect.spawn, questions: list[str]) -> None:
 NAME, SLUG, WHAT, WHO, LICENCE = "project's name", "short name", "one sentence", "the copyright", "The licence"
 HELP = "Help me choose"
 FIRST = [NAME, SLUG, WHAT, WHO, LICENCE, HELP]
-REST = ["CUDA version", "data set to begin with", "Where the curves go", "installed from"]
+REST = ["CUDA version", "What the networks learn", "data set to begin with", "Where the curves go", "installed from"]
 
 
 def test_enter_accepts_everything(terminal: pexpect.spawn, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from copier._cli import CopierApp
 from jinja2.environment import TemplateModule
 from jinja2.sandbox import SandboxedEnvironment
 
-from tests.cookiecutter_json import ASKED, HELP, SETTINGS
+from tests.cookiecutter_json import ASKED, HELP, SETTINGS, offered
 from tests.render import ROOT, clean_copy
 
 KEYS = ["type", "help", "choices", "default", "placeholder", "validator", "when"]
@@ -68,7 +68,8 @@ BAD = {
     "community": BAD_SCORES,
     "license": ["", "GPL", "mit", "../LICENSE"],
     "framework": ["", "tensorflow", "Lightning", "lightning paddle"],
-    "gpu": ["", "11.8", "yes", "13"],
+    "gpu": ["", "10.2", "yes", "13"],
+    "task": ["", "ocr", "Detection"],
     "dataset": ["", "imagenet", "../data"],
     "tracker": ["", "comet", "None"],
     "package_index": ["", "pypi"],
@@ -89,6 +90,8 @@ BAD_URLS = [
 CASES = [(question, {question: answer}) for question, answers in BAD.items() for answer in answers]
 CASES += [("mirror_url", {"package_index": "mirror", "mirror_url": url}) for url in BAD_URLS]
 CASES += [("mirror_url", {"package_index": "mirror"})]
+IMPOSSIBLE = (("lightning", "11.8"), ("paddle", "13.2"), ("both", "12.9"))
+CASES += [("gpu", {"framework": framework, "gpu": cuda}) for framework, cuda in IMPOSSIBLE]
 
 
 @cache
@@ -117,14 +120,15 @@ def test_question_is_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, question in ASKED.items() if "choices" in question])
 def test_validators_know_the_choices(name: str) -> None:
-    choices = ASKED[name]["choices"]
-    assert validators().choices[name] == (list(choices.values()) if isinstance(choices, dict) else choices)
+    assert validators().choices[name] == list(offered(ASKED[name]))
 
 
 def test_gpu_choices_are_the_verified_versions() -> None:
     versions = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
-    assert list(ASKED["gpu"]["choices"].values()) == ["none", *versions["cuda"]]
-    assert list(versions["indexes"]) == ["cpu", *versions["cuda"]]
+    assert list(offered(ASKED["gpu"])) == ["none", *versions["cuda"]]
+    for framework, cuda in validators().builds.items():
+        backends = ["lightning", "paddle"] if framework == "both" else [framework]
+        assert cuda == [build for build in versions["cuda"] if all(build in versions["builds"][b] for b in backends)]
 
 
 def test_nothing_needs_trust() -> None:

@@ -15,6 +15,12 @@ INPUTS = [(3, 32), (1, 65)]
 CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "model"
 
 
+def is_classifier(name: str) -> bool:
+    """Whether this project has the model, and it is one for classification."""
+    file = CONFIGS / f"{name}.yaml"
+    return file.exists() and "classification" in OmegaConf.load(file).tasks
+
+
 def model_config(framework: str, name: str, **changes) -> DictConfig:
     """The model part of a merged config, as `build_model` takes it."""
     model = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), changes)

@@ -90,6 +90,16 @@ def test_a_saved_configuration_loads_as_it_was(tmp_path):
     assert OmegaConf.to_container(again) == OmegaConf.to_container(cfg, resolve=True)
 
 
+def test_a_configuration_saved_before_a_key_existed_gets_its_default(tmp_path):
+    cfg = load_config(["data=mnist"])
+    OmegaConf.set_struct(cfg, False)
+    del cfg.data.fold, cfg.data.sampler
+    write_config(cfg, tmp_path / "config.yaml")
+    again = load_config([], base=tmp_path / "config.yaml")
+    assert (again.data.fold, again.data.sampler) == (None, "none")
+    assert again.data.name == "mnist"
+
+
 def test_a_missing_saved_configuration_is_said():
     with pytest.raises(UserError, match="does not exist"):
         load_config([], base=Path("outputs/none/config.yaml"))

@@ -13,6 +13,7 @@ from scripts.train import main, train
 from src import trainers
 from src.evaluation import newest
 from src.models import weights
+from src.tasks import classification
 from src.trainers.checkpoints import find
 from src.trainers.session import Session
 from src.utils.config import load_config
@@ -169,7 +170,7 @@ class TrainingTests:
         run, _ = self.run(tmp_path, "trainer.limit_train_batches=3", "trainer.limit_test_batches=2")
         assert json.loads((run / "metrics.jsonl").read_text("utf-8"))["step"] == 3
         cfg = load_config([], base=run / "config.yaml")
-        outputs, targets = trainers.load(self.framework).predict(cfg, find(run, "best"), "test")
+        outputs, targets = classification.join(trainers.load(self.framework).predict(cfg, find(run, "best"), "test"))
         assert outputs.shape == (64, 10)
         assert targets.shape == (64,)
 

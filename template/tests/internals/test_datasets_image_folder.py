@@ -7,8 +7,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.datasets import base, build_dataset
-from src.datasets.base import decode
+from src.datasets import build_dataset
+from src.datasets import decode as decoding
+from src.datasets.decode import decode
+from src.utils.config import CONFIGS
 from src.utils.errors import UserError
 
 RED, BLUE = (250, 5, 5), (5, 5, 250)
@@ -16,7 +18,8 @@ RED, BLUE = (250, 5, 5), (5, 5, 250)
 
 def configuration(root: Path, **keys: object) -> DictConfig:
     data = {"name": "image_folder", "root": str(root), "image_size": 16, "val_fraction": 0.2, "test_fraction": 0.2}
-    return OmegaConf.create({"seed": 0, "data": {**data, "classes": None, **keys}})
+    default = OmegaConf.load(CONFIGS / "data" / "default.yaml")
+    return OmegaConf.create({"seed": 0, "data": {**default, **data, **keys}})
 
 
 def fill(folder: Path, count: int, colour: tuple[int, int, int] = RED, suffix: str = ".png") -> None:
@@ -152,6 +155,6 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"image.png: .*pixels"):
         decode(path, 16)
     Image.new("L", (100, 100)).save(path)
-    monkeypatch.setattr(base, "MAX_PIXELS", 9_999)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 9_999)
     with pytest.raises(UserError, match="100 x 100 pixels, more than 9,999"):
         decode(path, 16)

@@ -110,37 +110,118 @@ def test_options_that_do_not_fit_the_data_are_refused():
         Loader(numbered(8, channels=3), 4, [0.5], [0.5])
     with pytest.raises(UserError, match="std must be above 0"):
         Loader(numbered(8), 4, [0.5], [0.0])
-    with pytest.raises(UserError, match=r"Unknown data.augment 'shift_flop'. Did you mean shift_flip\?"):
-        loader(numbered(8), augment="shift_flop")
-    with pytest.raises(UserError, match="mirrors images"):
-        loader(numbered(8, flippable=False), augment="shift_flip")
+    with pytest.raises(UserError, match=r"Unknown data.augment 'advance'. Did you mean advanced\?"):
+        loader(numbered(8), augment="advance")
+    with pytest.raises(UserError, match=r"of 1 or 3 channels, not 4"):
+        loader(numbered(8, channels=4), augment="advanced")
+    for sizes in ([8, 0], [8.5], ["8"]):
+        with pytest.raises(UserError, match=r"data.sizes must be a list of heights in pixels or null, not \["):
+            loader(numbered(8), sizes=sizes)
 
 
-def marked(count: int) -> Split:
-    """Black images of 32 x 32 with one white pixel at row 16, column 12."""
-    pixels = np.zeros((count, 32, 32, 3), np.uint8)
-    pixels[:, 16, 12] = 255
-    return Split(ArrayImages(pixels), np.zeros(count, np.int64), ("a", "b"))
-
-
-@pytest.mark.parametrize(("augment", "columns"), [("shift", {12}), ("shift_flip", {12, 19})])
-def test_augmentation_moves_every_image_by_its_own_amount(augment, columns):
-    images, _ = next(iter(Loader(marked(2000), 2000, [0] * 3, [1] * 3, augment=augment)))
-    assert images.sum() == pytest.approx(3 * 2000)  # the pixel never leaves the image, nor is it doubled
-    _, rows, places = np.nonzero(images[:, 0])
-    assert set(rows) == set(range(12, 21))
-    assert set(places) == {column + move for column in columns for move in range(-4, 5)}
-    assert np.array_equal(images[:, 0], images[:, 2])
-
-
-def test_augmentation_depends_on_the_epoch_but_not_on_the_workers():
+@pytest.mark.parametrize("augment", ["basic", "advanced"])
+def test_augmentation_depends_on_the_epoch_but_not_on_the_workers(augment):
     split = numbered(64, size=16)
-    kinds = [loader(split, augment="shift_flip", shuffle=True, num_workers=workers) for workers in (0, 1, 3)]
+    kinds = [loader(split, augment=augment, shuffle=True, num_workers=workers) for workers in (0, 1, 3)]
     first = [np.concatenate([images for images, _ in batches]) for batches in kinds]
     assert np.array_equal(first[0], first[1])
     assert np.array_equal(first[0], first[2])
     kinds[0].set_epoch(1)
     assert not np.array_equal(first[0], np.concatenate([images for images, _ in kinds[0]]))
+
+
+def test_images_that_may_not_be_mirrored_are_not():
+    columns = np.tile(np.arange(32, dtype=np.uint8), (200, 32, 1))[..., None] + 1  # brighter to the right
+    for flippable in (True, False):
+        split = Split(ArrayImages(columns), np.zeros(200, np.int64), ("a", "b"), flippable)
+        images, _ = next(iter(Loader(split, 200, [0], [1], augment="basic")))
+        rising = images[:, 0, 16, 20] > images[:, 0, 16, 10]
+        assert rising.all() == (not flippable)
+        assert rising.any()
+
+
+def test_ranks_augment_differently():
+    split = Split(ArrayImages(np.full((8, 32, 32, 1), 255, np.uint8)), np.zeros(8, np.int64), ("a", "b"))
+    first, second = (next(iter(loader(split, augment="basic", rank=rank, world_size=2)))[0] for rank in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_mixed_batches_have_the_probability_of_each_class_as_targets():
+    split = numbered(12)
+    mixed = loader(split, shuffle=True, mixup_alpha=1.0, cutmix_alpha=1.0, seed=1)
+    batches = list(mixed)
+    for images, soft in batches:
+        assert (images.dtype, soft.dtype, images.shape, soft.shape) == (np.float32, np.float32, (4, 1, 8, 8), (4, 12))
+        np.testing.assert_allclose(soft.sum(axis=1), 1, rtol=1e-6)
+    plain = list(loader(split, shuffle=True, seed=1))
+    assert any(not np.array_equal(images, before) for (images, _), (before, _) in zip(batches, plain, strict=True))
+    again = list(loader(split, shuffle=True, mixup_alpha=1.0, cutmix_alpha=1.0, seed=1, num_workers=2))
+    for (images, soft), (same, same_soft) in zip(batches, again, strict=True):
+        assert np.array_equal(images, same)
+        assert np.array_equal(soft, same_soft)
+
+
+def test_every_rank_has_the_same_size_in_the_same_step():
+    split = numbered(400, channels=3)
+    options = {"sizes": [4, 8, 12], "shuffle": True, "world_size": 2}
+    shapes = [[images.shape for images, _ in loader(split, rank=rank, **options)] for rank in (0, 1)]
+    assert shapes[0] == shapes[1]
+    assert {shape[1:] for shape in shapes[0]} == {(3, size, size) for size in (4, 8, 12)}
+    batches = loader(split, **options)
+    batches.set_epoch(1)
+    assert [images.shape for images, _ in batches] != shapes[0]
+    unchanged, _ = next(iter(loader(split)))
+    assert unchanged.shape[2:] == (8, 8)
+
+
+def test_a_sampler_draws_every_class_equally_often():
+    targets_of = np.repeat(np.arange(3), [300, 60, 12])
+    split = Split(ArrayImages(np.zeros((372, 8, 8, 1), np.uint8)), targets_of, ("a", "b", "c"))
+    for sampler, expected in (("oversample", [300] * 3), ("undersample", [12] * 3), ("none", [300, 60, 12])):
+        batches = loader(split, 9, shuffle=True, sampler=sampler)
+        assert np.bincount(targets(batches)).tolist() == expected
+        assert len(batches) == -(-sum(expected) // 9)
+    weighted = [targets(loader(split, 9, shuffle=True, sampler="weighted", rank=rank, world_size=2)) for rank in (0, 1)]
+    assert len(weighted[0]) == len(weighted[1]) == 186
+    assert np.bincount(weighted[0] + weighted[1]).min() > 90
+
+
+class Shards(ArrayImages):
+    """Images that are read in blocks of ten: an epoch shuffles the blocks and keeps each of them together."""
+
+    def epoch_order(self, rng: np.random.Generator) -> np.ndarray:
+        return (rng.permutation(len(self) // 10)[:, None] * 10 + np.arange(10)).ravel()
+
+
+def test_images_with_an_order_of_their_own_keep_it_and_each_rank_gets_a_block():
+    pixels = np.zeros((60, 8, 8, 1), np.uint8)
+    split = Split(Shards(pixels), np.arange(60), tuple(map(str, range(60))))
+    whole = targets(loader(split, shuffle=True))
+    assert sorted(whole) == list(range(60))
+    assert whole != list(range(60))
+    assert all(whole[start : start + 10] == list(range(whole[start], whole[start] + 10)) for start in range(0, 60, 10))
+    shares = [targets(loader(split, shuffle=True, rank=rank, world_size=4)) for rank in range(4)]
+    assert list(chain(*shares)) == whole
+    shares = [targets(loader(split, rank=rank, world_size=7)) for rank in range(7)]
+    assert list(chain(*shares)) == list(range(60))  # evaluation, too, reads each shard on one rank or two
+    with pytest.raises(UserError, match=r"data.sampler=weighted cannot be used with data"):
+        loader(split, shuffle=True, sampler="weighted")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_goes_on_from_any_batch_as_if_it_had_never_stopped(workers):
+    options = {"shuffle": True, "augment": "basic", "mixup_alpha": 0.5, "sizes": [6, 8], "num_workers": workers}
+    batches = loader(numbered(40), **options)
+    batches.set_epoch(2)
+    whole = list(batches)
+    batches.set_epoch(2, first_batch=7)
+    rest = list(batches)
+    assert len(batches) == len(whole) == 10
+    assert len(rest) == 3
+    for expected, got in zip(whole[7:], rest, strict=True):
+        assert all(np.array_equal(left, right) for left, right in zip(expected, got, strict=True))
+    batches.set_epoch(3)
+    assert len(list(batches)) == 10
 
 
 def image_files(folder, count: int) -> Split:

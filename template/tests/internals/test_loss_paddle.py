@@ -11,7 +11,8 @@ from src.utils.errors import UserError
 
 
 def config(smoothing: float, name: str = "cross_entropy"):
-    return OmegaConf.create({"framework": "paddle", "loss": {"name": name, "label_smoothing": smoothing}})
+    keys = {"name": name, "label_smoothing": smoothing, "class_weights": "none"}
+    return OmegaConf.create({"framework": "paddle", "loss": keys})
 
 
 @pytest.mark.parametrize(

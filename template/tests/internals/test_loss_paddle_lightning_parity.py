@@ -1,4 +1,4 @@
-"""Both frameworks give the same loss and the same gradient."""
+"""Both frameworks give the loss of the formula, and the same gradient."""
 
 import numpy as np
 import paddle
@@ -7,23 +7,114 @@ import torch
 from omegaconf import OmegaConf
 
 from src import tasks
+from src.tasks.loss_keys import class_weights, softmax
+from src.utils.errors import UserError
+
+COUNTS = np.array([500, 80, 7, 1, 0])
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-@pytest.mark.parametrize("classes", [2, 10])
-def test_same_loss_and_gradient(smoothing: float, classes: int) -> None:
-    random = np.random.default_rng(0)
-    logits = random.normal(scale=3, size=(16, classes)).astype(np.float32)
-    targets = random.integers(0, classes, 16)
-    cfg = OmegaConf.create({"loss": {"name": "cross_entropy", "label_smoothing": smoothing}})
+def config(name: str = "cross_entropy", smoothing: float = 0.0, weights: str = "none", gamma: float = 2.0):
+    keys = {"name": name, "label_smoothing": smoothing, "class_weights": weights, "beta": 0.99, "gamma": gamma}
+    return OmegaConf.create({"loss": keys})
 
+
+def formula(cfg, logits: np.ndarray, shares: np.ndarray) -> float:
+    """The mean of -w t (1 - p)^gamma log p, in float64."""
+    p = softmax(logits.astype(np.float64))
+    gamma = cfg.loss.gamma if cfg.loss.name == "focal" else 0.0
+    weights = class_weights(cfg, COUNTS)
+    weights = np.ones(len(COUNTS)) if weights is None else weights.astype(np.float64)
+    smoothed = shares * (1 - cfg.loss.label_smoothing) + cfg.loss.label_smoothing / len(COUNTS)
+    return float(-(weights * smoothed * (1 - p) ** gamma * np.log(p)).sum() / (weights * shares).sum())
+
+
+def losses(cfg, logits: np.ndarray, targets: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """Loss and gradient in both frameworks."""
     ours = torch.tensor(logits, requires_grad=True)
-    first = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "lightning"}))(ours, torch.tensor(targets))
+    first = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)(ours, torch.tensor(targets))
     first.backward()
     theirs = paddle.to_tensor(logits, stop_gradient=False)
-    second = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "paddle"}))(theirs, paddle.to_tensor(targets))
+    second = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)(theirs, paddle.to_tensor(targets))
     second.backward()
-
     assert second.shape == []
-    assert first.item() == pytest.approx(second.item(), abs=1e-6)
-    np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), atol=1e-6)
+    return first.item(), second.item(), ours.grad.numpy(), theirs.grad.numpy()
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("weights", ["none", "balanced", "effective"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("name", "gamma"), [("cross_entropy", 0.0), ("focal", 0.5), ("focal", 2.0)])
+def test_both_give_the_formulas_value_and_the_same_gradient(name, gamma, smoothing, weights, soft):
+    random = np.random.default_rng(0)
+    logits = random.normal(scale=3, size=(64, 5)).astype(np.float32)
+    targets = random.integers(0, 5, 64)
+    shares = np.eye(5, dtype=np.float32)[targets]
+    if soft:  # as MixUp makes them
+        part = random.random((64, 1), np.float32)
+        targets = shares = part * shares + (1 - part) * shares[::-1]
+    cfg = config(name, smoothing, weights, gamma)
+    first, second, ours, theirs = losses(cfg, logits, targets)
+    assert first == pytest.approx(formula(cfg, logits, shares), rel=1e-5)
+    assert second == pytest.approx(first, rel=1e-5)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(ours).max())
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+@pytest.mark.parametrize("weights", ["none", "effective"])
+def test_a_class_number_and_its_full_share_are_the_same(name, weights):
+    logits = np.random.default_rng(1).normal(size=(16, 5)).astype(np.float32)
+    targets = np.arange(16) % 5
+    numbers = losses(config(name, 0.1, weights), logits, targets)
+    shares = losses(config(name, 0.1, weights), logits, np.eye(5, dtype=np.float32)[targets])
+    assert numbers[:2] == pytest.approx(shares[:2], rel=1e-6)
+
+
+def test_a_focal_loss_without_gamma_is_cross_entropy():
+    logits, targets = np.random.default_rng(2).normal(size=(8, 5)).astype(np.float32), np.arange(8) % 5
+    focal, plain = losses(config("focal", gamma=0.0), logits, targets), losses(config(), logits, targets)
+    assert focal[:2] == pytest.approx(plain[:2])
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_a_sure_answer_has_a_finite_gradient(gamma):
+    logits = np.array([[200.0, 0, 0, 0, 0], [-200.0, 0, 0, 0, 0]], np.float32)
+    for gradient in losses(config("focal", gamma=gamma), logits, np.array([0, 0]))[2:]:
+        assert np.isfinite(gradient).all()
+        assert np.abs(gradient[1]).max() > 0.1, "a wrong answer still counts"
+
+
+def test_half_precision_logits_are_weighed_in_float32():
+    logits = np.random.default_rng(3).normal(size=(32, 5)).astype(np.float32)
+    targets = np.arange(32) % 5
+    cfg = config("focal", weights="balanced")
+    full = losses(cfg, logits, targets)[0]
+    ours = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)
+    half = ours(torch.tensor(logits).bfloat16(), torch.tensor(targets))
+    theirs = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)
+    other = theirs(paddle.to_tensor(logits).astype("bfloat16"), paddle.to_tensor(targets))
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(full, rel=0.02)
+    assert other.item() == pytest.approx(half.item(), rel=1e-5)
+
+
+def test_weights_are_those_of_their_papers():
+    balanced = class_weights(config(weights="balanced"), COUNTS)
+    assert balanced[:4] == pytest.approx(588 / (4 * COUNTS[:4]))  # scikit-learn's n / (K n_k), of the classes there are
+    effective = class_weights(config(weights="effective"), COUNTS)
+    assert effective[0] / effective[3] == pytest.approx((1 - 0.99) / (1 - 0.99**500))
+    assert effective[:4].mean() == pytest.approx(1)
+    assert balanced[4] == effective[4] == 1, "a class without samples"
+    assert class_weights(config(), COUNTS) is None
+
+
+def test_balanced_weights_are_scikit_learns():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    targets = np.repeat(np.arange(4), COUNTS[:4])
+    expected = compute_class_weight("balanced", classes=np.arange(4), y=targets)
+    assert class_weights(config(weights="balanced"), COUNTS[:4]) == pytest.approx(expected)
+
+
+def test_a_negative_gamma_is_refused():
+    with pytest.raises(UserError, match=r"loss\.gamma must be 0 or more"):
+        tasks.load_loss(OmegaConf.merge(config("focal", gamma=-1.0), {"framework": "lightning"}))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from src.datasets.base import ArrayImages
@@ -79,7 +80,9 @@ def test_task_writes_its_two_pictures_for_a_part_of_the_split(tmp_path: Path) ->
     images = ArrayImages(random.integers(0, 255, (40, 8, 8, 1), dtype=np.uint8))
     split = SimpleNamespace(images=images, classes=("a", "b", "c"))
     outputs = random.normal(size=(30, 3)).astype(np.float32)
-    written = classification.pictures(outputs, random.integers(0, 3, 30), split, tmp_path, "test")
+    written = classification.pictures(
+        [(outputs, random.integers(0, 3, 30))], split, OmegaConf.create(), tmp_path, "test"
+    )
     assert [path.name for path in written] == ["test-confusion.png", "test-samples.png"]
     assert all(path.is_file() for path in written)
 

@@ -1,0 +1,166 @@
+"""COCO's average precision: equal to what pycocotools computes from files, and right in the cases without numbers."""
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from src.tasks.coco_scores import SCORES, coco_scores
+from src.tasks.objects import Objects, encode
+
+SIDE = 240
+CLASSES = ("cat", "dog", "owl", "never")
+
+
+def objects(boxes, labels, scores=None, crowd=None, masks=None) -> Objects:
+    count = len(labels)
+    return Objects(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(labels, np.int64),
+        np.ones(count, np.float32) if scores is None else np.array(scores, np.float32),
+        np.zeros(count, bool) if crowd is None else np.array(crowd, bool),
+        None if masks is None else encode(masks),
+    )
+
+
+NOTHING = objects([], [], masks=np.zeros((0, SIDE, SIDE), bool))
+
+
+def ellipses(boxes: np.ndarray) -> np.ndarray:
+    """Masks (M, H, W) that fill their boxes as well as ellipses do."""
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    across = (x - centre[:, 0, None, None]) / half[:, 0, None, None]
+    down = (y - centre[:, 1, None, None]) / half[:, 1, None, None]
+    return across**2 + down**2 <= 1
+
+
+def images(count: int = 30) -> list[tuple[Objects, Objects]]:
+    """Objects of all sizes, some of them crowds, and predictions that are shifted, missing, doubled or wrong."""
+    random = np.random.default_rng(3)
+    kept = []
+    for number in range(count):
+        m = int(random.integers(0, 7)) if number else 0  # the first image is empty
+        corner, size = random.uniform(0, 60, (m, 2)), random.uniform(8, 160, (m, 2))
+        true = np.concatenate([corner, corner + size], axis=1).astype(np.float32)
+        labels, crowd = random.integers(0, 3, m), random.random(m) < 0.2
+        place = random.integers(0, m, 2 * m) if m else np.zeros(0, np.int64)
+        found = np.concatenate([true[place] + random.normal(0, 3, (len(place), 4)), [[1, 1, 30, 40]]])
+        found = np.sort(found.reshape(-1, 2, 2), axis=1).reshape(-1, 4).astype(np.float32)
+        wrong = random.random(len(found)) < 0.2
+        guessed = np.where(wrong, random.integers(0, 3, len(found)), np.append(labels[place], 0))
+        scores = random.random(len(found), np.float32)
+        kept.append(
+            (
+                objects(found, guessed, scores, masks=ellipses(found)),
+                objects(true, labels, crowd=crowd, masks=ellipses(true)),
+            )
+        )
+    return kept
+
+
+def as_files(kept, kind: str, folder) -> COCOeval:
+    """The same images as COCO's files, evaluated by pycocotools alone."""
+    from pycocotools.mask import area
+
+    truth, found = [], []
+    for image, (predicted, true) in enumerate(kept):
+        for source, rows in ((true, truth), (predicted, found)):
+            for k, (x1, y1, x2, y2) in enumerate(source.boxes.tolist()):
+                row = {"image_id": image + 7, "category_id": int(source.labels[k]) + 1}
+                code = source.outlines[k]
+                if kind == "segm" or source is true:
+                    row["segmentation"] = {"size": code["size"], "counts": code["counts"].decode()}
+                if kind == "bbox" or source is true:
+                    row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+                if source is true:
+                    size = float(area(code)) if kind == "segm" else (x2 - x1) * (y2 - y1)
+                    row |= {"id": len(rows) + 1, "area": size, "iscrowd": int(source.crowd[k])}
+                else:
+                    row["score"] = float(source.scores[k])
+                rows.append(row)
+    content = {
+        "images": [{"id": image + 7, "width": SIDE, "height": SIDE} for image in range(len(kept))],
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(CLASSES)],
+        "annotations": truth,
+    }
+    (folder / "truth.json").write_text(json.dumps(content), "utf-8")
+    (folder / "found.json").write_text(json.dumps(found), "utf-8")
+    coco = COCO(str(folder / "truth.json"))
+    counter = COCOeval(coco, coco.loadRes(str(folder / "found.json")), kind)
+    counter.evaluate()
+    counter.accumulate()
+    counter.summarize()
+    return counter
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_numbers_are_those_of_pycocotools(tmp_path, kind):
+    kept = images()
+    scores = coco_scores(kept, CLASSES, kind)
+    counter = as_files(kept, kind, tmp_path)
+    for name, place in SCORES.items():
+        assert 0 < scores[name] < 1, name
+        assert scores[name] == pytest.approx(counter.stats[place], abs=1e-9), name
+    precision = counter.eval["precision"][:, :, :, 0, 2]
+    for k, row in enumerate(scores["per_class"][:3]):
+        assert row["map"] == pytest.approx(precision[..., k].mean())
+        assert row["map50"] == pytest.approx(precision[0, :, k].mean())
+        assert row["objects"] == sum(int(((true.labels == k) & ~true.crowd).sum()) for _, true in kept)
+    assert scores["per_class"][3] == {"class": "never", "map": 0, "map50": 0, "objects": 0}
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_a_perfect_prediction_scores_1_whatever_classes_do_not_occur(kind):
+    kept = [(true, true) for _, true in images()]
+    alone = [
+        (objects(t.boxes[~t.crowd], t.labels[~t.crowd], masks=ellipses(t.boxes[~t.crowd])), true) for t, true in kept
+    ]
+    for case in (kept, alone):  # finding a crowd too changes nothing
+        scores = coco_scores(case, CLASSES, kind)
+        assert scores["map"] == scores["map50"] == scores["recall100"] == pytest.approx(1)
+
+
+def test_predictions_in_a_crowd_are_neither_right_nor_wrong():
+    one, crowd = [0, 0, 20, 20], [50, 50, 150, 150]
+    true = objects([one, crowd], [0, 0], crowd=[False, True])
+    inside = [[60, 60, 80, 80], [100, 100, 120, 120]]
+    found = objects([*inside, one], [0, 0, 0], [0.9, 0.8, 0.7])
+    assert coco_scores([(found, true)], CLASSES, "bbox")["map"] == pytest.approx(1)
+    alone = objects([one], [0])
+    assert coco_scores([(found, alone)], CLASSES, "bbox")["map"] == pytest.approx(1 / 3)
+
+
+def test_half_of_the_objects_found_is_half_of_the_precision():
+    true = objects([[0, 0, 20, 20], [40, 40, 60, 60]], [1, 1])
+    found = objects([[0, 0, 20, 20]], [1], [0.6])
+    scores = coco_scores([(found, true)], CLASSES, "bbox")
+    assert scores["map"] == pytest.approx(51 / 101), "recalls 0.00 to 0.50 of the 101 that are looked at"
+    assert scores["recall100"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_nothing_predicted_nothing_there_or_neither_scores_0(kind):
+    box = [[10, 10, 50, 50]]
+    some = objects(box, [0], masks=ellipses(np.array(box, np.float32)))
+    for predicted, true in ((NOTHING, some), (some, NOTHING), (NOTHING, NOTHING)):
+        scores = coco_scores([(predicted, true)] * 2, CLASSES, kind)
+        assert {scores[name] for name in SCORES} == {0.0}
+        assert all(row["map"] == 0 for row in scores["per_class"])
+
+
+def test_an_empty_mask_is_an_object_that_nobody_can_find():
+    box = np.array([[10, 10, 50, 50], [60, 60, 90, 90]], np.float32)
+    masks = ellipses(box)
+    masks[1] = False
+    true = objects(box, [0, 0], masks=masks)
+    found = objects(box, [0, 0], [0.9, 0.8], masks=masks)
+    assert coco_scores([(found, true)], CLASSES, "segm")["map"] == pytest.approx(51 / 101)
+    assert coco_scores([(found, true)], CLASSES, "bbox")["map"] == pytest.approx(1)
+
+
+def test_nothing_is_printed(capsys):
+    coco_scores(images(2), CLASSES, "bbox")
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,146 @@
+"""Decoding: the same picture as by the slow way, for photos, thumbnails, rotated, grey, CMYK and damaged JPEGs."""
+
+import io
+import os
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from src.datasets import jpeg
+from src.datasets.decode import decode, open_rgb
+from src.utils.errors import UserError
+
+DATA = os.environ.get("TEST_DATA_DIR")
+needs_photos = pytest.mark.skipif(not DATA, reason="TEST_DATA_DIR is not set: no photos")
+
+
+def encode(image: Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "jpeg", **{"quality": 95, "subsampling": 0, **options})
+    return file.getvalue()
+
+
+def smooth(height: int, width: int, seed: int = 0) -> Image.Image:
+    """A picture of large soft shapes, whose pixels hardly depend on how they are resampled."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def slow(content: bytes, size: int) -> np.ndarray:
+    """Full decode by Pillow, antialiased resize, centre crop."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    assert one.shape == other.shape
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+@needs_photos
+def test_photos_are_close_to_a_full_decode_with_an_antialiased_resize():
+    archive = zipfile.ZipFile(Path(str(DATA), "coco128-images.zip"))
+    names = [name for name in archive.namelist() if name.endswith(".jpg")][::4]
+    differences = []
+    for name in names:
+        content = archive.read(name)
+        fast = decode(content, 224)
+        assert (fast.shape, fast.dtype, fast.flags.c_contiguous) == ((224, 224, 3), np.uint8, True)
+        differences.append(difference(fast, slow(content, 224)))
+    assert len(names) == 64
+    assert np.mean(differences) < 4
+    assert max(differences) < 16
+
+
+@needs_photos
+def test_full_size_photos_are_those_of_pillow():
+    archive = zipfile.ZipFile(Path(str(DATA), "coco128-images.zip"))
+    for name in [name for name in archive.namelist() if name.endswith(".jpg")][:8]:
+        content = archive.read(name)
+        assert difference(open_rgb(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))) < 0.5
+
+
+def test_an_image_of_the_wanted_size_keeps_its_pixels():
+    content = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)))
+    assert np.array_equal(decode(content, 32), slow(content, 32))
+
+
+@pytest.mark.parametrize("size", [16, 100, 224])
+@pytest.mark.parametrize("shape", [(480, 640), (640, 427), (427, 640), (300, 300), (3001, 2000), (20, 30), (33, 4000)])
+def test_every_scale_shows_the_same_picture(shape, size):
+    content = encode(smooth(*shape))
+    assert difference(decode(content, size), slow(content, size)) < 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("shape", [(400, 600), (48, 32)])
+def test_exif_rotation_is_that_of_pillow(orientation, shape):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(smooth(*shape), exif=exif)
+    whole = open_rgb(content)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    assert difference(whole, expected) < 0.5
+    assert whole.flags.c_contiguous
+    assert difference(decode(content, 32), slow(content, 32)) < 5
+    assert orientation == 1 or difference(decode(content, 32), slow(encode(smooth(*shape)), 32)) > 5
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 2}, {"restart_marker_blocks": 4}])
+def test_other_kinds_of_jpeg(options):
+    content = encode(smooth(300, 500), **options)
+    assert difference(decode(content, 64), slow(content, 64)) < 5
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_jpegs_become_rgb(mode):
+    content = encode(smooth(200, 300).convert(mode))
+    assert difference(decode(content, 64), slow(content, 64)) < 5
+    assert difference(open_rgb(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))) < 0.5
+
+
+def test_an_untidy_jpeg_is_decoded_by_pillow():
+    content = encode(smooth(200, 300))
+    assert jpeg.read_jpeg(content[:2] + b"\x00\x00" + content[2:], 64) is None
+    padded = content[:-2] + b"\0" * 10 + content[-2:]
+    assert difference(decode(padded, 64), slow(content, 64)) < 5
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
+def test_a_cut_jpeg_is_refused(tmp_path, kept):
+    content = encode(smooth(200, 300, seed=1))
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(content[: int(len(content) * kept)])
+    for read in (lambda: decode(path, 64), lambda: open_rgb(path)):
+        with pytest.raises(UserError, match=r"Cannot decode .*cut\.jpg: .+ Replace the file"):
+            read()
+
+
+def test_bytes_are_named_by_their_number():
+    with pytest.raises(UserError, match="Cannot decode an image of 5 bytes"):
+        decode(b"12345", 8)
+
+
+def test_a_jpeg_bomb_is_refused(tmp_path, monkeypatch):
+    for module in ("decode", "jpeg"):
+        monkeypatch.setattr(f"src.datasets.{module}.MAX_PIXELS", 50_000)
+    path = tmp_path / "bomb.jpg"
+    path.write_bytes(encode(smooth(200, 300)))
+    with pytest.raises(UserError, match=r"bomb.jpg: 300 x 200 pixels, more than 50,000"):
+        decode(path, 16)
+    with pytest.raises(UserError, match="more than 50,000"):
+        open_rgb(path)
+
+
+def test_threads_do_not_share_their_buffers(monkeypatch):
+    contents = [encode(smooth(240 + 16 * number, 320, seed=number)) for number in range(12)]
+    expected = [decode(content, 48) for content in contents]
+    with ThreadPoolExecutor(6) as pool:
+        decoded = list(pool.map(lambda number: decode(contents[number % 12], 48), range(240)))
+    assert all(np.array_equal(image, expected[number % 12]) for number, image in enumerate(decoded))
+    monkeypatch.setattr(jpeg, "KEPT_BYTES", 0)  # as for an image larger than the buffer
+    assert np.array_equal(decode(contents[0], 48), expected[0])

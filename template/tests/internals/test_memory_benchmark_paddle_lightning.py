@@ -1,0 +1,37 @@
+"""benchmarks/gpu_memory.py of the template repository, without a GPU."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT.parent / "benchmarks" / "gpu_memory.py"
+
+pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="benchmarks/ is part of the template repository")
+
+
+def run(*arguments: str) -> str:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300).stdout
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_a_dry_run_estimates_the_rows(framework: str) -> None:
+    rows = [json.loads(line) for line in run("--dry-run", "--framework", framework, "--limit", "3").splitlines()]
+    assert [row["batch"] for row in rows] == [8, 32, 128]
+    totals = [row["estimate"]["total"] for row in rows]
+    assert totals == sorted(totals)
+
+
+def test_the_summary_counts_errors(tmp_path: Path) -> None:
+    row = {"framework": "paddle", "model": "small_cnn", "precision": "32-true", "optimizer": "sgd", "batch": 8}
+    estimate = {"allocated": 90.0, "reserved": 100.0, "total": 600.0, "needed": 620.0}
+    measured = {"allocated": 100.0, "reserved": 100.0, "process": 610.0}
+    line = json.dumps({**row, "estimate": estimate, "measured": measured})
+    (tmp_path / "found.jsonl").write_text(f"{line}\n{line[:40]}", "utf-8")
+    table = run("--summary", "--out", str(tmp_path / "found.jsonl"))
+    assert "| paddle | allocated | 1 | 10.0% | 10.0% | 100.0% | 0.0% |" in table
+    assert "| paddle | reserved | 1 | 0.0% | 0.0% | 0.0% | 0.0% |" in table

@@ -1,0 +1,84 @@
+"""Estimates for Paddle, against its own CPU allocator's statistics."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle.base import core
+
+from src import tasks
+from src.memory.estimate import Estimator, estimate
+from src.memory.paddle_trace import traces
+from src.memory.replay import replay
+from src.memory.shape import Shape
+from src.memory.trace import Growth, Trace
+from src.models import build_model
+from src.utils.config import load_config
+
+SHAPE = Shape(classes=10, channels=3, image_size=32, images=5000)
+MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
+
+
+def used() -> int:
+    return int(core.host_memory_stat_current_value("Allocated", 0))
+
+
+def live(trace: Trace) -> tuple[list[int], list[str]]:
+    """Bytes in use after each event, and the kind of its block."""
+    held: dict[int, int] = {}
+    series, now = [], 0
+    for block, size in trace.events:
+        now += size if size >= 0 else -held[block]
+        held[block] = size
+        series.append(now)
+    return series, [trace.kinds[block] for block, _ in trace.events]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("batch", [2, 7])
+def test_what_is_kept(name: str, batch: int) -> None:
+    cfg = load_config(["framework=paddle", f"model={name}", "trainer.accelerator=cpu"])
+    series, kinds = live(traces(cfg, SHAPE, (batch, 2 * batch))[0])
+    paddle.set_device("cpu")
+    start = used()
+    network = build_model(cfg, SHAPE.classes, SHAPE.channels, SHAPE.image_size)
+    network.train()
+    loss = tasks.load_loss(cfg, SHAPE.counts())
+    assert used() - start == series[kinds.index("data") - 1]
+    images = paddle.to_tensor(np.zeros((batch, 3, 32, 32), np.float32))
+    targets = paddle.zeros([batch], "int64")
+    value = loss(network(images), targets)
+    forward = used() - start
+    before = series[: kinds.index("gradients")]
+    assert min(before, key=lambda size: abs(size - forward)) == pytest.approx(forward, rel=1e-3)
+    value.backward()
+    del value, images, targets
+    backward = used() - start
+    assert min(series, key=lambda size: abs(size - backward)) == pytest.approx(backward, abs=64)
+
+
+def test_the_line_through_two_batches_is_exact() -> None:
+    cfg = load_config(["framework=paddle", "model=resnet18_attention", "trainer.precision=bf16-mixed"])
+    line = Growth((4, 8), traces(cfg, SHAPE, (4, 8))).at(48)
+    assert replay(line, "paddle") == replay(traces(cfg, SHAPE, (48, 96))[0], "paddle")
+
+
+def test_half_precision_and_the_other_optimizer_take_less() -> None:
+    base = ["framework=paddle", "model=resnet18", "data=imagenet", "data.batch_size=32"]
+    keys = ([], ["trainer.precision=16-mixed"], ["optimizer=sgd"])
+    full, half, sgd = (estimate(load_config([*base, *key])) for key in keys)
+    assert 0.5 * full.activations < half.activations < 0.75 * full.activations
+    assert sgd.optimizer == pytest.approx(full.optimizer / 2, rel=0.01)
+
+
+def test_the_table_adds_up() -> None:
+    found = Estimator(load_config(["framework=paddle", "model=resnet18", "data=cifar10"])).at(32)
+    parts = ("parameters", "gradients", "optimizer", "activations", "workspace", "data")
+    assert sum(getattr(found, part) for part in parts) == pytest.approx(found.allocated)
+    assert found.fragmentation >= 0
+
+
+def test_the_network_still_trains_afterwards() -> None:
+    cfg = load_config(["framework=paddle", "model=small_cnn"])
+    traces(cfg, SHAPE, (2, 4))
+    assert paddle.in_dynamic_mode()
+    assert float(paddle.ones([2]).sum()) == 2.0

@@ -1,0 +1,97 @@
+"""The data set and the keys that a machine gets, exactly at the borders of the tiers."""
+
+import pytest
+
+from src.utils.config import load_config, option_names
+from src.utils.dataset_selector import STAGES, auto_select_dataset, tiers
+from src.utils.errors import UserError
+from src.utils.hardware import Gpu, Hardware
+from src.utils.recommend import EIGHT_GB_MIB, SIXTEEN_GB_MIB
+
+
+def machine(*memory: int) -> Hardware:
+    gpus = tuple(Gpu("nvidia", f"GPU of {mib} MiB", mib, "8.0") for mib in memory)
+    return Hardware(gpus, None, None, (), "Linux x86_64", "CPU", 8, (), 32768, 50_000)
+
+
+@pytest.mark.parametrize(
+    ("memory", "tier"),
+    [
+        ([], "debug"),
+        ([0], "debug"),  # unknown
+        ([EIGHT_GB_MIB - 1], "debug"),
+        ([EIGHT_GB_MIB], "production-conservative"),
+        ([8192], "production-conservative"),
+        ([SIXTEEN_GB_MIB], "production-conservative"),
+        ([SIXTEEN_GB_MIB + 1], "production-full"),
+        ([81559], "production-full"),
+        ([81559, SIXTEEN_GB_MIB], "production-conservative"),
+        ([81559, 24564, EIGHT_GB_MIB - 1], "debug"),
+    ],
+)
+def test_the_smallest_gpu_decides(memory, tier):
+    selection = auto_select_dataset(hardware=machine(*memory))
+    assert selection.tier == tier
+    assert selection.reason
+    assert selection.memory_mib <= 1000 or tier != "debug"
+    assert selection.dataset == ("digits" if tier == "debug" else "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("stage", "memory", "tier"),
+    [
+        ("debug", [], "debug"),
+        ("debug", [81559], "debug"),
+        ("production", [], "production-conservative"),
+        ("production", [8192], "production-conservative"),
+        ("production", [24564], "production-full"),
+    ],
+)
+def test_a_stage_that_is_asked_for(stage, memory, tier):
+    selection = auto_select_dataset(hardware=machine(*memory), stage=stage)
+    assert selection.tier == tier
+    assert ("was asked for" in selection.reason) == (tier != auto_select_dataset(hardware=machine(*memory)).tier)
+
+
+def test_this_machine_is_looked_at():
+    assert auto_select_dataset().tier in tiers()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("dataset", tiers()["debug"]["tasks"]["classification"]["datasets"])
+def test_every_selection_is_a_sound_configuration(stage, dataset):
+    selection = auto_select_dataset(hardware=machine(24564), stage=stage, dataset=dataset)
+    cfg = load_config(selection.arguments)
+    assert cfg.data.name == dataset
+    assert cfg.data.batch_size == selection.overrides["data.batch_size"]
+
+
+@pytest.mark.parametrize("tier", ["debug", "production-conservative", "production-full"])
+def test_every_listed_data_set_exists(tier):
+    for task, choice in tiers()[tier]["tasks"].items():
+        assert choice["default"] in choice["datasets"]
+        for name in choice["datasets"]:
+            assert name in option_names("data")
+            assert auto_select_dataset(task, machine(24564), dataset=name).dataset == name
+
+
+def test_batches_grow_with_the_tier():
+    sizes = [
+        [tiers()[tier]["tasks"]["classification"]["datasets"][name]["data.batch_size"] for tier in tiers()]
+        for name in ("mnist", "cifar10", "imagenet", "image_folder")
+    ]
+    assert all(row == sorted(row) for row in sizes)
+
+
+def test_a_data_set_of_ones_own_gets_the_keys_for_all():
+    selection = auto_select_dataset(hardware=machine(), dataset="mine")
+    assert selection.overrides == tiers()["debug"]["overrides"]
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match=r"Unknown stage 'prod'\."):
+        auto_select_dataset(stage="prod")
+    with pytest.raises(UserError, match=r"Unknown task 'classifcation'. Did you mean classification\?"):
+        auto_select_dataset("classifcation")
+    with pytest.raises(UserError, match="coco128 is for detection, not for classification"):
+        auto_select_dataset(dataset="coco128")

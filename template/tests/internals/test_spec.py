@@ -1,0 +1,154 @@
+"""The table of data sets: complete, the only place of URLs and checksums, and fetched as it says."""
+
+import hashlib
+import os
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from src.datasets import DATASETS, spec
+from src.datasets.spec import Part, Spec, fetch_dataset, parse, read, specs
+from src.utils.config import CONFIGS, help_text, option_names
+from src.utils.errors import UserError
+
+SOURCE = Path(spec.__file__).parents[1]
+COMPOSED = {"mixture", "shards"}  # made of other data sets
+
+
+def md5(path: Path) -> str:
+    return "md5:" + hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def publisher(tmp_path, monkeypatch) -> Path:
+    """The folder that stands for every publisher's server."""
+    folder = tmp_path / "publisher"
+    folder.mkdir()
+    monkeypatch.setenv("DATASET_MIRROR", str(folder))
+    return folder
+
+
+def test_every_data_set_is_described_once():
+    assert set(DATASETS) - COMPOSED <= set(specs()) <= set(option_names("data"))
+    assert all(each.classes for each in specs().values() if each.access != "own")
+
+
+def test_the_debug_twin_is_smaller_and_for_the_same_task():
+    twins = [(each, specs()[each.debug_twin]) for each in specs().values() if each.debug_twin]
+    assert {each.name for each, _ in twins} >= {"mnist", "cifar10", "imagenet", "coco2017"}
+    for each, twin in twins:
+        assert twin.bytes < each.bytes
+        assert set(twin.tasks) & set(each.tasks)
+
+
+def test_sizes_agree_with_those_of_the_files():
+    for each in specs().values():
+        known = sum(part.bytes or 0 for part in each.files)
+        assert known <= each.bytes
+        assert sum(part.unpacked or 0 for part in each.files) <= 1.01 * each.unpacked or each.name == "coco128"
+
+
+def test_coco128_has_a_photo_for_each_label_file():
+    targets = {part.target.removeprefix("./") for part in read("coco128").files}
+    photos = {name for name in targets if name.startswith("images/")}
+    assert len(photos) == 256
+    unlabelled = {f"labels{name[6:-4]}.txt" for name in photos} - targets
+    assert unlabelled == {
+        f"labels/train2017/000000000{number}.txt" for number in (250, 508)
+    }  # show none of the classes
+    assert len(targets) == 256 + 254
+
+
+@pytest.mark.parametrize("folder", ["datasets", "tasks", "trainers"])
+def test_urls_and_checksums_stand_nowhere_else(folder):
+    for path in (SOURCE / folder).rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert not re.search(r"[0-9a-f]{32}|https?://\S+\.(zip|gz|tar)\b", text), path
+
+
+def test_the_tables_are_no_data_sets():
+    assert {path.stem for path in (CONFIGS / "data").glob("*.yaml")} - set(option_names("data")) == {
+        "default",
+        "dataset_spec",
+        "debug_datasets",
+        "production_datasets",
+    }
+    assert "dataset_spec" not in help_text()
+
+
+def test_an_unknown_data_set_is_named():
+    with pytest.raises(UserError, match=r"Unknown data set 'mnits'. Did you mean mnist\?"):
+        read("mnits")
+
+
+@pytest.mark.parametrize("checksum", ["", "md5:123", "sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709"])
+def test_a_file_without_a_sound_checksum_is_refused(checksum):
+    entry = {"target": "a", "urls": ["https://publisher.invalid/a"], "checksum": checksum}
+    common = dict.fromkeys(("homepage", "classes", "debug_twin"))
+    values = {"tasks": [], "licence": "", "access": "open", "bytes": 1, "unpacked": 1, "splits": {}, "files": [entry]}
+    with pytest.raises(AssertionError):
+        parse("one", common | values)
+
+
+def one_archive(publisher: Path, monkeypatch: pytest.MonkeyPatch, unpacked: int) -> Spec:
+    """A data set of one archive with a folder `photos` in it, which replaces the whole table."""
+    source = publisher.parent / "source" / "photos"
+    source.mkdir(parents=True)
+    for name in ("a.bin", "b.bin"):
+        (source / name).write_bytes(bytes(1000))
+    with tarfile.open(publisher / "photos.tar.gz", "w:gz") as packed:
+        packed.add(source, "photos")
+    part = Part(
+        ("https://publisher.invalid/photos.tar.gz",),
+        "photos",
+        md5(publisher / "photos.tar.gz"),
+        None,
+        unpacked,
+        {"a.bin": 1000},
+    )
+    made = Spec("one", ("classification",), None, "", "open", 1, 1, 2, {}, None, (part,))
+    monkeypatch.setattr(spec, "specs", lambda: {"one": made})
+    return made
+
+
+def test_an_archive_is_fetched_unpacked_and_mended(publisher, tmp_path, monkeypatch, capsys):
+    made = one_archive(publisher, monkeypatch, unpacked=2000)
+    root = tmp_path / "root"
+    assert not made.is_whole(root)
+    assert fetch_dataset("one", root) == root
+    assert made.is_whole(root)
+    assert [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.*"))] == ["photos/a.bin", "photos/b.bin"]
+    (publisher / "photos.tar.gz").rename(publisher / "gone")
+    fetch_dataset("one", root)  # nothing is fetched
+    assert "photos is already there" in capsys.readouterr().out
+    (root / "photos" / "a.bin").write_bytes(b"cut")
+    (publisher / "gone").rename(publisher / "photos.tar.gz")
+    fetch_dataset("one", root)
+    assert made.is_whole(root)
+
+
+def test_an_archive_that_unpacks_to_more_than_announced_leaves_nothing(publisher, tmp_path, monkeypatch):
+    one_archive(publisher, monkeypatch, unpacked=1999)
+    with pytest.raises(UserError, match="expands beyond its limit"):
+        fetch_dataset("one", tmp_path / "root")
+    assert not (tmp_path / "root" / "photos").exists()
+
+
+def test_coco128_is_fetched_file_by_file(publisher, tmp_path):
+    folder = os.environ.get("TEST_DATA_DIR")
+    archives = [Path(folder or ".", f"coco128-{kind}.zip") for kind in ("images", "detection")]
+    if not folder or not all(path.is_file() for path in archives):
+        pytest.skip("TEST_DATA_DIR names no folder with COCO128's photos and boxes")
+    for path in archives:
+        with zipfile.ZipFile(path) as packed:
+            for name in packed.namelist():
+                (publisher / Path(name).name).write_bytes(packed.read(name))
+    fetch_dataset("coco128", tmp_path / "root")
+    assert read("coco128").is_whole(tmp_path / "root")
+    assert len(list((tmp_path / "root" / "labels" / "val2017").glob("*.txt"))) == 128
+    assert (
+        sum(path.stat().st_size for path in (tmp_path / "root").rglob("*.*") if path.is_file()) == read("coco128").bytes
+    )

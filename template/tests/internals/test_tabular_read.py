@@ -1,0 +1,147 @@
+"""Reading CSV and Parquet files, and one sentence for what is wrong with them."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from src.datasets import build_dataset
+from src.datasets.tabular.read import read_table
+from src.utils.errors import UserError
+from tests.internals.tables import mixed_columns, table_config, write_csv
+
+
+def csv(folder: Path, text: str, name: str = "table.csv") -> Path:
+    (folder / name).write_text(text, "utf-8")
+    return folder / name
+
+
+def test_types_are_found_and_missing_values_are_missing(tmp_path):
+    path = csv(tmp_path, "n,f,b,day,city\n1,0.5,true,1970-01-03,Bern\n?,NA,false,, Como \n3,-inf,,2000-01-01,\n")
+    table = read_table(path)
+    np.testing.assert_array_equal(table.columns["n"], [1, np.nan, 3])
+    np.testing.assert_array_equal(table.columns["f"], [0.5, np.nan, -np.inf])
+    np.testing.assert_array_equal(table.columns["b"], [1, 0, np.nan])
+    np.testing.assert_array_equal(table.columns["day"], [2, np.nan, 10957])
+    assert table.columns["city"].tolist() == ["Bern", "Como", None]
+
+
+def test_parquet_gives_what_csv_gives(tmp_path):
+    columns = {name: [value or None for value in values] for name, values in mixed_columns().items()}
+    typed = {
+        name: pyarrow.array(values).cast(pyarrow.string() if name in ("city", "paid") else pyarrow.float64())
+        for name, values in columns.items()
+    }
+    typed["city"] = typed["city"].dictionary_encode()
+    parquet.write_table(pyarrow.table(typed), tmp_path / "table.parquet")
+    first = read_table(tmp_path / "table.parquet")
+    second = read_table(write_csv(tmp_path / "table.csv", mixed_columns()))
+    assert list(first.columns) == list(second.columns)
+    for name, column in first.columns.items():
+        np.testing.assert_array_equal(column, second.columns[name])
+
+
+def test_parquets_other_types(tmp_path):
+    typed = {"time": [datetime(1970, 1, 2, 12), None], "day": [date(1970, 1, 2), None], "price": [Decimal("1.5"), None]}
+    parquet.write_table(pyarrow.table(typed), tmp_path / "table.parquet")
+    columns = read_table(tmp_path / "table.parquet").columns
+    assert [columns[name][0] for name in typed] == [1.5, 1.0, 1.5]
+    assert all(np.isnan(columns[name][1]) for name in typed)
+    parquet.write_table(pyarrow.table({"lists": [[1], [2]], "x": [1, 2]}), tmp_path / "lists.parquet")
+    with pytest.raises(UserError, match=r"'lists' holds list<.*, neither numbers nor text: leave it out"):
+        read_table(tmp_path / "lists.parquet")
+    assert list(read_table(tmp_path / "lists.parquet", drop=["lists"]).columns) == ["x"]
+
+
+def test_numbers_that_are_categories_keep_their_zeros(tmp_path):
+    path = csv(tmp_path, "code;x\n01;1\n1;2\n;3\n")
+    assert read_table(path, ";", categories=["code"]).columns["code"].tolist() == ["01", "1", None]
+    assert read_table(path, ";").columns["code"].tolist()[:2] == [1, 1]
+    parquet.write_table(pyarrow.table({"code": [1.0, 10.5, None]}), tmp_path / "table.parquet")
+    column = read_table(tmp_path / "table.parquet", categories=["code"]).columns["code"]
+    assert column.tolist() == ["1", "10.5", None]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", r"cannot be read as a table \(Empty CSV file\)"),
+        ("a,b\n", "has 0 rows and 2 columns: there is nothing to learn from"),
+        ("a,b,a\n1,2,3\n", "has several columns called 'a': give every column a name of its own"),
+        ("a,b\n1,2\n3\n", r"cannot be read as a table .*Expected 2 columns, got 1"),
+    ],
+)
+def test_damaged_files(tmp_path, text, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_table(csv(tmp_path, text))
+
+
+def test_files_that_are_no_tables(tmp_path):
+    with pytest.raises(UserError, match=r"data\.root=.*none\.csv is no file"):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(UserError, match=r"is neither CSV .* nor Parquet"):
+        read_table(csv(tmp_path, "a,b\n1,2\n", "table.xlsx"))
+    with pytest.raises(UserError, match="cannot be read as a table"):
+        read_table(csv(tmp_path, "a,b\n1,2\n", "table.parquet"))
+    (tmp_path / "latin.csv").write_bytes("a,b\nZürich,1\n".encode("latin-1"))
+    with pytest.raises(UserError, match="'a' holds binary, neither numbers nor text"):
+        read_table(tmp_path / "latin.csv")
+    with pytest.raises(UserError, match="has no column 'c' to drop or to take for categories: it has a, b"):
+        read_table(csv(tmp_path, "a,b\n1,2\n"), drop=["c"])
+
+
+def refused(path: Path, sentence: str, *overrides: str, target: str = "paid") -> None:
+    with pytest.raises(UserError, match=sentence):
+        build_dataset(table_config(path, *overrides, target=target), "train")
+
+
+def test_a_missing_target_column(tmp_path):
+    path = write_csv(tmp_path / "table.csv", mixed_columns())
+    refused(
+        path,
+        r"no column 'label' for data\.target\.column; its columns are age, income, city, noise, paid",
+        target="label",
+    )
+
+
+def test_an_only_column(tmp_path):
+    refused(csv(tmp_path, "paid\nyes\nno\n"), "no column but the target 'paid'")
+
+
+def test_a_target_with_one_class(tmp_path):
+    path = write_csv(tmp_path / "table.csv", {**mixed_columns(), "paid": ["no"] * 199 + [""]})
+    refused(path, "target column 'paid' has 1 different values in 200 rows, and at least 2 are needed")
+
+
+def test_a_target_of_another_kind(tmp_path):
+    path = write_csv(tmp_path / "table.csv", mixed_columns())
+    refused(
+        path, r"'noise' has numbers such as .*, which are no classes: set data\.target\.kind=number", target="noise"
+    )
+    refused(path, r"'paid' must hold numbers, but it has '(yes|no)'", "data.target.kind=number")
+    refused(
+        path, r"data\.resample=smote needs classes", "data.target.kind=number", "data.resample=smote", target="noise"
+    )
+    refused(path, r"data\.classes=.* needs classes", "data.target.kind=number", "data.classes=[a,b]", target="noise")
+
+
+def test_an_all_missing_column(tmp_path):
+    columns = mixed_columns()
+    path = write_csv(tmp_path / "table.csv", {"empty": [""] * 200, **columns})
+    refused(path, r"column 'empty' has no value in the training rows: list it in data\.columns\.drop")
+    split = build_dataset(table_config(path, "data.columns.drop=[empty]"), "train")
+    assert split.preprocessing.names == ("age", "income", "noise", "city")
+
+
+def test_text_in_a_column_of_numbers(tmp_path):
+    columns = mixed_columns()
+    columns["income"][6] = "12,5 k"
+    columns["income"] = [f'"{value}"' for value in columns["income"]]
+    path = write_csv(tmp_path / "table.csv", columns)
+    refused(path, r"column 'income' holds numbers, but row 7 has '12,5 k': mend it, leave it empty, or list")
+    split = build_dataset(table_config(path, "data.columns.categories=[income]"), "train")
+    assert [column.name for column in split.preprocessing.categories] == ["income", "city"]

@@ -1,0 +1,325 @@
+"""Prove the two stages of a project by taking them: `nox -s setup` on this machine, then training in containers.
+
+python -m tests.docker_proof               # a Lightning and a Paddle project
+python -m tests.docker_proof lightning     # one of them
+
+DOCKER_ENGINE   a script that makes an engine for this run: `start DIR`, `env DIR` (prints exports), `stop DIR`
+DOCKER_HOST     otherwise; where neither it nor a local engine answers, the containers are skipped
+PIP_FIND_LINKS  a folder of wheels for the builds, which get it over HTTP, as a build can't see folders of this machine
+LD_LIBRARY_PATH folders that the containers get as well
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.render import ROOT, render
+
+VERSIONS = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
+SLIM = f"python:{VERSIONS['python']['docker']}-slim"
+COMPOSE = ["docker", "compose", "-f", "deploy/docker-compose.yml", "-f", "proof.yml"]
+OWNER = 4321  # a uid and gid that no machine has
+SECRET = "swordfish-7f3a"
+KILL = "import os; [os.kill(int(p), 9) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid())]"
+
+# The system's own Python gets the framework, whatever environment python3 is.
+BASE = """FROM {slim}
+ARG PIP_FIND_LINKS
+RUN apt-get update && apt-get install -y --no-install-recommends libgomp1
+RUN pip --python "$(realpath "$(command -v python3)")" install --no-cache-dir {framework}
+"""
+
+
+@dataclass
+class Proof:
+    """One rendered project, and what was proven of it."""
+
+    framework: str
+    project: Path
+    rows: list[list[str]] = field(default_factory=list)
+    failed: bool = False
+
+    def step(self, name: str, check: Callable[[], Any]) -> bool:
+        """Run one check; what it returns is shown beside its time."""
+        print(f"--- {self.framework}: {name}", flush=True)
+        started = time.perf_counter()
+        try:
+            shown = check()
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            shown, self.failed = f"FAILED: {' '.join(str(error).split())}", True
+        self.rows.append([self.framework, name, f"{time.perf_counter() - started:.1f}", str(shown or "ok")])
+        return not self.failed
+
+    def call(self, *command: Any, **environment: str) -> str:
+        """Run a command in the project as its user would type it; its output, which an error ends with."""
+        words = [str(word) for word in command]
+        given = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
+        done = subprocess.run(
+            words,
+            cwd=self.project,
+            env=given | environment,
+            text=True,
+            timeout=1500,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == 0, f"{' '.join(words)} gave {done.returncode}: {done.stdout[-1500:]}"
+        return done.stdout
+
+    def compose(self, *arguments: str, **environment: str) -> str:
+        return self.call(*COMPOSE, *arguments, **environment)
+
+    def runs(self) -> list[Path]:
+        return sorted((self.project / "outputs").glob("*/run.json"))
+
+
+def main(argv: list[str]) -> int:
+    """Prove the named frameworks' projects, or both; 1 where something failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("frameworks", nargs="*", metavar="lightning|paddle")
+    names = parser.parse_args(argv).frameworks or ["lightning", "paddle"]
+    with tempfile.TemporaryDirectory() as folder, engine() as found, wheels() as links:
+        proofs = [Proof(name, Path(folder, name)) for name in names]
+        for proof in proofs:
+            render(proof.project, {"framework": proof.framework, "project_name": f"Proof {proof.framework}"})
+            proof.step("nox -s setup", functools.partial(local_stage, proof))
+            if found:
+                try:
+                    container_stage(proof, links)
+                finally:
+                    clean_up(proof)
+    rows = [row for proof in proofs for row in proof.rows]
+    print("\n".join(f"| {' | '.join(row)} |" for row in [["project", "step", "s", ""], ["---"] * 4, *rows]))
+    if not found:
+        print("No container was tried: set DOCKER_HOST to an engine, or DOCKER_ENGINE to a script that starts one.")
+    bad = sum("FAILED" in row[-1] for row in rows)
+    print(f"containers: {len(rows) - bad} passed, {bad} failed" + (f", {len(proofs)} skipped" if not found else ""))
+    return 1 if bad else 0
+
+
+def local_stage(proof: Proof) -> None:
+    """The first stage, as the README says it, and a training in what it made."""
+    proof.call(sys.executable, "-m", "nox", "-s", "setup")
+    python = proof.project / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    proof.call(python, "scripts/train.py", "data=digits", "trainer.max_epochs=1")
+    shutil.rmtree(proof.project / "outputs")
+    shutil.rmtree(proof.project / ".venv")
+
+
+def container_stage(proof: Proof, links: dict[str, str]) -> None:
+    """The second stage: each step needs the ones before."""
+    prepare(proof, links)
+    _ = (
+        proof.step("hadolint", functools.partial(lint, proof))
+        and proof.step("build train", functools.partial(build, proof, "train"))
+        and proof.step("nothing private in the image", functools.partial(private, proof))
+        and proof.step("run train: one epoch", functools.partial(train_once, proof))
+        and proof.step("up --wait until healthy", functools.partial(up, proof))
+        and proof.step("kill, and see it resume", functools.partial(kill, proof))
+        and proof.step("run shell: tests", functools.partial(shell, proof))
+        and proof.step("GPU image on another base", functools.partial(gpu, proof, links))
+    )
+
+
+def prepare(proof: Proof, links: dict[str, str]) -> None:
+    """What only this test needs goes into files beside the project's own."""
+    (proof.project / "deploy" / ".env").write_text(f"HOST_UID={OWNER}\nHOST_GID={OWNER}\nTOKEN={SECRET}\n", "utf-8")
+    (proof.project / "password.txt").write_text(SECRET, "utf-8")
+    services = yaml.safe_load((proof.project / "deploy/docker-compose.yml").read_text("utf-8"))["services"]
+    libraries = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    own: dict[str, Any] = {"volumes": [f"{folder}:{folder}:ro" for folder in libraries]}
+    own |= {"environment": {"LD_LIBRARY_PATH": ":".join(libraries)}} if libraries else {}
+    build = {"network": "host", "args": links}
+    override = {name: {**own, "build": build} for name in services if name != "folders"}
+    swapped = {"BASE": f"proof-{proof.framework}-base", "REQUIREMENTS": "requirements-cpu.txt"}
+    override["train-gpu"] = {**own, "build": {**build, "args": {**links, **swapped}}, "deploy": "RESET"}
+    text = yaml.safe_dump({"services": override}).replace("RESET", "!reset null")  # there need not be a GPU
+    (proof.project / "proof.yml").write_text(text, "utf-8")
+
+
+def lint(proof: Proof) -> None:
+    proof.call("hadolint", "deploy/cpu/Dockerfile", "deploy/gpu/Dockerfile")
+
+
+def build(proof: Proof, service: str) -> str:
+    """Build a service's image with compose; its size."""
+    proof.compose("build", service)
+    return f"{size(image(proof, service))} MB"
+
+
+def image(proof: Proof, service: str) -> str:
+    compose = yaml.safe_load((proof.project / "deploy/docker-compose.yml").read_text("utf-8"))
+    name: str = compose["services"][service]["image"]
+    return name
+
+
+def size(name: str) -> int:
+    inspected = subprocess.run(["docker", "image", "inspect", name], capture_output=True, text=True, check=True)
+    return int(json.loads(inspected.stdout)[0]["Size"] // 10**6)
+
+
+def private(proof: Proof) -> None:
+    """Neither the project's secrets nor what the build knew of indexes are in the image or its history."""
+    name = image(proof, "train")
+    history = proof.call("docker", "history", "--no-trunc", name)
+    assert "FIND_LINKS" not in history and "INDEX_URL" not in history, history
+    held = proof.call("docker", "run", "--rm", "--entrypoint", "find", name, "/app", "-type", "f")
+    assert "scripts/train.py" in held and "password" not in held and ".env" not in held, held
+    grep = ["sh", "-c", f"! grep -rqs {SECRET} /app /etc /root /tmp /home"]
+    proof.call("docker", "run", "--rm", "--user", "root", "--entrypoint", grep[0], name, *grep[1:])
+
+
+def train_once(proof: Proof) -> str:
+    """As the README types it: overrides pass, the results are the host user's, the file system is read-only."""
+    said = proof.compose("run", "--rm", "train", "data=digits", "trainer.max_epochs=1", "optimizer.lr=0.01")
+    [run] = [path.parent for path in proof.runs()]
+    if hasattr(os, "getuid"):
+        assert (run / "report.html").stat().st_uid == OWNER, "the results belong to another user"
+    limits = f"test $(id -u) = {OWNER} && ! touch /app/x && ! touch /venv/x && touch outputs/x && rm outputs/x"
+    proof.compose("run", "--rm", "--entrypoint", "sh", "train", "-c", limits)
+    accuracy: float = json.loads((run / "evaluation-test.json").read_text("utf-8"))["accuracy"]
+    assert "report:" in said and accuracy > 0.5, said[-1500:]
+    shutil.rmtree(run)
+    return f"accuracy {accuracy:.3f}"
+
+
+def up(proof: Proof) -> str:
+    """In the background, with TensorBoard, until both are healthy."""
+    proof.compose("--profile", "cpu", "up", "-d", "--wait", TRAIN="data=digits trainer.max_epochs=1000")
+    states = proof.compose("--profile", "cpu", "ps", "--format", "{{.Service}} {{.Health}}")
+    assert sorted(states.split("\n")[:-1]) == ["tensorboard healthy", "train healthy"], states
+    return ", ".join(states.split("\n")[:-1])
+
+
+def kill(proof: Proof) -> str:
+    """Kill the training as the kernel does when memory is short: Docker restarts it, and it goes on."""
+    [run] = [path.parent for path in proof.runs()]
+    wait_until(lambda: len(epochs(run)) >= 3, "three epochs")
+    before = len(epochs(run))
+    proof.compose("--profile", "cpu", "exec", "train", "python", "-c", KILL)
+    wait_until(lambda: "--resume" in proof.compose("--profile", "cpu", "logs", "train"), "the resumption")
+    wait_until(lambda: len(epochs(run)) >= before + 2, "two more epochs")
+    proof.compose("--profile", "cpu", "down")
+    done = epochs(run)
+    assert done == list(range(1, len(done) + 1)), f"epochs {done}"
+    assert len(proof.runs()) == 1, "a new run was begun"
+    shutil.rmtree(run)
+    return f"killed after {before} epochs, stopped after {len(done)}, one run"
+
+
+def epochs(run: Path) -> list[int]:
+    """The epochs in metrics.jsonl, as far as its last whole line."""
+    file = run / "metrics.jsonl"
+    lines = file.read_text("utf-8").split("\n")[:-1] if file.exists() else []
+    return [json.loads(line)["epoch"] for line in lines]
+
+
+def wait_until(reached: Callable[[], bool], what: str, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, f"{what} did not come in {seconds:.0f} s"
+        time.sleep(1)
+
+
+def shell(proof: Proof) -> str:
+    """The image of the devcontainer holds the checks' tools and sees the project."""
+    proof.compose("build", "shell")
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_config.py"]
+    said = proof.compose("run", "--rm", "-T", "shell", "python", *tests)
+    assert "passed" in said, said
+    return f"{size(image(proof, 'shell'))} MB"
+
+
+def gpu(proof: Proof, links: dict[str, str]) -> str:
+    """The GPU Dockerfile with a base that holds the framework's CPU build, as the publisher's holds the CUDA build."""
+    base = f"proof-{proof.framework}-base"
+    packages = VERSIONS["packages"][proof.framework]["cpu"]
+    framework = next(line for line in packages if line.startswith(("torch==", "paddlepaddle==")))
+    inline = proof.project / "base.Dockerfile"
+    inline.write_text(BASE.format(slim=SLIM, framework=framework), "utf-8")
+    found = [f"--build-arg={key}={value}" for key, value in links.items()]
+    proof.call("docker", "build", "--network=host", *found, "-t", base, "-f", inline, ".")
+    proof.compose("build", "train-gpu")
+    name = framework.split("==")[0].removesuffix("paddle")
+    where = proof.compose(
+        "run", "--rm", "--entrypoint", "python", "train-gpu", "-c", f"import {name}; print('from', {name}.__file__)"
+    )
+    assert "from /usr" in where, f"the base's framework was installed again: {where}"
+    proof.compose("run", "--rm", "train-gpu", "data=digits", "trainer=debug")
+    return f"{size(image(proof, 'train-gpu')) - size(base)} MB over its base"
+
+
+def clean_up(proof: Proof) -> None:
+    """Leave no container, network or image of this test."""
+    command = [*COMPOSE, "--profile", "*", "down", "--volumes", "--rmi", "local", "--timeout", "3"]
+    subprocess.run(command, cwd=proof.project, check=False, capture_output=True)
+    names = [image(proof, service) for service in ("train", "shell", "train-gpu")]
+    subprocess.run(
+        ["docker", "image", "rm", "-f", *names, f"proof-{proof.framework}-base"], check=False, capture_output=True
+    )
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[bool]:
+    """Whether Docker answers; where DOCKER_ENGINE names a script, its engine runs while the block does."""
+    script = os.environ.get("DOCKER_ENGINE")
+    if not script:
+        answers = shutil.which("docker") and subprocess.run(["docker", "version"], capture_output=True, check=False)
+        yield bool(answers and answers.returncode == 0)
+        return
+    folder = tempfile.mkdtemp(prefix="e")  # short: a socket lies in it
+    before = dict(os.environ)
+    try:
+        subprocess.run([script, "start", folder], check=True)
+        exports = f'eval "$("{script}" env "{folder}")" && env -0'
+        printed = subprocess.run(["bash", "-c", exports], capture_output=True, text=True, check=True).stdout
+        os.environ.update(line.split("=", 1) for line in printed.split("\0") if "=" in line)
+        yield True
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        subprocess.run([script, "stop", folder], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def wheels() -> Iterator[dict[str, str]]:
+    """Build arguments that let a build find the wheels of PIP_FIND_LINKS."""
+    folder = os.environ.get("PIP_FIND_LINKS") or os.environ.get("UV_FIND_LINKS", "")
+    if not os.path.isdir(folder):
+        yield {}
+        return
+    handler = functools.partial(QuietHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"PIP_FIND_LINKS": f"http://127.0.0.1:{server.server_address[1]}/"}
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main(sys.argv[1:]))
