@@ -42,7 +42,7 @@ def tests(session: nox.Session) -> None:
 def smoke(session: nox.Session) -> None:
     """Train a small network on the digits for one epoch, then evaluate it: seconds on a CPU."""
     install(session)
-    options = ["data=digits", "tracker=none", "trainer.max_epochs=1"]
+    options = ["task=classification", "tracker=none", "trainer.max_epochs=1"]
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "scripts/train.py", *options, f"output_dir={folder}")
         [config] = Path(folder).glob("*/config.yaml")
@@ -64,7 +64,7 @@ def setup(session: nox.Session) -> None:
     if hasattr(os, "getuid") and os.getuid() and not owner.exists():
         owner.write_text(f"HOST_UID={os.getuid()}\nHOST_GID={os.getgid()}\n", "utf-8")
     session.run(str(python), "scripts/doctor.py", success_codes=[0, 1])
-    session.log("Next: %s, then python scripts/train.py data=digits", activation())
+    session.log("Next: %s, then python scripts/train.py", activation())
 
 
 @nox.session(default=False)

@@ -89,6 +89,8 @@ def test_arrow_keys_choose(terminal: pexpect.spawn, tmp_path: Path) -> None:
         terminal.send(ENTER)
     terminal.expect_exact(REST[-1])
     terminal.send(DOWN)
+    terminal.expect("»[^\r\n]*China")
+    terminal.send(DOWN)
     terminal.expect("»[^\r\n]*mirror")
     terminal.send(ENTER)
     terminal.expect_exact("The mirror's address")

@@ -71,7 +71,7 @@ def test_every_key_is_in_the_reference():
 )
 def test_a_mistake_gets_one_sentence(argument, said):
     with pytest.raises(UserError) as error:
-        load_config([argument])
+        load_config(["task=classification", argument])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -22,6 +22,7 @@ from src.utils.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
+    "task=classification",
     "model=small_cnn",
     "data=digits",
     "data.batch_size=32",

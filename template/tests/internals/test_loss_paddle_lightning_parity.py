@@ -7,7 +7,8 @@ import torch
 from omegaconf import OmegaConf
 
 from src import tasks
-from src.tasks.loss_keys import class_weights, softmax
+from src.tasks.classification import softmax
+from src.tasks.loss_keys import class_weights
 from src.utils.errors import UserError
 
 COUNTS = np.array([500, 80, 7, 1, 0])

@@ -160,9 +160,7 @@ def test_data_of_another_kind_than_the_task_learns_from_are_one_sentence(tmp_pat
     (tmp_path / "data.yaml").write_text("names: [cat, dog]", "utf-8")
     cfg = load_config(["data=yolo_folder", f"data.root={tmp_path.as_posix()}"])
     assert len(build_dataset(cfg, "train")) == 1
-    with pytest.raises(
-        UserError, match="task=classification needs data with one class for each image, and data=yolo_f"
-    ):
+    with pytest.raises(UserError, match="task=classification learns from one class for each image, and data=yolo_f"):
         describe_splits(cfg)
 
 
