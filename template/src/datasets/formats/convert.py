@@ -105,6 +105,7 @@ def shown_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file, rotated as EXIF says; decodes nothing."""
     try:
         with Image.open(path) as image:
-            return image.size[:: -1 if image.getexif().get(ORIENTATION, 1) >= 5 else 1]
+            width, height = image.size
+            return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
     except Exception as error:  # Pillow's parsers raise whatever they stumble over
         raise UserError(f"Cannot read {path}: {error}. Replace the file or move it out of the data set.") from error
