@@ -42,7 +42,7 @@ class Proof(NamedTuple):
 PROOFS = {
     "coco128_overfit": Proof("detection", "YOLOv10n", f"the same {COUNT} photos of COCO128", "map50", 0.9),
     "digit_scenes_detection": Proof("detection", "YOLOv10n", "digit scenes", "map50", 0.9),
-    "digit_scenes_segmentation": Proof("segmentation", "DeepLabV3+, MobileNetV2", "digit scenes", "miou", 0.85),
+    "digit_scenes_segmentation": Proof("segmentation", "DeepLabV3+, ResNet-18", "digit scenes", "miou", 0.85),
     "digit_scenes_instances": Proof(
         "instance segmentation", "Mask R-CNN, ResNet-18", "digit scenes", "mask_map50", 0.6
     ),

@@ -35,7 +35,9 @@ def test_copy_from_github_as_typed(github: dict[str, str], tmp_path: Path) -> No
 def test_the_repository_holds_what_is_rendered() -> None:
     """A file that git ignores would be in every test and in no user's project."""
     names = [
-        f"template/{name}" for name in files_of(ROOT / "template") if "cache" not in name and "/.venv/" not in name
+        f"template/{name}"
+        for name in files_of(ROOT / "template")
+        if not any(part in name for part in ("cache", "/.venv/", "/.hypothesis/"))
     ]
     done = subprocess.run(
         ["git", "check-ignore", "--no-index", "--stdin"],
