@@ -105,7 +105,8 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         chosen = self.order()
-        if expect := getattr(self.split.images, "expect", None):  # shards are fetched ahead, in this order
+        images = getattr(self.split, "images", None)  # annotated images have none
+        if expect := getattr(images, "expect", None):  # shards are fetched ahead, in this order
             expect(chosen[self.first_batch * self.batch_size : self.batches * self.batch_size])
         prepare = partial(self.prepare, chosen, self.epoch)
         numbers = range(self.first_batch, self.batches)

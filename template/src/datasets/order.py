@@ -1,6 +1,7 @@
 """Which samples a rank sees in an epoch, in which order, and how many batches that makes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from src.datasets.base import Split
 from src.utils.errors import UserError
 
 
-def count_samples(split: Split, shuffle: bool, sampler: str, rank: int, world_size: int) -> int:
+def count_samples(split: Any, shuffle: bool, sampler: str, rank: int, world_size: int) -> int:
     """How many samples `order` returns, the same for every epoch."""
     if not shuffle:
         return len(range(rank, len(split), world_size))
@@ -40,9 +41,10 @@ def order(
     return everyone[rank * share : (rank + 1) * share] if own else everyone[rank::world_size]
 
 
-def own_order(split: Split) -> Callable[[np.random.Generator], np.ndarray] | None:
+def own_order(split: Any) -> Callable[[np.random.Generator], np.ndarray] | None:
     """The `epoch_order` of images that are read together and must stay neighbours, such as those of one shard."""
-    own: Callable[[np.random.Generator], np.ndarray] | None = getattr(split.images, "epoch_order", None)
+    images = getattr(split, "images", None)  # annotated images have none, and no order of their own
+    own: Callable[[np.random.Generator], np.ndarray] | None = getattr(images, "epoch_order", None)
     return own
 
 

@@ -1,7 +1,6 @@
 """Batches of annotated images, ready for any framework."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,8 @@ import numpy as np
 from src.datasets.augment import AUGMENTATIONS
 from src.datasets.augment.scenes import build
 from src.datasets.loader import Loader
-from src.datasets.order import count_batches
-from src.datasets.prefetch import choose_workers, prepare_ahead
+from src.datasets.order import count_batches, count_samples
+from src.datasets.prefetch import choose_workers
 from src.datasets.samples import Sample, Scenes
 from src.datasets.transforms import normalize
 from src.utils.errors import UserError
@@ -54,12 +53,13 @@ class SceneLoader(Loader):
         arrays: Callable[[list[Sample]], tuple[np.ndarray, ...]] | None = None,
     ) -> None:
         assert 0 <= rank < world_size, (rank, world_size)
-        self.scenes, self.batch_size, self.augment = scenes, batch_size, augment
+        self.split: Any = scenes
+        self.batch_size, self.augment, self.sampler = batch_size, augment, "none"
         self.mean, self.std, self.sizes = tuple(mean), tuple(std), sizes
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
         self.epoch = self.first_batch = 0
         self.arrays = arrays
-        self.samples = -(-len(scenes) // world_size) if shuffle else len(range(rank, len(scenes), world_size))
+        self.samples = count_samples(self.split, shuffle, self.sampler, rank, world_size)
         self.batches = count_batches(self.samples, batch_size, drop_last, limit)
         self.num_workers = choose_workers(in_memory=False) if num_workers is None else num_workers
         self.check(training=shuffle or drop_last)
@@ -84,25 +84,12 @@ class SceneLoader(Loader):
         if not all(isinstance(size, int) and size > 0 for size in self.sizes or ()):
             raise UserError(f"data.sizes must be a list of heights in pixels or null, not {list(self.sizes or ())}.")
 
-    def __iter__(self) -> Iterator[SceneBatch]:  # type: ignore[override]
-        prepare = partial(self.prepare, self.order(), self.epoch, self.first_batch)
-        count = max(0, self.batches - self.first_batch)
-        return map(prepare, range(count)) if self.num_workers == 0 else prepare_ahead(prepare, count, self.num_workers)
-
-    def order(self) -> np.ndarray:
-        """This rank's image numbers in the order of the current epoch."""
-        if not self.shuffle:
-            return np.arange(self.rank, len(self.scenes), self.world_size)
-        shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.scenes))
-        return np.resize(shuffled, self.samples * self.world_size)[self.rank :: self.world_size]
-
-    def prepare(self, order: np.ndarray, epoch: int, first: int, step: int) -> SceneBatch:  # type: ignore[override]
-        """Make batch number `first + step`."""
-        number = first + step
+    def prepare(self, order: np.ndarray, epoch: int, number: int) -> SceneBatch:  # type: ignore[override]
+        """Make batch `number`."""
         indices = order[number * self.batch_size : (number + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, epoch, self.rank, number])
         transform = self.transforms[(self.size(epoch, number) or (self.image_size,))[0]]
-        samples = [transform(self.scenes.read(int(index)), rng) for index in indices]
+        samples = [transform(self.split.read(int(index)), rng) for index in indices]
         images = np.stack([sample.image for sample in samples]).transpose(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
         normalised = normalize(images, self.mean, self.std)
         return (normalised, *self.arrays(samples)) if self.arrays else (normalised, samples)

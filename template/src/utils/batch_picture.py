@@ -18,8 +18,8 @@ def draw_batch(cfg: DictConfig, dataset: Any, split: str, path: Path, most: int)
         from src.datasets.scene_batches import build_scene_loader
         from src.utils.draw_scenes import draw_scenes
 
-        _, samples = next(iter(build_scene_loader(cfg, dataset, split)))
-        return draw_scenes(samples[:most], dataset.classes, describe(cfg, split), path)
+        batch: Any = next(iter(build_scene_loader(cfg, dataset, split)))
+        return draw_scenes(batch[1][:most], dataset.classes, describe(cfg, split), path)
     images, targets = next(iter(build_image_loader(cfg, dataset, split)))
     mean, std = (np.array(cfg.data[key], np.float32)[:, None, None] for key in ("mean", "std"))
     pixels = np.rint((images[:most] * std + mean).clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
