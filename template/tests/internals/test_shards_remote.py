@@ -1,6 +1,7 @@
 """Shards from a server on loopback that fails now and then, through a cache folder of limited size."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -107,9 +108,10 @@ def epoch(batches: Loader, first: int = 0) -> list[int]:
 
 def used(folder: Path) -> int:
     total = 0
-    for path in list(folder.rglob("*")):
-        with suppress(FileNotFoundError):  # deleted at this moment
-            total += path.stat().st_size if path.is_file() and path.suffix != ".lock" else 0
+    for parent, _, names in os.walk(folder):  # goes on where pathlib raises: folders come and go while it looks
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += 0 if name.endswith(".lock") else (Path(parent) / name).stat().st_size
     return total
 
 
