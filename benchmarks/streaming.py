@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path.cwd()))
 import numpy as np
 from src.datasets import build_dataset
 from src.datasets.base import ArrayImages, FileImages, Split
-from src.datasets.loader import Loader
+from src.datasets.loading.loader import Loader
 from src.datasets.shards.read import ShardImages
 from src.datasets.shards.sources import Folder
 from src.datasets.shards.write import write_split

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     options, overrides = parser.parse_known_args(argv)
     cfg = load_config(overrides)
     from src.datasets import build_dataset  # NumPy and Pillow: not needed to say that a key is misspelt
-    from src.utils.batch_picture import draw_batch
+    from src.utils.report.batch_picture import draw_batch
 
     path = options.out or Path(f"data-{cfg.data.name}-{options.split}.png")
     if path.suffix.lower() != ".png":

@@ -41,14 +41,14 @@ def main(argv: list[str]) -> None:
 def train(cfg: DictConfig, resumed: Path | None = None, repeated: Path | None = None) -> Path:
     """Run one training and return its folder; `resumed` is the run folder to go on in, `repeated` the one to repeat."""
     from src import trainers
-    from src.datasets.saved_splits import compare, describe_splits, refuse_other_data, write_splits
+    from src.datasets.splitting.saved_splits import compare, describe_splits, refuse_other_data, write_splits
     from src.evaluation import evaluate
     from src.memory.check import fit_memory
     from src.memory.probe import probe
     from src.trainers.checkpoints import find
     from src.utils.hardware import detect
     from src.utils.run import Run
-    from src.utils.run_files import read_json
+    from src.utils.run.run_files import read_json
 
     checkpoint = find(resumed, "last") if resumed else None
     if resumed and read_json(resumed / "run.json").get("status") == "finished":

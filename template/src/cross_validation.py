@@ -9,12 +9,12 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from src.datasets import build_dataset
-from src.datasets.saved_splits import describe
+from src.datasets.splitting.saved_splits import describe
 from src.utils.config import write_config
 from src.utils.errors import UserError
-from src.utils.fold_report import collect, write_fold_report
+from src.utils.report.fold_report import collect, write_fold_report
 from src.utils.run import new_folder
-from src.utils.run_files import read_json
+from src.utils.run.run_files import read_json
 
 TRAIN = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
 

@@ -14,7 +14,7 @@ from src.trainers.checkpoints import find
 from src.utils.config import load_config
 from src.utils.errors import UserError
 from src.utils.report import write_report
-from src.utils.run_files import write_json
+from src.utils.run.run_files import write_json
 
 SHOWN = 24  # training images in the report
 
@@ -49,9 +49,9 @@ def evaluate(cfg: DictConfig, run: Path, splits: Sequence[str], which: str = "be
 
 def illustrate(cfg: DictConfig, run: Path) -> None:
     """Write a run's curves, sample images and network, which need no predictions."""
-    from src.utils.model_graph import count_parameters, draw_model_graph, model_table
-    from src.utils.plots import draw_curves
-    from src.utils.run_files import read_json, read_rows
+    from src.utils.report.model_graph import count_parameters, draw_model_graph, model_table
+    from src.utils.report.plots import draw_curves
+    from src.utils.run.run_files import read_json, read_rows
 
     dataset = build_dataset(cfg, "train")
     chosen = np.random.default_rng(cfg.seed).permutation(len(dataset))[:SHOWN]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from src.datasets import DATASETS, build_dataset
 from src.datasets.base import ArrayImages
-from src.datasets.splits import stratified_split
+from src.datasets.splitting.splits import stratified_split
 from src.utils.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "data"

@@ -7,9 +7,9 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from src.datasets.decode import decode
-from src.datasets.jpeg import to_planes
-from src.datasets.transforms import resize
+from src.datasets.loading.decode import decode
+from src.datasets.loading.jpeg import to_planes
+from src.datasets.loading.transforms import resize
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.datasets.formats import yolo
-from src.datasets.samples import Scenes
-from src.datasets.scene_splits import choose
+from src.datasets.scenes.samples import Scenes
+from src.datasets.scenes.scene_splits import choose
 from src.datasets.spec import fetch_dataset
 from src.utils.errors import UserError
 

@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 
 from src.datasets.coco128 import CLASSES, FOLDERS
 from src.datasets.formats import coco
-from src.datasets.samples import Scenes
-from src.datasets.scene_splits import choose
+from src.datasets.scenes.samples import Scenes
+from src.datasets.scenes.scene_splits import choose
 from src.datasets.spec import fetch_dataset
 from src.utils.errors import UserError
 

@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 
 from src.datasets.formats import coco
 from src.datasets.formats.coco_layout import find_splits
-from src.datasets.samples import Scenes
-from src.datasets.scene_splits import choose
+from src.datasets.scenes.samples import Scenes
+from src.datasets.scenes.scene_splits import choose
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Scenes:

@@ -13,11 +13,11 @@ import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
-from src.datasets.compose import Scene, compose
 from src.datasets.formats import coco
 from src.datasets.formats.polygons import trace
-from src.datasets.samples import Scenes
-from src.datasets.splits import stratified_split
+from src.datasets.scenes.compose import Scene, compose
+from src.datasets.scenes.samples import Scenes
+from src.datasets.splitting.splits import stratified_split
 from src.utils.errors import UserError
 
 SCENES = {"train": 600, "val": 100, "test": 100}

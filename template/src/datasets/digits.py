@@ -7,7 +7,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.base import ArrayImages, Split
-from src.datasets.splits import split_off_val
+from src.datasets.splitting.splits import split_off_val
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Split:

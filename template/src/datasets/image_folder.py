@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.datasets.base import SUFFIXES, FileImages, Split
-from src.datasets.splits import group_by, split_off_val
+from src.datasets.splitting.splits import group_by, split_off_val
 from src.utils.errors import UserError
 from src.utils.registry import unknown
 

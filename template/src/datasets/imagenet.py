@@ -13,7 +13,7 @@ from src.datasets.base import FileImages, Split
 from src.datasets.image_folder import scan
 from src.datasets.imagenet_prepare import SYNSETS, prepare
 from src.datasets.spec import read
-from src.datasets.splits import group_by, split_off_val
+from src.datasets.splitting.splits import group_by, split_off_val
 from src.utils.errors import UserError
 
 

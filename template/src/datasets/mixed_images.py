@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from src.datasets.balance import cycle
 from src.datasets.base import Images
+from src.datasets.splitting.balance import cycle
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's "L"
 

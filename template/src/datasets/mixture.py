@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.datasets import DATASETS
 from src.datasets.base import Split
 from src.datasets.mixed_images import MixedImages
-from src.datasets.saved_splits import list_ids
+from src.datasets.splitting.saved_splits import list_ids
 from src.utils.config import option, option_names
 from src.utils.errors import UserError
 from src.utils.registry import resolve, unknown

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from src.datasets.base import ArrayImages, Split
 from src.datasets.spec import fetch_dataset
-from src.datasets.splits import split_off_val
+from src.datasets.splitting.splits import split_off_val
 from src.utils.errors import UserError
 
 

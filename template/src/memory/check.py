@@ -12,7 +12,7 @@ from src.memory.finder import find_batch, round_batch
 from src.memory.shape import Shape, find_shape
 from src.utils.errors import UserError
 from src.utils.hardware import Hardware
-from src.utils.recommend import batch_size
+from src.utils.hardware.recommend import batch_size
 
 CPU_BATCH = 32  # a processor gains nothing from larger ones
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from omegaconf import DictConfig
 
 import src.trainers  # noqa: F401 - silences what the frameworks say about themselves
-from src.datasets.cache import DEVICE_SHARE
+from src.datasets.loading.cache import DEVICE_SHARE
 from src.memory.allocators import MIB
 from src.memory.figures import Estimate, summarise
 from src.memory.replay import replay

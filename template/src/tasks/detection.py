@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.samples import Sample, Scenes
-from src.datasets.scene_batches import build_scene_loader
-from src.datasets.scene_loader import SceneLoader
+from src.datasets.scenes.samples import Sample, Scenes
+from src.datasets.scenes.scene_batches import build_scene_loader
+from src.datasets.scenes.scene_loader import SceneLoader
 from src.tasks.coco_scores import coco_scores
 from src.tasks.objects import CROWD, OBJECT, Objects, predicted_objects, true_objects
 
@@ -72,13 +72,13 @@ def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
 
 def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
     """Draw the images of these numbers with their objects."""
-    from src.utils.draw_predictions import draw_truth
+    from src.utils.report.draw_predictions import draw_truth
 
     return draw_truth(dataset, chosen, cfg, path)
 
 
 def pictures(kept: Kept, dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
     """Write `folder/prefix-samples.png`: the truth and what was predicted, side by side."""
-    from src.utils.draw_predictions import draw_objects
+    from src.utils.report.draw_predictions import draw_objects
 
     return [draw_objects(kept, dataset, cfg, folder / f"{prefix}-samples.png")]

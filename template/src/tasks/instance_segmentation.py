@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.samples import Sample, Scenes
-from src.datasets.scene_batches import build_scene_loader
-from src.datasets.scene_loader import SceneLoader
+from src.datasets.scenes.samples import Sample, Scenes
+from src.datasets.scenes.scene_batches import build_scene_loader
+from src.datasets.scenes.scene_loader import SceneLoader
 from src.tasks import detection
 from src.tasks.coco_scores import coco_scores
 from src.tasks.objects import encode, predicted_objects, true_objects

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.samples import IGNORE, Sample, Scenes
-from src.datasets.scene_batches import build_scene_loader
-from src.datasets.scene_loader import SceneLoader
+from src.datasets.scenes.samples import IGNORE, Sample, Scenes
+from src.datasets.scenes.scene_batches import build_scene_loader
+from src.datasets.scenes.scene_loader import SceneLoader
 from src.utils.errors import UserError
 
 MONITOR = "val/miou"
@@ -112,14 +112,14 @@ def evaluate(kept: Sequence[Counts], names: Sequence[str]) -> dict[str, Any]:
 
 def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
     """Draw the images of these numbers with their objects."""
-    from src.utils.draw_predictions import draw_truth
+    from src.utils.report.draw_predictions import draw_truth
 
     return draw_truth(dataset, chosen, cfg, path)
 
 
 def pictures(kept: Sequence[Counts], dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
     """Write `folder/prefix-samples.png`: the truth and what was predicted, side by side."""
-    from src.utils.draw_predictions import draw_class_maps
+    from src.utils.report.draw_predictions import draw_class_maps
 
     batches = range(0, len(dataset), cfg.data.batch_size)
     examples = [(first, counts.example) for first, counts in zip(batches, kept, strict=False)]

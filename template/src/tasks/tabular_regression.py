@@ -56,7 +56,7 @@ def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
 
 def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
     """Write predicted against true numbers as `folder/prefix-predictions.png`."""
-    from src.utils.tabular_pictures import draw_numbers
+    from src.utils.report.tabular_pictures import draw_numbers
 
     predicted, true = join(kept)
     return [draw_numbers(predicted, true, dataset.preprocessing.target, folder / f"{prefix}-predictions.png")]

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from src import tasks
-from src.datasets.loader import Loader
+from src.datasets.loading.loader import Loader
 from src.models import build_model
 from src.utils.errors import UserError
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from src import tasks
 from src.datasets.base import Split
-from src.datasets.cache import keep_decoded
+from src.datasets.loading.cache import keep_decoded
 from src.trainers.builders import build_loader, build_network
 from src.trainers.lightning import use_gpu
 from src.trainers.lightning_device import Batches, DeviceBatches, build_batches, choose

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src import tasks
 from src.datasets import build_dataset
-from src.datasets.cache import keep_decoded
+from src.datasets.loading.cache import keep_decoded
 from src.models import weights
 from src.models.paddle import state
 from src.models.paddle.layers import list_layers
@@ -116,6 +116,6 @@ def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
 
 
 def layers(cfg: DictConfig, dataset: Any) -> list[dict[str, Any]]:
-    """The network's layers for `src/utils/model_graph.py`, with their shapes for one image of the data set."""
+    """The network's layers for `src/utils/report/model_graph.py`, with their shapes for one image of the data set."""
     height, width, channels = tasks.load(cfg.task).image_shape(cfg, dataset)
     return list_layers(build_network(cfg, dataset, initial=False), (1, channels, height, width))

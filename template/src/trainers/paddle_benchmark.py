@@ -6,7 +6,7 @@ from paddle.io import DataLoader, Dataset
 
 from src import tasks
 from src.datasets.base import Split
-from src.datasets.cache import keep_decoded
+from src.datasets.loading.cache import keep_decoded
 from src.trainers.builders import build_loader, build_network
 from src.trainers.paddle_device import Batches, DeviceBatches, build_batches, choose
 from src.trainers.paddle_devices import use_gpu

@@ -7,12 +7,12 @@ import paddle
 from omegaconf import DictConfig
 
 from src.datasets.base import Split
-from src.datasets.cache import choose_cache, read_all
-from src.datasets.epoch_plan import margin, normalisation, plan_epoch
-from src.datasets.loader import Loader
-from src.datasets.prefetch import in_background
-from src.utils.free_memory import free_ram
-from src.utils.machine import Machine
+from src.datasets.loading.cache import choose_cache, read_all
+from src.datasets.loading.epoch_plan import margin, normalisation, plan_epoch
+from src.datasets.loading.loader import Loader
+from src.datasets.loading.prefetch import in_background
+from src.utils.hardware.free_memory import free_ram
+from src.utils.hardware.machine import Machine
 
 
 class Batches:

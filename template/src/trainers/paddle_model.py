@@ -9,7 +9,7 @@ import paddle
 from omegaconf import DictConfig
 
 from src import tasks
-from src.datasets.loader import Loader
+from src.datasets.loading.loader import Loader
 from src.models import weights
 from src.models.paddle import state
 from src.trainers.builders import describe_network

@@ -12,8 +12,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.base import Split
-from src.datasets.cache import keep_decoded
-from src.datasets.prefetch import choose_workers
+from src.datasets.loading.cache import keep_decoded
+from src.datasets.loading.prefetch import choose_workers
 from src.trainers.builders import build_loader
 
 TURNS = 4  # of training in the time of one measurement of loading

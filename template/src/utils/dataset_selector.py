@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from src.datasets.spec import specs
 from src.utils.errors import UserError
 from src.utils.hardware import Hardware, detect
-from src.utils.recommend import dataset_tier
+from src.utils.hardware.recommend import dataset_tier
 from src.utils.registry import unknown
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs" / "data"

@@ -6,8 +6,8 @@ from typing import Any
 from src.datasets.spec import Spec, specs
 from src.utils.config import load_config, option_names
 from src.utils.dataset_selector import auto_select_dataset
-from src.utils.diagnosis import facts
 from src.utils.hardware import detect
+from src.utils.hardware.diagnosis import facts
 
 
 def show_info(task: str) -> None:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from src.utils.config import load_config
 from src.utils.dataset_selector import STAGES, Selection, auto_select_dataset
 from src.utils.errors import UserError
-from src.utils.process_memory import peak_mib
+from src.utils.hardware.process_memory import peak_mib
 
 # one process, so that its memory is all of it; overrides of the command line come after these
 KEYS = ("trainer.max_epochs=1", "trainer.devices=1", "tracker=none")

@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def environment(cfg: DictConfig) -> str:
     """Look at the machine and the packages, and import the framework."""
     from src import trainers
-    from src.utils.diagnosis import Diagnosis
-    from src.utils.environment import check_environment
     from src.utils.hardware import detect
-    from src.utils.recommend import recommend
+    from src.utils.hardware.diagnosis import Diagnosis
+    from src.utils.hardware.environment import check_environment
+    from src.utils.hardware.recommend import recommend
 
     hardware = detect()
     diagnosis = Diagnosis(hardware, recommend(hardware), check_environment(hardware, ROOT))
@@ -61,7 +61,7 @@ def training(cfg: DictConfig) -> str:
     """Train an epoch in a run folder of its own."""
     from src import trainers
     from src.utils.run import Run
-    from src.utils.run_files import read_rows
+    from src.utils.run.run_files import read_rows
 
     with Run(cfg) as run:
         trainers.load(cfg.framework).fit(cfg, run)

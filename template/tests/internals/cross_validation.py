@@ -10,7 +10,7 @@ from scripts.train import main
 from src.datasets import build_dataset
 from src.utils.config import load_config
 from src.utils.errors import UserError
-from src.utils.run_files import read_json, write_json
+from src.utils.run.run_files import read_json, write_json
 
 TINY = ["trainer.max_epochs=1", "tracker=none", "trainer.folds=2"]
 TINY += [f"trainer.limit_{kind}_batches=2" for kind in ("train", "val", "test")]

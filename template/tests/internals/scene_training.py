@@ -18,7 +18,7 @@ from src.trainers.session import Session
 from src.utils.config import load_config
 from src.utils.errors import UserError
 from src.utils.run import Run
-from src.utils.run_files import read_json, read_rows
+from src.utils.run.run_files import read_json, read_rows
 
 SCENE_TASKS = ("detection", "segmentation", "instance_segmentation")
 FEW = {"train": 16, "val": 6, "test": 6}

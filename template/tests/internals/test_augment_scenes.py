@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from src.datasets.augment.scenes import GREY, build, outline_boxes
-from src.datasets.samples import IGNORE, Sample
+from src.datasets.scenes.samples import IGNORE, Sample
 
 NAMES = ("none", "basic", "advanced")
 SIZE = 96

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from src.datasets import build_dataset
-from src.datasets.balance import METHODS, draw, epoch_size
+from src.datasets.splitting.balance import METHODS, draw, epoch_size
 from src.trainers.builders import build_loader
 from src.utils.config import load_config
 

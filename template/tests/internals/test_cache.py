@@ -6,12 +6,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.datasets.base import ArrayImages, FileImages, Split
-from src.datasets.cache import CachedImages, choose_cache, keep_decoded, read_all
-from src.datasets.epoch_plan import plan_epoch
-from src.datasets.loader import Loader
+from src.datasets.loading.cache import CachedImages, choose_cache, keep_decoded, read_all
+from src.datasets.loading.epoch_plan import plan_epoch
+from src.datasets.loading.loader import Loader
 from src.utils.errors import UserError
-from src.utils.free_memory import free_ram
-from src.utils.machine import Machine
+from src.utils.hardware.free_memory import free_ram
+from src.utils.hardware.machine import Machine
 
 GIB = 2**30
 

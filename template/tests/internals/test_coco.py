@@ -15,11 +15,11 @@ from pycocotools.coco import COCO
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco
 
 from src.datasets import build_dataset
-from src.datasets.annotations import Annotations
 from src.datasets.formats import coco, json_stream
 from src.datasets.formats.coco_layout import find_splits
 from src.datasets.formats.json_stream import stream
-from src.datasets.samples import Scenes
+from src.datasets.scenes.annotations import Annotations
+from src.datasets.scenes.samples import Scenes
 from src.utils.errors import UserError
 
 
@@ -67,7 +67,7 @@ rings = st.lists(st.tuples(hundredths, hundredths), min_size=3, max_size=12)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(rings, min_size=1, max_size=3))
 def test_masks_of_polygons_equal_pycocotools(parts):
-    from src.datasets.outlines import Outlines, rasterise
+    from src.datasets.scenes.outlines import Outlines, rasterise
 
     flat = [[value for point in ring for value in point] for ring in parts]
     outlines = Outlines()

@@ -18,7 +18,7 @@ from scene_files import SQUARE, annotation, coco_content, image, write_coco, wri
 from src.datasets.formats import convert as module
 from src.datasets.formats.convert import convert, read
 from src.datasets.formats.polygons import one_ring, trace
-from src.datasets.outlines import rasterise
+from src.datasets.scenes.outlines import rasterise
 from src.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from src.datasets import build_dataset
-from src.datasets import decode as decoding
-from src.datasets.decode import decode
+from src.datasets.loading import decode as decoding
+from src.datasets.loading.decode import decode
 from src.utils.config import CONFIGS
 from src.utils.errors import UserError
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from src.datasets import jpeg
-from src.datasets.decode import decode, open_rgb
+from src.datasets.loading import jpeg
+from src.datasets.loading.decode import decode, open_rgb
 from src.utils.errors import UserError
 
 DATA = os.environ.get("TEST_DATA_DIR")

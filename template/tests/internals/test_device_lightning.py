@@ -6,7 +6,7 @@ import torch
 
 from src import trainers
 from src.datasets.base import ArrayImages, Split
-from src.datasets.loader import Loader
+from src.datasets.loading.loader import Loader
 from src.models import weights
 from src.trainers.checkpoints import find
 from src.trainers.lightning_device import Batches, DeviceBatches, build_batches

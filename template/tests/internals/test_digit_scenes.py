@@ -8,10 +8,11 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.datasets import build_dataset, compose, digit_scenes
+from src.datasets import build_dataset, digit_scenes
 from src.datasets.augment.scenes import outline_boxes
 from src.datasets.formats import coco
-from src.datasets.splits import stratified_split
+from src.datasets.scenes import compose
+from src.datasets.splitting.splits import stratified_split
 from src.utils.config import load_config
 from src.utils.errors import UserError
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.diagnosis import Diagnosis, show_plain, show_rich
-from src.utils.frameworks import Check
 from src.utils.hardware import Gpu, Hardware
-from src.utils.packages import read_requirements, release, satisfies
-from src.utils.recommend import recommend
+from src.utils.hardware.diagnosis import Diagnosis, show_plain, show_rich
+from src.utils.hardware.frameworks import Check
+from src.utils.hardware.packages import read_requirements, release, satisfies
+from src.utils.hardware.recommend import recommend
 
 ROOT = Path(__file__).resolve().parents[2]
 UTILS = "machine host gpus nvidia hardware packages recommend frameworks environment diagnosis errors"

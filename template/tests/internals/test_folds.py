@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from src.datasets import build_dataset
-from src.datasets.folds import make_folds
+from src.datasets.splitting.folds import make_folds
 from src.utils.config import load_config
 from src.utils.errors import UserError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from src.utils.hardware import Hardware, detect
-from src.utils.machine import Answer, Machine
+from src.utils.hardware.machine import Answer, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "| NVIDIA-SMI {0}    Driver Version: {0}    CUDA Version: {1}     |\n"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from src.datasets.base import ArrayImages, FileImages, Split
-from src.datasets.loader import Loader
+from src.datasets.loading.loader import Loader
 from src.utils.errors import UserError
 
 

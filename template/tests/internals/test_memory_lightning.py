@@ -24,8 +24,8 @@ from src.models import build_model
 from src.trainers.lightning_optimizer import build_optimizer
 from src.utils.config import load_config
 from src.utils.errors import UserError
-from src.utils.gpus import Gpu
 from src.utils.hardware import Hardware
+from src.utils.hardware.gpus import Gpu
 
 SHAPE = Shape(classes=10, channels=3, image_size=32, images=5000)
 MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")

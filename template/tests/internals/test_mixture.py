@@ -10,7 +10,7 @@ from PIL import Image
 
 from src.datasets import build_dataset
 from src.datasets.mixed_images import to_channels
-from src.datasets.saved_splits import describe_splits
+from src.datasets.splitting.saved_splits import describe_splits
 from src.trainers.builders import build_loader
 from src.utils.config import load_config
 from src.utils.errors import UserError

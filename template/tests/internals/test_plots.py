@@ -11,9 +11,9 @@ from PIL import Image
 
 from src.datasets.base import ArrayImages
 from src.tasks import classification
-from src.utils.model_graph import draw_model_graph, group, model_table
-from src.utils.pictures import draw_confusion, draw_images, draw_predictions
-from src.utils.plots import draw_curves, points, shorten
+from src.utils.report.model_graph import draw_model_graph, group, model_table
+from src.utils.report.pictures import draw_confusion, draw_images, draw_predictions
+from src.utils.report.plots import draw_curves, points, shorten
 
 ROWS = [
     {"epoch": 1, "step": 5, "lr": 0.1, "train/loss": 2.0, "val/loss": 2.1, "val/accuracy": 0.3, "epoch_s": 1.0},

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from src.datasets import prefetch
-from src.datasets.prefetch import choose_workers, in_background, prepare_ahead
-from src.utils.machine import Machine
+from src.datasets.loading import prefetch
+from src.datasets.loading.prefetch import choose_workers, in_background, prepare_ahead
+from src.utils.hardware.machine import Machine
 
 
 class Limited(Machine):

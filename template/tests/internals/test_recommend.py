@@ -3,7 +3,7 @@
 import pytest
 
 from src.utils.hardware import Gpu, Hardware
-from src.utils.recommend import recommend
+from src.utils.hardware.recommend import recommend
 
 PROCESSOR = Hardware((), None, None, (), "Linux x86_64", "CPU", 16, (), 65536, 50_000)
 

@@ -9,10 +9,10 @@ import pytest
 
 from src.tasks import classification
 from src.utils import report
-from src.utils.html import duration
-from src.utils.pictures import draw_confusion
-from src.utils.plots import draw_curves
 from src.utils.report import write_report
+from src.utils.report.html import duration
+from src.utils.report.pictures import draw_confusion
+from src.utils.report.plots import draw_curves
 
 EVIL = '</script></pre><img src=x onerror="alert(1)">'
 

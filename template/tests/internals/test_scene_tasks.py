@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as runs
 
-from src.datasets.samples import Sample
+from src.datasets.scenes.samples import Sample
 from src.tasks import detection, instance_segmentation, segmentation
 from src.tasks.objects import encode, predicted_objects, true_objects
 

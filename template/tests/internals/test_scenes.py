@@ -10,9 +10,9 @@ import pytest
 from scene_files import SQUARE, configuration, image, write_yolo
 
 from src.datasets import build_dataset
-from src.datasets.annotations import Annotations
-from src.datasets.samples import Sample, Scenes
-from src.datasets.scene_splits import choose
+from src.datasets.scenes.annotations import Annotations
+from src.datasets.scenes.samples import Sample, Scenes
+from src.datasets.scenes.scene_splits import choose
 from src.utils.errors import UserError
 
 CLASSES = ("cat", "dog", "owl")

@@ -6,7 +6,7 @@ from src.utils.config import load_config, option_names
 from src.utils.dataset_selector import STAGES, auto_select_dataset, tiers
 from src.utils.errors import UserError
 from src.utils.hardware import Gpu, Hardware
-from src.utils.recommend import EIGHT_GB_MIB, SIXTEEN_GB_MIB
+from src.utils.hardware.recommend import EIGHT_GB_MIB, SIXTEEN_GB_MIB
 
 
 def machine(*memory: int) -> Hardware:

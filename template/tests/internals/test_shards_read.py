@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from src.datasets.base import ArrayImages, Split
-from src.datasets.loader import Loader
+from src.datasets.loading.loader import Loader
 from src.datasets.shards.read import ShardImages
 from src.datasets.shards.sources import WINDOW, Folder
 from src.datasets.shards.write import write_split
@@ -184,7 +184,7 @@ from pathlib import Path
 
 import numpy as np
 from src.datasets.base import Split
-from src.datasets.loader import Loader
+from src.datasets.loading.loader import Loader
 from src.datasets.shards.read import ShardImages
 from src.datasets.shards.sources import Folder
 

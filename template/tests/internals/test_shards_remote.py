@@ -17,7 +17,7 @@ import pytest
 
 from src.datasets import build_dataset
 from src.datasets.base import ArrayImages, Split
-from src.datasets.loader import Loader
+from src.datasets.loading.loader import Loader
 from src.datasets.shards.ahead import Ahead
 from src.datasets.shards.sources import WINDOW
 from src.datasets.shards.write import write_split

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from scene_files import write_yolo
 
-from src.datasets.samples import Sample
-from src.utils.batch_picture import name_of
-from src.utils.draw_scenes import class_colour, draw_scenes, ink_on, paint
+from src.datasets.scenes.samples import Sample
+from src.utils.report.batch_picture import name_of
+from src.utils.report.draw_scenes import class_colour, draw_scenes, ink_on, paint
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from src.datasets import build_dataset
 from src.datasets.formats import yolo
-from src.datasets.saved_splits import compare, describe, describe_splits, refuse_other_data, write_splits
-from src.datasets.splits import divide, group_by, split_off_val
+from src.datasets.splitting.saved_splits import compare, describe, describe_splits, refuse_other_data, write_splits
+from src.datasets.splitting.splits import divide, group_by, split_off_val
 from src.utils.config import load_config
 from src.utils.errors import UserError
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from src.datasets.samples import IGNORE, Sample
+from src.datasets.scenes.samples import IGNORE, Sample
 
 GREY = 114  # outside the image: close to the mean of photos
 ZOOM = (0.5, 1.5)

@@ -8,7 +8,7 @@ import numpy as np
 
 from src.datasets.augment.advanced import Pipeline
 from src.datasets.augment.scenes import GREY, take, visible
-from src.datasets.samples import IGNORE, Sample
+from src.datasets.scenes.samples import IGNORE, Sample
 
 
 def build(basic: Callable[[Sample, np.random.Generator], Sample]) -> Callable[[Sample, np.random.Generator], Sample]:

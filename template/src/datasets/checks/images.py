@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from src.datasets.checks.headers import oddities, orientation
-from src.datasets.decode import MAX_PIXELS, to_eight_bits
+from src.datasets.loading.decode import MAX_PIXELS, to_eight_bits
 
 MAX_BYTES = 4 * MAX_PIXELS  # no image that may be decoded is larger, even uncompressed
 THUMB = 9  # width and height of the grey thumbnail in which images are compared

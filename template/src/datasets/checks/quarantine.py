@@ -13,7 +13,7 @@ from typing import Any
 from src.datasets.checks import Finding
 from src.datasets.checks.files import Source
 from src.utils.errors import UserError
-from src.utils.run_files import read_json, write_json
+from src.utils.run.run_files import read_json, write_json
 
 FOLDER = ".quarantine"
 MANIFEST = "manifest.json"

@@ -10,9 +10,9 @@ from typing import Any
 from src.datasets.checks import KINDS, SEVERITIES, Finding
 from src.datasets.checks.run import Result
 from src.datasets.checks.thumbnails import lenient, thumbnail
-from src.utils.html import card, duration, fold, section, table, text
 from src.utils.report import TEMPLATE
-from src.utils.run_files import write_json
+from src.utils.report.html import card, duration, fold, section, table, text
+from src.utils.run.run_files import write_json
 
 SHOWN = 12  # pictures of each kind
 LISTED = 200  # lines of each kind; the JSON file has all of them

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from src.datasets.checks.images import Facts, inspect
-from src.utils.progress import REDRAW_S, open_bar
+from src.utils.run.progress import REDRAW_S, open_bar
 
 CHUNK = 64  # images a task
 

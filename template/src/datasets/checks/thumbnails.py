@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFile, ImageOps
 
 from src.datasets.checks import Box
 from src.datasets.checks.images import FORMATS, MAX_BYTES
-from src.datasets.decode import MAX_PIXELS, to_eight_bits
+from src.datasets.loading.decode import MAX_PIXELS, to_eight_bits
 
 SIZE = 176  # pixels of the longer side
 QUALITY = 72

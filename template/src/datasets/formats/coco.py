@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from src.datasets.annotations import Annotations
 from src.datasets.formats.coco_entries import KEYS, add, check_keys
 from src.datasets.formats.json_stream import stream
-from src.datasets.samples import Scenes
+from src.datasets.scenes.annotations import Annotations
+from src.datasets.scenes.samples import Scenes
 from src.utils.errors import UserError
 
 

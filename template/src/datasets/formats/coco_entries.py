@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.datasets.annotations import Annotations
+from src.datasets.scenes.annotations import Annotations
 from src.utils.errors import UserError
 
 KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.datasets.outlines import Outline, encode
-from src.datasets.records import Record
+from src.datasets.scenes.outlines import Outline, encode
+from src.datasets.scenes.records import Record
 
 
 def image_folder(root: Path, split: str) -> Path:

@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from src.datasets.formats import coco, coco_layout, coco_write, voc, voc_write, yolo, yolo_write
-from src.datasets.records import Record
-from src.datasets.samples import Scenes
-from src.datasets.scene_splits import number_as
+from src.datasets.scenes.records import Record
+from src.datasets.scenes.samples import Scenes
+from src.datasets.scenes.scene_splits import number_as
 from src.utils.errors import UserError
 from src.utils.registry import unknown
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from src.datasets.outlines import Outline, rasterise
+from src.datasets.scenes.outlines import Outline, rasterise
 
 
 def one_ring(outline: Outline, height: int, width: int) -> np.ndarray:

@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from xml.etree import ElementTree
 
-from src.datasets.annotations import Annotations
 from src.datasets.formats.layout import by_split, list_images
-from src.datasets.samples import Scenes
+from src.datasets.scenes.annotations import Annotations
+from src.datasets.scenes.samples import Scenes
 from src.utils.errors import UserError
 from src.utils.registry import unknown
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from src.datasets.records import Record
+from src.datasets.scenes.records import Record
 
 
 def image_folder(root: Path, split: str) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from src.datasets.annotations import Annotations
 from src.datasets.formats.layout import by_split, folders, list_images
-from src.datasets.samples import Scenes
+from src.datasets.scenes.annotations import Annotations
+from src.datasets.scenes.samples import Scenes
 from src.utils.errors import UserError
 
 FARTHEST = 2.0  # a coordinate beyond is not a fraction that rounding or a careless crop pushed over the edge

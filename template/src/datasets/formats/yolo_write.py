@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from src.datasets.formats.polygons import one_ring
-from src.datasets.records import Record
+from src.datasets.scenes.records import Record
 
 
 def image_folder(root: Path, split: str) -> Path:

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from src.datasets.decode import decode
-from src.datasets.jpeg import to_planes
+from src.datasets.loading.decode import decode
+from src.datasets.loading.jpeg import to_planes
 from src.datasets.shards.index import BLOCK
 from src.datasets.shards.sources import WINDOW, Source
 from src.utils.errors import UserError

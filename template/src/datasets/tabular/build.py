@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.datasets.splits import split_off_val
+from src.datasets.splitting.splits import split_off_val
 from src.datasets.tabular.preprocessing import fit
 from src.datasets.tabular.resample import resample
 from src.datasets.tabular.select import select

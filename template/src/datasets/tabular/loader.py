@@ -3,8 +3,8 @@
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.loader import Batch, Loader
-from src.datasets.order import count_batches, count_samples
+from src.datasets.loading.loader import Batch, Loader
+from src.datasets.loading.order import count_batches, count_samples
 from src.datasets.tabular.split import TableSplit
 from src.utils.errors import UserError
 

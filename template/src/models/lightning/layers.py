@@ -1,4 +1,4 @@
-"""The leaf layers of a PyTorch network, as `src/utils/model_graph.py` draws them."""
+"""The leaf layers of a PyTorch network, as `src/utils/report/model_graph.py` draws them."""
 
 from typing import Any
 

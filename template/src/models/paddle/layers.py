@@ -1,4 +1,4 @@
-"""The leaf layers of a Paddle network, as `src/utils/model_graph.py` draws them."""
+"""The leaf layers of a Paddle network, as `src/utils/report/model_graph.py` draws them."""
 
 import math
 from typing import Any

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from src.datasets.samples import IGNORE
+from src.datasets.scenes.samples import IGNORE
 
 
 def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[..., torch.Tensor]:

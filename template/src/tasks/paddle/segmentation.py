@@ -7,7 +7,7 @@ import paddle
 from omegaconf import DictConfig
 from paddle.nn import functional
 
-from src.datasets.samples import IGNORE
+from src.datasets.scenes.samples import IGNORE
 
 
 def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[..., paddle.Tensor]:

@@ -1,0 +1,1 @@
+"""From files or arrays to normalised batches: decoding, caching, order, threads."""

@@ -1,0 +1,95 @@
+"""Batches of annotated images, ready for any framework."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from src.datasets.augment import AUGMENTATIONS
+from src.datasets.augment.scenes import build
+from src.datasets.loading.loader import Loader
+from src.datasets.loading.order import count_batches, count_samples
+from src.datasets.loading.prefetch import choose_workers
+from src.datasets.loading.transforms import normalize
+from src.datasets.scenes.samples import Sample, Scenes
+from src.utils.errors import UserError
+from src.utils.registry import unknown
+
+SceneBatch = tuple[Any, ...]
+
+
+class SceneLoader(Loader):
+    """Iterating gives `(images, samples)`: normalised float32 (B, 3, S, S) and B samples with the same images as uint8.
+
+    With `arrays`, what a task makes of the samples stands in their place: `(images, *arrays(samples))`.
+
+    Order, ranks, threads, limits and `set_epoch` are those of `Loader`.
+
+    Args:
+        image_size: height and width S that the augmentation fits every image into.
+        augment: one of `AUGMENTATIONS`, as `src/datasets/augment/scenes.py` describes them.
+        sizes: each batch has one of these sizes instead, drawn at random, the same on every rank.
+
+    Raises:
+        UserError: as `Loader`.
+    """
+
+    def __init__(
+        self,
+        scenes: Scenes,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        image_size: int,
+        augment: str = "none",
+        sizes: Sequence[int] | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        limit: int | float = 1.0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        num_workers: int | None = None,
+        arrays: Callable[[list[Sample]], tuple[np.ndarray, ...]] | None = None,
+    ) -> None:
+        assert 0 <= rank < world_size, (rank, world_size)
+        self.split: Any = scenes
+        self.batch_size, self.augment, self.sampler = batch_size, augment, "none"
+        self.mean, self.std, self.sizes = tuple(mean), tuple(std), sizes
+        self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
+        self.epoch = self.first_batch = 0
+        self.arrays = arrays
+        self.samples = count_samples(self.split, shuffle, self.sampler, rank, world_size)
+        self.batches = count_batches(self.samples, batch_size, drop_last, limit)
+        self.num_workers = choose_workers(in_memory=False) if num_workers is None else num_workers
+        self.check(training=shuffle or drop_last)
+        self.transforms = {size: build(augment, size, scenes.flippable) for size in {image_size, *(sizes or ())}}
+        self.image_size = image_size
+
+    def check(self, training: bool) -> None:
+        """Refuse what cannot be meant."""
+        if training and self.batch_size > self.samples:
+            share = f" for each of {self.world_size} devices" if self.world_size > 1 else ""
+            raise UserError(
+                f"data.batch_size={self.batch_size} is more than the {self.samples} training images{share}: "
+                "make it smaller."
+            )
+        if not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
+            raise UserError(
+                f"data.mean={list(self.mean)} and data.std={list(self.std)} must have one value for each of 3 "
+                "channels, and std must be above 0."
+            )
+        if self.augment not in AUGMENTATIONS:
+            raise UserError(unknown("data.augment", self.augment, AUGMENTATIONS))
+        if not all(isinstance(size, int) and size > 0 for size in self.sizes or ()):
+            raise UserError(f"data.sizes must be a list of heights in pixels or null, not {list(self.sizes or ())}.")
+
+    def prepare(self, order: np.ndarray, epoch: int, number: int) -> SceneBatch:  # type: ignore[override]
+        """Make batch `number`."""
+        indices = order[number * self.batch_size : (number + 1) * self.batch_size]
+        rng = np.random.default_rng([self.seed, epoch, self.rank, number])
+        transform = self.transforms[(self.size(epoch, number) or (self.image_size,))[0]]
+        samples = [transform(self.split.read(int(index)), rng) for index in indices]
+        images = np.stack([sample.image for sample in samples]).transpose(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+        normalised = normalize(images, self.mean, self.std)
+        return (normalised, *self.arrays(samples)) if self.arrays else (normalised, samples)
