@@ -21,8 +21,11 @@ class Checkpoints:
             json.loads(index.read_text("utf-8"))["checkpoints"] if index.exists() else []
         )
 
-    def add(self, epoch: int, step: int, score: float, save: Callable[[Path], None]) -> None:
-        """Let `save(folder)` write a checkpoint, enter it into the index, then delete those no longer worth keeping."""
+    def add(self, epoch: int, step: int, score: float | None, save: Callable[[Path], None]) -> None:
+        """Let `save(folder)` write a checkpoint, enter it into the index, then delete those no longer worth keeping.
+
+        One within an epoch has no score: it can be the last and not the best.
+        """
         name = f"epoch={epoch:03d}-step={step:06d}"
         temporary = self.folder / f".{name}"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -40,7 +43,7 @@ class Checkpoints:
         keep = {entry["name"] for entry in ranked[: max(self.keep_best, 1)] + self.entries[-max(self.keep_last, 1) :]}
         dropped = [entry["name"] for entry in self.entries if entry["name"] not in keep]
         self.entries = [entry for entry in self.entries if entry["name"] in keep]
-        index = {"best": ranked[0]["name"], "last": name, "checkpoints": self.entries}
+        index = {"best": ranked[0]["name"] if ranked else name, "last": name, "checkpoints": self.entries}
         (self.folder / ".index.json").write_text(json.dumps(index, indent=2), "utf-8")
         os.replace(self.folder / ".index.json", self.folder / "index.json")
         for old in dropped:  # only now: a crash before this line leaves one folder too many, never one too few
@@ -48,7 +51,8 @@ class Checkpoints:
 
     def ranked(self) -> list[dict[str, Any]]:
         """The kept checkpoints, best first; of equal ones the later, whose loss is usually lower."""
-        return sorted(self.entries, key=lambda entry: (self.sign * entry["score"], entry["step"]), reverse=True)
+        scored = [entry for entry in self.entries if entry["score"] is not None]
+        return sorted(scored, key=lambda entry: (self.sign * entry["score"], entry["step"]), reverse=True)
 
 
 def find(run: Path, which: str) -> Path:

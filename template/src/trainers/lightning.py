@@ -92,7 +92,6 @@ def build_trainer(cfg: DictConfig) -> pl.Trainer:
             num_nodes=keys.num_nodes,
             strategy=keys.strategy,
             precision=keys.precision,
-            accumulate_grad_batches=keys.accumulate_grad_batches,
             gradient_clip_val=keys.gradient_clip_val,
             gradient_clip_algorithm=keys.gradient_clip_algorithm,
             deterministic="warn" if cfg.deterministic else None,
@@ -122,3 +121,4 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*GPU available but not used.*")
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # `set_epoch` takes the first batch

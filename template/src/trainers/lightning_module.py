@@ -49,11 +49,15 @@ class Module(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.cfg, self.network)
 
+    def on_train_start(self) -> None:
+        if self.session.batch:  # Lightning does not begin an epoch in whose middle it goes on
+            self.on_train_epoch_start()
+
     def on_train_epoch_start(self) -> None:
-        # each epoch draws its own random numbers from the seed: a resumed run needs no generator state
-        torch.manual_seed(self.cfg.seed + self.current_epoch + 1)
-        self.trainer.train_dataloader.loader.set_epoch(self.current_epoch)
+        torch.manual_seed(self.session.draw_seed())
+        self.trainer.train_dataloader.loader.set_epoch(self.session.epoch, self.session.batch)
         self.session.start_epoch()
+        self.trainer.accumulate_grad_batches = self.session.accumulate
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
         lr = self.session.next_lr()
@@ -63,8 +67,12 @@ class Module(pl.LightningModule):
         # a network whose losses are its own is given what it shall find
         outputs = self.network(images, *arrays) if self.takes_targets else self.network(images)
         loss = self.loss(outputs, *arrays)
-        self.session.step(loss.detach(), batch_idx)
+        self.session.step(loss.detach())
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: list[torch.Tensor], batch_idx: int) -> None:
+        if self.session.save_within_epoch(self.save):
+            torch.manual_seed(self.session.draw_seed())
 
     def on_validation_epoch_start(self) -> None:
         self.collector = Collector(self.task, to_numpy)

@@ -72,7 +72,6 @@ def fit_process(cfg: DictConfig, run: Run, resume: Path | None) -> None:
             model.fit(
                 *loaders,
                 epochs=cfg.trainer.max_epochs - model.session.epoch,
-                accumulate_grad_batches=cfg.trainer.accumulate_grad_batches,
                 verbose=0,
                 callbacks=[callback],
             )

@@ -32,12 +32,11 @@ class Model(paddle.Model):
         self.optimizer = build_optimizer(cfg, network)
         self.scaler = paddle.amp.GradScaler(enable=cfg.trainer.precision == "16-mixed", init_loss_scaling=65536.0)
         self.amp = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(cfg.trainer.precision)
-        self.accumulate = int(cfg.trainer.accumulate_grad_batches)
         self.collector = Collector(self.task, to_numpy)
         self.prepare(self.optimizer)
 
     def train_batch(self, inputs: list[Any], labels: list[Any] | None = None, update: bool = True) -> list[Any]:
-        """One forward and backward pass; `update` is false while gradients are accumulated."""
+        """One forward and backward pass; the session says when gradients become a step, and not `update`."""
         arrays = labels or []
         self.parallel.train()
         with paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
@@ -45,8 +44,8 @@ class Model(paddle.Model):
             outputs = self.parallel(inputs[0], *arrays) if self.takes_targets else self.parallel(inputs[0])
         loss = self.loss(outputs, *arrays)
         # a step's gradient is the mean over its batches, as in Lightning
-        self.scaler.scale(loss / self.accumulate if self.accumulate > 1 else loss).backward()
-        if update:
+        self.scaler.scale(loss / self.session.accumulate if self.session.accumulate > 1 else loss).backward()
+        if self.session.updates():
             self.optimizer.set_lr(self.session.lr)
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -74,16 +73,17 @@ class SessionCallback(paddle.callbacks.Callback):
         self.cfg, self.own, self.train, self.loader = cfg, model, train, loader
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        # each epoch draws its own random numbers from the seed: a resumed run needs no generator state
-        paddle.seed(self.cfg.seed + self.own.session.epoch + 1)
-        self.loader.set_epoch(self.own.session.epoch)
+        paddle.seed(self.own.session.draw_seed())
+        self.loader.set_epoch(self.own.session.epoch, self.own.session.batch)
         self.own.session.start_epoch()
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
         self.own.session.next_lr()
 
     def on_train_batch_end(self, step: int, logs: Any = None) -> None:
-        self.own.session.step(self.own.last_loss, step)
+        self.own.session.step(self.own.last_loss)
+        if self.own.session.save_within_epoch(self.save):
+            paddle.seed(self.own.session.draw_seed())
 
     def on_eval_begin(self, logs: Any = None) -> None:
         self.own.collector = Collector(self.own.task, to_numpy)

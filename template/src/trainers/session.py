@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from src import tasks
 from src.trainers.checkpoints import Checkpoints
-from src.trainers.schedules import Schedule
-from src.utils.errors import UserError
+from src.trainers.early_stopping import EarlyStopping
+from src.trainers.loss_meter import LossMeter
+from src.trainers.schedules import Schedule, batches_per_step
 from src.utils.run import Run
 
 
@@ -24,54 +25,67 @@ class Session:
         self, cfg: DictConfig, run: Run, batches: int, to_floats: Callable[[Sequence[Any]], list[float]]
     ) -> None:
         """`batches` is the number of batches an epoch, `to_floats` fetches a list of scalar tensors at once."""
-        self.cfg, self.run, self.to_floats = cfg, run, to_floats
-        self.task = tasks.load(cfg.task)
-        self.batches = batches
-        steps = math.ceil(batches / cfg.trainer.accumulate_grad_batches)
-        self.schedule = Schedule(cfg.scheduler, cfg.optimizer.lr, steps, cfg.trainer.max_epochs)
-        keep = cfg.trainer.checkpoint
+        self.cfg, self.run, self.batches, self.task = cfg, run, batches, tasks.load(cfg.task)
+        keep, stop = cfg.trainer.checkpoint, cfg.trainer.early_stopping
         self.checkpoints = Checkpoints(run.path / "checkpoints", keep.keep_best, keep.keep_last, self.task.MODE)
+        self.epoch = self.batch = self.step_count = 0  # how many are done; of batches, in this epoch
+        self.accumulate = self.first_accumulate = batches_per_step(cfg.trainer, 0)
+        self.steps = math.ceil(batches / self.accumulate)  # an epoch, before the batch grows
+        self.schedule = Schedule(cfg.scheduler, cfg.optimizer.lr, self.steps, cfg.trainer.max_epochs)
+        self.losses, self.stopping = LossMeter(to_floats), EarlyStopping(stop.patience, stop.min_delta)
+        self.parts: dict[str, Any] = {"schedule": self.schedule, "losses": self.losses, "stopping": self.stopping}
+        # read once: looking a key up in the configuration takes 10 microseconds, every step
+        self.log_every, self.save_every = cfg.log_every_n_steps, keep.every_n_steps
+        self.lr, self.started = 0.0, time.perf_counter()
         gc.freeze()  # the frameworks' million objects stay: looking through them takes milliseconds, again and again
         run.progress.start(cfg.trainer.max_epochs)
-        self.epoch, self.step_count, self.lr = 0, 0, 0.0
-        # read once: looking a key up in the configuration takes 10 microseconds, every step
-        self.log_every, self.accumulate = cfg.log_every_n_steps, cfg.trainer.accumulate_grad_batches
-        self.best, self.waited = -math.inf, 0
-        self.pending: list[Any] = []  # losses still on the device: fetching one makes the CPU wait for the GPU
-        self.losses: list[float] = []
-        self.started = time.perf_counter()
 
     def next_lr(self) -> float:
         """Learning rate of the optimizer step that the coming batch belongs to."""
-        self.lr = self.schedule.lr(self.step_count)
+        done = self.batch // self.accumulate * self.accumulate / self.first_accumulate
+        self.lr = self.schedule.lr(self.epoch * self.steps + done)
         return self.lr
 
     def start_epoch(self) -> None:
-        """Begin to count the epoch's time and losses."""
-        self.started, self.losses = time.perf_counter(), []
+        """Begin to count the epoch's time and losses, or go on in its middle."""
+        self.started = time.perf_counter()
+        self.accumulate = batches_per_step(self.cfg.trainer, self.epoch)
+        if self.batch == 0:
+            self.losses.start()
 
-    def step(self, loss: Any, batch: int) -> None:
-        """Take note of batch `batch` (from 0) of this epoch; `loss` is a detached scalar tensor."""
-        self.pending.append(loss)
-        if (batch + 1) % self.accumulate == 0 or batch + 1 == self.batches:
-            self.step_count += 1
-        self.run.progress.step(self.epoch, batch + 1, self.batches, loss, self.lr)
-        if len(self.pending) >= self.log_every:
-            self.flush(batch)
+    def draw_seed(self) -> int:
+        """Seed of the framework's random numbers from here on: a resumed run needs no state of a generator."""
+        if self.batch == 0:
+            return int(self.cfg.seed + self.epoch + 1)
+        return int(np.random.SeedSequence([self.cfg.seed, self.epoch, self.batch]).generate_state(1)[0])
 
-    def flush(self, batch: int) -> None:
+    def updates(self) -> bool:
+        """Whether the coming batch completes an optimizer step."""
+        return (self.batch + 1) % self.accumulate == 0 or self.batch + 1 == self.batches
+
+    def step(self, loss: Any) -> None:
+        """Take note of the epoch's next batch; `loss` is a detached scalar tensor."""
+        self.losses.pending.append(loss)
+        self.step_count += int(self.updates())
+        self.batch += 1
+        self.run.progress.step(self.epoch, self.batch, self.batches, loss, self.lr)
+        if len(self.losses.pending) >= self.log_every:
+            self.flush()
+
+    def flush(self) -> None:
         """Fetch the pending losses, stop at one that is not finite, and log their mean."""
-        fetched, self.pending = self.to_floats(self.pending), []
-        if not np.isfinite(fetched).all():
-            bad = next(value for value in fetched if not math.isfinite(value))
-            raise UserError(
-                f"The loss became {bad} in the {len(fetched)} batches before step {self.step_count} of epoch "
-                f"{self.epoch + 1}: lower optimizer.lr={self.cfg.optimizer.lr:g}, set trainer.gradient_clip_val=1.0, "
-                "or use trainer.precision=32-true."
-            )
-        self.losses += fetched
-        mean = float(np.mean(fetched))
-        self.run.tracker.log({"train/loss_step": mean, "lr": self.lr}, self.step_count)
+        where = f"step {self.step_count} of epoch {self.epoch + 1}"
+        if fetched := self.losses.fetch(where, self.cfg.optimizer.lr):
+            self.run.tracker.log({"train/loss_step": float(np.mean(fetched)), "lr": self.lr}, self.step_count)
+
+    def save_within_epoch(self, save: Callable[[Path], None]) -> bool:
+        """Keep a checkpoint if one is due after this batch; the backend then draws from `draw_seed` anew."""
+        stepped = self.batch % self.accumulate == 0 and self.batch < self.batches
+        if not (self.save_every and stepped and self.step_count % self.save_every == 0):
+            return False
+        self.flush()
+        self.keep(None, save)
+        return True
 
     def end_epoch(
         self, kept: Sequence[Any], classes: Sequence[str], loss: float | None, save: Callable[[Path], None]
@@ -83,47 +97,38 @@ class Session:
             loss: mean validation loss, None where predictions have none.
             save: writes a checkpoint into the folder that it is given.
         """
-        if self.pending:
-            self.flush(self.batches - 1)
+        self.flush()
         values = {f"val/{name}": value for name, value in self.task.metrics(kept, classes).items()}
-        row = {
-            "epoch": self.epoch + 1,
-            "step": self.step_count,
-            "lr": self.lr,
-            "train/loss": float(np.mean(self.losses)),
-        }
+        row = {"epoch": self.epoch + 1, "step": self.step_count, "lr": self.lr, "train/loss": self.losses.mean()}
         row |= ({} if loss is None else {"val/loss": loss}) | values | {"epoch_s": time.perf_counter() - self.started}
         self.run.log_epoch(row)
         self.run.progress.epoch(self.epoch, row)
         score = row[self.task.MONITOR]
         gain = score if self.task.MODE == "max" else -score
         self.schedule.epoch_end(-gain if loss is None else loss)
-        self.epoch += 1
-        stop = self.should_stop(gain)
+        self.epoch, self.batch = self.epoch + 1, 0
+        stop = self.stopping.should_stop(gain)
+        if stop:
+            waited = self.stopping.waited
+            self.run.log.info("Stopped early: %s has not improved for %d epochs.", self.task.MONITOR, waited)
+        self.keep(score, save)
+        return stop
+
+    def keep(self, score: float | None, save: Callable[[Path], None]) -> None:
+        """Let rank 0 keep a checkpoint."""
         if self.run.main:
             self.checkpoints.add(self.epoch, self.step_count, score, save)
         else:
             save(self.run.path)  # every rank takes part in Lightning's save, and only rank 0 writes
-        return stop
-
-    def should_stop(self, score: float) -> bool:
-        """Whether the score has not risen by more than `min_delta` for `patience` epochs; higher scores are better."""
-        rule = self.cfg.trainer.early_stopping
-        self.waited = 0 if score > self.best + (rule.min_delta if self.best > -math.inf else 0) else self.waited + 1
-        self.best = max(self.best, score)
-        stop = rule.patience is not None and self.waited >= max(rule.patience, 1)
-        if stop:
-            self.run.log.info("Stopped early: %s has not improved for %d epochs.", self.task.MONITOR, self.waited)
-        return stop
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs to go on exactly, beside weights and optimizer."""
-        own = {"epoch": self.epoch, "step_count": self.step_count, "best": self.best, "waited": self.waited}
-        return own | {"schedule": self.schedule.state_dict()}
+        own = {"epoch": self.epoch, "batch": self.batch, "step_count": self.step_count}
+        return own | {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
-        self.schedule.load_state_dict(state["schedule"])
-        self.epoch, self.step_count = state["epoch"], state["step_count"]
-        self.best, self.waited = state["best"], state["waited"]
+        self.epoch, self.batch, self.step_count = state["epoch"], state["batch"], state["step_count"]
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
         self.run.keep_epochs(self.epoch)

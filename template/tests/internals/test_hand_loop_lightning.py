@@ -1,4 +1,4 @@
-"""The Lightning trainer does what a hand-written loop does, to the bit: accumulation and clipping included."""
+"""The Lightning trainer does what a hand-written loop does, to the bit: accumulation, clipping, growing batches."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,14 @@ class Lightning(TrainingTests):
     framework = "lightning"
 
 
-@pytest.mark.parametrize(("accumulate", "clip"), [(1, None), (2, None), (3, 0.05)])
-def test_same_weights_as_a_loop(tmp_path, accumulate, clip):
+@pytest.mark.parametrize(
+    ("accumulate", "clip", "growth"), [(1, None, None), (2, None, None), (3, 0.05, None), (1, None, 1), (2, 0.05, 1)]
+)
+def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     trainer = Lightning()
     keys = ["scheduler=constant", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
     keys += [f"trainer.accumulate_grad_batches={accumulate}", f"trainer.gradient_clip_val={clip or 'null'}"]
+    keys += [f"trainer.batch_growth.every_n_epochs={growth or 'null'}", "trainer.batch_growth.factor=3"]
     cfg = trainer.configure(tmp_path, *keys)
     _, trained = trainer.run(tmp_path, *keys)
 
@@ -33,10 +36,11 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip):
     network.train()
     for epoch in range(2):
         loader.set_epoch(epoch)
+        batches = accumulate * 3**epoch if growth else accumulate
         for number, (images, targets) in enumerate(loader, start=1):
             logits = network(torch.from_numpy(images))
-            (torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets)) / accumulate).backward()
-            if number % accumulate and number < len(loader):
+            (torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets)) / batches).backward()
+            if number % batches and number < len(loader):
                 continue
             if clip:
                 torch.nn.utils.clip_grad_norm_(network.parameters(), clip)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.trainers.schedules import Schedule
+from src.trainers.schedules import Schedule, batches_per_step
 from src.utils.config import load_config
 
 
@@ -47,3 +47,13 @@ def test_plateau_waits_then_lowers_and_its_state_can_be_restored():
     other = schedule("scheduler=plateau")
     other.load_state_dict(curve.state_dict())
     assert other.lr(0) == 0.2
+
+
+def test_the_batch_grows_up_to_its_most():
+    keys = ["trainer.accumulate_grad_batches=2", "trainer.batch_growth.every_n_epochs=2"]
+    trainer = load_config([*keys, "trainer.batch_growth.factor=3", "trainer.batch_growth.max_batches=20"]).trainer
+    assert [batches_per_step(trainer, epoch) for epoch in range(8)] == [2, 2, 6, 6, 18, 18, 20, 20]
+    assert batches_per_step(trainer, 10_000) == 20
+    trainer.batch_growth.max_batches = 1
+    assert batches_per_step(trainer, 10_000) == 2, "never smaller than the first"
+    assert batches_per_step(load_config([]).trainer, 10_000) == 1
