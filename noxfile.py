@@ -42,7 +42,7 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Test the template: questions, renderings, doors, the literal commands of the README."""
     session.install("-r", "requirements-dev.txt")
-    session.run("pytest", "tests", *session.posargs)
+    session.run("pytest", "tests", "-n", "auto", *session.posargs)
 
 
 @nox.session

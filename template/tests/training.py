@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from src.trainers.checkpoints import find
 from src.trainers.session import Session
 from src.utils.config import load_config
 from src.utils.errors import UserError
+from src.utils.registry import resolve
 from src.utils.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -194,6 +196,12 @@ class TrainingTests:
             trainers.load(self.framework).predict(
                 load_config(["model=resnet18"], base=run / "config.yaml"), find(run, "best"), "test"
             )
+
+    def test_every_loss_that_can_be_chosen_is_there(self):
+        losses = import_module(f"src.tasks.{self.framework}").LOSSES
+        names = [path.stem for path in (ROOT / "src" / "configs" / "loss").glob("*.yaml")]
+        assert "cross_entropy" in names
+        assert all(callable(resolve(losses, name, "loss")) for name in names)
 
     def test_weights_of_an_earlier_run_are_the_start_of_the_next(self, tmp_path):
         run, first = self.run(tmp_path)

@@ -40,9 +40,10 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
     The classes come in the order in which the sources name them first.
 
     Raises:
-        UserError: a source, key or class that does not exist, a weight that is not above 0, or data that are no images
-            with one class each.
+        UserError: a source, key or class that does not exist, a weight that is not above 0, data that are no images
+            with one class each, or keys that only a source can have.
     """
+    refuse(cfg_data)
     parts, classes, ids = [], list[str](), list[str]()
     sources = read_sources(cfg_data)
     for source in sources:
@@ -61,6 +62,21 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
         flippable=all(part.flippable for part in parts),
         ids=np.array(ids),
     )
+
+
+def refuse(cfg_data: DictConfig) -> None:
+    """Refuse keys that would have no effect, and numbers of channels that no image has."""
+    if cfg_data.group_pattern is not None:
+        raise UserError(
+            f"data.group_pattern={cfg_data.group_pattern!r} is for the images of one data set: give it to those entries "
+            "of data.sources that are folders, as {data: image_folder, group_pattern: ...}, and set it to null here."
+        )
+    mean, std = list(cfg_data.mean), list(cfg_data.std)
+    if len(mean) not in (1, 3) or len(mean) != len(std):
+        raise UserError(
+            f"data.mean={mean} and data.std={std} decide whether a mixture is grey or in colour: give both one value, "
+            "or both three."
+        )
 
 
 def download(cfg_data: DictConfig) -> None:

@@ -1,7 +1,9 @@
 """What is known of each data set (`src/configs/data/dataset_spec.yaml`), and how its files come here."""
 
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -13,7 +15,7 @@ from src.utils.errors import UserError
 from src.utils.registry import unknown
 
 FILE = Path(__file__).resolve().parents[1] / "configs" / "data" / "dataset_spec.yaml"
-ACCESS = ("bundled", "open", "login", "own")
+ACCESS = ("bundled", "made", "open", "login", "own")
 CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 
 
@@ -110,7 +112,8 @@ def parse_files(entry: dict[str, Any]) -> list[Part]:
 def fetch_dataset(name: str, root: str | Path) -> Path:
     """Download, verify and unpack what is missing of a data set below `root`, and return that folder.
 
-    Archives are kept in the folder that `scripts/download.py --clean` empties only until they are unpacked.
+    Archives are kept in the folder that `scripts/download.py --clean` empties only until they are unpacked. Of a download
+    that fails, what can be resumed stays, and no empty folder.
 
     Raises:
         UserError: an unknown data set, one that must not be fetched automatically, no connection, another checksum, an
@@ -121,8 +124,16 @@ def fetch_dataset(name: str, root: str | Path) -> Path:
     spec, root = read(name), Path(root).expanduser()
     assert spec.access == "open", name
     waiting = cache(partial(print, f"Waiting for another process that is fetching {name}.", flush=True))  # said once
-    with locked(root / name, waiting):
-        bring(spec, root)
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        with locked(root / name, waiting):
+            bring(spec, root)
+    except BaseException:
+        below = [Path(folder) for folder, _, _ in os.walk(root, topdown=False)]
+        for folder in (*below[:-1], *made):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
     return root
 
 

@@ -4,9 +4,8 @@ from typing import Any
 from weakref import finalize
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from src.memory.lightning_blank import Blank, find
 from src.memory.trace import Recorder
 from src.memory.workspace import convolution
 
@@ -14,7 +13,7 @@ INPUTS = {"aten::convolution": 2, "aten::convolution_backward": 3}  # how many o
 GROUPS = {2: 8, 3: 9}  # and where the number of groups stands
 
 
-class Storages(TorchDispatchMode):
+class Storages(Blank):
     """Notes the birth and the death of the memory behind every tensor that an operation returns."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -23,8 +22,8 @@ class Storages(TorchDispatchMode):
         self.blocks: dict[int, int] = {}  # id of a living storage -> block
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        results = operation(*args, **(kwargs or {}))
-        made = [value for value in tree_leaves(results) if isinstance(value, torch.Tensor)]
+        results = super().__torch_dispatch__(operation, types, args, kwargs)
+        made = list(find((results,)))
         if inputs := INPUTS.get(operation._schema.name):
             groups = args[GROUPS[inputs]]
             self.recorder.brief(convolution([value.nbytes for value in (*args[:inputs], *made)], groups), "workspace")

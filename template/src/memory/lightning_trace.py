@@ -8,14 +8,17 @@ import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from inspect import unwrap
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
 
 from src import tasks
 from src.memory.lightning_autocast import CudaKernels
+from src.memory.lightning_blank import Blank
 from src.memory.lightning_storages import Storages
 from src.memory.shape import Shape
 from src.memory.trace import Recorder, Trace
@@ -31,7 +34,7 @@ def traces(cfg: DictConfig, shape: Shape, batches: tuple[int, int]) -> list[Trac
 
     cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
     found = []
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with Blank(), patch.object(Optimizer, "add_param_group", unwrap(Optimizer.add_param_group)):
         for batch in batches:  # each with a network of its own: some keep tensors from their first batch
             network = build_model(cfg, shape.classes, shape.channels, shape.image_size).train()
             loss: Any = tasks.load_loss(cfg, shape.counts())
@@ -43,7 +46,7 @@ def traces(cfg: DictConfig, shape: Shape, batches: tuple[int, int]) -> list[Trac
 def record(
     network: torch.nn.Module,
     loss: Callable[..., torch.Tensor],
-    build_optimizer: Callable[[], torch.optim.Optimizer],
+    build_optimizer: Callable[[], Optimizer],
     shape: Shape,
     batch: int,
     keys: Any,
@@ -54,7 +57,6 @@ def record(
     """
     recorder = Recorder()
     half = KINDS.get(keys.precision)
-    gc.collect()
     gc.disable()  # it would free what cycles hold at a moment that has nothing to do with the network
     with Storages(recorder) as storages, CudaKernels():
         for tensor in (*network.parameters(), *network.buffers()):
@@ -70,14 +72,15 @@ def record(
             with torch.autocast("cpu", half) if half else nullcontext():
                 value = loss(network(data[0]), data[1])
             if step % parts == 0:
-                optimizer.zero_grad()
+                unwrap(Optimizer.zero_grad)(optimizer)
             value.backward()
             for parameter in network.parameters():
                 storages.add(parameter.grad, "gradients")
             if step % parts == parts - 1:
                 if keys.gradient_clip_val:
                     torch.nn.utils.clip_grad_norm_(network.parameters(), keys.gradient_clip_val, foreach=True)
-                optimizer.step()
+                with torch.no_grad():
+                    unwrap(type(optimizer).step)(optimizer)
                 keep_state(storages, optimizer)
             del value, data, tensor
         kept = recorder.trace()
@@ -85,7 +88,7 @@ def record(
     return kept
 
 
-def keep_state(storages: Storages, optimizer: torch.optim.Optimizer) -> None:
+def keep_state(storages: Storages, optimizer: Optimizer) -> None:
     """Mark the optimizer's state; without fusing, its step counters stay in RAM."""
     fused = optimizer.defaults.get("fused")
     for state in optimizer.state.values():

@@ -1,6 +1,10 @@
 """Build the network that the config names, in the framework that the config names."""
 
+import logging
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from omegaconf import DictConfig
@@ -8,6 +12,8 @@ from omegaconf import DictConfig
 from src.models import weights
 from src.utils.errors import UserError
 from src.utils.registry import resolve
+
+log = logging.getLogger("train")  # of the run, which shows and keeps it
 
 FRAMEWORKS = {"lightning": "src.models.lightning", "paddle": "src.models.paddle"}
 GENERAL_KEYS = ("name", "tasks", "pretrained", "weights")
@@ -29,17 +35,34 @@ def build_model(cfg: DictConfig, num_classes: int, in_channels: int, image_size:
     package = resolve(FRAMEWORKS, cfg.framework, "framework")
     build = resolve(package.MODELS, cfg.model.name, "model")
     arguments = {key: value for key, value in cfg.model.items() if key not in GENERAL_KEYS}
-    network = build(num_classes=num_classes, in_channels=in_channels, image_size=image_size, **extra, **arguments)
-    if not (cfg.model.pretrained or cfg.model.weights):
-        return network
-    state = import_module(f"{package.__name__}.state")
+    create = partial(build, in_channels=in_channels, image_size=image_size, **extra, **arguments)
+    network = create(num_classes=num_classes)
+    if cfg.model.pretrained or cfg.model.weights:
+        take_weights(cfg, network, create, import_module(f"{package.__name__}.state"))
+    return network
+
+
+def take_weights(cfg: DictConfig, network: Any, create: Callable[..., Any], state: ModuleType) -> None:
+    """Start a network from published or an earlier run's weights, which may be made for other classes.
+
+    What depends on the classes is found by building the network for the file's classes too: no list of layers to keep.
+
+    Args:
+        create: builds the network for `num_classes`.
+        state: the framework's `to_numpy` and `from_numpy`.
+    """
     initial = state.to_numpy(network)
     if cfg.model.pretrained:
-        arrays = weights.adapt_stem(weights.pretrained(cfg.model.name), initial)
+        arrays, metadata = weights.adapt_stem(weights.pretrained(cfg.model.name), initial), {}
     else:
-        arrays, _ = weights.load(cfg.model.weights)
-    state.from_numpy(network, weights.keep_head(arrays, initial, cfg.model.name))
-    return network
+        arrays, metadata = weights.load(cfg.model.weights)
+    made_for = state.to_numpy(create(num_classes=weights.count_classes(metadata)))
+    kept = weights.left_out(arrays, initial, {name: array.shape for name, array in made_for.items()})
+    state.from_numpy(network, {**arrays, **{name: initial[name] for name in kept}})
+    if kept:
+        layers = dict.fromkeys(name.rpartition(".")[0] for name in kept)
+        said = "These layers of %s start anew, because the weights are for other classes or lack them: %s."
+        log.info(said, cfg.model.name, ", ".join(layers))
 
 
 def is_small(stem: str, image_size: int) -> bool:

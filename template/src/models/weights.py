@@ -1,5 +1,6 @@
 """Weights that belong to no framework: NumPy arrays with PyTorch's names and layouts, in .safetensors files."""
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from src.utils.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("train")  # of the run, which shows and keeps it
 
 PRETRAINED = {
     "resnet18": "timm/resnet18.tv_in1k",
@@ -23,8 +24,7 @@ PRETRAINED = {
     "efficientnet_b0": "timm/efficientnet_b0.ra_in1k",
     "resnet18_attention": "timm/resnet18.tv_in1k",
 }
-# What a model may leave at its initial values when it takes over weights that were trained for other classes.
-HEADS = ("fc.", "classifier.", "attention.", "norm.")
+IMAGENET_CLASSES = 1000
 STEMS = ("conv1.weight", "features.0.0.weight")
 
 
@@ -91,28 +91,42 @@ def adapt_stem(arrays: Arrays, initial: Arrays) -> Arrays:
     name = next(stem for stem in STEMS if stem in initial)
     stem, shape = arrays[name], initial[name].shape
     if stem.shape[2:] != shape[2:]:
-        logger.warning(
+        log.warning(
             "The pretrained %s has a %dx%d kernel and this network %dx%d: it starts from random values; for every "
             "pretrained weight set model.stem=imagenet and data.image_size=224.",
             *(name, *stem.shape[2:], *shape[2:]),
         )
         stem = initial[name]
     elif stem.shape[1] != shape[1]:
-        logger.info("The pretrained %s was averaged from %d to %d input channels.", name, stem.shape[1], shape[1])
+        log.info("The pretrained %s was averaged from %d to %d input channels.", name, stem.shape[1], shape[1])
         stem = np.repeat(stem.mean(axis=1, keepdims=True), shape[1], axis=1) * (stem.shape[1] / shape[1])
     return {**arrays, name: stem.astype(np.float32)}
 
 
-def keep_head(arrays: Arrays, initial: Arrays, model: str) -> Arrays:
-    """`arrays` with `initial` values for every head weight that is missing in it or made for other classes."""
-    kept = [
-        name
-        for name, array in initial.items()
-        if name.startswith(HEADS) and (name not in arrays or arrays[name].shape != array.shape)
-    ]
-    if kept:
-        logger.info("These weights of %s keep their initial values: %s.", model, ", ".join(kept))
-    return {**arrays, **{name: initial[name] for name in kept}}
+def count_classes(metadata: Mapping[str, str]) -> int:
+    """For how many classes the weights were trained; a file that doesn't say so is taken for one of ImageNet's."""
+    try:
+        return len(json.loads(metadata["classes"]))
+    except (KeyError, TypeError, ValueError):  # absent, or another program's key of that name
+        return IMAGENET_CLASSES
+
+
+def left_out(arrays: Arrays, initial: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Names of the weights for which a file made for other classes has nothing, so that they keep `initial` values.
+
+    They are those whose shape depends on the classes, and those of layers that the file doesn't have at all.
+
+    Args:
+        shapes: of the same network, built for the file's classes.
+    """
+    layers = {name.partition(".")[0] for name in arrays}
+
+    def is_left_out(name: str) -> bool:
+        if name in arrays:
+            return initial[name].shape not in (arrays[name].shape, shapes[name])
+        return name.partition(".")[0] not in layers
+
+    return [name for name in initial if is_left_out(name)]
 
 
 def check(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -127,5 +141,5 @@ def check(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]
         if found != expected:
             raise UserError(
                 f"This is a checkpoint of another model: {name} is {found} in the file and {expected} in the network; "
-                "choose the model (and its arguments) that the file was trained with."
+                "choose the model, the arguments and the framework that the file was trained with."
             )

@@ -24,29 +24,33 @@ def show_info(task: str) -> None:
     console.print(f"{'Tier':<8}{selection.tier}, since {selection.reason}", markup=False, highlight=False)
     chosen = " ".join(selection.arguments)
     console.print(f"{'Chosen':<8}{chosen}\n", markup=False, highlight=False, soft_wrap=True)
-    table = Table("data=", "tasks", "images", "download", "there", "debug twin", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table("data=", "tasks", "samples", "download", "there", box=SIMPLE_HEAD, pad_edge=False)
+    for number in (2, 3):
+        table.columns[number].justify = "right"
     for spec in specs().values():
-        table.add_row(*row(spec))
+        if spec.name in option_names("data"):  # a project has the data sets of its tasks
+            table.add_row(*row(spec))
     console.print(table)
-    console.print("Licences, homepages and sizes: src/configs/data/dataset_spec.yaml", highlight=False)
+    console.print(
+        "Licences, homepages, sizes and debug twins: src/configs/data/dataset_spec.yaml", highlight=False, soft_wrap=True
+    )
 
 
 def row(spec: Spec) -> tuple[str, ...]:
     """The cells of one data set."""
-    images = f"{sum(spec.splits.values()):,}" if spec.splits else "yours"
-    return spec.name, "\n".join(spec.tasks), images, size(spec.bytes), where(spec), spec.debug_twin or ""
+    samples = f"{sum(spec.splits.values()):,}" if spec.splits else "yours"
+    return spec.name, "\n".join(spec.tasks), samples, size(spec.bytes), where(spec)
 
 
 def where(spec: Spec) -> str:
     """Whether the data set is in the folder of its own configuration."""
     if spec.access == "bundled":
         return "yes"
-    if spec.name not in option_names("data"):
-        return "no"
     data: Any = load_config([f"data={spec.name}"]).data
     root = Path(data.root).expanduser()
-    there = root.is_dir() if spec.access == "own" else spec.is_whole(root)
-    return "yes" if there else "no (login)" if spec.access == "login" else "no"
+    if root.exists() and spec.is_whole(root):
+        return "yes"
+    return "no (login)" if spec.access == "login" else "no"
 
 
 def size(count: int) -> str:

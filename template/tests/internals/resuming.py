@@ -105,13 +105,8 @@ class ResumeTests:
         for name in ("train", "val"):
             split = build_dataset(load_config(["data=digits"]), name)
             write_split(split, name, root / name, 20_000, np.arange(len(split)), lambda: None)
-        keys = [
-            "data=shards",
-            "model=small_cnn",
-            "model.dropout=0.2",
-            f"data.root={root.as_posix()}",
-            "data.image_size=8",
-        ]
+        keys = ["data=shards", f"data.root={root.as_posix()}", "data.image_size=8", "data.mean=[0.3]", "data.std=[0.4]"]
+        keys += ["model=small_cnn", "model.dropout=0.2"]
         self.check(tmp_path, 12, (1, 5), monkeypatch, *keys)
 
     def test_in_detection(self, tmp_path, monkeypatch):

@@ -216,6 +216,17 @@ def test_links_take_no_space(source, tmp_path):
     assert (tmp_path / "b" / "images" / "val" / "9.png").samefile(source / "val" / "9.png")
 
 
+def test_class_maps_that_are_left_out_are_counted(source, tmp_path):
+    for name, numbers in (("train", (1, 5)), ("val", (9,))):
+        for number in numbers:
+            image(source / "class_maps" / name / f"{number}.png", mode="L")
+    assert read(source, "coco")["train"].has_class_maps
+    for after in FORMATS:
+        counts = convert(source, tmp_path / after, "coco", after)
+        assert counts["class maps left out, which are not converted"] == 3
+    assert not any("class maps" in name for name in convert(tmp_path / "coco", tmp_path / "again", "coco", "coco"))
+
+
 def test_the_script(source, tmp_path):
     command = [sys.executable, ROOT / "scripts" / "convert_annotations.py", "--from", "coco", "--to", "voc"]
     done = subprocess.run([*command, source, tmp_path / "b"], capture_output=True, text=True, check=True)

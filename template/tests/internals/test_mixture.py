@@ -102,7 +102,12 @@ def test_two_ranks_share_an_epoch(folder):
 
 
 def test_colour_is_the_mixtures_where_mean_has_three_values(folder):
-    cfg = mix({"data": "digits"}, {"data": "image_folder", "root": str(folder)}, data__mean="[0.5,0.5,0.5]")
+    cfg = mix(
+        {"data": "digits"},
+        {"data": "image_folder", "root": str(folder)},
+        data__mean="[0.5,0.5,0.5]",
+        data__std="[1,1,1]",
+    )
     train = build_dataset(cfg, "train")
     assert train.images.shape == (8, 8, 3)
     grey, photo = train.images.get(np.array([0, len(train) - 1]))
@@ -146,6 +151,23 @@ def test_folds_and_classes_reach_the_sources(folder):
 def test_a_mistake_in_a_source_is_one_sentence(source, said):
     with pytest.raises(UserError, match=said):
         build_dataset(mix(source), "train")
+
+
+def test_a_group_pattern_is_a_sources(folder):
+    photos = {"data": "image_folder", "root": str(folder), "group_pattern": "([0-9])[.]png", "val_fraction": 0.3}
+    parts = [build_dataset(mix({"data": "digits"}, photos), split) for split in ("train", "val")]
+    groups = [{id[-5] for id in part.ids if id.startswith("image_folder/")} for part in parts]
+    assert groups[0]
+    assert groups[1]
+    assert not groups[0] & groups[1]
+    with pytest.raises(UserError, match=r"is for the images of one data set: give it to those entries of data.sources"):
+        build_dataset(mix({"data": "digits"}, photos, data__group_pattern="patient[0-9]"), "train")
+
+
+@pytest.mark.parametrize(("mean", "std"), [("[0.5,0.5]", "[1,1]"), ("[0.5,0.5,0.5]", "[1]"), ("[0.5]", "[1,1,1]")])
+def test_mean_and_std_have_one_value_or_three(mean, std):
+    with pytest.raises(UserError, match=r"grey or in colour: give both one value, or both three\.$"):
+        build_dataset(mix({"data": "digits"}, data__mean=mean, data__std=std), "train")
 
 
 def test_a_sampler_and_weights_exclude_each_other():

@@ -266,3 +266,6 @@ def test_a_folder_without_shards_is_refused(tmp_path):
     cfg.data.fold = 1
     with pytest.raises(UserError, match="no folds"):
         build_dataset(cfg, "train")
+    cfg.data.fold, cfg.data.group_pattern = None, "patient[0-9]"
+    with pytest.raises(UserError, match=r"give data\.group_pattern to scripts/make_shards\.py"):
+        build_dataset(cfg, "train")

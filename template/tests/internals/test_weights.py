@@ -101,20 +101,38 @@ def test_stem_of_other_channels_keeps_grey_images_response(channels: int):
     np.testing.assert_allclose(stem.sum(axis=1), ARRAYS["conv1.weight"].sum(axis=1))
 
 
-def test_stem_of_another_kernel_keeps_its_initial_values(caplog: pytest.LogCaptureFixture):
+def test_stem_of_another_kernel_keeps_its_initial_values(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("train"), "propagate", True)  # a run of another test may have cut it off
     initial = {**ARRAYS, "conv1.weight": np.full((2, 3, 3, 3), 7, np.float32)}
     assert np.all(weights.adapt_stem(ARRAYS, initial)["conv1.weight"] == 7)
     assert "2x2 kernel and this network 3x3" in caplog.text
 
 
-def test_head_of_other_classes_keeps_its_initial_values(caplog: pytest.LogCaptureFixture):
-    initial = {"fc.weight": np.full((4, 2), 5, np.float32), "fc.bias": np.full(4, 5, np.float32)}
-    with caplog.at_level(logging.INFO):
-        kept = weights.keep_head(ARRAYS, {**ARRAYS, **initial}, "resnet18")
-    assert kept["conv1.weight"] is ARRAYS["conv1.weight"]
-    assert np.all(kept["fc.weight"] == 5)
-    assert np.all(kept["fc.bias"] == 5)
-    assert "fc.weight, fc.bias" in caplog.text
+def test_what_depends_on_the_classes_and_whole_layers_that_the_file_lacks_are_left_out():
+    initial = {
+        "conv1.weight": np.zeros((2, 3, 2, 2), np.float32),
+        "fc.weight": np.full((4, 2), 5, np.float32),
+        "fc.bias": np.full(4, 5, np.float32),
+        "attention.weight": np.zeros((2, 2), np.float32),
+    }
+    shapes = {**{name: array.shape for name, array in ARRAYS.items()}, "attention.weight": (2, 2)}
+    assert weights.left_out(ARRAYS, initial, shapes) == ["fc.weight", "fc.bias", "attention.weight"]
+
+
+def test_what_differs_for_another_reason_is_not_left_out():
+    shapes = {name: array.shape for name, array in ARRAYS.items()}
+    wider = {**ARRAYS, "conv1.weight": np.zeros((4, 3, 2, 2), np.float32)}
+    assert weights.left_out(ARRAYS, wider, {**shapes, "conv1.weight": (4, 3, 2, 2)}) == []
+    lacking = {name: array for name, array in ARRAYS.items() if name != "fc.bias"}
+    assert weights.left_out(lacking, ARRAYS, shapes) == [], "half a layer is a fault"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "count"),
+    [({"classes": '["a", "b"]'}, 2), ({}, 1000), ({"classes": "7"}, 1000), ({"classes": "a"}, 1000)],
+)
+def test_a_file_says_for_how_many_classes_it_was_made(metadata, count):
+    assert weights.count_classes(metadata) == count
 
 
 def test_check_names_the_first_difference():

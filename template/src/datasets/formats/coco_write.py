@@ -16,7 +16,7 @@ def image_folder(root: Path, split: str) -> Path:
 
 
 def write(root: Path, split: str, classes: Sequence[str], entries: Iterable[tuple[str, Record]]) -> Counter[str]:
-    """Write a split's annotations; categories get the ids 1, 2, 3, ... Nothing is lost.
+    """Write a split's annotations; categories get the ids 1, 2, 3, ... No object loses anything.
 
     Args:
         entries: the file name of each image, and its record in pixels.

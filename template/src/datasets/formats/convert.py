@@ -48,6 +48,8 @@ def convert(source: Path, target: Path, before: str, after: str, link: bool = Fa
         for split, scenes in splits.items():
             entries = transfer(scenes, names, writer.image_folder(work / "new", split), place)
             counts[f"images of {split}"] = len(scenes)
+            if maps := sum(map(bool, scenes.annotations.class_maps)):
+                counts["class maps left out, which are not converted"] += maps
             counts.update(writer.write(work / "new", split, classes, entries))
         writer.finish(work / "new", classes, list(splits))
         if target.exists():

@@ -16,6 +16,10 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
     """Images (N, image_size, image_size, C), decoded when they are asked for; the splits are the written ones."""
     if cfg_data.fold is not None:
         raise UserError("data=shards has the splits that were written and no folds: leave trainer.folds=null.")
+    if cfg_data.group_pattern is not None:
+        raise UserError(
+            "data=shards has the splits that were written: give data.group_pattern to scripts/make_shards.py instead."
+        )
     source = open_source(cfg_data, split)
     images = ShardImages(source, cfg_data.image_size)
     return Split(images, images.targets(), source.index.classes, source.index.flippable)
