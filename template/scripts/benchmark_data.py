@@ -15,7 +15,10 @@ device: what "real" lacks to it is what the data cost.
 import argparse
 import json
 import sys
+from collections import deque
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from src.utils.config import help_text, load_config
 from src.utils.errors import UserError, run_main
 
-BACKENDS = {"lightning": "src.trainers.lightning_benchmark", "paddle": "src.trainers.paddle_benchmark"}
+TURNS = 4  # of training in the time of one measurement of loading
 ROWS = {
     "ours": "this project's loader",
     "cached": "the same, decoded in memory",
@@ -61,7 +64,7 @@ def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, A
     from src import trainers
     from src.datasets import build_dataset
     from src.datasets.base import Split
-    from src.utils.data_benchmark import measure
+    from src.utils.data_benchmark import BACKENDS
     from src.utils.registry import resolve
 
     split = build_dataset(cfg, "train")
@@ -73,6 +76,45 @@ def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, A
     keys = {"framework": cfg.framework, "data": cfg.data.name, "model": cfg.model.name}
     shape = {"image_shape": list(split.images.shape), "batch_size": cfg.data.batch_size, "images": len(split)}
     return {**keys, **shape, **measure(cfg, split, backend, seconds, rounds)}
+
+
+def measure(cfg: Any, split: Any, backend: Any, seconds: float, rounds: int) -> dict[str, Any]:
+    """Images a second of this project's batches, of Pillow and the framework's DataLoader, and of training.
+
+    Args:
+        backend: `src/trainers/lightning_benchmark.py` or `paddle_benchmark.py`.
+        seconds: of each measurement in each round.
+
+    Returns:
+        rates (images a second, the median of the rounds) and ratios (the medians of each round's own).
+    """
+    import numpy as np
+
+    from src.datasets.loading.cache import keep_decoded
+    from src.datasets.loading.prefetch import choose_workers
+    from src.trainers.builders import build_loader
+    from src.utils.data_benchmark import REPEATS, alternate, loading, training
+
+    workers = choose_workers(in_memory=False)
+    in_memory = split.images.in_memory
+    repeated = split if in_memory else split.take(np.tile(np.arange(len(split)), REPEATS))
+    sources = {"ours": build_loader(cfg, repeated, "train"), "plain": backend.plain_loader(cfg, split, workers)}
+    if not in_memory:
+        sources["cached"] = build_loader(cfg, keep_decoded(split, "memory"), "train")
+        deque(sources["cached"], maxlen=0)  # the epoch in which it decodes
+    rates = alternate({name: partial(loading, source, seconds) for name, source in sources.items()}, rounds)
+    trainer = backend.Trainer(cfg, split)
+    sides = {"synthetic": [trainer.synthetic()], "real": trainer.real()}
+    turns = {name: partial(training, trainer, source, seconds / TURNS) for name, source in sides.items()}
+    rates |= alternate(turns, TURNS * rounds)
+    pairs = {
+        "ours / plain": ("ours", "plain"),
+        "cached / plain": ("cached", "plain"),
+        "real / synthetic": ("real", "synthetic"),
+    }
+    measured = {name: np.divide(rates[one], rates[other]) for name, (one, other) in pairs.items() if one in rates}
+    ratios = {name: float(np.median(values)) for name, values in measured.items()}
+    return {"rates": {name: median(values) for name, values in rates.items()}, "ratios": ratios, "workers": workers}
 
 
 def show(result: dict[str, Any]) -> None:

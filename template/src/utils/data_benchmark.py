@@ -1,22 +1,18 @@
 """How fast data come and are trained on, in rounds that alternate, so that a busy machine slows both sides alike."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
-from functools import partial
-from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from omegaconf import DictConfig
 
 from src.datasets.base import Split
-from src.datasets.loading.cache import keep_decoded
-from src.datasets.loading.prefetch import choose_workers
-from src.trainers.builders import build_loader
+from src.utils.run.progress import Progress
 
-TURNS = 4  # of training in the time of one measurement of loading
+BACKENDS = {"lightning": "src.trainers.lightning_benchmark", "paddle": "src.trainers.paddle_benchmark"}
+WARM_UP = 3  # steps that do not count: memory is taken and the optimizer's state is made
+Result = TypeVar("Result")
 REPEATS = 100  # so that no epoch ends while it is measured: threads and processes would start anew
 
 
@@ -42,49 +38,44 @@ class Pillow:
         return self.transform(image), int(self.split.targets[index])
 
 
-def measure(cfg: DictConfig, split: Split, backend: Any, seconds: float, rounds: int) -> dict[str, Any]:
-    """Images a second of this project's batches, of Pillow and the framework's DataLoader, and of training.
+class Clock(Progress):
+    """Notes the time from an epoch's first step to its last; of several epochs the first, which decodes, is left out.
 
-    Args:
-        backend: `src/trainers/lightning_benchmark.py` or `paddle_benchmark.py`.
-        seconds: of each measurement in each round.
-
-    Returns:
-        rates (images a second, the median of the rounds) and ratios (the medians of each round's own).
+    Every side calls it at the same point of its steps, so that all of them are measured over the same work.
     """
-    workers = choose_workers(in_memory=False)
-    in_memory = split.images.in_memory
-    repeated = split if in_memory else split.take(np.tile(np.arange(len(split)), REPEATS))
-    sources = {"ours": build_loader(cfg, repeated, "train"), "plain": backend.plain_loader(cfg, split, workers)}
-    if not in_memory:
-        sources["cached"] = build_loader(cfg, keep_decoded(split, "memory"), "train")
-        deque(sources["cached"], maxlen=0)  # the epoch in which it decodes
-    rates = alternate({name: partial(loading, source, seconds) for name, source in sources.items()}, rounds)
-    trainer = backend.Trainer(cfg, split)
-    sides = {"synthetic": [trainer.synthetic()], "real": trainer.real()}
-    turns = {name: partial(training, trainer, source, seconds / TURNS) for name, source in sides.items()}
-    rates |= alternate(turns, TURNS * rounds)
-    pairs = {
-        "ours / plain": ("ours", "plain"),
-        "cached / plain": ("cached", "plain"),
-        "real / synthetic": ("real", "synthetic"),
-    }
-    ratios = {
-        name: median(np.divide(rates[one], rates[other]).tolist())
-        for name, (one, other) in pairs.items()
-        if one in rates
-    }
-    return {"rates": {name: median(values) for name, values in rates.items()}, "ratios": ratios, "workers": workers}
+
+    def __init__(self, wait: Callable[[], None]) -> None:
+        """`wait` returns when the device has done all."""
+        super().__init__(shown=False)
+        self.wait, self.steps, self.begun, self.last = wait, 0, 0.0, 0.0
+        self.windows: list[tuple[float, float]] = []
+        self.validations: list[float] = []
+
+    def step(self, epoch: int, step: int, total_steps: int, loss: Any = None, lr: float = 0.0) -> None:
+        first = WARM_UP if self.total_epochs == 1 else 1
+        if step not in (first, total_steps) or epoch < min(1, self.total_epochs - 1):
+            return
+        self.wait()
+        self.last = time.perf_counter()
+        if step == first:
+            self.begun = self.last
+        else:
+            self.windows.append((self.begun, self.last))
+            self.steps += step - first
+
+    def epoch(self, epoch: int, metrics: Any) -> None:
+        if self.windows:
+            self.validations.append(time.perf_counter() - self.last)
 
 
-def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def alternate(sides: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
     """Measure all sides in turn, `rounds` times after a first one that does not count."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    found: dict[str, list[Result]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
-            rate = side()
+            result = side()
             if number:
-                found[name].append(rate)
+                found[name].append(result)
     return found
 
 
@@ -110,6 +101,17 @@ def training(trainer: Any, source: Iterable[Any], seconds: float) -> float:
             count += len(batch[1])
         trainer.wait()
     return count / (time.perf_counter() - started)
+
+
+def multiplying(product: Callable[[], int], wait: Callable[[], None], seconds: float) -> float:
+    """Operations a second of matrix products, each of which says how many it took."""
+    product()
+    wait()
+    started, flops = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds or flops == 0:
+        flops += product()
+    wait()
+    return flops / (time.perf_counter() - started)
 
 
 def endless(batches: Any) -> Generator[Any, None, None]:

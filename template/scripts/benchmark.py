@@ -1,0 +1,142 @@
+"""Measure the configured training: epoch time, images a second, GPU utilisation, memory, operations.
+
+    python scripts/benchmark.py                                                 # the digits, on any machine
+    python scripts/benchmark.py model=resnet18 data=cifar10
+    python scripts/benchmark.py model=resnet50 data=imagenet trainer.precision=bf16-mixed --seconds 20 --rounds 5
+    python scripts/benchmark.py framework=paddle --json
+
+Options: --seconds of each measurement (2), --rounds (3), --json.
+
+Three sides take turns on one device: this project's trainer as train.py uses it, a loop written by hand on the same
+data (forward pass, backward pass, optimizer), and that loop on a batch that stays on the device. All are timed from an
+epoch's first step to its last; ratios are medians of the rounds. Of several epochs the first, in which images are
+decoded, does not count; one that is longer than --seconds is timed at its beginning. MFU is the share of the device's
+peak that the network's own operations reach. The figures and a picture go into outputs/benchmarks/.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.utils.config import help_text, load_config
+from src.utils.errors import UserError, run_main
+
+ALONE = ["trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto", "trainer.early_stopping.patience=null"]
+SIDES = {"ours": "this project", "by_hand": "loop by hand", "synthetic": "synthetic data"}
+ROWS = {
+    "samples_per_s": ("samples a second", "{:,.0f}"),
+    "step_ms": ("ms a step", "{:,.2f}"),
+    "epoch_s": ("s an epoch", "{:,.2f}"),
+    "mfu": ("MFU", "{:.1%}"),
+    "gpu_busy": ("GPU busy", "{:.0f} %"),
+    "allocated_mib": ("GPU memory allocated, MiB", "{:,.0f}"),
+    "reserved_mib": ("GPU memory reserved, MiB", "{:,.0f}"),
+}
+
+
+def main(argv: list[str]) -> None:
+    """Print the table or the JSON object, and leave both with the picture in a folder."""
+    if "--help" in argv or "-h" in argv:
+        sys.stdout.write(f"{__doc__}\n{help_text()}")
+        return
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    options, overrides = parser.parse_known_args(argv)
+    if options.seconds <= 0 or options.rounds < 1:
+        raise UserError("--seconds must be above 0 and --rounds 1 or more.")
+    cfg = load_config(overrides)
+    result = benchmark(cfg, options.seconds, options.rounds)
+    folder = write(cfg, result)
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        show(result)
+        print(f"Written to {folder}")
+
+
+def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
+    """Measure `cfg` on one device, without its tracker, and say what was measured."""
+    from src import trainers
+    from src.memory.check import fit_memory
+    from src.utils.benchmark import measure
+    from src.utils.data_benchmark import BACKENDS
+    from src.utils.hardware import detect
+    from src.utils.registry import resolve
+    from src.utils.run.provenance import describe
+
+    if (asked := cfg.trainer.accelerator) not in ("auto", "cpu", "gpu"):
+        raise UserError(f"The benchmark is for CPUs and NVIDIA GPUs, not for trainer.accelerator={asked}: use auto.")
+    trainers.load(cfg.framework)  # a missing package is said in one sentence
+    backend = resolve(BACKENDS, cfg.framework, "framework")
+    cfg = fit_memory(cfg, detect())[0].copy()
+    device = "gpu" if backend.gpu_name(cfg) or asked == "gpu" else "cpu"
+    cfg.merge_with_dotlist([*ALONE, "tracker.name=none", f"trainer.accelerator={device}"])
+    keys = {"model": cfg.model.name, "data": cfg.data.name, "precision": cfg.trainer.precision}
+    return keys | {"batch_size": cfg.data.batch_size} | describe(cfg) | measure(cfg, backend, seconds, rounds)
+
+
+def write(cfg: Any, result: dict[str, Any]) -> Path:
+    """Leave the configuration, benchmark.json and benchmark.png in a new folder, and return it."""
+    from src.utils.config import write_config
+    from src.utils.run import new_folder
+    from src.utils.run.run_files import write_json
+
+    folder = new_folder(Path(cfg.output_dir) / "benchmarks", cfg.name)
+    write_config(cfg, folder / "config.yaml")
+    write_json(folder / "benchmark.json", result)
+    draw(result, folder / "benchmark.png")
+    return folder
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table, "-" where there is nothing to measure, and what its figures refer to."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", title=title(result))
+    for name in SIDES.values():
+        table.add_column(name, justify="right")
+    for key, (text, form) in ROWS.items():
+        values = [side[key] for side in result["sides"].values()]
+        table.add_row(text, *("-" if value is None else form.format(value) for value in values))
+    Console().print(table)
+    print(", ".join(f"{name.replace('_', ' ')}: {ratio:.2f}" for name, ratio in result["ratios"].items()))
+    operations = f"{result['step_flops'] / 1e9:,.3f} GFLOP" if result["step_flops"] else "unknown operations"
+    print(f"A step: {operations}; peak: {result['peak_flops'] / 1e12:,.3f} TFLOP/s ({result['peak_of']}).")
+    print(f"An epoch: {result['steps']} steps, and {result['validation_s']:.2f} s of validation.", end=" ")
+    print(f"The process took {result['memory_mib']:,} MiB at most when this project trained first.")
+
+
+def title(result: dict[str, Any]) -> str:
+    """What was measured, on what."""
+    return "{model}, {data}, {framework}, {precision}, {device}, batches of {batch_size}".format(**result)
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Draw a bar for each side's median, with a dot for each round."""
+    from src.utils.report.plots import BLUE, FAINT, GREEN, INK, VERMILLION, new_figure, save
+
+    figure = new_figure(8.4, 2.8)
+    axes = figure.add_subplot()
+    for place, side in enumerate(result["sides"].values()):
+        rate, rounds = side["samples_per_s"], side["rounds_samples_per_s"]
+        axes.barh(place, rate, 0.6, color=(BLUE, VERMILLION, GREEN)[place])
+        axes.plot(rounds, [place] * len(rounds), "o", color=INK, markersize=3)
+        used = f"   MFU {side['mfu']:.1%}" if side["mfu"] else ""
+        axes.text(max(rate, *rounds), place, f"  {rate:,.0f}{used}", va="center", color=FAINT)
+    axes.set_yticks(range(len(SIDES)), list(SIDES.values()))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.3 * max(max(side["rounds_samples_per_s"]) for side in result["sides"].values()))
+    axes.set_xlabel("samples a second")
+    axes.set_title(title(result), fontsize=10)
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    run_main(main)

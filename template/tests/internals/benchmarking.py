@@ -1,0 +1,67 @@
+"""What must hold for the performance benchmark in every framework."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.benchmark import main
+from src.datasets.base import ArrayImages, Split
+from src.utils.config import load_config
+from src.utils.errors import UserError
+
+STEM = 2 * 112 * 112 * 64 * 3 * 7 * 7  # of ResNet's first convolution, whose input needs no gradient
+
+SAMPLES = 1259  # of the digits' training split
+
+
+class BenchmarkTests:
+    """Subclasses name the framework."""
+
+    framework: str
+
+    def flops(self, model: str, size: int, batch: int = 1) -> int:
+        """Of one step of a classifier of 1,000 classes."""
+        cfg = load_config([f"framework={self.framework}", f"model={model}", f"data.batch_size={batch}"])
+        images = ArrayImages(np.zeros((batch, size, size, 3), np.uint8))
+        split = Split(images, np.zeros(batch, np.int64), tuple(map(str, range(1000))))
+        return import_module(f"src.trainers.{self.framework}_benchmark").Trainer(cfg, split).flops()
+
+    def test_operations_of_resnet18_are_the_published_ones(self):
+        # 1.82 x 10^9 multiply-adds, torchvision's documentation; forward once and backward twice, but for the stem
+        assert (self.flops("resnet18", 224) + STEM) / 3 / 2 == pytest.approx(1.82e9, rel=0.02)
+        assert self.flops("resnet18", 32, batch=2) == 2 * self.flops("resnet18", 32)
+
+    def test_depthwise_convolutions_count_their_own_channel_only(self):
+        # EfficientNet-B0: 0.39 x 10^9 multiply-adds (Tan & Le 2019, arXiv 1905.11946, table 2)
+        stem = 2 * 112 * 112 * 32 * 3 * 3 * 3
+        assert (self.flops("efficientnet_b0", 224) + stem) / 3 / 2 == pytest.approx(0.39e9, rel=0.02)
+
+    @pytest.mark.parametrize("keys", [["data.batch_size=256"], ["data.batch_size=1000", "trainer.max_epochs=1"]])
+    def test_it_measures_the_sides_and_leaves_figures_and_a_picture(self, tmp_path, capsys, keys):
+        given = [f"framework={self.framework}", "data=digits", "model=small_cnn", f"output_dir={tmp_path.as_posix()}"]
+        given.append("trainer.early_stopping.patience=0")  # would stop the training before the time is full
+        main([*given, *keys, "--seconds=0.1", "--rounds=2", "--json"])
+        result = json.loads(capsys.readouterr().out)
+        assert result["sides"].keys() == {"ours", "by_hand", "synthetic"}
+        for side in result["sides"].values():
+            assert len(side["rounds_samples_per_s"]) == 2
+            assert side["samples_per_s"] == pytest.approx(1000 * result["samples"] / result["steps"] / side["step_ms"])
+            assert side["epoch_s"] == pytest.approx(result["samples"] / side["samples_per_s"])
+            assert side["mfu"] > 0
+        assert result["samples"] == SAMPLES
+        assert result["steps"] == -(-SAMPLES // result["batch_size"])
+        assert (result["framework"], result["precision"]) == (self.framework, "32-true")
+        assert min(result["ratios"].values()) > 0.05
+        assert result["memory_mib"] > 100
+        assert result["validation_s"] > 0
+        (folder,) = (tmp_path / "benchmarks").iterdir()
+        assert json.loads((folder / "benchmark.json").read_text("utf-8")) == result
+        assert (folder / "benchmark.png").stat().st_size > 5000
+        assert [path.name for path in tmp_path.iterdir()] == ["benchmarks"], "the trainings left nothing"
+
+    def test_an_epoch_of_one_batch_is_refused(self, tmp_path: Path):
+        with pytest.raises(UserError, match="two batches an epoch"):
+            main([f"framework={self.framework}", f"data.batch_size={SAMPLES}", f"output_dir={tmp_path.as_posix()}"])
