@@ -1,7 +1,7 @@
 """What the tests of both frameworks' networks share."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-NAMES = ["small_cnn", "resnet18", "resnet34", "resnet50", "efficientnet_b0", "resnet18_attention"]
 # (channels, image size): the small stem; and beyond 64 pixels ImageNet's, with grey images.
 INPUTS = [(3, 32), (1, 65)]
 CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "model"
 
 
-def is_classifier(name: str) -> bool:
-    """Whether this project has the model, and it is one for classification."""
-    file = CONFIGS / f"{name}.yaml"
-    return file.exists() and "classification" in OmegaConf.load(file).tasks
+def classifiers(models: Iterable[str]) -> list[str]:
+    """Those of the models that this project has and that are for classification; your own may leave `tasks` out."""
+    files = [CONFIGS / f"{name}.yaml" for name in models]
+    configs = [(file.stem, OmegaConf.load(file)) for file in files if file.exists()]
+    return [name for name, config in configs if "classification" in config.get("tasks", ["classification"])]
 
 
 def model_config(framework: str, name: str, **changes) -> DictConfig:

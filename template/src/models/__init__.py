@@ -53,10 +53,12 @@ def take_weights(cfg: DictConfig, network: Any, create: Callable[..., Any], stat
     """
     initial = state.to_numpy(network)
     if cfg.model.pretrained:
-        arrays, metadata = weights.adapt_stem(weights.pretrained(cfg.model.name), initial), {}
+        arrays = weights.adapt_stem(weights.pretrained(cfg.model.name), initial)
+        classes = weights.IMAGENET_CLASSES
     else:
         arrays, metadata = weights.load(cfg.model.weights)
-    made_for = state.to_numpy(create(num_classes=weights.count_classes(metadata)))
+        classes = weights.count_classes(metadata)
+    made_for = state.to_numpy(create(num_classes=classes))
     kept = weights.left_out(arrays, initial, {name: array.shape for name, array in made_for.items()})
     state.from_numpy(network, {**arrays, **{name: initial[name] for name in kept}})
     if kept:

@@ -11,6 +11,7 @@ from src.tasks.objects import Objects
 
 # the numbers that pycocotools prints, by their places in its `stats`
 SCORES = {"map": 0, "map50": 1, "map75": 2, "map_small": 3, "map_medium": 4, "map_large": 5, "recall100": 8}
+SIZES = ("map_small", "map_medium", "map_large")
 
 
 def coco_scores(
@@ -20,8 +21,8 @@ def coco_scores(
 
     Returns:
         map (the mean over overlaps from 0.5 to 0.95), map50, map75, map_small, map_medium, map_large (areas below
-        32^2, below 96^2 and above), recall100, and `per_class` with map, map50 and the number of objects. A score
-        without any object to find is 0.
+        32^2, below 96^2 and above), recall100, and `per_class` with map, map50 and the number of objects. Sizes and
+        classes without any object to find have None; without any at all, the other scores are 0.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -43,6 +44,7 @@ def coco_scores(
     precision = counter.eval["precision"][:, :, :, 0, 2]  # (overlaps, recalls, classes) of all areas, 100 detections
     objects = np.bincount(np.concatenate([each.labels[~each.crowd] for each in true]), minlength=len(classes))
     result: dict[str, Any] = {name: max(0.0, float(counter.stats[place])) for name, place in SCORES.items()}
+    result |= {name: None for name in SIZES if counter.stats[SCORES[name]] < 0}
     result["per_class"] = [
         {"class": name, "map": mean(precision[..., k]), "map50": mean(precision[0, :, k]), "objects": int(objects[k])}
         for k, name in enumerate(classes)
@@ -50,9 +52,9 @@ def coco_scores(
     return result
 
 
-def mean(precision: np.ndarray) -> float:
+def mean(precision: np.ndarray) -> float | None:
     """The mean of the precisions that exist; -1 stands for a class without objects."""
-    return float(precision[precision > -1].mean()) if (precision > -1).any() else 0.0
+    return float(precision[precision > -1].mean()) if (precision > -1).any() else None
 
 
 def rows(images: Sequence[Objects], kind: str) -> Iterator[dict[str, Any]]:

@@ -71,10 +71,10 @@ def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
 
 
 def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
-    """Draw the images of these numbers with their objects."""
-    from src.utils.report.draw_predictions import draw_truth
+    """Draw the images of these numbers with their boxes."""
+    from src.utils.report.draw_predictions import boxes_only, draw_truth
 
-    return draw_truth(dataset, chosen, cfg, path)
+    return draw_truth(dataset, chosen, cfg, path, boxes_only)
 
 
 def pictures(kept: Kept, dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:

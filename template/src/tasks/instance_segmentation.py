@@ -1,6 +1,7 @@
 """Instance segmentation: boxes, classes and a mask for each object, scored by COCO's average precision of masks."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,7 @@ VALIDATION_LOSS = False  # the losses come from the network in training
 LEAST_SCORE = 0.05
 SIDE = 28  # of a predicted mask, which is stretched over its box
 
-classes, image_shape, draw_images, pictures = (
-    detection.classes,
-    detection.image_shape,
-    detection.draw_images,
-    detection.pictures,
-)
+classes, image_shape, pictures = detection.classes, detection.image_shape, detection.pictures
 Kept = detection.Kept
 
 
@@ -101,3 +97,10 @@ def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
     ]
     scores = {f"mask_{name}": value for name, value in masks.items()} | boxes
     return {**scores, "per_class": per_class, "samples": len(kept), "classes": list(names)}
+
+
+def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
+    """Draw the images of these numbers with their boxes and masks."""
+    from src.utils.report.draw_predictions import draw_truth
+
+    return draw_truth(dataset, chosen, cfg, path, lambda sample: sample)

@@ -101,20 +101,24 @@ def intersection_over_union(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def evaluate(kept: Sequence[Counts], names: Sequence[str]) -> dict[str, Any]:
-    """The scores of `metrics` and `per_class`: each class's intersection over union and its share of the pixels."""
+    """The scores of `metrics` and `per_class`: each class's intersection over union, None where it neither is nor is
+    predicted, and its share of the pixels."""
     pixels = np.sum([counts.pixels for counts in kept], axis=0)
-    overlap, _ = intersection_over_union(pixels)
+    overlap, occurs = intersection_over_union(pixels)
     share = pixels.sum(axis=1) / max(1, pixels.sum())
-    rows = [{"class": name, "iou": float(overlap[k]), "pixels": float(share[k])} for k, name in enumerate(names)]
+    rows = [
+        {"class": name, "iou": float(overlap[k]) if occurs[k] else None, "pixel_share": float(share[k])}
+        for k, name in enumerate(names)
+    ]
     samples = sum(counts.images for counts in kept)
     return {**metrics(kept, names), "samples": samples, "classes": list(names), "per_class": rows}
 
 
 def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
-    """Draw the images of these numbers with their objects."""
-    from src.utils.report.draw_predictions import draw_truth
+    """Draw the images of these numbers with their class maps."""
+    from src.utils.report.draw_predictions import draw_truth, with_class_map
 
-    return draw_truth(dataset, chosen, cfg, path)
+    return draw_truth(dataset, chosen, cfg, path, lambda sample: with_class_map(sample, class_map(sample), dataset))
 
 
 def pictures(kept: Sequence[Counts], dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
@@ -123,4 +127,4 @@ def pictures(kept: Sequence[Counts], dataset: Scenes, cfg: DictConfig, folder: P
 
     batches = range(0, len(dataset), cfg.data.batch_size)
     examples = [(first, counts.example) for first, counts in zip(batches, kept, strict=False)]
-    return [draw_class_maps(examples, dataset, classes(dataset), cfg, folder / f"{prefix}-samples.png")]
+    return [draw_class_maps(examples, dataset, cfg, folder / f"{prefix}-samples.png")]

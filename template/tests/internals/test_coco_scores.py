@@ -7,7 +7,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from src.tasks.coco_scores import SCORES, coco_scores
+from src.tasks.coco_scores import SCORES, SIZES, coco_scores
 from src.tasks.objects import Objects, encode
 
 SIDE = 240
@@ -109,7 +109,7 @@ def test_the_numbers_are_those_of_pycocotools(tmp_path, kind):
         assert row["map"] == pytest.approx(precision[..., k].mean())
         assert row["map50"] == pytest.approx(precision[0, :, k].mean())
         assert row["objects"] == sum(int(((true.labels == k) & ~true.crowd).sum()) for _, true in kept)
-    assert scores["per_class"][3] == {"class": "never", "map": 0, "map50": 0, "objects": 0}
+    assert scores["per_class"][3] == {"class": "never", "map": None, "map50": None, "objects": 0}
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
@@ -147,8 +147,11 @@ def test_nothing_predicted_nothing_there_or_neither_scores_0(kind):
     some = objects(box, [0], masks=ellipses(np.array(box, np.float32)))
     for predicted, true in ((NOTHING, some), (some, NOTHING), (NOTHING, NOTHING)):
         scores = coco_scores([(predicted, true)] * 2, CLASSES, kind)
-        assert {scores[name] for name in SCORES} == {0.0}
-        assert all(row["map"] == 0 for row in scores["per_class"])
+        there = {"map_medium"} if len(true) else set()
+        assert {name for name in SCORES if scores[name] is None} == set(SIZES) - there, "no object of that size"
+        assert {scores[name] for name in {*SCORES} - {*SIZES} | there} == {0.0}
+        maps = [row["map"] for row in scores["per_class"]]
+        assert maps == [0.0 if len(true) else None, None, None, None]
 
 
 def test_an_empty_mask_is_an_object_that_nobody_can_find():

@@ -10,9 +10,11 @@ import pytest
 from src.tasks import classification
 from src.utils import report
 from src.utils.report import write_report
+from src.utils.report.fold_report import collect
 from src.utils.report.html import duration
 from src.utils.report.pictures import draw_confusion
 from src.utils.report.plots import draw_curves
+from src.utils.run.run_files import write_json
 
 EVIL = '</script></pre><img src=x onerror="alert(1)">'
 
@@ -92,6 +94,27 @@ def test_last_epoch_is_the_headline_before_any_evaluation(run: Path) -> None:
     assert "val accuracy, last epoch" in write_report(run).read_text(encoding="utf-8")
 
 
+def test_predicted_numbers_have_headlines_that_are_no_shares(run: Path) -> None:
+    drawn = run / "pictures" / "test-predictions.png"
+    (run / "pictures" / "test-confusion.png").rename(drawn)
+    (run / "evaluation-test.json").write_text(json.dumps({"rmse": 12.3456, "mae": 9.5, "r2": -0.25}), encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<b>12.35</b><span>test rmse</span>" in page
+    assert "<b>-0.25</b><span>test r2</span>" in page
+    section = page[page.index("Test split") : page.index("Configuration")]
+    assert 'alt="test predictions"' in section
+    assert "More pictures" not in page
+
+
+def test_scores_without_anything_to_score_are_dashes(run: Path) -> None:
+    rows = [{"class": "never", "map": None, "objects": 0}, {"class": "cat", "map": 0.5, "objects": 7}]
+    evaluation = {"map50": 0.5, "map": 0.25, "map_large": None, "per_class": rows}
+    (run / "evaluation-test.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<td>map_large</td><td>-</td>" in page
+    assert '<td class="number">-</td>' in page
+
+
 @pytest.mark.parametrize("missing", ["run.json", "metrics.jsonl", "config.yaml", "pictures/loss.png"])
 def test_missing_parts_are_left_out(run: Path, missing: str) -> None:
     (run / missing).unlink()
@@ -105,3 +128,12 @@ def test_report_of_an_empty_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(8.26, "8.3 s"), (65, "1 min 05 s"), (11520, "3 h 12 min")])
 def test_duration_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_folds_are_compared_by_the_scores_that_all_have(tmp_path):
+    for name, large in (("fold-1", 0.5), ("fold-2", None)):
+        (tmp_path / name).mkdir()
+        for split in ("val", "test"):
+            write_json(tmp_path / name / f"evaluation-{split}.json", {"map": 0.5, "map_large": large, "samples": 3})
+    result = collect([tmp_path / "fold-1", tmp_path / "fold-2"])
+    assert {split: [*scores] for split, scores in result["scores"].items()} == {"test": ["map"], "val": ["map"]}

@@ -6,6 +6,7 @@ from paddle.nn import functional
 from paddle.vision import ops
 
 from src.models.paddle.boxes import decode, encode, match, offset_loss, sample
+from src.models.paddle.initialise import initialise
 from src.models.paddle.mask_rcnn_look import Positives, look
 
 LEAST_SCORE = 0.05
@@ -24,6 +25,7 @@ class BoxHead(nn.Layer):
         )
         self.score = nn.Linear(4 * width, num_classes + 1)  # the last class is the background
         self.offsets = nn.Linear(4 * width, 4 * num_classes)
+        initialise(self)
 
     def forward(self, features: list[paddle.Tensor], boxes: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Logits (n, K + 1) and offsets (n, K, 4) of all images' boxes."""

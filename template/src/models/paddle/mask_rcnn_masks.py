@@ -5,6 +5,7 @@ from paddle import nn
 from paddle.nn import functional
 from paddle.vision import ops
 
+from src.models.paddle.initialise import initialise
 from src.models.paddle.mask_rcnn_look import Positives, look
 
 
@@ -18,6 +19,7 @@ class MaskHead(nn.Layer):
         layers = [layer for _ in range(4) for layer in (nn.Conv2D(width, width, 3, padding=1), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Conv2DTranspose(width, width, 2, stride=2), nn.ReLU())
         self.classify = nn.Conv2D(width, num_classes, 1)
+        initialise(self)
 
     def forward(
         self, features: list[paddle.Tensor], boxes: list[paddle.Tensor], labels: paddle.Tensor

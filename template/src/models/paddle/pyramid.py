@@ -2,8 +2,10 @@
 
 import paddle
 from paddle import nn
-from paddle.nn import functional
+from paddle.nn import functional, initializer
 from paddle.vision import models
+
+from src.models.paddle.initialise import initialise
 
 STRIDES = (4, 8, 16, 32, 64)
 
@@ -16,9 +18,12 @@ class FeaturePyramid(nn.Layer):
         self.body = getattr(models, f"resnet{depth}")(pretrained=False, num_classes=0, with_pool=False)
         if in_channels != 3:
             self.body.conv1 = nn.Conv2D(in_channels, 64, 7, stride=2, padding=3, bias_attr=False)
+        initialise(self.body)
         first = 64 if depth < 50 else 256
         self.inner = nn.LayerList([nn.Conv2D(first << level, width, 1) for level in range(4)])
         self.outer = nn.LayerList([nn.Conv2D(width, width, 3, padding=1) for _ in range(4)])
+        for layer in (*self.inner, *self.outer):  # no activation follows: nothing to make up for
+            initializer.KaimingUniform(negative_slope=1.0, nonlinearity="leaky_relu")(layer.weight)
 
     def forward(self, images: paddle.Tensor) -> list[paddle.Tensor]:
         body = self.body

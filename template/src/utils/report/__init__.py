@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from src.utils.report.advice import advice
-from src.utils.report.html import card, duration, fold, pairs, picture, pictures, preformatted, section, table, text
+from src.utils.report.html import card, duration, fold, pairs, picture, preformatted, section, side_by_side, table, text
 from src.utils.run.run_files import read_json, read_rows
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -18,7 +18,8 @@ TEMPLATE = Path(__file__).with_name("report_template.html")
 CURVES = ("loss", "metrics", "learning-rate")
 SPLITS = {"test": "Test split", "val": "Validation split"}
 MOST_CONFUSED = 10
-HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map")  # those that the task has, in this order
+# those that the task has, in this order; the last two are no shares of anything
+HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", "rmse", "r2")
 
 
 def write_report(run_dir: Path) -> Path:
@@ -27,7 +28,10 @@ def write_report(run_dir: Path) -> Path:
     evaluations = {split: read_json(run_dir / f"evaluation-{split}.json") for split in SPLITS}
     evaluations = {split: evaluation for split, evaluation in evaluations.items() if evaluation}
     folder = run_dir / "pictures"
-    known = [f"{split}-{name}" for split in SPLITS for name in ("confusion", "samples")] + [*CURVES, "training-images"]
+    known = [f"{split}-{name}" for split in SPLITS for name in ("confusion", "predictions", "samples")] + [
+        *CURVES,
+        "training-images",
+    ]
     others = [path for path in sorted(folder.glob("*.png")) if path.stem not in known]
     place = run_dir.resolve()
     place = place.relative_to(ROOT) if place.is_relative_to(ROOT) else place
@@ -36,11 +40,13 @@ def write_report(run_dir: Path) -> Path:
     summary = run_dir / "model.txt"
     sections = [
         section(
-            "Curves", pictures([folder / f"{name}.png" for name in CURVES], "chart"), fold("All epochs", table(rows))
+            "Curves",
+            side_by_side([folder / f"{name}.png" for name in CURVES], "chart"),
+            fold("All epochs", table(rows)),
         ),
         *(evaluation_section(SPLITS[split], split, evaluation, folder) for split, evaluation in evaluations.items()),
         section("Data", picture(folder / "training-images.png", "photo")),
-        section("More pictures", pictures(others, "photo")),
+        section("More pictures", side_by_side(others, "photo")),
         section("Network", picture(run_dir / "model_graph.png", "chart"), fold("All layers", preformatted(summary))),
         section("Configuration", preformatted(config)),
         section("Environment", pairs({key: value for key, value in info.items() if key != "command"})),
@@ -65,10 +71,10 @@ def headline(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], evaluat
     cards = []
     for split, name in [("test", name) for name in HEADLINES] + [("val", HEADLINES[0])]:
         if name in evaluations.get(split, {}):
-            cards.append(card(f"{evaluations[split][name]:.2%}", f"{split} {name.replace('_', ' ')}"))
+            cards.append(card(score(name, evaluations[split][name]), f"{split} {name.replace('_', ' ')}"))
     last = next((name for name in HEADLINES if rows and f"val/{name}" in rows[-1]), None)
     if not evaluations and last:
-        cards.append(card(f"{rows[-1][f'val/{last}']:.2%}", f"val {last}, last epoch"))
+        cards.append(card(score(last, rows[-1][f"val/{last}"]), f"val {last}, last epoch"))
     if rows:
         cards.append(card(str(rows[-1].get("epoch", len(rows))), "epochs"))
     if "duration_s" in info:
@@ -76,6 +82,11 @@ def headline(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], evaluat
     if "parameters" in info:
         cards.append(card(f"{info['parameters']:,}", "parameters"))
     return cards
+
+
+def score(name: str, value: float) -> str:
+    """Write a score as a share, or as the number that it is."""
+    return f"{value:.4g}" if name in HEADLINES[-2:] else f"{value:.2%}"
 
 
 def advice_box(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -95,6 +106,7 @@ def evaluation_section(title: str, split: str, evaluation: Mapping[str, Any], fo
         pairs(numbers),
         picture(folder / f"{split}-confusion.png", "chart"),
         confusions(evaluation),
+        picture(folder / f"{split}-predictions.png", "chart"),
         picture(folder / f"{split}-samples.png", "photo"),
         "<h3>Each class</h3>" + table(evaluation["per_class"]) if evaluation.get("per_class") else "",
     )

@@ -8,18 +8,28 @@ from omegaconf import DictConfig
 
 from src.datasets.base import Split
 from src.datasets.loading.image_loader import build_image_loader
+from src.utils.errors import UserError
 from src.utils.report.pictures import draw_grid
 from src.utils.report.plots import FAINT, shorten
 
 
 def draw_batch(cfg: DictConfig, dataset: Any, split: str, path: Path, most: int) -> Path:
-    """Draw up to `most` images of the first batch, with class names or with boxes and outlines, as a PNG."""
+    """Draw up to `most` images of the first batch, with class names or with boxes and outlines, as a PNG.
+
+    Raises:
+        UserError: the data are no images.
+    """
     if not isinstance(dataset, Split):
         from src.datasets.scenes.scene_batches import build_scene_loader
         from src.utils.report.draw_scenes import draw_scenes
 
         batch: Any = next(iter(build_scene_loader(cfg, dataset, split)))
         return draw_scenes(batch[1][:most], dataset.classes, describe(cfg, split), path)
+    if dataset.content != Split.content:
+        raise UserError(
+            f"data={cfg.data.name} holds {dataset.content} and no images: look at it with "
+            f"`python scripts/validate_data.py data={cfg.data.name}`."
+        )
     images, targets = next(iter(build_image_loader(cfg, dataset, split)))
     mean, std = (np.array(cfg.data[key], np.float32)[:, None, None] for key in ("mean", "std"))
     pixels = np.rint((images[:most] * std + mean).clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -28,9 +38,13 @@ def draw_batch(cfg: DictConfig, dataset: Any, split: str, path: Path, most: int)
 
 
 def describe(cfg: DictConfig, split: str) -> str:
-    """The picture's title."""
-    augmented = f", augment={cfg.data.augment}" if split == "train" else ""
-    return f"{cfg.data.name}: {split} split{augmented}"
+    """The picture's title: what is shown, and everything that changes training images."""
+    title = f"{cfg.data.name}: {split} split"
+    if split != "train":
+        return title
+    mixed = [f"{key}={cfg.data[key]}" for key in ("mixup_alpha", "cutmix_alpha") if cfg.data[key]]
+    sizes = [f"sizes={list(cfg.data.sizes)}"] if cfg.data.sizes else []
+    return ", ".join([title, f"augment={cfg.data.augment}", *mixed, *sizes])
 
 
 def name_of(target: np.ndarray, classes: tuple[str, ...]) -> str:

@@ -1,6 +1,6 @@
 """Pictures of what was predicted in images, beside the truth."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,41 +8,44 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.augment.scenes import build
-from src.datasets.scenes.samples import Sample, Scenes
+from src.datasets.scenes.samples import IGNORE, Sample, Scenes
 from src.tasks.objects import Objects
 from src.utils.report.draw_scenes import draw_scenes
 
 SHOWN = 8
 LEAST_SCORE = 0.25  # less sure predictions would hide the image
-TITLE = "true (left) and predicted (right)"
 
 
 def draw_objects(kept: Sequence[tuple[Objects, Objects]], dataset: Scenes, cfg: DictConfig, path: Path) -> Path:
     """Draw the first images of a data set, each twice: with its true and with its predicted objects."""
-    drawn = []
+    drawn: list[Sample] = []
+    scores: list[np.ndarray | None] = []
     for index, (predicted, _) in enumerate(kept[:SHOWN]):
         sample = read(dataset, index, cfg)
-        drawn += [sample, with_objects(sample, predicted)]
-    return draw_scenes(drawn, dataset.classes, TITLE, path)
+        truth = boxes_only(sample) if predicted.outlines is None else sample
+        found, sure = with_objects(truth, predicted)
+        drawn += [truth, found]
+        scores += [None, sure]
+    title = f"true (left) and predicted with a score of {LEAST_SCORE:.0%} or more (right)"
+    return draw_scenes(drawn, dataset.classes, title, path, scores)
 
 
-def draw_class_maps(
-    examples: Sequence[tuple[int, np.ndarray]], dataset: Scenes, classes: Sequence[str], cfg: DictConfig, path: Path
-) -> Path:
+def draw_class_maps(examples: Sequence[tuple[int, np.ndarray]], dataset: Scenes, cfg: DictConfig, path: Path) -> Path:
     """Draw the images of these numbers, each twice: with its true and with its predicted class map (H, W)."""
     from src.tasks.segmentation import class_map
 
     drawn = []
     for index, predicted in examples[:SHOWN]:
         sample = read(dataset, index, cfg)
-        empty = replace(sample, boxes=sample.boxes[:0], labels=sample.labels[:0], crowd=sample.crowd[:0], masks=None)
-        drawn += [replace(empty, semantic=class_map(sample)), replace(empty, semantic=predicted)]
-    return draw_scenes(drawn, classes, TITLE, path)
+        drawn += [with_class_map(sample, shown, dataset) for shown in (class_map(sample), predicted)]
+    return draw_scenes(drawn, dataset.classes, "true (left) and predicted (right)", path)
 
 
-def draw_truth(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
-    """Draw the first images of these numbers with their objects."""
-    samples = [read(dataset, int(index), cfg) for index in chosen[:SHOWN]]
+def draw_truth(
+    dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path, show: Callable[[Sample], Sample]
+) -> Path:
+    """Draw the first images of these numbers with what `show` leaves of their annotations."""
+    samples = [show(read(dataset, int(index), cfg)) for index in chosen[:SHOWN]]
     return draw_scenes(samples, dataset.classes, f"{cfg.data.name}: training images", path)
 
 
@@ -51,8 +54,22 @@ def read(dataset: Scenes, index: int, cfg: DictConfig) -> Sample:
     return build("none", cfg.data.image_size, dataset.flippable)(dataset.read(index), np.random.default_rng(0))
 
 
-def with_objects(sample: Sample, predicted: Objects) -> Sample:
-    """The same image with the sure predictions in place of its objects."""
+def boxes_only(sample: Sample) -> Sample:
+    """The same image without outlines and class map."""
+    return replace(sample, masks=None, semantic=None)
+
+
+def with_class_map(sample: Sample, class_map: np.ndarray, dataset: Scenes) -> Sample:
+    """The same image with nothing but this class map; a background that is no class of the data set is not painted."""
+    if not dataset.has_class_maps:
+        background = (class_map == 0) | (class_map == IGNORE)
+        class_map = np.where(background, IGNORE, class_map - 1).astype(np.uint8)
+    boxes, labels, crowd = sample.boxes[:0], sample.labels[:0], sample.crowd[:0]
+    return replace(sample, boxes=boxes, labels=labels, crowd=crowd, masks=None, semantic=class_map)
+
+
+def with_objects(sample: Sample, predicted: Objects) -> tuple[Sample, np.ndarray]:
+    """The same image with the sure predictions in place of its objects, and their scores (M,)."""
     from pycocotools.mask import decode
 
     side = sample.image.shape[0]
@@ -62,11 +79,6 @@ def with_objects(sample: Sample, predicted: Objects) -> Sample:
     if predicted.outlines is not None:
         chosen = [decode(predicted.outlines[place]).astype(bool) for place in np.flatnonzero(sure)]
         masks = np.stack(chosen) if chosen else np.zeros((0, side, side), bool)
-    return replace(
-        sample,
-        boxes=boxes[sure],
-        labels=predicted.labels[sure],
-        crowd=predicted.crowd[sure],
-        masks=masks,
-        semantic=None,
-    )
+    boxes, labels, crowd = boxes[sure], predicted.labels[sure], predicted.crowd[sure]
+    shown = replace(sample, boxes=boxes, labels=labels, crowd=crowd, masks=masks, semantic=None)
+    return shown, predicted.scores[sure]

@@ -16,8 +16,17 @@ GAP = 0.06
 TITLE = 0.5
 
 
-def draw_scenes(samples: Sequence[Sample], classes: Sequence[str], title: str, path: Path) -> Path:
-    """Draw square samples in rows of four, each object in the colour of its class, crowd regions dashed."""
+def draw_scenes(
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    title: str,
+    path: Path,
+    scores: Sequence[np.ndarray | None] | None = None,
+) -> Path:
+    """Draw square samples in rows of four, each object in the colour of its class, crowd regions dashed.
+
+    `scores` 0..1 (M,) of a sample's objects stand behind their names.
+    """
     columns = min(COLUMNS, len(samples))
     rows = -(-len(samples) // columns)
     width, height = columns * CELL, rows * CELL + TITLE
@@ -27,11 +36,11 @@ def draw_scenes(samples: Sequence[Sample], classes: Sequence[str], title: str, p
         left, top = number % columns * CELL + GAP, TITLE + number // columns * CELL
         side = CELL - 2 * GAP
         axes = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
-        draw_scene(axes, sample, classes)
+        draw_scene(axes, sample, classes, scores[number] if scores else None)
     return save(figure, path, dpi=130)
 
 
-def draw_scene(axes: Any, sample: Sample, classes: Sequence[str]) -> None:
+def draw_scene(axes: Any, sample: Sample, classes: Sequence[str], scores: np.ndarray | None = None) -> None:
     """Fill the axes with one sample."""
     side = sample.image.shape[0]
     axes.imshow(paint(sample), interpolation="antialiased" if side > 200 else "nearest", extent=(0, side, side, 0))
@@ -40,13 +49,17 @@ def draw_scene(axes: Any, sample: Sample, classes: Sequence[str]) -> None:
     # large objects first, so that small ones and their names stay on top
     sizes = (sample.boxes[:, 2] - sample.boxes[:, 0]) * (sample.boxes[:, 3] - sample.boxes[:, 1])
     for place in np.argsort(-sizes):
-        draw_object(axes, sample, int(place), classes, side)
-    if not len(sample.labels) and sample.semantic is None:
+        score = "" if scores is None else f" {scores[place]:.0%}"
+        draw_object(axes, sample, int(place), classes, score)
+    if sample.semantic is not None:
+        name_regions(axes, sample.semantic, classes)
+    elif not len(sample.labels):
         axes.text(side * 0.02, side * 0.03, "no objects", color="white", backgroundcolor=FAINT, fontsize=7, va="top")
 
 
-def draw_object(axes: Any, sample: Sample, place: int, classes: Sequence[str], side: int) -> None:
+def draw_object(axes: Any, sample: Sample, place: int, classes: Sequence[str], score: str) -> None:
     """Draw one box with the name of its class on its upper edge, or below where it touches the image's."""
+    side = sample.image.shape[0]
     left, top, right, bottom = sample.boxes[place].tolist()
     colour = class_colour(int(sample.labels[place]))
     style = "--" if sample.crowd[place] else "-"
@@ -55,19 +68,25 @@ def draw_object(axes: Any, sample: Sample, place: int, classes: Sequence[str], s
     axes.plot(*corners, color=colour, linewidth=1.4, linestyle=style, solid_joinstyle="miter")
     if max(right - left, bottom - top) < side / 22:
         return  # a name would hide more than the object itself
-    name = shorten(classes[sample.labels[place]], 16) + (" (crowd)" if sample.crowd[place] else "")
+    name = shorten(classes[sample.labels[place]], 16) + (" (crowd)" if sample.crowd[place] else score)
     above = top > side / 24
+    x, y = max(min(left, side * (0.99 - 0.0165 * len(name))), side * 0.006), top + side * (-0.004 if above else 0.012)
+    write(axes, x, y, name, colour, va="bottom" if above else "top")
+
+
+def name_regions(axes: Any, semantic: np.ndarray, classes: Sequence[str]) -> None:
+    """Write the name of each class of a map on its pixel that is nearest to their middle; small ones have none."""
+    for number in np.unique(semantic[semantic != IGNORE]):
+        places = np.argwhere(semantic == number)
+        if len(places) > semantic.size / 300:
+            y, x = places[((places - places.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+            write(axes, x, y, shorten(classes[number], 16), class_colour(int(number)), ha="center", va="center")
+
+
+def write(axes: Any, x: float, y: float, name: str, colour: tuple[float, float, float], **keys: str) -> None:
+    """Write a name on a ground of this colour."""
     box = {"facecolor": colour, "edgecolor": "none", "pad": 1.2}
-    axes.text(
-        max(min(left, side * (0.99 - 0.0165 * len(name))), side * 0.006),
-        top + side * (-0.004 if above else 0.012),
-        name,
-        color=ink_on(colour),
-        fontsize=6,
-        bbox=box,
-        va="bottom" if above else "top",
-        clip_on=True,
-    )
+    axes.text(x, y, name, color=ink_on(colour), fontsize=6, bbox=box, clip_on=True, **keys)
 
 
 def paint(sample: Sample) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from src.utils.report.html import card, pictures, preformatted, section, table, text
+from src.utils.report.html import card, preformatted, section, side_by_side, table, text
 from src.utils.run.run_files import read_json, write_json
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -25,10 +25,12 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
         squares is divided by k - 1) and values (one for each fold).
     """
     scores: dict[str, dict[str, Any]] = {}
+    evaluations = {split: [read_json(run / f"evaluation-{split}.json") for run in runs] for split in SPLITS}
+    every = [evaluation for rows in evaluations.values() for evaluation in rows]
+    # a score may be None where a fold has nothing to score, such as no large objects
+    names = [name for name in every[0] if all(isinstance(evaluation.get(name), float) for evaluation in every)]
     for split in SPLITS:
-        evaluations = [read_json(run / f"evaluation-{split}.json") for run in runs]
-        names = [name for name, value in evaluations[0].items() if isinstance(value, float)]
-        columns = {name: [float(evaluation[name]) for evaluation in evaluations] for name in names}
+        columns = {name: [evaluation[name] for evaluation in evaluations[split]] for name in names}
         scores[split] = {
             name: {"mean": statistics.fmean(values), "std": statistics.stdev(values), "values": values}
             for name, values in columns.items()
@@ -56,7 +58,7 @@ def write_fold_report(folder: Path, result: Mapping[str, Any]) -> None:
         advice="",
         sections="\n".join(
             [
-                section("Scores", table(rows), pictures([folder / "pictures" / "folds.png"], "chart")),
+                section("Scores", table(rows), side_by_side([folder / "pictures" / "folds.png"], "chart")),
                 section("Runs", *(f'<p><a href="{name}/report.html">{name}</a></p>' for name in result["runs"])),
                 section("Configuration", preformatted(folder / "config.yaml")),
             ]

@@ -45,7 +45,7 @@ def picture(path: Path, kind: str) -> str:
     return f'<figure><img class="{kind}" alt="{name}" width="{width}" src="data:image/png;base64,{data}"></figure>'
 
 
-def pictures(paths: Sequence[Path], kind: str) -> str:
+def side_by_side(paths: Sequence[Path], kind: str) -> str:
     """Return those of the PNG files that exist, side by side where the page is wide enough."""
     found = "".join(picture(path, kind) for path in paths)
     return f'<div class="pictures">{found}</div>' if found else ""
@@ -71,7 +71,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows with the same keys as a table; fractions in [0, 1] are shown as bars too."""
     if not rows:
         return ""
-    numbers = {key for key, value in rows[0].items() if isinstance(value, int | float)}
+    numbers = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
     kind = {key: ' class="number"' if key in numbers else "" for key in rows[0]}
     head = "".join(f"<th{kind[key]}>{text(key)}</th>" for key in rows[0])
     body = "".join("<tr>" + "".join(cell(value, kind[key]) for key, value in row.items()) + "</tr>" for row in rows)

@@ -1,0 +1,79 @@
+"""Pictures of predictions: only what the task learns, in the same colours as the truth, with names and scores."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from src.datasets.scenes.samples import IGNORE, Sample
+from src.tasks.objects import encode, predicted_objects
+from src.utils.report.draw_predictions import LEAST_SCORE, boxes_only, draw_objects, with_class_map, with_objects
+from src.utils.report.draw_scenes import draw_scene
+
+SIDE = 64
+BOXES = np.float32([[4, 20, 30, 60], [40, 20, 60, 50]])
+
+
+@pytest.fixture
+def sample() -> Sample:
+    masks = np.zeros((2, SIDE, SIDE), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, BOXES.astype(int), strict=True):
+        mask[y1:y2, x1:x2] = True
+    image = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    return Sample(image, BOXES, np.array([0, 2]), np.array([False, False]), masks)
+
+
+def texts(*arguments) -> list[str]:
+    """What is written into a picture of one sample."""
+    axes = Figure().add_subplot()
+    draw_scene(axes, *arguments)
+    return [text.get_text() for text in axes.texts]
+
+
+def test_sure_predictions_stand_with_their_scores(sample):
+    rows = np.float32([[4, 20, 30, 60, 0.9, 0], [40, 20, 70, 50, 0.3, 1], [0, 0, 9, 9, 0.2, 2], [5, 5, 5, 9, 0.8, 2]])
+    shown, scores = with_objects(boxes_only(sample), predicted_objects(rows))
+    assert shown.boxes.tolist() == [[4, 20, 30, 60], [40, 20, 64, 50]], "cut to the image; the unsure and empty are not"
+    assert shown.labels.tolist() == [0, 1]
+    assert scores.tolist() == pytest.approx([0.9, 0.3])
+    assert shown.masks is None
+    assert sorted(texts(shown, ["cat", "dog", "owl"], scores)) == ["cat 90%", "dog 30%"]
+    assert sorted(texts(sample, ["cat", "dog", "owl"])) == ["cat", "owl"]
+    nothing, none = with_objects(sample, predicted_objects(rows[:0], []))
+    assert texts(nothing, ["cat"], none) == ["no objects"]
+
+
+def test_masks_are_those_of_the_sure_predictions(sample):
+    rows = np.float32([[0, 0, 9, 9, LEAST_SCORE / 2, 2], [40, 20, 60, 50, 0.5, 1]])
+    shown, _ = with_objects(sample, predicted_objects(rows, encode(sample.masks)))
+    assert np.array_equal(shown.masks, sample.masks[1:])
+
+
+def test_outlines_are_drawn_only_where_they_are_predicted(sample, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("src.utils.report.draw_predictions.read", lambda *_: sample)
+    monkeypatch.setattr("src.utils.report.draw_predictions.draw_scenes", lambda samples, *_: drawn.update(all=samples))
+    for outlines in (None, encode(sample.masks[:1])):
+        found = predicted_objects(np.float32([[4, 20, 30, 60, 0.9, 0]]), outlines)
+        draw_objects([(found, found)], SimpleNamespace(classes=["cat"]), None, tmp_path)
+        assert [each.masks is None for each in drawn["all"]] == [outlines is None] * 2
+
+
+def test_a_background_that_is_no_class_is_not_painted(sample):
+    classes = np.zeros((SIDE, SIDE), np.uint8)
+    classes[20:60, 4:30], classes[20:50, 40:60], classes[:3] = 1, 3, IGNORE
+    shown = with_class_map(sample, classes, SimpleNamespace(has_class_maps=False))
+    assert np.unique(shown.semantic).tolist() == [0, 2, IGNORE], "the data set's numbers, as in its other pictures"
+    assert (shown.semantic == IGNORE).sum() == (classes == 0).sum() + (classes == IGNORE).sum()
+    assert (len(shown.boxes), shown.masks) == (0, None)
+    own = with_class_map(sample, classes, SimpleNamespace(has_class_maps=True))
+    assert np.array_equal(own.semantic, classes)
+
+
+def test_regions_bear_the_names_of_their_classes_and_specks_none(sample):
+    semantic = np.full((SIDE, SIDE), IGNORE, np.uint8)
+    semantic[20:60, 4:30], semantic[0, :4] = 1, 2
+    shown = with_class_map(sample, semantic, SimpleNamespace(has_class_maps=True))
+    assert texts(shown, ["cat", "dog", "owl"]) == ["dog"]
+    assert texts(with_class_map(sample, np.full_like(semantic, IGNORE), SimpleNamespace(has_class_maps=True)), []) == []

@@ -1,0 +1,34 @@
+"""A run of one framework is the start of the other's, with other classes."""
+
+import numpy as np
+import pytest
+
+from src import trainers
+from src.models import weights
+from src.trainers.checkpoints import find
+from src.utils.config import load_config
+from src.utils.run import Run
+from tests.internals.scene_training import TINY, write_digit_scenes
+
+CASES = {"detection": "one_to_many.2.score.4", "segmentation": "classify"}
+WAYS = [("lightning", "paddle"), ("paddle", "lightning")]
+
+
+@pytest.mark.parametrize("task", CASES)
+@pytest.mark.parametrize("frameworks", WAYS, ids=" to ".join)
+def test_the_other_framework_goes_on_with_other_classes(tmp_path, task, frameworks):
+    root = write_digit_scenes(tmp_path / "data")
+    keys = [f"task={task}", f"data.root={root.as_posix()}", f"output_dir={tmp_path.as_posix()}", *TINY]
+    states, changes = [], []
+    for framework in frameworks:
+        cfg = load_config([f"framework={framework}", *keys, *changes])
+        with Run(cfg) as run:
+            trainers.load(framework).fit(cfg, run)
+        file = find(run.path, "last") / "model.safetensors"
+        states.append(weights.load(file)[0])
+        changes = ["data.classes=['3','7']", f"model.weights={file.as_posix()}", "optimizer.lr=1e-7"]
+    before, after = states
+    assert CASES[task] in (run.path / "train.log").read_text("utf-8")
+    same = [name for name in after if "running" not in name and before[name].shape == after[name].shape]
+    assert len(same) > 0.8 * len([name for name in after if "running" not in name])
+    assert 0 < max(np.abs(after[name] - before[name]).max() for name in same) < 1e-5
