@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
     rows = [row for proof in proofs for row in proof.rows]
     print("\n".join(f"| {' | '.join(row)} |" for row in [["project", "step", "s", ""], ["---"] * 4, *rows]))
     if not found:
-        print("No container was tried: set DOCKER_HOST to an engine, or DOCKER_ENGINE to a script that starts one.")
+        print("No container was tried: set DOCKER_HOST to an engine, or DOCKER_ENGINE to a script that can start one.")
     bad = sum("FAILED" in row[-1] for row in rows)
     print(f"containers: {len(rows) - bad} passed, {bad} failed" + (f", {len(proofs)} skipped" if not found else ""))
     return 1 if bad else 0
@@ -287,11 +287,12 @@ def engine() -> Iterator[bool]:
     folder = tempfile.mkdtemp(prefix="e")  # short: a socket lies in it
     before = dict(os.environ)
     try:
-        subprocess.run([script, "start", folder], check=True)
-        exports = f'eval "$("{script}" env "{folder}")" && env -0'
-        printed = subprocess.run(["bash", "-c", exports], capture_output=True, text=True, check=True).stdout
-        os.environ.update(line.split("=", 1) for line in printed.split("\0") if "=" in line)
-        yield True
+        started = subprocess.run([script, "start", folder], check=False).returncode == 0
+        if started:
+            exports = f'eval "$("{script}" env "{folder}")" && env -0'
+            printed = subprocess.run(["bash", "-c", exports], capture_output=True, text=True, check=True).stdout
+            os.environ.update(line.split("=", 1) for line in printed.split("\0") if "=" in line)
+        yield started
     finally:
         os.environ.clear()
         os.environ.update(before)
