@@ -1,11 +1,12 @@
 """The README's figures, each measured in one run beside what a user would pick instead: `nox -s bench`.
 
-    nox -s bench                      # everything, about 15 minutes on 2 cores
-    nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates
+    nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
+    nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning
 
-MNIST comes from its publisher, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.md.
+Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
 
+import json
 import os
 import shutil
 import statistics
@@ -35,6 +36,9 @@ def main(argv: list[str]) -> int:
         "render": rendering,
         "accuracy": accuracy,
         "updates": updates,
+        "data": data,
+        "streaming": streaming,
+        "learning": learning,
     }
     unknown = [name for name in argv if name not in parts]
     if unknown:
@@ -122,6 +126,56 @@ def updates(python: Path) -> list[str]:
     """Render and update time against an equally large plain template, and what random edits lost."""
     command = [sys.executable, "-m", "benchmarks.updates"]
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+
+
+def data(python: Path) -> list[str]:
+    """Our loader against Pillow and a DataLoader, and training on real data against training on synthetic data."""
+    head = (
+        "| data | network | framework | our loader / Pillow + DataLoader | from memory / the same | real / synthetic |"
+    )
+    rows = [head, "|---|---|---|---:|---:|---:|"]
+    run(python, "scripts/download.py", "data=cifar10")
+    photos = {name: write_photos(python, name) for name in ("as published", "at quality 90")}
+    sources = {f"COCO128 {name}": ["data=image_folder", f"data.root={folder}"] for name, folder in photos.items()}
+    sources |= {name: [f"data={name}"] for name in ("mnist", "cifar10")}
+    for name, keys in sources.items():
+        model = "small_cnn" if name == "mnist" else "resnet18"
+        for framework in ("lightning", "paddle"):
+            options = [f"framework={framework}", f"model={model}", "data.batch_size=32", "--json", *keys]
+            ratios = json.loads(run(python, "scripts/benchmark_data.py", *options))["ratios"]
+            found = [ratios.get(key) for key in ("ours / plain", "cached / plain", "real / synthetic")]
+            values = " | ".join("-" if value is None else f"{value:.2f}" for value in found)
+            rows.append(f"| {name} | {model} | {framework} | {values} |")
+    return rows
+
+
+def write_photos(python: Path, name: str) -> Path:
+    """COCO128's photos in two class folders; as they are, they are stored with colours at full resolution."""
+    from PIL import Image
+
+    folder = PROJECT / "data" / f"photos {name}".replace(" ", "-")
+    if not folder.is_dir():
+        run(python, "scripts/download.py", "data=coco128")
+        for number, path in enumerate(sorted((PROJECT / "data" / "coco128").rglob("*.jpg"))):
+            target = folder / ("even", "odd")[number % 2] / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if name == "as published":
+                shutil.copy(path, target)
+            else:
+                Image.open(path).convert("RGB").save(target, quality=90)
+    return folder
+
+
+def streaming(python: Path) -> list[str]:
+    """Shards: memory of an epoch of a million samples, and their speed beside plain files."""
+    folder = write_photos(python, "at quality 90")
+    return run(python, str(ROOT / "benchmarks" / "streaming.py"), str(folder)).splitlines()
+
+
+def learning(python: Path) -> list[str]:
+    """Every task's network on small data, until it has learned it."""
+    rows = run(python, str(ROOT / "benchmarks" / "learning.py")).splitlines()
+    return [line for line in rows if line.startswith("|")]
 
 
 def until_accuracy(python: Path, *arguments: str) -> tuple[float, float]:
