@@ -11,6 +11,7 @@ An interrupted download continues where it stopped. On a machine behind a firewa
 DATASET_MIRROR to a folder or a base URL that holds the publisher's files under their own names.
 """
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,14 +39,19 @@ def main(argv: list[str]) -> None:
 
 
 def download(cfg: DictConfig) -> None:
-    """Download `cfg.data` and print where it is."""
+    """Download `cfg.data` and print where it is, or where your own files belong."""
     from src.datasets import DATASETS  # NumPy and Pillow: not needed to say that a key is misspelt
+    from src.datasets.spec import specs
 
-    folder = resolve(DATASETS, cfg.data.name, "data set").download(cfg.data)
-    if folder is None:
-        print(f"{cfg.data.name} needs no download.")
+    name = cfg.data.name
+    folder = resolve(DATASETS, name, "data set").download(cfg.data)
+    if folder is not None:
+        print(f"{name} is in {folder.resolve()}")
+    elif name in specs() and specs()[name].access == "own":
+        there = "is" if Path(cfg.data.root).expanduser().exists() else "belongs"
+        print(f"{name} needs no download: what is yours {there} in {cfg.data.root} (data.root).")
     else:
-        print(f"{cfg.data.name} is in {folder.resolve()}")
+        print(f"{name} needs no download.")
 
 
 def set_up(stage: str, argv: list[str]) -> None:
@@ -57,14 +63,14 @@ def set_up(stage: str, argv: list[str]) -> None:
     if stage == "info":
         from src.utils.dataset_table import show_info
 
-        show_info(load_config(argv).task)
+        show_info(argv)
         return
     if any(argument.startswith("data=") for argument in argv):
         raise UserError("--stage chooses the data set itself: leave out data=NAME, or leave out --stage.")
     selection = auto_select_dataset(load_config(argv).task, stage=stage)
     print(f"{selection.tier}: {selection.dataset}, since {selection.reason}.")
     download(load_config([*selection.arguments, *argv]))
-    print(f"Train on it with:\n  python scripts/train.py {' '.join(selection.arguments)}")
+    print(f"Train on it with:\n  python scripts/train.py {shlex.join([*selection.arguments, *argv])}")
 
 
 def empty_cache(argv: list[str]) -> None:

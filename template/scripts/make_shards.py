@@ -79,8 +79,8 @@ def write(cfg: DictConfig, folder: Path, size: int) -> None:
 
     for name in SPLITS:
         split = build_dataset(cfg, name)
-        if not isinstance(split, Split):
-            raise UserError(f"{cfg.data.name} has boxes or masks, and shards hold images with a class each.")
+        if split.content != Split.content:
+            raise UserError(f"data={cfg.data.name} holds {split.content}, and shards hold {Split.content}.")
         order = np.arange(len(split))
         if name == "train":  # else the images of a class, often neighbours in their folder, would be neighbours here
             order = np.random.default_rng(cfg.seed).permutation(order)

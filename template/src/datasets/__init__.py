@@ -10,7 +10,7 @@ from src.utils.registry import resolve, unknown
 
 # name -> module with load(cfg_data, split, seed) -> Split or Scenes, and download(cfg_data) -> Path | None
 DATASETS: dict[str, str] = {
-    "breast_cancer": "src.datasets.tabular.breast_cancer",
+    "breast_cancer": "src.datasets.tabular.bundled",
     "cifar10": "src.datasets.cifar10",
     "coco128": "src.datasets.coco128",
     "coco2017": "src.datasets.coco2017",
@@ -24,7 +24,7 @@ DATASETS: dict[str, str] = {
     "mnist": "src.datasets.mnist",
     "shards": "src.datasets.shards",
     "table_file": "src.datasets.tabular.table_file",
-    "wine": "src.datasets.tabular.wine",
+    "wine": "src.datasets.tabular.bundled",
     "yolo_folder": "src.datasets.yolo_folder",
 }
 SPLITS = ("train", "val", "test")

@@ -20,14 +20,14 @@ from src.datasets.scenes.samples import Scenes
 from src.datasets.splitting.splits import stratified_split
 from src.utils.errors import UserError
 
-SCENES = {"train": 600, "val": 100, "test": 100}
+SCENES = {"train": 1500, "val": 100, "test": 100}
 SIZE = 128  # pixels
-MOST = 6  # digits in a scene
+MOST = 7  # digits in a scene
 SEED = 0  # the scenes are the same everywhere
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Scenes:
-    """Scenes of 128 x 128 with 1 to 6 digits, with boxes and outlines."""
+    """Scenes of 128 x 128 with up to 7 digits, with boxes and outlines."""
     root = Path(cfg_data.root).expanduser()
     if not (root / "annotations" / f"{split}.json").is_file():
         raise UserError(f"{root} holds no digit scenes: run `python scripts/download.py data=digit_scenes`.")

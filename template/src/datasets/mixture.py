@@ -68,8 +68,8 @@ def refuse(cfg_data: DictConfig) -> None:
     """Refuse keys that would have no effect, and numbers of channels that no image has."""
     if cfg_data.group_pattern is not None:
         raise UserError(
-            f"data.group_pattern={cfg_data.group_pattern!r} is for the images of one data set: give it to those entries "
-            "of data.sources that are folders, as {data: image_folder, group_pattern: ...}, and set it to null here."
+            f"data.group_pattern={cfg_data.group_pattern!r} is for the images of one data set: give it to those "
+            "entries of data.sources that are folders, as {data: image_folder, group_pattern: ...}, and set it to null."
         )
     mean, std = list(cfg_data.mean), list(cfg_data.std)
     if len(mean) not in (1, 3) or len(mean) != len(std):

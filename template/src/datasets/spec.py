@@ -1,9 +1,7 @@
 """What is known of each data set (`src/configs/data/dataset_spec.yaml`), and how its files come here."""
 
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from src.utils.config import option_names
 from src.utils.errors import UserError
 from src.utils.registry import unknown
 
@@ -73,9 +72,9 @@ class Spec:
 
 @cache
 def specs() -> dict[str, Spec]:
-    """Every data set of the file, by name."""
+    """Every data set of the file that this project has, by name: one of no detection leaves COCO and its lists out."""
     table: Any = OmegaConf.to_container(OmegaConf.load(FILE))
-    return {name: parse(name, values) for name, values in table.items()}
+    return {name: parse(name, values) for name, values in table.items() if name in option_names("data")}
 
 
 def read(name: str) -> Spec:
@@ -112,28 +111,20 @@ def parse_files(entry: dict[str, Any]) -> list[Part]:
 def fetch_dataset(name: str, root: str | Path) -> Path:
     """Download, verify and unpack what is missing of a data set below `root`, and return that folder.
 
-    Archives are kept in the folder that `scripts/download.py --clean` empties only until they are unpacked. Of a download
-    that fails, what can be resumed stays, and no empty folder.
+    Archives are kept in the folder that `scripts/download.py --clean` empties only until they are unpacked. Of a
+    download that fails, what can be resumed stays, and no empty folder.
 
     Raises:
         UserError: an unknown data set, one that must not be fetched automatically, no connection, another checksum, an
             archive that is not what was announced, or a disk that cannot be written.
     """
-    from src.utils.download import locked
+    from src.utils.download import locked, tidy
 
     spec, root = read(name), Path(root).expanduser()
     assert spec.access == "open", name
     waiting = cache(partial(print, f"Waiting for another process that is fetching {name}.", flush=True))  # said once
-    made = [folder for folder in (root, *root.parents) if not folder.exists()]
-    try:
-        with locked(root / name, waiting):
-            bring(spec, root)
-    except BaseException:
-        below = [Path(folder) for folder, _, _ in os.walk(root, topdown=False)]
-        for folder in (*below[:-1], *made):
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
-        raise
+    with tidy(root), locked(root / name, waiting):
+        bring(spec, root)
     return root
 
 

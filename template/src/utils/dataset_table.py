@@ -1,38 +1,41 @@
 """What `scripts/download.py --stage info` shows: the machine, its tier, and the data sets with their sizes."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from src.datasets.spec import Spec, specs
-from src.utils.config import load_config, option_names
+from src.utils.config import load_config
 from src.utils.dataset_selector import auto_select_dataset
 from src.utils.hardware import detect
 from src.utils.hardware.diagnosis import facts
 
 
-def show_info(task: str) -> None:
-    """Print for the task of the configuration; colours and frames only on a terminal."""
+def show_info(argv: Sequence[str]) -> None:
+    """Print for the task of the configuration that `argv` sets; colours and frames only on a terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     hardware = detect()
-    selection = auto_select_dataset(task, hardware)
+    selection = auto_select_dataset(load_config(argv).task, hardware)
     console = Console()
     for name, value in facts(hardware):
         console.print(f"{name:<8}{value}", markup=False, highlight=False)
     console.print(f"{'Tier':<8}{selection.tier}, since {selection.reason}", markup=False, highlight=False)
-    chosen = " ".join(selection.arguments)
+    chosen = shlex.join([*selection.arguments, *argv])
     console.print(f"{'Chosen':<8}{chosen}\n", markup=False, highlight=False, soft_wrap=True)
     table = Table("data=", "tasks", "samples", "download", "there", box=SIMPLE_HEAD, pad_edge=False)
     for number in (2, 3):
         table.columns[number].justify = "right"
     for spec in specs().values():
-        if spec.name in option_names("data"):  # a project has the data sets of its tasks
-            table.add_row(*row(spec))
+        table.add_row(*row(spec))
     console.print(table)
     console.print(
-        "Licences, homepages, sizes and debug twins: src/configs/data/dataset_spec.yaml", highlight=False, soft_wrap=True
+        "Licences, homepages, sizes and debug twins: src/configs/data/dataset_spec.yaml",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -16,7 +16,6 @@ from src.utils.hardware.packages import read_requirements, release, satisfies
 from src.utils.hardware.recommend import recommend
 
 ROOT = Path(__file__).resolve().parents[2]
-UTILS = "machine host gpus nvidia hardware packages recommend frameworks environment diagnosis errors"
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="a program on PATH made of a shell script")
 
 
@@ -24,9 +23,11 @@ needs_posix = pytest.mark.skipif(os.name == "nt", reason="a program on PATH made
 def project(tmp_path) -> Path:
     """A project with one trainer and a requirements file, and beside it an environment with torch's CPU build."""
     root = tmp_path / "project"
-    for file in ["scripts/doctor.py", "src/__init__.py", *(f"src/utils/{name}.py" for name in UTILS.split())]:
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / file, root / file)
+    files = [ROOT / file for file in ("scripts/doctor.py", "src/__init__.py", "src/utils/errors.py")]
+    for file in (*files, *(ROOT / "src/utils/hardware").glob("*.py")):
+        target = root / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
     (root / "src" / "trainers").mkdir()
     (root / "src" / "trainers" / "lightning.py").touch()
     requirements(root, "cpu", "torch==2.13.0\npytorch-lightning==2.6.6\n")
@@ -192,6 +193,61 @@ def test_a_cuda_build_against_driver_and_gpu(project, build, driver, capability,
     code, _, checks = diagnose(project)
     assert (code, checks["Lightning"]["status"]) == (int(status == "fail"), status)
     assert bool(checks["Lightning"]["mend"]) == (status == "fail")
+
+
+@pytest.fixture
+def both(project) -> Path:
+    """A project with both frameworks, on a machine with a GPU."""
+    nvidia_smi(project.parent)
+    (project / "src" / "trainers" / "paddle.py").touch()
+    requirements(project, "cpu", "torch==2.13.0\npytorch-lightning==2.6.6\npaddlepaddle==3.3.1\n")
+    requirements(project, "gpu", "torch==2.13.0\npytorch-lightning==2.6.6\n")
+    requirements(project, "gpu-paddle", "paddlepaddle-gpu==3.3.1\n")
+    shutil.rmtree(project.parent / "site")
+    return project
+
+
+@needs_posix
+def test_each_framework_has_its_gpu_file(both):
+    code, _, checks = diagnose(both)
+    assert (code, checks["Lightning"]["status"], checks["Paddle"]["status"]) == (1, "fail", "fail")
+    assert checks["Lightning"]["mend"].endswith("install -r requirements-gpu.txt`")
+    assert checks["Paddle"]["mend"].endswith("install -r requirements-gpu-paddle.txt`")
+
+
+@needs_posix
+def test_the_environment_of_paddle_on_a_gpu(both):
+    install(both.parent, "paddlepaddle-gpu", "3.3.1")
+    install(both.parent, "paddle", "3.3.1", version_file="cuda_version = '12.6'\n")
+    code, _, checks = diagnose(both)
+    assert (code, checks["Paddle"]["status"], checks["Lightning"]["status"]) == (0, "ok", "ok")
+    assert "an environment of its own, from requirements-gpu.txt" in checks["Lightning"]["detail"]
+    assert checks["Packages"]["detail"] == "all 1 of requirements-gpu-paddle.txt"
+    requirements(both, "gpu-paddle", "paddlepaddle-gpu==3.4.0\n")
+    assert "paddlepaddle-gpu 3.3.1 (asked for: ==3.4.0)" in diagnose(both)[2]["Packages"]["detail"]
+
+
+@needs_posix
+def test_the_environment_of_torch_on_a_gpu(both):
+    install(both.parent, "torch", "2.13.0", version_file="cuda: Optional[str] = '12.6'\n")
+    install(both.parent, "pytorch-lightning", "2.6.6")
+    code, _, checks = diagnose(both)
+    assert (code, checks["Paddle"]["status"], checks["Lightning"]["status"]) == (0, "ok", "ok")
+    assert "an environment of its own, from requirements-gpu-paddle.txt" in checks["Paddle"]["detail"]
+    assert checks["Packages"]["detail"] == "all 2 of requirements-gpu.txt"
+
+
+@needs_posix
+def test_cpu_builds_of_both_on_a_machine_with_a_gpu(both):
+    requirements(both, "gpu", "--index-url https://download.pytorch.org/whl/cu126\ntorch==2.13.0\n")
+    install(both.parent, "torch", "2.13.0+cpu", version_file="cuda: Optional[str] = None\n")
+    install(both.parent, "pytorch-lightning", "2.6.6")
+    install(both.parent, "paddlepaddle", "3.3.1")
+    install(both.parent, "paddle", "3.3.1", version_file="cuda_version = 'False'\n")
+    code, _, checks = diagnose(both)
+    assert (code, checks["Paddle"]["status"], checks["Packages"]["status"]) == (0, "warn", "ok")
+    assert "install -r requirements-gpu-paddle.txt`, in an environment of its own" in checks["Paddle"]["mend"]
+    assert "install -r requirements-gpu.txt`, in an environment of its own" in checks["Lightning"]["mend"]
 
 
 @needs_posix

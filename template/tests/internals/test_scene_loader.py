@@ -99,7 +99,7 @@ def test_a_batch_without_any_object(found):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 21, "shuffle": True}, "data.batch_size=21 is more than the 20 training images"),
+        ({"batch_size": 21, "shuffle": True}, "data.batch_size=21 is more than the 20 training samples"),
         ({"augment": "flip"}, "Unknown data.augment 'flip'"),
         ({"limit": 0}, "A limit of batches must be"),
         ({"sizes": [0]}, "data.sizes must be a list of heights"),

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scene_files import SQUARE, configuration, image, write_yolo
+from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco, write_yolo
 
 from src.datasets import build_dataset
+from src.datasets.formats import coco, coco_layout
 from src.datasets.scenes.annotations import Annotations
+from src.datasets.scenes.join import join
 from src.datasets.scenes.samples import Sample, Scenes
-from src.datasets.scenes.scene_splits import choose
+from src.datasets.scenes.scene_splits import choose, number_as
 from src.utils.errors import UserError
 
 CLASSES = ("cat", "dog", "owl")
@@ -158,6 +160,70 @@ def test_groups_stay_together_and_folds_cover_everything(tmp_path):
         val = build_dataset(cfg, "val")
         validated += [val.path(index) for index in range(len(val))]
     assert len(set(validated)) == len(validated) == 24
+
+
+def test_the_folders_above_the_data_are_no_groups(tmp_path):
+    labels = {f"film{number // 4}-{number}": "0 0.5 0.5 0.5 0.5" for number in range(24)}
+    root = write_yolo(tmp_path / "film9-of-mine", labels)
+    part = build_dataset(configuration("yolo_folder", root, group_pattern="film[0-9]+", val_fraction=0.5), "val")
+    assert {part.path(index).stem.split("-")[0] for index in range(len(part))} < {f"film{n}" for n in range(6)}
+
+
+def both_parts(root: Path, second: dict[int, str] | None = None) -> None:
+    """A COCO folder with its own val: 24 training images and 12 others, of one to three classes each."""
+    for split, count, names in (("train", 24, {3: "cat", 7: "dog", 90: "owl"}), ("val", 12, second or {3: "cat"})):
+        images = [
+            {"id": number, "file_name": f"{split}{number}.png", "width": 20, "height": 10} for number in range(count)
+        ]
+        objects = [
+            annotation(10 * number + place, [number % 9 + 1, 1, 4, 5], image_id=number, category_id=id_)
+            for number in range(count)
+            for place, id_ in enumerate(list(names)[: 1 + number % len(names)])
+        ]
+        outlined = [{**one, "segmentation": [SQUARE]} for one in objects]
+        content = coco_content(*outlined, images=images, categories=[{"id": i, "name": n} for i, n in names.items()])
+        write_coco(root, content, split)
+
+
+def test_folds_divide_the_training_and_validation_images_together(tmp_path):
+    both_parts(tmp_path, {5: "dog", 3: "cat"})  # other ids, another order, one class less
+    whole = build_dataset(configuration("coco_folder", tmp_path), "train")
+    assert len(build_dataset(configuration("coco_folder", tmp_path, test_fraction=0), "train")) == 24
+    validated, counts, tests = [], [], set()
+    for fold in (1, 2, 3):
+        cfg = configuration("coco_folder", tmp_path, fold=fold, folds=3)
+        train, val, test = (build_dataset(cfg, split) for split in ("train", "val", "test"))
+        assert (train.classes, train.has_outlines) == (whole.classes, True)
+        owners = [{part.path(index).name for index in range(len(part))} for part in (train, val, test)]
+        assert sum(map(len, owners)) == len(set.union(*owners)) == 36
+        validated += owners[1]
+        counts.append(val.class_counts())
+        tests.add(tuple(sorted(owners[2])))
+    assert len(tests) == 1
+    assert sorted([*validated, *tests.pop()]) == sorted(
+        [f"train{number}.png" for number in range(24)] + [f"val{number}.png" for number in range(12)]
+    )
+    assert np.ptp(counts, axis=0).max() <= 1, "each fold has its share of every class"
+
+
+def test_what_is_joined_reads_as_before(tmp_path):
+    both_parts(tmp_path, {5: "dog", 3: "cat"})
+    parts = {split: coco.read(*places) for split, places in coco_layout.find_splits(tmp_path).items()}
+    first, second = parts["train"], number_as(parts["val"], parts["train"].classes)
+    joined = join(first, second)
+    assert joined.class_counts().tolist() == (first.class_counts() + second.class_counts()).tolist()
+    for index in range(36):
+        one, other = joined.read(index), first.read(index) if index < 24 else second.read(index - 24)
+        assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("image", "boxes", "labels"))
+        assert np.array_equal(one.masks, other.masks)
+
+
+def test_class_maps_of_other_ids_are_not_joined(tmp_path):
+    both_parts(tmp_path, {7: "cat"})
+    for split in ("train", "val"):
+        (tmp_path / "class_maps" / split).mkdir(parents=True)
+    with pytest.raises(UserError, match="The category id 7 is 'dog' in the training annotations and 'cat' in those"):
+        build_dataset(configuration("coco_folder", tmp_path, fold=1, folds=3), "train")
 
 
 def test_classes_can_be_chosen_and_no_image_left_is_an_error(tmp_path):

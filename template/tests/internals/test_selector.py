@@ -2,6 +2,8 @@
 
 import pytest
 
+from src.datasets.spec import specs
+from src.tasks import TASKS
 from src.utils.config import load_config, option_names
 from src.utils.dataset_selector import STAGES, auto_select_dataset, tiers
 from src.utils.errors import UserError
@@ -58,12 +60,30 @@ def test_this_machine_is_looked_at():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("dataset", tiers()["debug"]["tasks"]["classification"]["datasets"])
-def test_every_selection_is_a_sound_configuration(stage, dataset):
-    selection = auto_select_dataset(hardware=machine(24564), stage=stage, dataset=dataset)
-    cfg = load_config(selection.arguments)
-    assert cfg.data.name == dataset
+@pytest.mark.parametrize(
+    ("task", "dataset"),
+    [(task, name) for task, choice in tiers()["debug"]["tasks"].items() for name in choice["datasets"]],
+)
+def test_every_selection_is_a_sound_configuration(stage, task, dataset):
+    selection = auto_select_dataset(task, machine(24564), stage, dataset)
+    cfg = load_config([f"task={task}", *selection.arguments])
+    assert (cfg.task, cfg.data.name) == (task, dataset)
     assert cfg.data.batch_size == selection.overrides["data.batch_size"]
+
+
+def test_every_task_has_data_in_every_tier():
+    assert all(tier["tasks"].keys() == TASKS.keys() for tier in tiers().values())
+    chosen = {task: auto_select_dataset(task, machine()).dataset for task in TASKS}
+    scenes = dict.fromkeys(("detection", "segmentation", "instance_segmentation"), "digit_scenes")
+    tables = {"tabular": "breast_cancer", "tabular_regression": "housing"}
+    assert chosen == {"classification": "digits", **scenes, **tables}
+    assert auto_select_dataset("tabular", machine(24564)).dataset == "table_file"
+
+
+def test_every_data_set_is_listed_for_each_of_its_tasks():
+    for task in TASKS:
+        listed = {name for tier in tiers().values() for name in tier["tasks"][task]["datasets"]}
+        assert listed == {each.name for each in specs().values() if task in each.tasks}
 
 
 @pytest.mark.parametrize("tier", ["debug", "production-conservative", "production-full"])

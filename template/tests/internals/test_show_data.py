@@ -10,7 +10,8 @@ from PIL import Image
 from scene_files import write_yolo
 
 from src.datasets.scenes.samples import Sample
-from src.utils.report.batch_picture import name_of
+from src.utils.config import load_config
+from src.utils.report.batch_picture import describe, name_of
 from src.utils.report.draw_scenes import class_colour, draw_scenes, ink_on, paint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +81,15 @@ def test_mixed_targets_are_named_by_share():
     assert name_of(np.array([0.3, 0.0, 0.7], np.float32), classes) == "70% owl, 30% cat"
 
 
+def test_the_title_names_what_changes_training_images():
+    keys = ["data.mixup_alpha=0.2", "data.sizes=[8, 16]"]
+    assert describe(load_config(["data.augment=basic"]), "train") == "digits: train split, augment=basic"
+    said = "digits: train split, augment=none, mixup_alpha=0.2, sizes=[8, 16]"
+    assert describe(load_config(keys), "train") == said
+    assert describe(load_config([*keys, "data.cutmix_alpha=1"]), "train").count("cutmix_alpha=1.0") == 1
+    assert describe(load_config(keys), "val") == "digits: val split"
+
+
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "scripts" / "show_data.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
@@ -105,6 +115,7 @@ def test_the_script_shows_class_names_and_refuses_mistakes(tmp_path):
         (["data=digit"], "Unknown data 'digit'. Did you mean digits?"),
         (["--out", "x.jpg"], "--out=x.jpg must end in .png"),
         (["--splt", "val"], "--splt"),
+        (["task=tabular", "data=wine"], "data=wine holds the rows of a table and no images"),
     ):
         done = run(tmp_path, *arguments)
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from src.datasets import DATASETS, spec
+from src.datasets import DATASETS, digit_scenes, spec
 from src.datasets.spec import Part, Spec, fetch_dataset, parse, read, specs
 from src.utils.config import CONFIGS, help_text, option_names
 from src.utils.errors import UserError
@@ -34,6 +34,10 @@ def publisher(tmp_path, monkeypatch) -> Path:
 def test_every_data_set_is_described_once():
     assert set(DATASETS) - COMPOSED <= set(specs()) <= set(option_names("data"))
     assert all(each.classes for each in specs().values() if each.access != "own" and each.name != "housing")
+
+
+def test_digit_scenes_are_as_many_as_they_are_said_to_be():
+    assert dict(read("digit_scenes").splits) == digit_scenes.SCENES
 
 
 def test_the_debug_twin_is_smaller_and_for_the_same_task():

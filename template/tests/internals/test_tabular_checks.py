@@ -1,5 +1,11 @@
 """scripts/validate_data.py on tables: every fault is found, and a clean table has none."""
 
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +15,8 @@ from src.datasets.checks.tables import check_table
 from src.utils.config import load_config
 from src.utils.errors import UserError
 from tests.internals.tables import mixed_columns, mixed_config, table_config, write_csv
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def found(cfg) -> dict[str, list[tuple[str, str]]]:
@@ -118,6 +126,8 @@ def test_outliers_are_those_beyond_tukeys_fences():
     column = np.array([0.0, 1, 2, 3, 4, 10.1, -7])  # quartiles 0.5 and 3.5, fences -4 and 8
     sentence = "2 values (28.6%) lie outside -4 to 8, the farthest is -7."
     assert dict(column_faults(column)) == {"outliers": sentence}
+    assert dict(column_faults(column[:-1]))["outliers"].startswith("1 value (16.7%) lies outside")
+    assert dict(column_faults(np.array([1.0, 1.0]))) == {"constant": "Its only value is 1."}
     assert not dict(column_faults(np.array([0.0, 0, 0, 0, 0, 5])))
 
 
@@ -127,6 +137,27 @@ def test_numbers_give_a_target_of_numbers_away():
     assert [kind for kind, _ in leak_faults(2 * target + 1, target)] == ["leaking"]
     assert not list(leak_faults(target + random.normal(size=600), target))
     assert not list(leak_faults(np.array([f"row {row}" for row in range(600)], object), target)), "names don't repeat"
+
+
+def test_the_page_of_a_table_speaks_of_rows(tmp_path):
+    columns = mixed_columns()
+    columns["age"][9] = "abc"
+    path = write_csv(tmp_path / "table.csv", columns)
+    keys = ["task=tabular", "data=table_file", f"data.root={path.as_posix()}", "data.target.column=paid"]
+    command = [sys.executable, ROOT / "scripts" / "validate_data.py", *keys]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("200 rows of table_file in ")
+    folder = tmp_path / "outputs" / "data-report-table_file"
+    page = (folder / "report.html").read_text("utf-8")
+    assert "<p>" + path.as_posix() in page
+    assert "<b>1 error:</b> mend them before training.</p>" in page
+    values = json.loads((folder / "report.json").read_text("utf-8"))
+    assert (values["rows"], values["root"]) == (200, str(path))
+    for text in (done.stdout, page.split("</style>", 2)[2], *values):
+        assert not re.search("image|quarantine|run", text), re.search("image|quarantine|run", text)
+    again = subprocess.run([*command, "--quarantine"], cwd=tmp_path, capture_output=True, text=True)
+    assert (again.returncode, "moves image files, and table_file has none" in again.stderr) == (2, True)
 
 
 def test_descriptions():

@@ -9,6 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from scripts.train import main
 from src.datasets import build_dataset
 from src.datasets.tabular.read import read_table
 from src.utils.errors import UserError
@@ -106,6 +107,15 @@ def test_a_missing_target_column(tmp_path):
         r"no column 'label' for data\.target\.column; its columns are age, income, city, noise, paid",
         target="label",
     )
+
+
+@pytest.mark.parametrize("task", ["tabular", "tabular_regression"])
+def test_training_without_the_target_column_ends_in_one_sentence(tmp_path, task):
+    path = write_csv(tmp_path / "table.csv", mixed_columns())
+    keys = [f"task={task}", "data=table_file", f"data.root={path.as_posix()}", "data.target.column=label"]
+    with pytest.raises(UserError, match="The table has no column 'label'"):
+        main([f"output_dir={(tmp_path / 'runs').as_posix()}", "tracker=none", *keys])
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_an_only_column(tmp_path):

@@ -125,7 +125,7 @@ def test_the_task_and_the_target_must_agree(tmp_path):
 
 def test_a_batch_larger_than_the_training_rows(tmp_path):
     cfg = mixed_config(tmp_path, "data.batch_size=141")
-    with pytest.raises(UserError, match=r"data\.batch_size=141 is more than the 140 training rows"):
+    with pytest.raises(UserError, match=r"data\.batch_size=141 is more than the 140 training samples"):
         tabular.build_loader(cfg, build_dataset(cfg, "train"), "train")
 
 

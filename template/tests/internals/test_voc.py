@@ -38,6 +38,14 @@ def test_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
     assert (sample.image_id, sample.masks) == ("a", None)
 
 
+def test_boxes_outside_are_clipped_or_dropped_and_images_may_have_none(tmp_path):
+    beyond, outside = CAT.replace(">20<", ">35<"), CAT.replace(">1<", ">30<").replace(">20<", ">35<")
+    files = {"a": f"<annotation>{SIZE}{beyond}{outside}</annotation>", "b": f"<annotation>{SIZE}</annotation>"}
+    files["c"] = f"<annotation>{SIZE}{outside}</annotation>"
+    scenes = read(write_voc(tmp_path, files))
+    assert [scenes.read(index).boxes.tolist() for index in range(3)] == [[[0, 1, 20, 5.5]], [], []]
+
+
 def test_lists_may_have_flags_and_names_spaces(tmp_path):
     files = dict.fromkeys(("a", "b c", "d"), f"<annotation>{SIZE}{CAT}</annotation>")
     scenes = read(write_voc(tmp_path, files, "a  1\nb c\n\n"))

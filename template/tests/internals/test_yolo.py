@@ -50,6 +50,12 @@ def test_boxes_that_rounding_pushed_over_the_edge_are_clipped(tmp_path):
     np.testing.assert_allclose(sample.boxes, [[17, 0, 20, 10]], atol=1e-4)
 
 
+def test_two_points_are_no_outline_but_a_box(tmp_path):
+    scenes = read(write_yolo(tmp_path, {"a": "0 0.5 0.5 0.2 0.4\n1 0.1 0.1 0.4 0.1 0.4 0.6"}))
+    assert not scenes.has_outlines, "only one of the two objects has one"
+    np.testing.assert_allclose(scenes.read(0).boxes, [[8, 3, 12, 7], [2, 1, 8, 6]], atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -10,13 +10,13 @@ from omegaconf import DictConfig
 from src.datasets.checks import KINDS, SEVERITIES
 from src.datasets.checks.quarantine import quarantine, restore
 from src.datasets.checks.report import write_json_report, write_page
-from src.datasets.checks.run import IN_MEMORY, TABLES, Result, check
+from src.datasets.checks.run import Result, check, movable
 from src.utils.errors import UserError
 
 
 def check_and_report(cfg: DictConfig, options: argparse.Namespace) -> int:
     """Check `cfg.data`, write both reports, move bad files if `--quarantine` is set; the number of errors."""
-    if options.quarantine and cfg.data.name in (*IN_MEMORY, *TABLES):
+    if options.quarantine and not movable(cfg.data.name):
         raise UserError(f"--quarantine moves image files, and {cfg.data.name} has none.")
     result = check(cfg, options.workers)
     page = options.report or Path(cfg.output_dir) / f"data-report-{cfg.data.name}" / "report.html"
@@ -36,8 +36,8 @@ def print_summary(result: Result) -> None:
     count = len(result.source.entries)
     totals = {severity: result.count(severity) for severity in SEVERITIES}
     counts = ", ".join(f"{total:,} {severity}{'s' * (total != 1)}" for severity, total in totals.items())
-    speed = f"{count / max(result.seconds, 1e-9):,.0f} images/s"
-    print(f"{count:,} images of {result.name} in {result.seconds:.1f} s ({speed}): {counts}")
+    speed = f"{count / max(result.seconds, 1e-9):,.0f} {result.source.items}/s"
+    print(f"{count:,} {result.source.items} of {result.name} in {result.seconds:.1f} s ({speed}): {counts}")
     for kind, group in groupby(result.findings, lambda finding: finding.kind):
         found = list(group)
         first = printable(f"{found[0].path}: {found[0].sentence}")

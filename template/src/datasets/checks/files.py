@@ -14,7 +14,7 @@ IMBALANCE = 10  # times as many samples in the largest class as in the smallest
 
 
 class Entry(NamedTuple):
-    """An image that belongs to the data set."""
+    """An image (or a row of a table) that belongs to the data set."""
 
     path: str
     split: str  # "train", "val", "test", or "" where nothing says
@@ -24,7 +24,8 @@ class Entry(NamedTuple):
 class Source:
     """A data set's layout. Making one finds the images; `check` follows when they have been looked at."""
 
-    unit = "objects"  # what is counted
+    items = "images"  # what `entries` are
+    unit = "objects"  # what the classes count
 
     def __init__(self, root: Path) -> None:
         self.root = root

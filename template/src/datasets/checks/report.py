@@ -8,7 +8,7 @@ from string import Template
 from typing import Any
 
 from src.datasets.checks import KINDS, SEVERITIES, Finding
-from src.datasets.checks.run import Result
+from src.datasets.checks.run import Result, movable
 from src.datasets.checks.thumbnails import lenient, thumbnail
 from src.utils.report import TEMPLATE
 from src.utils.report.html import card, duration, fold, section, table, text
@@ -17,6 +17,7 @@ from src.utils.run.run_files import write_json
 SHOWN = 12  # pictures of each kind
 LISTED = 200  # lines of each kind; the JSON file has all of them
 CLASSES = 200  # rows of the table of classes
+QUARANTINE = " --quarantine moves the files that they concern away, and --restore puts them back."
 STYLE = Path(__file__).with_name("report_style.css")
 
 
@@ -26,7 +27,7 @@ def write_json_report(result: Result, path: Path) -> None:
     summary = {
         "name": result.name,
         "root": str(result.source.root),
-        "images": len(result.source.entries),
+        result.source.items: len(result.source.entries),
         "seconds": round(result.seconds, 3),
         **{f"{severity}s": result.count(severity) for severity in SEVERITIES},
         "unit": result.source.unit,
@@ -40,7 +41,7 @@ def write_page(result: Result, path: Path) -> None:
     """Write the page, whole or not at all."""
     groups = [(kind, list(found)) for kind, found in groupby(result.findings, lambda finding: finding.kind)]
     total = sum(facts.size for facts in result.facts.values())
-    cards = [card(f"{len(result.source.entries):,}", "images")]
+    cards = [card(f"{len(result.source.entries):,}", result.source.items)]
     cards += [card(f"{result.count(severity):,}", f"{severity}s") for severity in SEVERITIES]
     cards += [card(f"{total / 1e6:,.1f} MB", "of image files")] if total else []
     cards += [card(duration(result.seconds), "to check")]
@@ -65,9 +66,9 @@ def verdict(result: Result) -> str:
     """Return whether the data can be trained on, and what to do."""
     errors, warnings = result.count("error"), result.count("warning")
     if errors:
-        advice = "--quarantine moves the files that they concern away, and --restore puts them back."
-        return f'<p class="advice"><b>{errors:,} error{"s" * (errors > 1)}:</b> mend them before training. {advice}</p>'
-    rest = f"{warnings:,} warnings are worth a look." if warnings else "nothing suspicious was found."
+        advice = QUARANTINE if movable(result.name) else ""
+        return f'<p class="advice"><b>{errors:,} error{"s" * (errors > 1)}:</b> mend them before training.{advice}</p>'
+    rest = f"look at the {warnings:,} warning{'s' * (warnings > 1)}." if warnings else "nothing suspicious was found."
     return f'<p class="advice good"><b>No errors:</b> {rest}</p>'
 
 
@@ -88,8 +89,7 @@ def pill(kind: str, count: int) -> str:
 def kind_section(kind: str, found: Sequence[Finding], root: Path) -> str:
     """Return all findings of one kind, the first ones with pictures."""
     figures = [figure for finding in found[:SHOWN] if (figure := draw(finding, root))]
-    rows = [{"where": finding.path, "what": finding.sentence} for finding in found[:LISTED]]
-    listed = table(rows)
+    listed = table([{"where": finding.path, "what": finding.sentence} for finding in found[:LISTED]])
     if len(found) > LISTED:
         listed += f"<p>{len(found) - LISTED:,} more are in the JSON file.</p>"
     if len(figures) == len(found):
@@ -116,11 +116,11 @@ def data_sections(result: Result) -> list[str]:
     rows: list[Mapping[str, Any]] = [
         {"class": name, **{split or "all": counts[name] for split, counts in splits.items()}} for name in names
     ]
-    images = Counter(entry.split or "all" for entry in result.source.entries)
+    items, entries = result.source.items, Counter(entry.split or "all" for entry in result.source.entries)
     formats = Counter(f"{facts.format} {facts.mode}" for facts in result.facts.values() if facts.format)
     sizes = Counter(f"{facts.width} x {facts.height}" for facts in result.facts.values() if facts.width)
     return [
-        section("Splits", table([{"split": split, "images": count} for split, count in images.items()])),
+        section("Splits", table([{"split": split, items: count} for split, count in entries.items()])),
         section(f"Classes: {result.source.unit} in each", table(rows[:CLASSES])),
         section("Formats", table([{"format": name, "images": count} for name, count in formats.most_common(10)])),
         section("Sizes", table([{"width x height": name, "images": count} for name, count in sizes.most_common(10)])),

@@ -48,6 +48,11 @@ class Result:
         return sum(finding.severity == severity for finding in self.findings)
 
 
+def movable(name: str) -> bool:
+    """Whether the data set has image files that a quarantine can move."""
+    return name in SOURCES
+
+
 def check(cfg: DictConfig, workers: int) -> Result:
     """Check the data set `cfg.data`.
 

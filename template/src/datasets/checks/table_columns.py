@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from src.datasets.tabular.table import is_missing, is_numeric, stray_text
+from src.datasets.tabular.table import is_missing, is_numeric, stray_text, to_text
 
 Fault = tuple[str, str]  # a finding's kind, and its sentence
 
@@ -42,7 +42,7 @@ def column_faults(column: np.ndarray, categories: bool = False) -> Iterator[Faul
         yield "missing_values", f"{missing.sum():,} of {len(column):,} ({missing.mean():.1%}); they become {rule}."
     different = len(np.unique(known if is_numeric(known) else known.astype(str)))
     if different == 1:
-        yield "constant", f"Its only value is {known[0]!s:.60}."
+        yield "constant", f"Its only value is {to_text(known[:1])[0]:.60}."
     elif not categories and (stray := stray_text(column)):
         yield "mixed_types", f"It holds numbers, but row {stray[0] + 1} has {stray[1][:60]!r}."
     elif len(known) >= FEW and is_identifier(known, different):
@@ -65,9 +65,10 @@ def outlier_faults(known: np.ndarray) -> Iterator[Fault]:
     outside = known[(known < lower - reach) | (known > upper + reach)]
     if reach > 0 and len(outside):
         farthest = outside[np.argmax(np.abs(outside - (lower + upper) / 2))]
-        share = f"{len(outside):,} values ({len(outside) / len(known):.1%})"
+        noun, verb = ("values", "lie") if len(outside) > 1 else ("value", "lies")
+        share = f"{len(outside):,} {noun} ({len(outside) / len(known):.1%}) {verb}"
         limits = f"{lower - reach:.6g} to {upper + reach:.6g}"
-        yield "outliers", f"{share} lie outside {limits}, the farthest is {farthest:.6g}."
+        yield "outliers", f"{share} outside {limits}, the farthest is {farthest:.6g}."
 
 
 def leak_faults(column: np.ndarray, targets: np.ndarray) -> Iterator[Fault]:

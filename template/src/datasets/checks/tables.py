@@ -53,8 +53,8 @@ def check_table(cfg: DictConfig) -> Source:
     """
     table: Table = resolve(DATASETS, cfg.data.name, "data set").read(cfg.data)
     path = Path(cfg.data.get("root") or cfg.data.name)
-    source = Source(path.parent)
-    source.unit = "rows"
+    source = Source(path)
+    source.items = source.unit = "rows"
     target = read_target(table, cfg.data)
     name = cfg.data.target.column
     if lost := int(is_missing(table.columns[name]).sum()):

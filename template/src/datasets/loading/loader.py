@@ -70,18 +70,21 @@ class Loader:
         # Albumentations works image by image: also of images in memory, batches are made while others are trained on
         automatic = max(choose_workers(split.images.in_memory), int(augment == "advanced"))
         self.num_workers = automatic if num_workers is None else num_workers
-        self.check(training=shuffle or drop_last)
+        self.check_batch(training=shuffle or drop_last)
+        self.check_images(channels=split.images.shape[2])
         self.transform = build(augment, split.flippable)
 
-    def check(self, training: bool) -> None:
-        """Refuse what cannot be meant."""
+    def check_batch(self, training: bool) -> None:
+        """Refuse a batch that the training data do not fill."""
         if training and self.batch_size > self.samples:
             share = f" for each of {self.world_size} devices" if self.world_size > 1 else ""
             raise UserError(
                 f"data.batch_size={self.batch_size} is more than the {self.samples} training samples{share}: "
                 "make it smaller."
             )
-        channels = self.split.images.shape[2]
+
+    def check_images(self, channels: int) -> None:
+        """Refuse what cannot be meant."""
         if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
             raise UserError(
                 f"data.mean={list(self.mean)} and data.std={list(self.std)} must have one value for each of {channels} "

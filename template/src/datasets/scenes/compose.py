@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-LEAST_VISIBLE = 0.6  # of every digit, whatever lies on it
+LEAST_VISIBLE = 0.75  # of every digit, whatever lies on it
 ATTEMPTS = 20  # to find a place for one more digit
+SHADOW = 5  # pixels across: it reaches two beyond the ink
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,23 @@ class Scene:
 
 
 def compose(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: np.random.Generator) -> Scene:
-    """Put 1 to `most` of the `glyphs`, uint8 (N, 8, 8), at random places and sizes, later ones over earlier ones."""
+    """Put half of `most` to `most` of the `glyphs`, uint8 (N, 8, 8), anywhere, later ones over earlier ones.
+
+    They are a quarter to half as large as the scene. There are fewer of them where there is no room for more.
+    """
     image = texture(size, rng)
     whole: list[np.ndarray] = []
     chosen: list[int] = []
-    for number in rng.choice(len(glyphs), rng.integers(1, most + 1), replace=False):
+    for number in rng.choice(len(glyphs), rng.integers((most + 1) // 2, most + 1), replace=False):
         for _ in range(ATTEMPTS):
-            side = int(rng.integers(size // 5, size // 2))
+            side = int(rng.integers(size // 4, size // 2))
             left, top = rng.integers(0, size - side + 1, 2)
             ink = np.zeros((size, size), np.float32)
             drawn = Image.fromarray(glyphs[number]).resize((side, side), Image.Resampling.BICUBIC)
             ink[top : top + side, left : left + side] = np.asarray(drawn, np.float32) / 255
             mask = fill(ink > 0.4)
             if all(visible(old, [*whole[place + 1 :], mask]) >= LEAST_VISIBLE for place, old in enumerate(whole)):
-                image = paint(image, ink, mask, rng)
+                image = paint(image, ink, rng)
                 whole.append(mask)
                 chosen.append(number)
                 break
@@ -42,19 +46,20 @@ def compose(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: n
 
 
 def texture(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Soft blotches with fine grain, float32 (S, S, 3) from 0 to 255."""
-    grey, colour = rng.integers(50, 206, (6, 6, 1)), rng.integers(-35, 36, (6, 6, 3))
+    """Dark soft blotches with fine grain, float32 (S, S, 3) from 0 to 255."""
+    grey, colour = rng.integers(30, 131, (6, 6, 1)), rng.integers(-30, 31, (6, 6, 3))
     blotches = Image.fromarray((grey + colour).astype(np.uint8))
     soft = np.asarray(blotches.resize((size, size), Image.Resampling.BICUBIC), np.float32)
-    return np.clip(soft + rng.normal(0, 12, soft.shape), 0, 255).astype(np.float32)
+    return np.clip(soft + rng.normal(0, 10, soft.shape), 0, 255).astype(np.float32)
 
 
-def paint(image: np.ndarray, ink: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blend a colour in that is darker or lighter than the ground under the digit."""
-    ground = image[mask].mean(axis=0)
-    colour = rng.uniform(0, 60, 3) if ground.mean() > 128 else rng.uniform(195, 255, 3)
+def paint(image: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blend a light colour in, with a shadow around it: where two digits meet, one sees which of them is on top."""
+    from scipy.ndimage import maximum_filter
+
+    shadow = 0.8 * np.clip(1.6 * maximum_filter(ink, SHADOW), 0, 1)[..., None]
     opacity = np.clip(1.6 * ink, 0, 1)[..., None]
-    blended: np.ndarray = image * (1 - opacity) + colour.astype(np.float32) * opacity
+    blended: np.ndarray = image * (1 - shadow) * (1 - opacity) + rng.uniform(160, 255, 3).astype(np.float32) * opacity
     return blended
 
 

@@ -5,15 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from src.datasets.augment import AUGMENTATIONS
 from src.datasets.augment.scenes import build
 from src.datasets.loading.loader import Loader
 from src.datasets.loading.order import count_batches, count_samples
 from src.datasets.loading.prefetch import choose_workers
 from src.datasets.loading.transforms import normalize
 from src.datasets.scenes.samples import Sample, Scenes
-from src.utils.errors import UserError
-from src.utils.registry import unknown
 
 SceneBatch = tuple[Any, ...]
 
@@ -62,27 +59,10 @@ class SceneLoader(Loader):
         self.samples = count_samples(self.split, shuffle, self.sampler, rank, world_size)
         self.batches = count_batches(self.samples, batch_size, drop_last, limit)
         self.num_workers = choose_workers(in_memory=False) if num_workers is None else num_workers
-        self.check(training=shuffle or drop_last)
+        self.check_batch(training=shuffle or drop_last)
+        self.check_images(channels=3)
         self.transforms = {size: build(augment, size, scenes.flippable) for size in {image_size, *(sizes or ())}}
         self.image_size = image_size
-
-    def check(self, training: bool) -> None:
-        """Refuse what cannot be meant."""
-        if training and self.batch_size > self.samples:
-            share = f" for each of {self.world_size} devices" if self.world_size > 1 else ""
-            raise UserError(
-                f"data.batch_size={self.batch_size} is more than the {self.samples} training images{share}: "
-                "make it smaller."
-            )
-        if not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
-            raise UserError(
-                f"data.mean={list(self.mean)} and data.std={list(self.std)} must have one value for each of 3 "
-                "channels, and std must be above 0."
-            )
-        if self.augment not in AUGMENTATIONS:
-            raise UserError(unknown("data.augment", self.augment, AUGMENTATIONS))
-        if not all(isinstance(size, int) and size > 0 for size in self.sizes or ()):
-            raise UserError(f"data.sizes must be a list of heights in pixels or null, not {list(self.sizes or ())}.")
 
     def prepare(self, order: np.ndarray, epoch: int, number: int) -> SceneBatch:  # type: ignore[override]
         """Make batch `number`."""

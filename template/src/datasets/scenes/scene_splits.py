@@ -1,10 +1,13 @@
 """The train, val and test split of annotated images, from whatever splits the files have."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from src.datasets.scenes.join import join
 from src.datasets.scenes.samples import Scenes
 from src.datasets.splitting.splits import group_by, split_off_val
 from src.utils.errors import UserError
@@ -21,7 +24,7 @@ def choose(
     """Return "train", "val" or "test", with the classes numbered as in training.
 
     A split without a part of its own is `val_fraction` or `test_fraction` of the images of "train", stratified by the
-    classes that they show. Folds are made of "train" alone.
+    classes that they show. Folds are made of "train" and "val" together.
 
     Args:
         parts: split -> what reads it; "train" must be there.
@@ -34,14 +37,18 @@ def choose(
     if split in parts and (split == "test" or (split == "val" and own_val)):
         return number_as(parts[split](), classes())
     whole = parts["train"]()
-    if own_val:
-        cfg_data = OmegaConf.merge(cfg_data, {"val_fraction": 0.0})
+    if "val" in parts:
+        cfg_data = DictConfig({**cfg_data, "val_fraction": 0.0})
+        if not own_val:
+            whole = join(whole, number_as(parts["val"](), whole.classes))
     test_fraction = 0.0 if "test" in parts else cfg_data.test_fraction
     if own_val and test_fraction == 0:
         return whole
     groups = None
     if cfg_data.group_pattern:
-        groups = group_by([whole.path(index).as_posix() for index in range(len(whole))], cfg_data.group_pattern)
+        root = Path(cfg_data.root).expanduser()
+        names = [Path(os.path.relpath(whole.path(index), root)).as_posix() for index in range(len(whole))]
+        groups = group_by(names, cfg_data.group_pattern)
     return whole.take(split_off_val(whole.has_classes(), cfg_data, seed, split, test_fraction, groups))
 
 

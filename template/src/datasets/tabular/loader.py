@@ -40,15 +40,7 @@ class TableLoader(Loader):
         self.epoch = self.first_batch = self.num_workers = 0
         self.samples = count_samples(split, shuffle, sampler, rank, world_size)
         self.batches = count_batches(self.samples, batch_size, drop_last, limit)
-        self.check(training=shuffle or drop_last)
-
-    def check(self, training: bool) -> None:
-        """Refuse what cannot be meant."""
-        if training and self.batch_size > self.samples:
-            raise UserError(
-                f"data.batch_size={self.batch_size} is more than the {self.samples} training rows of each device: "
-                "make it smaller."
-            )
+        self.check_batch(training=shuffle or drop_last)
 
     def prepare(self, order: np.ndarray, epoch: int, number: int) -> Batch:
         """Make batch `number`."""

@@ -5,7 +5,7 @@ a firewall. The usual proxy variables (https_proxy, no_proxy, ...) are honoured.
 """
 
 from src.utils.download.archives import extract
-from src.utils.download.cache import cache_folder, clean, locked
+from src.utils.download.cache import cache_folder, clean, locked, tidy
 from src.utils.download.fetching import RemoteFile, fetch, fetch_all
 
-__all__ = ["RemoteFile", "cache_folder", "clean", "extract", "fetch", "fetch_all", "locked"]
+__all__ = ["RemoteFile", "cache_folder", "clean", "extract", "fetch", "fetch_all", "locked", "tidy"]

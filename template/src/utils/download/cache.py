@@ -52,6 +52,20 @@ def locked(target: Path, wait: Callable[[], None] = lambda: None) -> Iterator[No
         release(lock, path)
 
 
+@contextmanager
+def tidy(root: Path) -> Iterator[None]:
+    """Where what is done in it fails, remove `root` and the folders above if they are new, and all empty ones below."""
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        below = [Path(folder) for folder, _, _ in os.walk(root, topdown=False)]  # the last one is `root`
+        for folder in (*below[:-1], *made):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
+
+
 def clean(root: Path) -> int:
     """Delete unfinished downloads, half-unpacked folders and kept archives below `root`; returns the bytes freed.
 
