@@ -1,36 +1,58 @@
-"""Estimated beside measured GPU memory, for 120 trainings in both frameworks; one JSON line each.
+"""Estimated beside measured GPU memory, for 176 trainings in both frameworks; one JSON line each.
 
     python ../benchmarks/gpu_memory.py                    # in a project's folder, with a GPU; goes on where it stopped
+    python ../benchmarks/gpu_memory.py --plan             # the rows, without measuring or estimating them
     python ../benchmarks/gpu_memory.py --dry-run          # the estimates of the same rows, on any machine
     python ../benchmarks/gpu_memory.py --summary          # errors of what was measured so far
 
 Options: --out FILE (gpu_memory.jsonl), --framework lightning|paddle, --limit N rows.
 
-Each row is measured in a process of its own, on noise, so that no data set is needed. No constant of the estimate comes
-from these rows. Nothing was measured with it yet: no GPU could be had.
+Each row is measured in a process of its own, on made-up batches, so that no data set is needed; a framework that is not
+installed is left out, since the two GPU builds need an environment each: run it in both, with the same FILE. Rows come
+in an order that has every model early. One that runs out of memory is a row with an error.
+The summary is of all rows, and of the families that are held out: no constant of the estimate may ever be fitted to
+those. None comes from these rows so far, and nothing was measured with it yet: no GPU could be had.
 """
 
 import argparse
 import itertools
 import json
+import random
 import statistics
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path.cwd()))
 
-from src.memory.estimate import Estimator
-from src.memory.shape import Shape
+import numpy as np
+from src.memory.estimate import PREFETCHED, Estimator
+from src.memory.examples import make_targets
+from src.memory.shape import Shape, find_shape
 from src.utils.config import load_config
 
-MODELS = ("small_cnn", "resnet18", "resnet50", "efficientnet_b0", "resnet18_attention")
-BATCHES = (8, 32, 128)
+# family -> the keys of its models, and the batches that are tried
+MODELS = {
+    "small_cnn": ("cnn", ["data=imagenet"]),
+    "resnet18": ("resnet", ["data=imagenet"]),
+    "resnet50": ("resnet", ["data=imagenet"]),
+    "efficientnet_b0": ("efficientnet", ["data=imagenet"]),
+    "resnet18_attention": ("attention", ["data=imagenet"]),
+    "yolov10n": ("yolov10", ["task=detection", "data=coco2017"]),
+    "retinanet_resnet18": ("retinanet", ["task=detection", "data=coco2017", "loss=network"]),
+    "deeplab_resnet18": ("deeplab", ["task=segmentation", "data=coco2017"]),
+    "mask_rcnn_resnet18": ("mask_rcnn", ["task=instance_segmentation", "data=coco2017"]),
+}
+HELD_OUT = ("efficientnet", "attention", "retinanet", "mask_rcnn")
+BATCHES = {"data=imagenet": (8, 32, 128), "data=coco2017": (2, 8)}
 PRECISIONS = ("32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "sgd")
 FRAMEWORKS = ("lightning", "paddle")
-SHAPE = Shape(classes=1000, channels=3, image_size=224, images=256)
+PACKAGES = {"lightning": "torch", "paddle": "paddle"}
 KEYS = ("framework", "model", "precision", "optimizer", "batch")
 MIB = 1 << 20
 
@@ -39,6 +61,7 @@ def main(argv: list[str]) -> None:
     """Measure, estimate or summarise; `--row` is the process of one row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu_memory.jsonl"))
+    parser.add_argument("--plan", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--framework", choices=FRAMEWORKS)
@@ -54,7 +77,11 @@ def main(argv: list[str]) -> None:
     rows = [row for row in all_rows() if options.framework in (None, row["framework"])][: options.limit]
     done = {key(row) for row in read(options.out)}
     for row in rows:
-        if options.dry_run:
+        if options.plan:
+            print(json.dumps(row))
+        elif not find_spec(PACKAGES[row["framework"]]):
+            continue
+        elif options.dry_run:
             print(json.dumps({**row, "estimate": estimate(row)}), flush=True)
         elif key(row) not in done:
             line = json.dumps({**row, **in_process(row)})
@@ -64,9 +91,15 @@ def main(argv: list[str]) -> None:
 
 
 def all_rows() -> list[dict[str, Any]]:
-    """Every combination."""
-    product = itertools.product(FRAMEWORKS, MODELS, PRECISIONS, OPTIMIZERS, BATCHES)
-    return [dict(zip(KEYS, values, strict=True)) for values in product]
+    """Every combination that there is, in an order that is always the same."""
+    rows = []
+    for framework, (model, (_, keys)) in itertools.product(FRAMEWORKS, MODELS.items()):
+        if model in import_module(f"src.models.{framework}").MODELS:
+            batches = next(sizes for data, sizes in BATCHES.items() if data in keys)
+            for values in itertools.product(PRECISIONS, OPTIMIZERS, batches):
+                rows.append(dict(zip(KEYS, (framework, model, *values), strict=True)))
+    random.Random(0).shuffle(rows)
+    return rows
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -87,19 +120,14 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def configure(row: dict[str, Any]) -> Any:
     """The row's configuration."""
-    groups = [
-        f"framework={row['framework']}",
-        f"model={row['model']}",
-        f"optimizer={row['optimizer']}",
-        "data=imagenet",
-    ]
+    groups = [f"{name}={row[name]}" for name in ("framework", "model", "optimizer")]
     keys = [f"data.batch_size={row['batch']}", f"trainer.precision={row['precision']}", "data.cache=none"]
-    return load_config([*groups, *keys, "deterministic=false"])
+    return load_config([*MODELS[row["model"]][1], *groups, *keys, "deterministic=false"])
 
 
 def estimate(row: dict[str, Any], capability: str | None = None) -> dict[str, Any]:
     """What is expected."""
-    return Estimator(configure(row), SHAPE, capability).at(row["batch"]).to_dict()
+    return Estimator(configure(row), capability=capability).at(row["batch"]).to_dict()
 
 
 def in_process(row: dict[str, Any]) -> dict[str, Any]:
@@ -113,27 +141,36 @@ def in_process(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(row: dict[str, Any]) -> dict[str, Any]:
-    """Three steps on noise, and what the framework and the driver say they took."""
-    import numpy as np
-    from src.datasets.base import ArrayImages, Split
-    from src.utils.registry import resolve
-
+    """Three steps on made-up batches, and what the framework and the driver say they took."""
     cfg = configure(row)
-    side = SHAPE.image_size
-    images = ArrayImages(np.random.default_rng(0).integers(0, 255, (row["batch"], side, side, 3), np.uint8))
-    classes = tuple(str(number) for number in range(SHAPE.classes))
-    split = Split(images, np.arange(row["batch"], dtype=np.int64), classes)
-    backend = resolve({name: f"src.trainers.{name}_benchmark" for name in FRAMEWORKS}, row["framework"], "framework")
+    shape = find_shape(cfg)
+    backend = import_module(f"src.trainers.{row['framework']}_benchmark")
     before = used_by_all()
-    trainer = backend.Trainer(cfg, split)
-    batch = trainer.synthetic()
-    for _ in range(3):
-        trainer.step(batch)
+    trainer = backend.Trainer(cfg, described(shape))
+    # as many as lie on the GPU at once
+    batches = [make_batch(cfg, shape, row["batch"]) for _ in range(1 + PREFETCHED[row["framework"]])]
+    for step in range(3):
+        trainer.step(batches[step % len(batches)])
     trainer.wait()
     after = used_by_all()
     name, capability, allocated, reserved = FIGURES[row["framework"]]()
     found = {"allocated": allocated / MIB, "reserved": reserved / MIB, "process": after - before, "gpu": name}
     return {"measured": found, "estimate": estimate(row, capability)}
+
+
+def described(shape: Shape) -> Any:
+    """What a network is built from, in place of a data set."""
+    images = SimpleNamespace(shape=(shape.image_size, shape.image_size, shape.channels))
+    classes = tuple(map(str, range(shape.classes)))
+    return SimpleNamespace(classes=classes, class_counts=shape.counts, images=images, has_class_maps=True)
+
+
+def make_batch(cfg: Any, shape: Shape, size: int) -> list[Any]:
+    """Noise, and the targets that the estimate assumes, as the framework's tensors; Paddle's are on the GPU."""
+    sides = (size, shape.channels, shape.image_size, shape.image_size)
+    arrays = [np.random.default_rng(0).standard_normal(sides, np.float32), *make_targets(cfg.task, shape, size)]
+    make = {"lightning": ("torch", "from_numpy"), "paddle": ("paddle", "to_tensor")}[cfg.framework]
+    return [getattr(import_module(make[0]), make[1])(array) for array in arrays]
 
 
 def used_by_all() -> float:
@@ -165,11 +202,14 @@ FIGURES = {"lightning": torch_figures, "paddle": paddle_figures}
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """A Markdown table: errors of allocated, reserved and process memory, and how often the estimate was too low."""
     lines = [
-        "| framework | figure | rows | median error | p95 | too low | too low with margin |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| framework | families | figure | rows | median error | p95 | too low | too low with margin |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
     ]
-    for framework, figure in itertools.product(FRAMEWORKS, ("allocated", "reserved", "process")):
+    figures = ("allocated", "reserved", "process")
+    for framework, families, figure in itertools.product(FRAMEWORKS, ("all", "held out"), figures):
         chosen = [row for row in rows if row["framework"] == framework and "measured" in row]
+        if families == "held out":
+            chosen = [row for row in chosen if MODELS[row["model"]][0] in HELD_OUT]
         if not chosen:
             continue
         pairs = [
@@ -180,7 +220,7 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
         needed = statistics.mean(row["estimate"]["needed"] < row["measured"]["process"] for row in chosen)
         p95 = errors[min(len(errors) - 1, round(0.95 * (len(errors) - 1)))]
         shares = " | ".join(f"{share:.1%}" for share in (statistics.median(errors), p95, low, needed))
-        lines.append(f"| {framework} | {figure} | {len(chosen)} | {shares} |")
+        lines.append(f"| {framework} | {families} | {figure} | {len(chosen)} | {shares} |")
     return lines
 
 

@@ -8,7 +8,6 @@ and one number is fitted, what every process takes besides: the median on half o
 half, 20 times. A row is left out where the GPU of 40 GB was full: above 36,000 MiB, or not above the smaller batch's.
 """
 
-import copy
 import csv
 import random
 import re
@@ -16,22 +15,23 @@ import statistics
 import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 sys.path.insert(0, str(Path.cwd()))
 
+import numpy as np
 import timm
 import torch
 from src.memory.allocators import MIB
+from src.memory.lightning_blank import Blank
 from src.memory.lightning_trace import record
 from src.memory.replay import replay
 from src.memory.shape import Shape
 from src.memory.trace import Growth
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from src.utils.config import load_config
 
 FULL_MIB = 36000
 BATCHES = (8, 16)
-KEYS = SimpleNamespace(precision="32-true", accumulate_grad_batches=1, gradient_clip_val=None)
+KEYS = load_config([]).trainer
 SPLITS = 20
 
 
@@ -66,16 +66,14 @@ def usable(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def trace(name: str) -> Growth:
-    """Two training steps of a network, whose weights are made and then only pretended."""
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    real = timm.create_model(name).train()
-    channels, side, _ = real.default_cfg["input_size"]
-    shape, loss, traces = Shape(1000, channels, side, 1), torch.nn.functional.cross_entropy, []
-    for batch in BATCHES:
-        with FakeCopyMode(fake):
-            network = copy.deepcopy(real)
-        with fake:
-            traces.append(record(network, loss, partial(build_optimizer, network), shape, batch, KEYS))
+    """Two training steps of a network whose weights are never filled."""
+    loss, traces = torch.nn.functional.cross_entropy, []
+    with Blank():
+        for batch in BATCHES:
+            network = timm.create_model(name).train()
+            channels, side, _ = network.default_cfg["input_size"]
+            shape, targets = Shape(1000, channels, side, 1), [np.zeros(batch, np.int64)]
+            traces.append(record(network, loss, partial(build_optimizer, network), shape, targets, KEYS))
     return Growth(BATCHES, traces)
 
 

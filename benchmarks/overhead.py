@@ -190,7 +190,8 @@ def fit_with_lightning_defaults(cfg: Any) -> list[float]:
 
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     module = Plain(build_network(cfg, train))
-    loaders = Batches(build_loader(cfg, train, "train")), Batches(build_loader(cfg, val, "val"))
+    cpu = torch.device("cpu")
+    loaders = Batches(build_loader(cfg, train, "train"), cpu), Batches(build_loader(cfg, val, "val"), cpu)
     with tempfile.TemporaryDirectory() as folder:
         pl.Trainer(max_epochs=EPOCHS, default_root_dir=folder, num_sanity_val_steps=0, enable_model_summary=False).fit(
             module, *loaders

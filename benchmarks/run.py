@@ -130,9 +130,7 @@ def updates(python: Path) -> list[str]:
 
 def data(python: Path) -> list[str]:
     """Our loader against Pillow and a DataLoader, and training on real data against training on synthetic data."""
-    head = (
-        "| data | network | framework | our loader / Pillow + DataLoader | from memory | real / synthetic |"
-    )
+    head = "| data | network | framework | our loader / Pillow + DataLoader | from memory | real / synthetic |"
     rows = [head, "|---|---|---|---:|---:|---:|"]
     run(python, "scripts/download.py", "data=cifar10")
     photos = {name: write_photos(python, name) for name in ("as published", "at quality 90")}

@@ -3,11 +3,13 @@
     python scripts/estimate_memory.py                                            # the defaults, on any machine
     python scripts/estimate_memory.py model=resnet18 data.batch_size=64 trainer.precision=bf16-mixed optimizer=adamw
     python scripts/estimate_memory.py model=resnet50 data=imagenet framework=paddle --json
+    python scripts/estimate_memory.py task=detection model=yolov10s data=coco2017 data.batch_size=32
 
 Options: --json.
 
-The data set need not be there where its shape is known. Parameters, gradients, optimizer state and activations are
-exact; workspaces, CUDA context and fragmentation follow published rules and were not measured on a GPU yet.
+The data set need not be there where its shape is known; tables are read. Parameters, gradients, optimizer state and
+activations are exact; workspaces, CUDA context and fragmentation follow published rules and were not measured on a GPU
+yet. Where losses depend on the objects in the images, the last lines say how many are assumed.
 """
 
 import argparse
@@ -67,7 +69,8 @@ def find(cfg: Any) -> dict[str, Any]:
         "data": cfg.data.name,
         "precision": cfg.trainer.precision,
     }
-    return {**keys, "mib": found.to_dict(), "largest_batch": largest, "smallest_gpu_gb": enough}
+    fits = {"largest_batch": largest, "smallest_gpu_gb": enough}
+    return {**keys, "mib": found.to_dict(), **fits, "notes": estimator.notes}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -92,7 +95,7 @@ def show(result: dict[str, Any]) -> None:
     Console().print(memory, gpus)
     enough = result["smallest_gpu_gb"]
     advice = f"a GPU of {enough} GB or more" if enough else "smaller batches: no single GPU is large enough"
-    print(f"Recommended: {advice}.")
+    print("\n".join([*result["notes"], f"Recommended: {advice}."]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.memory.estimate import TASKS, Estimator, NotEstimated
+from src.memory.estimate import Estimator, NotEstimated
 from src.memory.finder import find_batch, round_batch
 from src.memory.shape import Shape, find_shape
 from src.utils.errors import UserError
@@ -32,7 +32,7 @@ def fit_memory(
     """
     automatic = cfg.data.batch_size == "auto"
     memory = hardware.smallest_gpu_mib if cfg.trainer.accelerator in ("auto", "gpu") else 0
-    if not memory or cfg.task not in TASKS or (cfg.trainer.on_oom == "ignore" and not automatic):
+    if not memory or (cfg.trainer.on_oom == "ignore" and not automatic):
         return (with_batch(cfg, fallback(cfg, hardware)), "") if automatic else (cfg, "")
     shape = shape or find_shape(cfg)
     smallest = min(hardware.gpus, key=lambda gpu: gpu.memory_mib)

@@ -5,15 +5,16 @@ by tests/internals/test_memory_*. Not measured on a GPU yet: scratch of cuDNN an
 totals and their margin.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
 
 import src.trainers  # noqa: F401 - silences what the frameworks say about themselves
 from src.datasets.loading.cache import DEVICE_SHARE
 from src.memory.allocators import MIB
+from src.memory.examples import make_targets
 from src.memory.figures import Estimate, summarise
-from src.memory.replay import replay
+from src.memory.replay import Peak, line, replay
 from src.memory.shape import Shape, find_shape
 from src.memory.trace import Growth, Trace
 from src.memory.workspace import CONTEXT_MIB, cublas
@@ -25,7 +26,9 @@ TRACES = {"lightning": "src.memory.lightning_trace:traces", "paddle": "src.memor
 GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
 PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
 MOST = 1 << 16
-TASKS = ("classification",)
+# that are traced: PyTorch's batch normalisation refuses a single value, and what Paddle must compute takes its time
+BATCHES = {"lightning": (2, 4), "paddle": (1, 2)}
+LARGER = (4, 8)  # where the peak is on the line and not every block: other things than activations weigh less there
 
 
 class NotEstimated(UserError):
@@ -41,30 +44,50 @@ class Estimator:
         """The GPU has compute capability `capability` (None: the one that takes the most) and `memory_mib` MiB.
 
         Raises:
-            UserError: what detectors and the like take depends on the objects in the images.
+            NotEstimated: a network that does what can only be found out by running it.
         """
-        if cfg.task not in TASKS:
-            raise UserError(f"GPU memory is estimated for {', '.join(TASKS)}, not for task={cfg.task}.")
         self.cfg, self.shape = cfg, shape or find_shape(cfg)
-        batch = cfg.data.batch_size if isinstance(cfg.data.batch_size, int) else 8
-        batches = (max(2, batch), 2 * max(2, batch))  # batch normalisation refuses a single value
         make = load(cfg.framework)
         try:
+            batches = BATCHES[cfg.framework]
             self.growth = Growth(batches, make(cfg, self.shape, batches))
-        except (RuntimeError, NotImplementedError) as error:  # what the network does depends on the pixels
+            if not self.growth.same:
+                self.growth = Growth(LARGER, [self.growth.traces[1], *make(cfg, self.shape, LARGER[1:])])
+        except UserError:
+            raise
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:  # it looks at the pixels
             said = " ".join(str(error).split())[:200]
             raise NotEstimated(f"The GPU memory of model={cfg.model.name} cannot be estimated: {said}.") from error
         self.lasting = {"workspace": cublas(cfg, capability), "data": kept_images(cfg, self.shape, memory_mib)}
         self.found: dict[int, Estimate] = {}
 
+    @property
+    def notes(self) -> list[str]:
+        """What the estimate takes for granted, in sentences."""
+        said = [f"Each image is taken to have {self.shape.objects} objects."] * bool(self.shape.objects)
+        if not self.growth.same:
+            said += [f"Batches of {LARGER[0]} and {LARGER[1]} were traced; others are taken to lie on a straight line."]
+        if self.cfg.framework == "paddle" and self.cfg.loss.name == "network":
+            said += ["Activations are those of steps on this processor, in 32 bits; half precision takes less."]
+        return said
+
     def at(self, batch: int) -> Estimate:
         """The estimate at a batch size."""
         if batch not in self.found:
-            ahead = PREFETCHED[self.cfg.framework] * batch * 4 * self.shape.channels * self.shape.image_size**2
-            lasting = [*self.lasting.items(), ("data", ahead)]
-            peak = replay(begin_with(self.growth.at(batch), lasting), self.cfg.framework)
+            if self.growth.same:
+                peak = self.replay(self.growth.at(batch), batch)
+            else:
+                ends = [self.replay(*pair) for pair in zip(self.growth.traces, LARGER, strict=True)]
+                peak = line(LARGER, ends, batch)
             self.found[batch] = summarise(batch, peak, CONTEXT_MIB[self.cfg.framework])
         return self.found[batch]
+
+    def replay(self, trace: Trace, batch: int) -> Peak:
+        """Run a trace with a batch, besides what lies on the GPU all the time."""
+        images = 4 * self.shape.channels * self.shape.image_size**2
+        each = images + sum(array.nbytes for array in make_targets(self.cfg.task, self.shape, 1))
+        lasting = [*self.lasting.items(), ("data", PREFETCHED[self.cfg.framework] * batch * each)]
+        return replay(begin_with(trace, lasting), self.cfg.framework)
 
     def largest(self, memory_mib: float, most: int = MOST) -> int:
         """The largest batch that fits, to 3 %, and 0 where none does."""
@@ -81,6 +104,8 @@ class Estimator:
 def kept_images(cfg: DictConfig, shape: Shape, memory_mib: float) -> int:
     """Bytes of the images that `data.cache` keeps on a GPU of this size, uint8 with the margin that shifts need."""
     keys = cfg.data
+    if cfg.task != "classification":  # other data are kept in RAM
+        return 0
     movable = keys.augment in ("none", "basic") and not (keys.mixup_alpha or keys.cutmix_alpha or keys.sizes)
     side = shape.image_size + (2 * max(1, shape.image_size // 8) if keys.augment == "basic" else 0)
     size = shape.images * shape.channels * side * side
@@ -88,14 +113,14 @@ def kept_images(cfg: DictConfig, shape: Shape, memory_mib: float) -> int:
     return size if keys.cache == "device" or fits else 0
 
 
-def load(framework: str) -> Callable[[DictConfig, Shape, tuple[int, int]], list[Trace]]:
+def load(framework: str) -> Callable[[DictConfig, Shape, Sequence[int]], list[Trace]]:
     """The framework's `traces`.
 
     Raises:
         UserError: the framework is not installed.
     """
     try:
-        found: Callable[[DictConfig, Shape, tuple[int, int]], list[Trace]] = resolve(TRACES, framework, "framework")
+        found: Callable[[DictConfig, Shape, Sequence[int]], list[Trace]] = resolve(TRACES, framework, "framework")
     except ModuleNotFoundError as error:
         if str(error.name).startswith("src"):
             raise

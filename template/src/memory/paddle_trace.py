@@ -5,51 +5,61 @@ the backward operations read. `clear_grad` fills gradients with zeros and keeps 
 makes each gradient a second time. Moments and velocities are float32, and Adam's powers of beta stay in RAM.
 """
 
+import os
+from collections.abc import Sequence
+
 from omegaconf import DictConfig
 
-from src.memory.paddle_precision import Casts, cast
-from src.memory.paddle_program import Network, Program
+os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle is loaded: its own warnings of static programs
+from src.memory.paddle_measured import STEPS, Measured, measure_loss, measured_events, update_events, whole_network
+from src.memory.paddle_program import Network, on_cpu
+from src.memory.paddle_values import Casts, Program, cast, copy_of, size_of
 from src.memory.shape import Shape
 from src.memory.trace import Recorder, Trace
 from src.memory.workspace import convolution
 
 KINDS = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
-STATES = {"adamw": 2, "sgd": 1}  # tensors of a parameter's size
 # their output is a view of the input, or is written over it
 VIEWS = {"reshape", "flatten", "squeeze", "unsqueeze", "transpose", "slice", "split", "unbind", "share_data_", "add_n"}
 # backward operations that need the shape of what they are given and not its values
 SHAPES = {"add", "subtract", "mean", "sum", "concat", "pad3d", "dropout", "stack", "reshape", "flatten", "transpose"}
 SHAPES |= {"squeeze", "unsqueeze", "split", "scale"}
 CONVOLUTIONS = ("conv2d", "conv2d_grad")  # depthwise ones have kernels of their own
-STEPS = 2
 
 
-def traces(cfg: DictConfig, shape: Shape, batches: tuple[int, int]) -> list[Trace]:
+@on_cpu()
+def traces(cfg: DictConfig, shape: Shape, batches: Sequence[int]) -> list[Trace]:
     """The events of two optimizer steps of the configured training, for each batch size."""
+    if cfg.loss.name == "network":  # what it does depends on values
+        return whole_network(cfg, shape, batches)
     network = Network(cfg, shape)
-    return [record(cfg, network.program(batch)) for batch in batches]
-
-
-def record(cfg: DictConfig, program: Program) -> Trace:
-    """Both steps of one program."""
-    recorder = Recorder()
     kind = KINDS.get(cfg.trainer.precision)
-    casts = cast(program, kind) if kind else Casts()
+    found = []
+    for batch in batches:
+        program = network.program(batch)
+        casts = cast(program, kind) if kind else Casts()
+        loss = (
+            measure_loss(cfg, shape, batch, network.outputs, "float16" if kind else "float32")
+            if shape.objects
+            else None
+        )
+        found.append(record(cfg, program, casts, loss))
+    return found
+
+
+def record(cfg: DictConfig, program: Program, casts: Casts, loss: Measured | None) -> Trace:
+    """Both steps of one program, with a loss that is no part of it."""
+    recorder = Recorder()
     for value in (*program.parameters, *program.buffers):
         recorder.allocate(program.sizes[value], "parameters")
     sizes = [program.sizes[value] for value in program.gradients]
     for step in range(STEPS):
-        step_events(recorder, program, casts, keep=step == 0)
-        if cfg.trainer.gradient_clip_val:
-            for block in [recorder.allocate(size, "workspace") for size in sizes]:
-                recorder.free(block)
-        if step == 0:
-            for size in sizes * STATES[cfg.optimizer.name]:
-                recorder.allocate(size, "optimizer")
+        step_events(recorder, program, casts, loss, keep=step == 0)
+        update_events(recorder, cfg, sizes, first=step == 0)
     return recorder.trace()
 
 
-def step_events(recorder: Recorder, program: Program, casts: Casts, keep: bool) -> None:
+def step_events(recorder: Recorder, program: Program, casts: Casts, loss: Measured | None, keep: bool) -> None:
     """Forward and backward pass of one batch; `keep` its gradients, or add them to those that are there."""
     owner = owners(program)
     last = last_reads(program, owner, casts)
@@ -57,6 +67,11 @@ def step_events(recorder: Recorder, program: Program, casts: Casts, keep: bool) 
     fixed = {*program.parameters, *program.buffers, *program.data}
     finals = {owner[value] for value in program.gradients.values()}
     for index, operation in enumerate(program.operations):
+        if loss and index == program.forward:
+            backs = {back: size_of(program, casts, back) for back in program.outputs.values()}
+            held.update({back: recorder.allocate(size) for back, size in backs.items()})
+            for block in measured_events(recorder, loss, sum(backs.values())):
+                recorder.free(block)
         for value in casts.made.get(index, []):
             held[copy_of(value)] = recorder.allocate(program.sizes[value] // 2)
         if operation.name in CONVOLUTIONS:
@@ -92,6 +107,8 @@ def last_reads(program: Program, owner: list[int], casts: Casts) -> dict[int, li
     last: dict[int, int] = {}
     for index, operation in enumerate(program.operations):
         backward = index >= program.forward
+        if index == program.forward:  # until its backward pass is over the loss has the outputs
+            last.update({owner[value]: index for value in program.outputs})
         for value in operation.outputs:
             last[owner[value]] = index
         for value in (
@@ -103,13 +120,3 @@ def last_reads(program: Program, owner: list[int], casts: Casts) -> dict[int, li
     for value, index in last.items():
         found.setdefault(index, []).append(value)
     return found
-
-
-def copy_of(value: int) -> int:
-    """The number of a value's copy in half precision."""
-    return -1 - value
-
-
-def size_of(program: Program, casts: Casts, value: int) -> int:
-    """Bytes of a value."""
-    return program.sizes[value] // 2 if value in casts.half and value in program.floats else program.sizes[value]

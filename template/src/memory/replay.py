@@ -1,6 +1,7 @@
 """The events of a trace, run through the model of a framework's allocator."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from src.memory.allocators import Allocator, Block, PaddleAllocator, TorchAllocator
@@ -38,3 +39,18 @@ def replay(trace: Trace, framework: str) -> Peak:
             allocated -= block.size
             allocator.release(block)
     return Peak(most, allocator.reserved, kinds)
+
+
+def line(batches: Sequence[int], peaks: Sequence[Peak], batch: int) -> Peak:
+    """The peak on the straight line through those of two batches."""
+    share = (batch - batches[0]) / (batches[1] - batches[0])
+
+    def along(low: int, high: int) -> int:
+        return round(low + (high - low) * share)
+
+    low, high = peaks
+    kinds = {kind: along(low.kinds.get(kind, 0), high.kinds.get(kind, 0)) for kind in {**low.kinds, **high.kinds}}
+    allocated = along(low.allocated, high.allocated)
+    # segments come in steps of 2 and 20 MiB, whose line may be too flat
+    least = round(allocated * max(peak.reserved / peak.allocated for peak in peaks))
+    return Peak(allocated, max(least, along(low.reserved, high.reserved)), kinds)

@@ -1,83 +1,26 @@
 """Estimates for PyTorch: exact against its own CPU allocator, and what is decided by them."""
 
 import dataclasses
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import torch
 from omegaconf import DictConfig
-from torch.profiler import ProfilerActivity, profile
 
-from src import tasks
 from src.memory.check import fit_memory
 from src.memory.estimate import GPUS, Estimator, estimate
-from src.memory.lightning_autocast import CudaKernels
 from src.memory.lightning_trace import traces
 from src.memory.probe import probe
 from src.memory.replay import replay
 from src.memory.shape import Shape, find_shape
-from src.memory.trace import Growth, Trace
-from src.models import build_model
-from src.trainers.lightning_optimizer import build_optimizer
+from src.memory.trace import Growth
 from src.utils.config import load_config
 from src.utils.errors import UserError
-from src.utils.hardware import Hardware
-from src.utils.hardware.gpus import Gpu
+from tests.internals.memory_lightning import hardware, live, real_step
 
 SHAPE = Shape(classes=10, channels=3, image_size=32, images=5000)
 MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
 LARGE = ["model=resnet50", "data=imagenet", "data.batch_size=256"]
-
-
-def hardware(mib: int) -> Hardware:
-    gpus = (Gpu("nvidia", "test", mib, "8.0"),) if mib else ()
-    return Hardware(gpus, None, None, (), "Linux", "", 4, (), 16000, 1000)
-
-
-@contextmanager
-def measured(found: list[int]) -> Iterator[None]:
-    """Appends the bytes that torch's CPU allocator gave out and did not get back."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        yield
-    events = profiler.profiler.kineto_results.events()
-    found.append(sum(event.nbytes() for event in events if event.name() == "[memory]"))
-
-
-def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
-    """Bytes in use after building the network, after the forward pass and after the optimizer's first step."""
-    found: list[int] = []
-    gc.collect()
-    gc.disable()
-    with measured(found):
-        network = build_model(cfg, shape.classes, shape.channels, shape.image_size).train()
-    loss: Any = tasks.load_loss(cfg, shape.counts())
-    with measured(found):
-        optimizer = build_optimizer(cfg, network)
-        images = torch.empty(batch, shape.channels, shape.image_size, shape.image_size).normal_()
-        targets = torch.zeros(batch).long()
-        half = torch.bfloat16 if cfg.trainer.precision == "bf16-mixed" else None
-        with CudaKernels(), torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
-            value = loss(network(images), targets)
-    with measured(found):
-        value.backward()
-        optimizer.step()
-        del value, images, targets
-    gc.enable()
-    return [found[0], sum(found[:2]), sum(found)]
-
-
-def live(trace: Trace) -> tuple[list[int], list[str]]:
-    """Bytes in use after each event, and the kind of its block."""
-    held: dict[int, int] = {}
-    series, now = [], 0
-    for block, size in trace.events:
-        now += size if size >= 0 else -held[block]
-        held[block] = size
-        series.append(now)
-    return series, [trace.kinds[block] for block, _ in trace.events]
 
 
 @pytest.mark.parametrize("name", MODELS)

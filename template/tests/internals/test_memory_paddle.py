@@ -1,36 +1,18 @@
 """Estimates for Paddle, against its own CPU allocator's statistics."""
 
-import numpy as np
 import paddle
 import pytest
-from paddle.base import core
 
-from src import tasks
 from src.memory.estimate import Estimator, estimate
 from src.memory.paddle_trace import traces
 from src.memory.replay import replay
 from src.memory.shape import Shape
-from src.memory.trace import Growth, Trace
-from src.models import build_model
+from src.memory.trace import Growth
 from src.utils.config import load_config
+from tests.internals.memory_paddle import live, real_step
 
 SHAPE = Shape(classes=10, channels=3, image_size=32, images=5000)
 MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
-
-
-def used() -> int:
-    return int(core.host_memory_stat_current_value("Allocated", 0))
-
-
-def live(trace: Trace) -> tuple[list[int], list[str]]:
-    """Bytes in use after each event, and the kind of its block."""
-    held: dict[int, int] = {}
-    series, now = [], 0
-    for block, size in trace.events:
-        now += size if size >= 0 else -held[block]
-        held[block] = size
-        series.append(now)
-    return series, [trace.kinds[block] for block, _ in trace.events]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -38,21 +20,10 @@ def live(trace: Trace) -> tuple[list[int], list[str]]:
 def test_what_is_kept(name: str, batch: int) -> None:
     cfg = load_config(["framework=paddle", f"model={name}", "trainer.accelerator=cpu"])
     series, kinds = live(traces(cfg, SHAPE, (batch, 2 * batch))[0])
-    paddle.set_device("cpu")
-    start = used()
-    network = build_model(cfg, SHAPE.classes, SHAPE.channels, SHAPE.image_size)
-    network.train()
-    loss = tasks.load_loss(cfg, SHAPE.counts())
-    assert used() - start == series[kinds.index("data") - 1]
-    images = paddle.to_tensor(np.zeros((batch, 3, 32, 32), np.float32))
-    targets = paddle.zeros([batch], "int64")
-    value = loss(network(images), targets)
-    forward = used() - start
+    parameters, forward, backward = real_step(cfg, SHAPE, batch)
+    assert parameters == series[kinds.index("data") - 1]
     before = series[: kinds.index("gradients")]
     assert min(before, key=lambda size: abs(size - forward)) == pytest.approx(forward, rel=1e-3)
-    value.backward()
-    del value, images, targets
-    backward = used() - start
     assert min(series, key=lambda size: abs(size - backward)) == pytest.approx(backward, abs=64)
 
 

@@ -23,18 +23,24 @@ class Check:
 
 
 def check_frameworks(hardware: Hardware, root: Path) -> list[Check]:
-    """Whether what the project's trainers import is installed; with two frameworks, one is enough to train."""
-    frameworks = [name for name in FRAMEWORKS if (root / "src" / "trainers" / f"{name}.py").is_file()]
-    missing = {name: [package for package in FRAMEWORKS[name] if not version_of(package)] for name in frameworks}
+    """Whether what the project's trainers import is installed; with two frameworks, one is enough to train.
+
+    Their GPU builds need an environment each, so there the other one is not missed.
+    """
+    missing = {name: [package for package in FRAMEWORKS[name] if not version_of(package)] for name in trained(root)}
     none_works = all(missing.values())
+    file = requirements_file(hardware, root)
     checks = []
     for name, packages in missing.items():
-        if packages:
-            mend = pip(f"install -r {requirements_file(hardware, root).name}")
-            detail = f"{' and '.join(packages)} not installed"
-            checks.append(Check(name.capitalize(), "fail" if none_works else "warn", detail, mend))
-        else:
+        own = gpu_file(name, root) if file.name.startswith("requirements-gpu") else file
+        detail = f"{' and '.join(packages)} not installed"
+        if not packages:
             checks.append(check_build(name, hardware, root))
+        elif own == file or none_works:
+            checks.append(Check(name.capitalize(), "fail" if none_works else "warn", detail, install(own)))
+        else:
+            detail += f": its GPU build gets an environment of its own, from {own.name}"
+            checks.append(Check(name.capitalize(), "ok", detail))
     return checks or [Check("Framework", "fail", "src/trainers holds no trainer", "Restore it with `copier recopy`.")]
 
 
@@ -59,12 +65,28 @@ def check_build(name: str, hardware: Hardware, root: Path) -> Check:
     return Check(name.capitalize(), "ok", detail)
 
 
+def trained(root: Path) -> list[str]:
+    """The frameworks that the project has a trainer for."""
+    return [name for name in FRAMEWORKS if (root / "src" / "trainers" / f"{name}.py").is_file()]
+
+
 def requirements_file(hardware: Hardware, root: Path) -> Path:
     """The file that the installed frameworks came from, else the one for this machine."""
-    builds = [build for module in MODULES.values() if (build := cuda_build(module)) is not None]
-    gpu = any(builds) if builds else any(gpu.vendor == "nvidia" for gpu in hardware.gpus)
-    file = root / ("requirements-gpu.txt" if gpu else "requirements-cpu.txt")
+    found = {name: build for name in trained(root) if (build := cuda_build(MODULES[name])) is not None}
+    on_gpu = [name for name, build in found.items() if build]
+    if on_gpu:
+        file = gpu_file(on_gpu[0], root)
+    elif found or not any(gpu.vendor == "nvidia" for gpu in hardware.gpus):
+        file = root / "requirements-cpu.txt"
+    else:
+        file = root / "requirements-gpu.txt"
     return file if file.is_file() else root / "requirements-cpu.txt"
+
+
+def gpu_file(name: str, root: Path) -> Path:
+    """Where a framework's GPU build stands: with both frameworks, Paddle's has a file of its own."""
+    own = root / f"requirements-gpu-{name}.txt"
+    return own if own.is_file() else root / "requirements-gpu.txt"
 
 
 def required_cuda(root: Path) -> str | None:
@@ -85,7 +107,15 @@ def reinstall(name: str, root: Path) -> str:
         return "Run `copier update` and choose a CUDA version, then run this script again."
     builds = {"lightning": ("torch", "torchvision"), "paddle": ("paddlepaddle",)}[name]
     old = " ".join(package for package in builds if installed(package))
-    return f"{pip(f'uninstall {old}')}, then {pip('install -r requirements-gpu.txt')}"
+    again = f"{pip(f'uninstall {old}')}, then {install(gpu_file(name, root))}"
+    if any(version_of(package) for other in trained(root) if other != name for package in FRAMEWORKS[other]):
+        again += f", in an environment of its own where {name.capitalize()} shall use the GPU"
+    return again
+
+
+def install(file: Path) -> str:
+    """The command that installs a requirements file."""
+    return pip(f"install -r {file.name}")
 
 
 def pip(arguments: str) -> str:

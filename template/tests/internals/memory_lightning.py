@@ -1,0 +1,90 @@
+"""What a training step really takes of PyTorch's CPU allocator, beside the events of a trace."""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
+
+from src import tasks
+from src.memory.examples import make_targets
+from src.memory.lightning_autocast import CudaKernels
+from src.memory.lightning_blank import find, reveal
+from src.memory.shape import Shape
+from src.memory.trace import Trace
+from src.models import build_model
+from src.trainers.lightning_optimizer import build_optimizer
+from src.utils.hardware import Hardware
+from src.utils.hardware.gpus import Gpu
+
+
+class SameNoise(TorchFunctionMode):
+    """Gives a real network the values that the trace looks for objects in; no memory is taken."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch = batch
+
+    def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") == "detach":
+            reveal(args[0], self.batch)
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def measured(found: list[int]) -> Iterator[None]:
+    """Appends the bytes that torch's CPU allocator gave out and did not get back."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        yield
+    events = profiler.profiler.kineto_results.events()
+    found.append(sum(event.nbytes() for event in events if event.name() == "[memory]"))
+
+
+def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
+    """Bytes in use after building the network, after the forward pass and after the optimizer's first step."""
+    found: list[int] = []
+    gc.collect()
+    gc.disable()
+    with measured(found):
+        network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
+    loss: Any = tasks.load_loss(cfg, shape.counts())
+    sees_targets = getattr(network, "takes_targets", False)
+    with measured(found):
+        optimizer = build_optimizer(cfg, network)
+        images = torch.empty(batch, shape.channels, shape.image_size, shape.image_size).zero_()
+        arrays = [torch.from_numpy(array).clone() for array in make_targets(cfg.task, shape, batch)]
+        half = torch.bfloat16 if cfg.trainer.precision == "bf16-mixed" else None
+        with CudaKernels(), torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
+            with SameNoise(batch) if shape.objects else nullcontext():
+                outputs = network(images, *arrays) if sees_targets else network(images)
+            for tensor in find((outputs,)) if shape.objects else ():
+                reveal(tensor, batch)
+            value = loss(outputs, *arrays)
+            del outputs
+    with measured(found):
+        value.backward()
+        optimizer.step()
+        del value, images, arrays
+    gc.enable()
+    return [found[0], sum(found[:2]), sum(found)]
+
+
+def live(trace: Trace) -> tuple[list[int], list[str]]:
+    """Bytes in use after each event, and the kind of its block."""
+    held: dict[int, int] = {}
+    series, now = [], 0
+    for block, size in trace.events:
+        now += size if size >= 0 else -held[block]
+        held[block] = size
+        series.append(now)
+    return series, [trace.kinds[block] for block, _ in trace.events]
+
+
+def hardware(mib: int) -> Hardware:
+    """A machine with one GPU of so many MiB, or without."""
+    gpus = (Gpu("nvidia", "test", mib, "8.0"),) if mib else ()
+    return Hardware(gpus, None, None, (), "Linux", "", 4, (), 16000, 1000)

@@ -1,0 +1,49 @@
+"""What a training step really takes of Paddle's CPU allocator, beside the events of a trace."""
+
+import paddle
+from omegaconf import DictConfig
+from paddle.base import core
+
+from src import tasks
+from src.memory.examples import make_targets
+from src.memory.paddle_measured import noise
+from src.memory.shape import Shape
+from src.memory.trace import Trace
+from src.models import build_model
+
+
+def used() -> int:
+    return int(core.host_memory_stat_current_value("Allocated", 0))
+
+
+def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
+    """Bytes in use after building the network, after the forward pass and after the backward pass."""
+    paddle.set_device("cpu")
+    start = used()
+    network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments)
+    network.train()
+    loss = tasks.load_loss(cfg, shape.counts())
+    found = [used() - start]
+    images = paddle.zeros([batch, shape.channels, shape.image_size, shape.image_size])
+    arrays = [paddle.to_tensor(array) for array in make_targets(cfg.task, shape, batch)]
+    outputs = network(images, *arrays) if cfg.loss.name == "network" else network(images)
+    if shape.objects and cfg.loss.name != "network":
+        for value in paddle.utils.flatten(outputs):  # what the trace looks for objects in
+            value.get_tensor().set(noise(batch, value.shape[1:]).numpy(), paddle.CPUPlace())
+    value = loss(outputs, *arrays)
+    del outputs
+    found.append(used() - start)
+    value.backward()
+    del value, images, arrays
+    return [*found, used() - start]
+
+
+def live(trace: Trace) -> tuple[list[int], list[str]]:
+    """Bytes in use after each event, and the kind of its block."""
+    held: dict[int, int] = {}
+    series, now = [], 0
+    for block, size in trace.events:
+        now += size if size >= 0 else -held[block]
+        held[block] = size
+        series.append(now)
+    return series, [trace.kinds[block] for block, _ in trace.events]
