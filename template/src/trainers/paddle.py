@@ -15,12 +15,16 @@ from src.models.paddle import state
 from src.models.paddle.layers import list_layers
 from src.trainers.builders import build_loader, build_network
 from src.trainers.collector import Collector
+from src.trainers.paddle_avx2 import use_avx2
 from src.trainers.paddle_device import Batches, DeviceBatches, build_batches, choose
 from src.trainers.paddle_devices import count_devices, failure_file, refuse_unsupported, start_ranks, use_gpu
 from src.trainers.paddle_model import Model, SessionCallback, to_numpy
 from src.trainers.session import Session
 from src.utils.errors import UserError
+from src.utils.hardware.machine import Machine
 from src.utils.run import Run
+
+use_avx2(Machine())  # here, since whatever computes with Paddle imports this first
 
 
 def fit(cfg: DictConfig, run: Run, resume: Path | None = None) -> None:
