@@ -127,7 +127,7 @@ def test_bytes_are_named_by_their_number():
 
 def test_a_jpeg_bomb_is_refused(tmp_path, monkeypatch):
     for module in ("decode", "jpeg"):
-        monkeypatch.setattr(f"src.datasets.{module}.MAX_PIXELS", 50_000)
+        monkeypatch.setattr(f"src.datasets.loading.{module}.MAX_PIXELS", 50_000)
     path = tmp_path / "bomb.jpg"
     path.write_bytes(encode(smooth(200, 300)))
     with pytest.raises(UserError, match=r"bomb.jpg: 300 x 200 pixels, more than 50,000"):
