@@ -1,7 +1,7 @@
 """Train every task's network on small data until it has learned it: the scores beside their targets.
 
     python benchmarks/learning.py                                     # in the folder of a generated project
-    python benchmarks/learning.py paddle digit_scenes_segmentation    # some frameworks, some experiments
+    python benchmarks/learning.py paddle digit_scenes_segmentation    # some frameworks, some proofs
 
 Each training is a process of its own. Its row is kept in outputs/learning/rows.jsonl, so a bench that was stopped goes
 on where it was; delete that file to measure again. COCO128 comes from data/coco128, or is downloaded there.
@@ -30,8 +30,9 @@ REPEATS = 5  # of each photo in an epoch: validation after every pass would take
 
 
 class Proof(NamedTuple):
-    """What an experiment trains, on what, and the score that its test split must reach."""
+    """What is trained with which keys, on what, and the score that its test split must reach."""
 
+    keys: str
     task: str
     model: str
     data: str
@@ -40,13 +41,26 @@ class Proof(NamedTuple):
 
 
 PROOFS = {
-    "coco128_overfit": Proof("detection", "YOLOv10n", f"the same {COUNT} photos of COCO128", "map50", 0.9),
-    "digit_scenes_detection": Proof("detection", "YOLOv10n", "digit scenes", "map50", 0.9),
-    "digit_scenes_segmentation": Proof("segmentation", "DeepLabV3+, ResNet-18", "digit scenes", "miou", 0.85),
-    "digit_scenes_instances": Proof(
-        "instance segmentation", "Mask R-CNN, ResNet-18", "digit scenes", "mask_map50", 0.6
+    "coco128_overfit": Proof(
+        "experiment=coco128_overfit", "detection", "YOLOv10n", f"the same {COUNT} photos of COCO128", "map50", 0.9
     ),
+    "digit_scenes_detection": Proof(
+        "experiment=digit_scenes_detection", "detection", "YOLOv10n", "digit scenes", "map50", 0.9
+    ),
+    "digit_scenes_segmentation": Proof(
+        "experiment=digit_scenes_segmentation", "segmentation", "DeepLabV3+, ResNet-18", "digit scenes", "miou", 0.85
+    ),
+    "digit_scenes_instances": Proof(
+        "experiment=digit_scenes_instances",
+        "instance segmentation",
+        "Mask R-CNN, ResNet-18",
+        "digit scenes",
+        "mask_map50",
+        0.6,
+    ),
+    "breast_cancer": Proof("task=tabular", "tabular", "MLP", "breast cancer", "accuracy", 0.96),
 }
+SCORES = {"map50": "mAP50", "miou": "mIoU", "mask_map50": "mask mAP50", "accuracy": "accuracy"}
 
 
 def main(argv: list[str]) -> int:
@@ -55,16 +69,16 @@ def main(argv: list[str]) -> int:
         print(f"There is no {', '.join(unknown)}. Available: {', '.join((*PROOFS, *FRAMEWORKS))}.")
         return 1
     wanted = [
-        (experiment, framework)
-        for experiment in [name for name in argv if name in PROOFS] or PROOFS
+        (proof, framework)
+        for proof in [name for name in argv if name in PROOFS] or PROOFS
         for framework in [name for name in argv if name in FRAMEWORKS] or FRAMEWORKS
     ]
     OUTPUT.mkdir(parents=True, exist_ok=True)
     done = read_rows()
-    for experiment, framework in wanted:
-        if (experiment, framework) not in done:
-            prepare(experiment)
-            row = train(experiment, framework)
+    for proof, framework in wanted:
+        if (proof, framework) not in done:
+            prepare(proof)
+            row = train(proof, framework)
             with ROWS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
     print("\n".join(table([row for key, row in read_rows().items() if key in wanted])), flush=True)
@@ -72,17 +86,17 @@ def main(argv: list[str]) -> int:
 
 
 def read_rows() -> dict[tuple[str, str], dict[str, Any]]:
-    """(experiment, framework) -> the newest row of it."""
+    """(proof, framework) -> the newest row of it."""
     lines = ROWS.read_text("utf-8").splitlines() if ROWS.is_file() else []
     rows = [json.loads(line) for line in lines]
-    return {(row["experiment"], row["framework"]): row for row in rows}
+    return {(row["proof"], row["framework"]): row for row in rows}
 
 
-def prepare(experiment: str) -> None:
-    """Put the experiment's data where it looks for it."""
-    if experiment != "coco128_overfit":
+def prepare(proof: str) -> None:
+    """Put the data where the training looks for it; breast cancer comes with scikit-learn."""
+    if proof.startswith("digit_scenes"):
         run("scripts/download.py", "data=digit_scenes")
-    elif not PHOTOS.is_dir():
+    elif proof == "coco128_overfit" and not PHOTOS.is_dir():
         if not Path("data/coco128/images/train2017").is_dir():
             run("scripts/download.py", "data=coco128")
         copy_photos(Path("data/coco128"), PHOTOS)
@@ -106,18 +120,16 @@ def copy_photos(source: Path, target: Path) -> None:
     partial.replace(target)
 
 
-def train(experiment: str, framework: str) -> dict[str, Any]:
+def train(proof: str, framework: str) -> dict[str, Any]:
     """Train in a new process: its wall time and CPU time in seconds, and the score of the best checkpoint."""
-    folder = OUTPUT / f"{experiment}-{framework}"
+    folder = OUTPUT / f"{proof}-{framework}"
     shutil.rmtree(folder, ignore_errors=True)  # of a bench that was stopped
     wall, cpu = time.perf_counter(), cpu_seconds()
-    run(
-        "scripts/train.py", f"experiment={experiment}", f"framework={framework}", "tracker=none", f"output_dir={folder}"
-    )
+    run("scripts/train.py", PROOFS[proof].keys, f"framework={framework}", "tracker=none", f"output_dir={folder}")
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     (result,) = folder.glob("*/evaluation-test.json")
-    score = json.loads(result.read_text("utf-8"))[PROOFS[experiment].score]
-    return {"experiment": experiment, "framework": framework, "wall_s": wall, "cpu_s": cpu, "score": score}
+    score = json.loads(result.read_text("utf-8"))[PROOFS[proof].score]
+    return {"proof": proof, "framework": framework, "wall_s": wall, "cpu_s": cpu, "score": score}
 
 
 def run(*arguments: str) -> None:
@@ -136,11 +148,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| task | model | data | framework | seconds | CPU seconds | score | target |"]
     lines.append("|---|---|---|---|---:|---:|---:|---:|")
     for row in rows:
-        proof = PROOFS[row["experiment"]]
-        name = {"map50": "mAP50", "miou": "mIoU", "mask_map50": "mask mAP50"}[proof.score]
+        proof = PROOFS[row["proof"]]
         lines.append(
             f"| {proof.task} | {proof.model} | {proof.data} | {row['framework']} | {row['wall_s']:.0f} "
-            f"| {row['cpu_s']:.0f} | {name} {row['score']:.3f} | {proof.target:g} |"
+            f"| {row['cpu_s']:.0f} | {SCORES[proof.score]} {row['score']:.3f} | {proof.target:g} |"
         )
     return lines
 

@@ -32,11 +32,11 @@ def compose(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: n
         for _ in range(ATTEMPTS):
             side = int(rng.integers(size // 4, size // 2))
             left, top = rng.integers(0, size - side + 1, 2)
-            ink = np.zeros((size, size), np.float32)
-            drawn = Image.fromarray(glyphs[number]).resize((side, side), Image.Resampling.BICUBIC)
-            ink[top : top + side, left : left + side] = np.asarray(drawn, np.float32) / 255
-            mask = fill(ink > 0.4)
-            if all(visible(old, [*whole[place + 1 :], mask]) >= LEAST_VISIBLE for place, old in enumerate(whole)):
+            large = Image.fromarray(glyphs[number]).resize((side, side), Image.Resampling.BICUBIC)
+            drawn, place = np.asarray(large, np.float32) / 255, np.s_[top : top + side, left : left + side]
+            ink, mask = np.zeros((size, size), np.float32), np.zeros((size, size), bool)
+            ink[place], mask[place] = drawn, fill(drawn > 0.4)
+            if all(visible(old, [*whole[at + 1 :], mask]) >= LEAST_VISIBLE for at, old in enumerate(whole)):
                 image = paint(image, ink, rng)
                 whole.append(mask)
                 chosen.append(number)
