@@ -44,9 +44,15 @@ def test_overlap_counts_more_than_the_score():
     half = [0.0, 0, 8, 8]
     owner, target = assigned([[1.0], [0.1], [0.0], [0.0]], [half, WIDE, WIDE, WIDE], [0], [WIDE], [True], 1)
     assert owner.tolist() == [[-1, 0, -1, -1]]
-    poor = complete_iou(torch.tensor(half), torch.tensor(WIDE)).item()
     owner, target = assigned([[1.0], [0.0], [0.0], [0.0]], [half, WIDE, WIDE, WIDE], [0], [WIDE], [True], 1)
-    assert target[0].tolist() == pytest.approx([poor, 0, 0, 0], abs=1e-3)
+    assert target[0].tolist() == pytest.approx([0.5, 0, 0, 0], abs=1e-5)
+
+
+def test_an_object_that_nothing_fits_yet_is_learned_all_the_same():
+    small, far_too_large = [3.0, 3, 5, 5], [-96.0, -96, 104, 104]
+    owner, target = assigned([[1e-5]] * 4, [far_too_large] * 4, [0], [small], [True], 1)
+    assert owner.tolist() == [[0, -1, -1, -1]]
+    assert target[0, 0].item() == pytest.approx(4 / 200**2, rel=1e-3)
 
 
 def test_a_cell_that_two_objects_want_goes_to_the_one_it_overlaps_most():

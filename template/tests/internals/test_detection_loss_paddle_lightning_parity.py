@@ -65,6 +65,7 @@ def test_cells_are_assigned_alike(count):
     scores = random.random((2, 80, CLASSES), np.float32)
     points = random.uniform(0, 64, (80, 2)).astype(np.float32)
     reach = random.uniform(2, 30, (2, 80, 4)).astype(np.float32)
+    reach[1] *= 20  # which overlap the objects by a hundredth
     boxes = np.concatenate([points - reach[..., :2], points + reach[..., 2:]], axis=2)
     _, labels, true, kinds = batch([[1, 1, 1, 1], [1, 2, 1, 0]], 3)
     arrays = (scores, boxes, points, labels, true, kinds == 1)

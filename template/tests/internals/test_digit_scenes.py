@@ -141,7 +141,7 @@ def test_most_of_every_digit_can_be_seen(monkeypatch):
 
     def note(image, ink, rng):
         painted = paint(image, ink, rng)
-        around = (ink < 0.1) & (maximum_filter(ink, compose.SHADOW) > 0.6)
+        around = (ink < 0.1) & (maximum_filter(ink, compose.SHADOW) > 0.3)
         assert painted[ink > 0.7].mean() - painted[around].mean() > 80, "it differs from the ground and other digits"
         whole.append(compose.fill(ink > 0.4))
         return painted

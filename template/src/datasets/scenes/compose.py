@@ -23,17 +23,17 @@ class Scene:
 def compose(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: np.random.Generator) -> Scene:
     """Put half of `most` to `most` of the `glyphs`, uint8 (N, 8, 8), anywhere, later ones over earlier ones.
 
-    They are a quarter to half as large as the scene. There are fewer of them where there is no room for more.
+    They are a quarter to half as high as the scene. There are fewer of them where there is no room for more.
     """
     image = texture(size, rng)
     whole: list[np.ndarray] = []
     chosen: list[int] = []
     for number in rng.choice(len(glyphs), rng.integers((most + 1) // 2, most + 1), replace=False):
         for _ in range(ATTEMPTS):
-            side = int(rng.integers(size // 4, size // 2))
+            drawn = enlarge(glyphs[number], int(rng.integers(size // 4, size // 2)))
+            side = len(drawn)
             left, top = rng.integers(0, size - side + 1, 2)
-            large = Image.fromarray(glyphs[number]).resize((side, side), Image.Resampling.BICUBIC)
-            drawn, place = np.asarray(large, np.float32) / 255, np.s_[top : top + side, left : left + side]
+            place = np.s_[top : top + side, left : left + side]
             ink, mask = np.zeros((size, size), np.float32), np.zeros((size, size), bool)
             ink[place], mask[place] = drawn, fill(drawn > 0.4)
             if all(visible(old, [*whole[at + 1 :], mask]) >= LEAST_VISIBLE for at, old in enumerate(whole)):
@@ -43,6 +43,13 @@ def compose(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: n
                 break
     masks = [mask & ~np.logical_or.reduce([np.zeros_like(mask), *whole[k + 1 :]]) for k, mask in enumerate(whole)]
     return Scene(np.rint(image).astype(np.uint8), labels[chosen], np.stack(masks))
+
+
+def enlarge(glyph: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (8, 8) -> float32 of about (side, side) from 0 to 1, whose ink fades out at every edge."""
+    framed = Image.fromarray(np.pad(glyph, 1)).resize((side * 5 // 4, side * 5 // 4), Image.Resampling.BICUBIC)
+    half = side // 16  # of the frame
+    return np.asarray(framed, np.float32)[half:-half, half:-half] / 255
 
 
 def texture(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -32,8 +32,7 @@ class Head(nn.Module):
         )
         for branch in (self.box, self.score):
             nn.init.normal_(branch[-1].weight, std=0.01)
-        # boxes start about four cells wide: all bins alike would make them fifteen, which small objects hardly overlap
-        self.box[-1].bias.data = -0.4 * torch.arange(BINS).float().repeat(4)
+        nn.init.constant_(self.box[-1].bias, 1.0)
         # as if each image of 640 pixels held about five objects (Lin et al. 2017, arXiv 1708.02002, section 3.3)
         nn.init.constant_(self.score[-1].bias, math.log(5 / num_classes / (640 / stride) ** 2))
 

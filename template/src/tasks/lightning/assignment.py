@@ -5,6 +5,7 @@ import math
 import torch
 
 ALPHA, BETA = 0.5, 6.0  # the weights of the score and of the overlap
+TINY = 1e-30
 
 
 def assign(
@@ -33,7 +34,7 @@ def assign(
         return scores.new_full((batch, cells), -1, dtype=torch.int64), scores.new_zeros((batch, cells))
     classes = true_labels.unsqueeze(1).expand(-1, cells, -1)
     score = scores.gather(2, classes).transpose(1, 2)  # (B, M, A)
-    overlap = complete_iou(true_boxes.unsqueeze(2), boxes.unsqueeze(1)).clamp(min=0)  # (B, M, A)
+    overlap = iou(true_boxes.unsqueeze(2), boxes.unsqueeze(1))  # (B, M, A)
     left_top = points - true_boxes[..., None, :2]
     right_bottom = true_boxes[..., None, 2:] - points
     inside = torch.cat([left_top, right_bottom], dim=-1).amin(dim=-1) > 0
@@ -45,18 +46,24 @@ def assign(
     taken = chosen.any(dim=1)
     chosen &= torch.nn.functional.one_hot(owner, chosen.shape[1]).transpose(1, 2).bool()
     fit, overlap = fit * chosen, overlap * chosen
-    scale = overlap.amax(dim=2, keepdim=True) / (fit.amax(dim=2, keepdim=True) + 1e-9)
+    # an object that nothing fits yet has a fit of 1e-12 and less: with a larger addend it would never be learned
+    scale = overlap.amax(dim=2, keepdim=True) / fit.amax(dim=2, keepdim=True).clamp(min=TINY)
     target = (fit * scale).amax(dim=1)
     return owner.masked_fill(~taken, -1), target
+
+
+def iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Intersection over union, 0 to 1, of boxes (..., 4)."""
+    size, other_size = one[..., 2:] - one[..., :2], other[..., 2:] - other[..., :2]
+    shared = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0)
+    intersection = shared[..., 0] * shared[..., 1]
+    return intersection / (size[..., 0] * size[..., 1] + other_size[..., 0] * other_size[..., 1] - intersection + 1e-7)
 
 
 def complete_iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Overlap minus distance and difference in shape, -1.5 to 1, of boxes (..., 4) (arXiv 1911.08287)."""
     size, other_size = one[..., 2:] - one[..., :2], other[..., 2:] - other[..., :2]
-    shared = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0)
-    intersection = shared[..., 0] * shared[..., 1]
-    union = size[..., 0] * size[..., 1] + other_size[..., 0] * other_size[..., 1] - intersection + 1e-7
-    iou = intersection / union
+    overlap = iou(one, other)
     hull = torch.maximum(one[..., 2:], other[..., 2:]) - torch.minimum(one[..., :2], other[..., :2])
     between = (one[..., :2] + one[..., 2:] - other[..., :2] - other[..., 2:]) / 2
     distance = (between**2).sum(dim=-1) / ((hull**2).sum(dim=-1) + 1e-7)
@@ -65,5 +72,5 @@ def complete_iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     )
     shape = angle**2 * (4 / math.pi**2)
     with torch.no_grad():
-        weight = shape / (shape - iou + 1 + 1e-7)
-    return iou - distance - weight * shape
+        weight = shape / (shape - overlap + 1 + 1e-7)
+    return overlap - distance - weight * shape

@@ -6,6 +6,7 @@ import paddle
 from paddle.nn import functional
 
 ALPHA, BETA = 0.5, 6.0  # the weights of the score and of the overlap
+TINY = 1e-30
 
 
 def assign(
@@ -35,7 +36,7 @@ def assign(
         return paddle.full([batch, cells], -1, "int64"), paddle.zeros([batch, cells])
     classes = true_labels.unsqueeze(1).expand([batch, cells, objects])
     score = paddle.take_along_axis(scores, classes, 2).transpose([0, 2, 1])  # (B, M, A)
-    overlap = complete_iou(true_boxes.unsqueeze(2), boxes.unsqueeze(1)).clip(min=0)  # (B, M, A)
+    overlap = iou(true_boxes.unsqueeze(2), boxes.unsqueeze(1))  # (B, M, A)
     left_top = points - true_boxes[:, :, :2].unsqueeze(2)
     right_bottom = true_boxes[:, :, 2:].unsqueeze(2) - points
     inside = paddle.concat([left_top, right_bottom], axis=-1).min(axis=-1) > 0
@@ -50,17 +51,23 @@ def assign(
     only = functional.one_hot(owner, objects).transpose([0, 2, 1])
     kept = chosen.astype("float32") * only
     fit, overlap = fit * kept, overlap * kept
-    scale = overlap.max(axis=2, keepdim=True) / (fit.max(axis=2, keepdim=True) + 1e-9)
+    # an object that nothing fits yet has a fit of 1e-12 and less: with a larger addend it would never be learned
+    scale = overlap.max(axis=2, keepdim=True) / fit.max(axis=2, keepdim=True).clip(min=TINY)
     return paddle.where(taken, owner, paddle.full_like(owner, -1)), (fit * scale).max(axis=1)
+
+
+def iou(one: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
+    """Intersection over union, 0 to 1, of boxes (..., 4)."""
+    size, other_size = one[..., 2:] - one[..., :2], other[..., 2:] - other[..., :2]
+    shared = (paddle.minimum(one[..., 2:], other[..., 2:]) - paddle.maximum(one[..., :2], other[..., :2])).clip(min=0)
+    intersection = shared[..., 0] * shared[..., 1]
+    return intersection / (size[..., 0] * size[..., 1] + other_size[..., 0] * other_size[..., 1] - intersection + 1e-7)
 
 
 def complete_iou(one: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
     """Overlap minus distance and difference in shape, -1.5 to 1, of boxes (..., 4) (arXiv 1911.08287)."""
     size, other_size = one[..., 2:] - one[..., :2], other[..., 2:] - other[..., :2]
-    shared = (paddle.minimum(one[..., 2:], other[..., 2:]) - paddle.maximum(one[..., :2], other[..., :2])).clip(min=0)
-    intersection = shared[..., 0] * shared[..., 1]
-    union = size[..., 0] * size[..., 1] + other_size[..., 0] * other_size[..., 1] - intersection + 1e-7
-    iou = intersection / union
+    overlap = iou(one, other)
     hull = paddle.maximum(one[..., 2:], other[..., 2:]) - paddle.minimum(one[..., :2], other[..., :2])
     between = (one[..., :2] + one[..., 2:] - other[..., :2] - other[..., 2:]) / 2
     distance = (between**2).sum(axis=-1) / ((hull**2).sum(axis=-1) + 1e-7)
@@ -68,5 +75,5 @@ def complete_iou(one: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
         other_size[..., 0] / (other_size[..., 1] + 1e-7)
     )
     shape = angle**2 * (4 / math.pi**2)
-    weight = (shape / (shape - iou + 1 + 1e-7)).detach()
-    return iou - distance - weight * shape
+    weight = (shape / (shape - overlap + 1 + 1e-7)).detach()
+    return overlap - distance - weight * shape
