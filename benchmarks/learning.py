@@ -11,6 +11,7 @@ Prints a Markdown table.
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ class Proof(NamedTuple):
     data: str
     score: str
     target: float
+    seeds: tuple[int, ...] = (42,)
 
 
 PROOFS = {
@@ -58,7 +60,8 @@ PROOFS = {
         "mask_map50",
         0.6,
     ),
-    "breast_cancer": Proof("task=tabular", "tabular", "MLP", "breast cancer", "accuracy", 0.96),
+    # its test split has 86 rows, one of which is 1.2 %: a single seed tells little
+    "breast_cancer": Proof("task=tabular", "tabular", "MLP", "breast cancer", "accuracy", 0.96, (0, 1, 2, 3, 4)),
 }
 SCORES = {"map50": "mAP50", "miou": "mIoU", "mask_map50": "mask mAP50", "accuracy": "accuracy"}
 
@@ -121,15 +124,17 @@ def copy_photos(source: Path, target: Path) -> None:
 
 
 def train(proof: str, framework: str) -> dict[str, Any]:
-    """Train in a new process: its wall time and CPU time in seconds, and the score of the best checkpoint."""
-    folder = OUTPUT / f"{proof}-{framework}"
+    """Train in new processes: wall time and CPU time in seconds, and the mean score of the best checkpoints."""
+    folder, about = OUTPUT / f"{proof}-{framework}", PROOFS[proof]
     shutil.rmtree(folder, ignore_errors=True)  # of a bench that was stopped
     wall, cpu = time.perf_counter(), cpu_seconds()
-    run("scripts/train.py", PROOFS[proof].keys, f"framework={framework}", "tracker=none", f"output_dir={folder}")
+    for seed in about.seeds:
+        keys = [about.keys, f"framework={framework}", f"seed={seed}", "tracker=none", f"output_dir={folder}"]
+        run("scripts/train.py", *keys)
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-    (result,) = folder.glob("*/evaluation-test.json")
-    score = json.loads(result.read_text("utf-8"))[PROOFS[proof].score]
-    return {"proof": proof, "framework": framework, "wall_s": wall, "cpu_s": cpu, "score": score}
+    scores = [json.loads(path.read_text("utf-8"))[about.score] for path in folder.glob("*/evaluation-test.json")]
+    assert len(scores) == len(about.seeds), scores
+    return {"proof": proof, "framework": framework, "wall_s": wall, "cpu_s": cpu, "score": statistics.mean(scores)}
 
 
 def run(*arguments: str) -> None:
