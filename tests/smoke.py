@@ -127,7 +127,8 @@ def train(row: Row, project: Path, python: Path, framework: str, task: str) -> R
     score, worst, overrides = SCORES[task]
     preset = [] if task == "classification" else [f"task={task}"]
     try:
-        call([python, "scripts/download.py", *preset], project)  # composes the scenes of digits
+        if preset:
+            call([python, "scripts/download.py", *preset], project)  # composes the scenes of digits
         with timed(row, "train"):
             row.memory = call(
                 [python, "scripts/train.py", f"framework={framework}", *preset, "trainer.max_epochs=1", *overrides],
