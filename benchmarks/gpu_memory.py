@@ -33,6 +33,7 @@ import numpy as np
 from src.memory.estimate import PREFETCHED, Estimator
 from src.memory.examples import make_targets
 from src.memory.shape import Shape, find_shape
+from src.trainers import load_benchmark
 from src.utils.config import load_config
 
 # family -> the keys of its models, and the batches that are tried
@@ -144,7 +145,7 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
     """Three steps on made-up batches, and what the framework and the driver say they took."""
     cfg = configure(row)
     shape = find_shape(cfg)
-    backend = import_module(f"src.trainers.{row['framework']}_benchmark")
+    backend = load_benchmark(row["framework"])
     before = used_by_all()
     trainer = backend.Trainer(cfg, described(shape))
     # as many as lie on the GPU at once

@@ -65,15 +65,12 @@ def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
     from src import trainers
     from src.memory.check import fit_memory
     from src.utils.benchmark import measure
-    from src.utils.data_benchmark import BACKENDS
     from src.utils.hardware import detect
-    from src.utils.registry import resolve
     from src.utils.run.provenance import describe
 
     if (asked := cfg.trainer.accelerator) not in ("auto", "cpu", "gpu"):
         raise UserError(f"The benchmark is for CPUs and NVIDIA GPUs, not for trainer.accelerator={asked}: use auto.")
-    trainers.load(cfg.framework)  # a missing package is said in one sentence
-    backend = resolve(BACKENDS, cfg.framework, "framework")
+    backend = trainers.load_benchmark(cfg.framework)  # a missing package is said in one sentence
     cfg = fit_memory(cfg, detect())[0].copy()
     device = "gpu" if backend.gpu_name(cfg) or asked == "gpu" else "cpu"
     cfg.merge_with_dotlist([*ALONE, "tracker.name=none", f"trainer.accelerator={device}"])

@@ -64,15 +64,12 @@ def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, A
     from src import trainers
     from src.datasets import build_dataset
     from src.datasets.base import Split
-    from src.utils.data_benchmark import BACKENDS
-    from src.utils.registry import resolve
 
     split = build_dataset(cfg, "train")
     if not isinstance(split, Split):
         raise UserError(f"The benchmark is for classified images and data={cfg.data.name} is not: see --help.")
-    trainers.load(cfg.framework)  # a missing package is said in one sentence
     split = split.take(np.random.default_rng(cfg.seed).permutation(len(split))[:images])
-    backend = resolve(BACKENDS, cfg.framework, "framework")
+    backend = trainers.load_benchmark(cfg.framework)  # a missing package is said in one sentence
     keys = {"framework": cfg.framework, "data": cfg.data.name, "model": cfg.model.name}
     shape = {"image_shape": list(split.images.shape), "batch_size": cfg.data.batch_size, "images": len(split)}
     return {**keys, **shape, **measure(cfg, split, backend, seconds, rounds)}

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
 
-import src.trainers  # noqa: F401 - silences what the frameworks say about themselves
 from src.datasets.loading.cache import DEVICE_SHARE
 from src.memory.allocators import MIB
 from src.memory.examples import make_targets
@@ -18,8 +17,8 @@ from src.memory.replay import Peak, line, replay
 from src.memory.shape import Shape, find_shape
 from src.memory.trace import Growth, Trace
 from src.memory.workspace import CONTEXT_MIB, cublas
+from src.trainers import load_part
 from src.utils.errors import UserError
-from src.utils.registry import resolve
 
 TRACES = {"lightning": "src.memory.lightning_trace:traces", "paddle": "src.memory.paddle_trace:traces"}
 # what nvidia-smi reports of cards sold with so many GB: RTX 4060, 4070, 4080, 4090, A100, H100, H200
@@ -47,7 +46,7 @@ class Estimator:
             NotEstimated: a network that does what can only be found out by running it.
         """
         self.cfg, self.shape = cfg, shape or find_shape(cfg)
-        make = load(cfg.framework)
+        make: Callable[[DictConfig, Shape, Sequence[int]], list[Trace]] = load_part(TRACES, cfg.framework)
         try:
             batches = BATCHES[cfg.framework]
             self.growth = Growth(batches, make(cfg, self.shape, batches))
@@ -59,6 +58,8 @@ class Estimator:
             said = " ".join(str(error).split())[:200]
             raise NotEstimated(f"The GPU memory of model={cfg.model.name} cannot be estimated: {said}.") from error
         self.lasting = {"workspace": cublas(cfg, capability), "data": kept_images(cfg, self.shape, memory_mib)}
+        images = 4 * self.shape.channels * self.shape.image_size**2
+        self.sample_bytes = images + sum(array.nbytes for array in make_targets(cfg.task, self.shape, 1))
         self.found: dict[int, Estimate] = {}
 
     @property
@@ -84,9 +85,7 @@ class Estimator:
 
     def replay(self, trace: Trace, batch: int) -> Peak:
         """Run a trace with a batch, besides what lies on the GPU all the time."""
-        images = 4 * self.shape.channels * self.shape.image_size**2
-        each = images + sum(array.nbytes for array in make_targets(self.cfg.task, self.shape, 1))
-        lasting = [*self.lasting.items(), ("data", PREFETCHED[self.cfg.framework] * batch * each)]
+        lasting = [*self.lasting.items(), ("data", PREFETCHED[self.cfg.framework] * batch * self.sample_bytes)]
         return replay(begin_with(trace, lasting), self.cfg.framework)
 
     def largest(self, memory_mib: float, most: int = MOST) -> int:
@@ -111,21 +110,6 @@ def kept_images(cfg: DictConfig, shape: Shape, memory_mib: float) -> int:
     size = shape.images * shape.channels * side * side
     fits = keys.cache == "auto" and movable and size <= DEVICE_SHARE * memory_mib * MIB
     return size if keys.cache == "device" or fits else 0
-
-
-def load(framework: str) -> Callable[[DictConfig, Shape, Sequence[int]], list[Trace]]:
-    """The framework's `traces`.
-
-    Raises:
-        UserError: the framework is not installed.
-    """
-    try:
-        found: Callable[[DictConfig, Shape, Sequence[int]], list[Trace]] = resolve(TRACES, framework, "framework")
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith("src"):
-            raise
-        raise UserError(f"{error.name} is not installed: run `pip install -r requirements-cpu.txt`.") from error
-    return found
 
 
 def begin_with(trace: Trace, lasting: list[tuple[str, int]]) -> Trace:

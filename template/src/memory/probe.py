@@ -10,10 +10,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.trainers import load_benchmark
 from src.utils.errors import UserError
-from src.utils.registry import resolve
 
-BACKENDS = {"lightning": "src.trainers.lightning_benchmark", "paddle": "src.trainers.paddle_benchmark"}
 ROOT = Path(__file__).resolve().parents[2]
 FULL = 3
 SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted")
@@ -41,7 +40,7 @@ def main(argv: list[str]) -> None:
     from src.datasets import build_dataset
 
     cfg = OmegaConf.load(argv[0])
-    backend = resolve(BACKENDS, cfg.framework, "framework")
+    backend = load_benchmark(cfg.framework)
     try:
         split = build_dataset(cfg, "train")
         trainer = backend.Trainer(cfg, split)

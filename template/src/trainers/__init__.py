@@ -1,8 +1,10 @@
 """The two backends behind one interface: `load(framework)` gives a module with `fit` and `predict`."""
 
 import warnings
+from collections.abc import Mapping
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 from src.utils.errors import UserError
 from src.utils.registry import resolve
@@ -20,20 +22,35 @@ TRAINERS = {
     "lightning": "src.trainers.lightning",
     "paddle": "src.trainers.paddle",
 }
+BENCHMARKS = {
+    "lightning": "src.trainers.lightning_benchmark",
+    "paddle": "src.trainers.paddle_benchmark",
+}
 
 
 def load(framework: str) -> ModuleType:
-    """Import the one backend that was asked for.
+    """Import the one backend that was asked for; raises what `load_part` does."""
+    backend: ModuleType = load_part(TRAINERS, framework)
+    return backend
+
+
+def load_benchmark(framework: str) -> Any:
+    """Import the backend's bare training step and what is measured of it; raises what `load_part` does."""
+    return load_part(BENCHMARKS, framework)
+
+
+def load_part(parts: Mapping[str, str], framework: str) -> Any:
+    """The framework's entry of `parts`, which are as `src/utils/registry.py` says.
 
     Raises:
         UserError: an unknown framework, or one that this project was generated without or that is not installed.
     """
-    if framework in TRAINERS and not find_spec(TRAINERS[framework]):
+    if framework in parts and not find_spec(parts[framework].partition(":")[0]):
         raise UserError(
             f"This project was generated without {framework}: add it with `copier update --data framework=both`."
         )
     try:
-        return resolve(TRAINERS, framework, "framework")
+        return resolve(parts, framework, "framework")
     except ModuleNotFoundError as error:
         if str(error.name).startswith("src"):
             raise

@@ -10,7 +10,6 @@ import numpy as np
 from src.datasets.base import Split
 from src.utils.run.progress import Progress
 
-BACKENDS = {"lightning": "src.trainers.lightning_benchmark", "paddle": "src.trainers.paddle_benchmark"}
 WARM_UP = 3  # steps that do not count: memory is taken and the optimizer's state is made
 Result = TypeVar("Result")
 REPEATS = 100  # so that no epoch ends while it is measured: threads and processes would start anew

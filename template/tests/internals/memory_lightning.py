@@ -15,7 +15,6 @@ from src.memory.examples import make_targets
 from src.memory.lightning_autocast import CudaKernels
 from src.memory.lightning_blank import find, reveal
 from src.memory.shape import Shape
-from src.memory.trace import Trace
 from src.models import build_model
 from src.trainers.lightning_optimizer import build_optimizer
 from src.utils.hardware import Hardware
@@ -71,17 +70,6 @@ def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
         del value, images, arrays
     gc.enable()
     return [found[0], sum(found[:2]), sum(found)]
-
-
-def live(trace: Trace) -> tuple[list[int], list[str]]:
-    """Bytes in use after each event, and the kind of its block."""
-    held: dict[int, int] = {}
-    series, now = [], 0
-    for block, size in trace.events:
-        now += size if size >= 0 else -held[block]
-        held[block] = size
-        series.append(now)
-    return series, [trace.kinds[block] for block, _ in trace.events]
 
 
 def hardware(mib: int) -> Hardware:

@@ -8,7 +8,6 @@ from src import tasks
 from src.memory.examples import make_targets
 from src.memory.paddle_measured import noise
 from src.memory.shape import Shape
-from src.memory.trace import Trace
 from src.models import build_model
 
 
@@ -36,14 +35,3 @@ def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
     value.backward()
     del value, images, arrays
     return [*found, used() - start]
-
-
-def live(trace: Trace) -> tuple[list[int], list[str]]:
-    """Bytes in use after each event, and the kind of its block."""
-    held: dict[int, int] = {}
-    series, now = [], 0
-    for block, size in trace.events:
-        now += size if size >= 0 else -held[block]
-        held[block] = size
-        series.append(now)
-    return series, [trace.kinds[block] for block, _ in trace.events]

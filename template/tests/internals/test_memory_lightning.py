@@ -16,7 +16,8 @@ from src.memory.shape import Shape, find_shape
 from src.memory.trace import Growth
 from src.utils.config import load_config
 from src.utils.errors import UserError
-from tests.internals.memory_lightning import hardware, live, real_step
+from tests.internals.memory_lightning import hardware, real_step
+from tests.internals.memory_traces import live
 
 SHAPE = Shape(classes=10, channels=3, image_size=32, images=5000)
 MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")

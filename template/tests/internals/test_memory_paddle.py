@@ -9,7 +9,8 @@ from src.memory.replay import replay
 from src.memory.shape import Shape
 from src.memory.trace import Growth
 from src.utils.config import load_config
-from tests.internals.memory_paddle import live, real_step
+from tests.internals.memory_paddle import real_step
+from tests.internals.memory_traces import live
 
 SHAPE = Shape(classes=10, channels=3, image_size=32, images=5000)
 MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")

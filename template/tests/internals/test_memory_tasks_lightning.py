@@ -12,7 +12,8 @@ from src.memory.shape import find_shape
 from src.memory.trace import Growth
 from src.utils.config import load_config
 from src.utils.errors import UserError
-from tests.internals.memory_lightning import hardware, live, real_step
+from tests.internals.memory_lightning import hardware, real_step
+from tests.internals.memory_traces import live
 
 TASKS = {
     "yolov10n": ["task=detection"],

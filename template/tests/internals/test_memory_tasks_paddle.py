@@ -14,7 +14,8 @@ from src.utils.config import load_config
 from src.utils.errors import UserError
 from src.utils.hardware import Hardware
 from src.utils.hardware.gpus import Gpu
-from tests.internals.memory_paddle import live, real_step
+from tests.internals.memory_paddle import real_step
+from tests.internals.memory_traces import live
 
 TASKS = {
     "yolov10n": ["task=detection"],

@@ -1,33 +1,31 @@
 """The `Loader` that the configuration asks for."""
 
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 
 from src.datasets.base import Split
 from src.datasets.loading.loader import Loader
-from src.datasets.loading.order import count_samples
+from src.datasets.loading.order import count_samples, order_options
 
 
 def build_image_loader(cfg: DictConfig, split: Split, kind: str, rank: int = 0, world_size: int = 1) -> Loader:
     """Batches of `split`; `kind` is train (shuffled, augmented), val or test; `rank` is one of `world_size`."""
-    train = kind == "train"
-    sampler = cfg.data.sampler if train else "none"
-    samples = count_samples(split, train, sampler, rank, world_size)
-    return Loader(
-        split,
-        batch_size=cfg.data.batch_size,
-        mean=OmegaConf.to_object(cfg.data.mean),
-        std=OmegaConf.to_object(cfg.data.std),
-        augment=cfg.data.augment if train else "none",
-        mixup_alpha=cfg.data.mixup_alpha if train else 0.0,
-        cutmix_alpha=cfg.data.cutmix_alpha if train else 0.0,
-        sizes=OmegaConf.to_object(cfg.data.sizes) if train and cfg.data.sizes else None,
-        sampler=sampler,
-        shuffle=train,
-        seed=cfg.seed,
+    alphas: dict[str, Any] = {key: cfg.data[key] if kind == "train" else 0.0 for key in ("mixup_alpha", "cutmix_alpha")}
+    return Loader(split, **image_options(cfg, split, kind, rank, world_size), **alphas)
+
+
+def image_options(cfg: DictConfig, split: Any, kind: str, rank: int, world_size: int) -> dict[str, Any]:
+    """What every loader of images is given for `kind`, annotated ones too; only training is augmented."""
+    order, size, train = order_options(cfg, kind, rank, world_size), cfg.data.batch_size, kind == "train"
+    samples = count_samples(split, train, order["sampler"], rank, world_size)
+    return order | {
+        "batch_size": size,
+        "mean": OmegaConf.to_object(cfg.data.mean),
+        "std": OmegaConf.to_object(cfg.data.std),
+        "augment": cfg.data.augment if train else "none",
+        "sizes": OmegaConf.to_object(cfg.data.sizes) if train and cfg.data.sizes else None,
         # batch normalisation has no variance over a single sample
-        drop_last=train and samples > 1 and samples % cfg.data.batch_size == 1,
-        limit=cfg.trainer[f"limit_{kind}_batches"],
-        rank=rank,
-        world_size=world_size,
-        num_workers=cfg.data.num_workers,
-    )
+        "drop_last": train and samples > 1 and samples % size == 1,
+        "num_workers": cfg.data.num_workers,
+    }

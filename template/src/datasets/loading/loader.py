@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +30,9 @@ class Loader:
         augment: one of `AUGMENTATIONS`.
         mixup_alpha, cutmix_alpha: as `src/datasets/augment/mix.py` says; 0 is off.
         sizes: each batch is resized to one of these heights and widths, drawn at random, the same on every rank.
-        sampler: how often a sample of each class is drawn, one of the methods of `src/datasets/splitting/balance.py`.
-        limit: an integer is a number of batches, a float the share of them (at least one batch).
         num_workers: threads that prepare batches ahead; 0 prepares each one when it is asked for; None chooses by the
             machine, and for images in memory 0, or 1 for augment="advanced".
+        sharing: as `share_out` says.
 
     Raises:
         UserError: a batch larger than the training data, another number of channels than `mean` and `std` have, an
@@ -50,6 +50,22 @@ class Loader:
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
         sizes: Sequence[int] | None = None,
+        num_workers: int | None = None,
+        **sharing: Any,
+    ) -> None:
+        self.share_out(split, batch_size, **sharing)
+        self.mean, self.std, self.augment = tuple(mean), tuple(std), augment
+        self.alphas, self.sizes = (mixup_alpha, cutmix_alpha), sizes
+        # Albumentations works image by image: also of images in memory, batches are made while others are trained on
+        automatic = max(choose_workers(split.images.in_memory), int(augment == "advanced"))
+        self.num_workers = automatic if num_workers is None else num_workers
+        self.check_images(channels=split.images.shape[2])
+        self.transform = build(augment, split.flippable)
+
+    def share_out(
+        self,
+        split: Any,
+        batch_size: int,
         sampler: str = "none",
         shuffle: bool = False,
         seed: int = 0,
@@ -57,29 +73,23 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
-        num_workers: int | None = None,
     ) -> None:
+        """Divide the samples among ranks and batches, in the same way for every kind of data.
+
+        Args:
+            sampler: how often a sample of each class is drawn, one of those in `src/datasets/splitting/balance.py`.
+            limit: an integer is a number of batches, a float the share of them (at least one batch).
+        """
         assert 0 <= rank < world_size, (rank, world_size)
-        self.split, self.batch_size, self.augment = split, batch_size, augment
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.alphas, self.sizes, self.sampler = (mixup_alpha, cutmix_alpha), sizes, sampler
+        self.split, self.batch_size, self.sampler = split, batch_size, sampler
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
         self.epoch = self.first_batch = 0
         self.samples = count_samples(split, shuffle, sampler, rank, world_size)
         self.batches = count_batches(self.samples, batch_size, drop_last, limit)
-        # Albumentations works image by image: also of images in memory, batches are made while others are trained on
-        automatic = max(choose_workers(split.images.in_memory), int(augment == "advanced"))
-        self.num_workers = automatic if num_workers is None else num_workers
-        self.check_batch(training=shuffle or drop_last)
-        self.check_images(channels=split.images.shape[2])
-        self.transform = build(augment, split.flippable)
-
-    def check_batch(self, training: bool) -> None:
-        """Refuse a batch that the training data do not fill."""
-        if training and self.batch_size > self.samples:
-            share = f" for each of {self.world_size} devices" if self.world_size > 1 else ""
+        if (shuffle or drop_last) and batch_size > self.samples:
+            share = f" for each of {world_size} devices" if world_size > 1 else ""
             raise UserError(
-                f"data.batch_size={self.batch_size} is more than the {self.samples} training samples{share}: "
+                f"data.batch_size={batch_size} is more than the {self.samples} training samples{share}: "
                 "make it smaller."
             )
 

@@ -4,10 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 
 from src.datasets.base import Split
 from src.datasets.splitting.balance import draw, epoch_size
 from src.utils.errors import UserError
+
+
+def order_options(cfg: DictConfig, kind: str, rank: int, world_size: int) -> dict[str, Any]:
+    """What `Loader.share_out` is given for `kind`, which is train, val or test; only training is shuffled."""
+    train = kind == "train"
+    return {
+        "sampler": cfg.data.sampler if train else "none",
+        "shuffle": train,
+        "seed": cfg.seed,
+        "limit": cfg.trainer[f"limit_{kind}_batches"],
+        "rank": rank,
+        "world_size": world_size,
+    }
 
 
 def count_samples(split: Any, shuffle: bool, sampler: str, rank: int, world_size: int) -> int:

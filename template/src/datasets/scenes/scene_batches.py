@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from src.datasets.loading.image_loader import image_options
 from src.datasets.scenes.samples import Sample, Scenes
 from src.datasets.scenes.scene_loader import SceneLoader
 from src.utils.errors import UserError
@@ -22,23 +23,5 @@ def build_scene_loader(
     for key, off in (("sampler", "none"), ("mixup_alpha", 0), ("cutmix_alpha", 0)):
         if cfg.data[key] != off:
             raise UserError(f"data.{key}={cfg.data[key]} is for task=classification: set it to {off}.")
-    train = kind == "train"
-    samples = -(-len(scenes) // world_size)
-    return SceneLoader(
-        scenes,
-        cfg.data.batch_size,
-        OmegaConf.to_object(cfg.data.mean),
-        OmegaConf.to_object(cfg.data.std),
-        cfg.data.image_size,
-        augment=cfg.data.augment if train else "none",
-        sizes=OmegaConf.to_object(cfg.data.sizes) if train and cfg.data.sizes else None,
-        shuffle=train,
-        seed=cfg.seed,
-        # batch normalisation has no variance over a single sample
-        drop_last=train and samples > 1 and samples % cfg.data.batch_size == 1,
-        limit=cfg.trainer[f"limit_{kind}_batches"],
-        rank=rank,
-        world_size=world_size,
-        num_workers=cfg.data.num_workers,
-        arrays=arrays,
-    )
+    options = image_options(cfg, scenes, kind, rank, world_size)
+    return SceneLoader(scenes, image_size=cfg.data.image_size, arrays=arrays, **options)

@@ -7,7 +7,6 @@ import numpy as np
 
 from src.datasets.augment.scenes import build
 from src.datasets.loading.loader import Loader
-from src.datasets.loading.order import count_batches, count_samples
 from src.datasets.loading.prefetch import choose_workers
 from src.datasets.loading.transforms import normalize
 from src.datasets.scenes.samples import Sample, Scenes
@@ -26,6 +25,7 @@ class SceneLoader(Loader):
         image_size: height and width S that the augmentation fits every image into.
         augment: one of `AUGMENTATIONS`, as `src/datasets/augment/scenes.py` describes them.
         sizes: each batch has one of these sizes instead, drawn at random, the same on every rank.
+        sharing: as `Loader.share_out` says, without a sampler.
 
     Raises:
         UserError: as `Loader`.
@@ -40,26 +40,14 @@ class SceneLoader(Loader):
         image_size: int,
         augment: str = "none",
         sizes: Sequence[int] | None = None,
-        shuffle: bool = False,
-        seed: int = 0,
-        limit: int | float = 1.0,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
         num_workers: int | None = None,
         arrays: Callable[[list[Sample]], tuple[np.ndarray, ...]] | None = None,
+        **sharing: Any,
     ) -> None:
-        assert 0 <= rank < world_size, (rank, world_size)
-        self.split: Any = scenes
-        self.batch_size, self.augment, self.sampler = batch_size, augment, "none"
+        self.share_out(scenes, batch_size, **sharing)
         self.mean, self.std, self.sizes = tuple(mean), tuple(std), sizes
-        self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
-        self.epoch = self.first_batch = 0
-        self.arrays = arrays
-        self.samples = count_samples(self.split, shuffle, self.sampler, rank, world_size)
-        self.batches = count_batches(self.samples, batch_size, drop_last, limit)
+        self.augment, self.arrays = augment, arrays
         self.num_workers = choose_workers(in_memory=False) if num_workers is None else num_workers
-        self.check_batch(training=shuffle or drop_last)
         self.check_images(channels=3)
         self.transforms = {size: build(augment, size, scenes.flippable) for size in {image_size, *(sizes or ())}}
         self.image_size = image_size

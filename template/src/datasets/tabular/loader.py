@@ -1,10 +1,12 @@
 """Batches of a table's rows, ready for any framework."""
 
+from typing import Any
+
 import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.loading.loader import Batch, Loader
-from src.datasets.loading.order import count_batches, count_samples
+from src.datasets.loading.order import order_options
 from src.datasets.tabular.split import TableSplit
 from src.utils.errors import UserError
 
@@ -21,26 +23,10 @@ class TableLoader(Loader):
         UserError: a batch larger than the training data, or a limit out of its range.
     """
 
-    def __init__(
-        self,
-        split: TableSplit,
-        batch_size: int,
-        sampler: str = "none",
-        shuffle: bool = False,
-        seed: int = 0,
-        limit: int | float = 1.0,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
-    ) -> None:
-        assert 0 <= rank < world_size, (rank, world_size)
-        self.split: TableSplit = split
-        self.inputs, self.batch_size, self.sampler = split.images.values, batch_size, sampler
-        self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
-        self.epoch = self.first_batch = self.num_workers = 0
-        self.samples = count_samples(split, shuffle, sampler, rank, world_size)
-        self.batches = count_batches(self.samples, batch_size, drop_last, limit)
-        self.check_batch(training=shuffle or drop_last)
+    def __init__(self, split: TableSplit, batch_size: int, **sharing: Any) -> None:
+        """`sharing` is as `Loader.share_out` says."""
+        self.share_out(split, batch_size, **sharing)
+        self.inputs, self.num_workers = split.images.values, 0
 
     def prepare(self, order: np.ndarray, epoch: int, number: int) -> Batch:
         """Make batch `number`."""
@@ -67,14 +53,4 @@ def build_table_loader(
             f"The target column {split.preprocessing.target!r} of data={cfg.data.name} holds {held}: set task={task}, "
             f"not {cfg.task}."
         )
-    train = kind == "train"
-    return TableLoader(
-        split,
-        cfg.data.batch_size,
-        sampler=cfg.data.sampler if train else "none",
-        shuffle=train,
-        seed=cfg.seed,
-        limit=cfg.trainer[f"limit_{kind}_batches"],
-        rank=rank,
-        world_size=world_size,
-    )
+    return TableLoader(split, cfg.data.batch_size, **order_options(cfg, kind, rank, world_size))

@@ -18,8 +18,8 @@ TEMPLATE = Path(__file__).with_name("report_template.html")
 CURVES = ("loss", "metrics", "learning-rate")
 SPLITS = {"test": "Test split", "val": "Validation split"}
 MOST_CONFUSED = 10
-# those that the task has, in this order; the last two are no shares of anything
-HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", "rmse", "r2")
+NUMBERS = ("rmse", "r2")  # scores that are no shares of anything
+HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", *NUMBERS)  # what the task has, in this order
 
 
 def write_report(run_dir: Path) -> Path:
@@ -86,7 +86,7 @@ def headline(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], evaluat
 
 def score(name: str, value: float) -> str:
     """Write a score as a share, or as the number that it is."""
-    return f"{value:.4g}" if name in HEADLINES[-2:] else f"{value:.2%}"
+    return f"{value:.4g}" if name in NUMBERS else f"{value:.2%}"
 
 
 def advice_box(rows: Sequence[Mapping[str, Any]]) -> str:
