@@ -66,8 +66,8 @@ def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, A
     from src.datasets.base import Split
 
     split = build_dataset(cfg, "train")
-    if not isinstance(split, Split):
-        raise UserError(f"The benchmark is for classified images and data={cfg.data.name} is not: see --help.")
+    if split.content != Split.content:
+        raise UserError(f"data={cfg.data.name} holds {split.content}, and this measures {Split.content}.")
     split = split.take(np.random.default_rng(cfg.seed).permutation(len(split))[:images])
     backend = trainers.load_benchmark(cfg.framework)  # a missing package is said in one sentence
     keys = {"framework": cfg.framework, "data": cfg.data.name, "model": cfg.model.name}

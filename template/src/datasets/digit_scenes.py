@@ -89,7 +89,7 @@ def describe(scene: Scene) -> list[dict[str, Any]]:
             "iscrowd": 0,
             "area": int(mask.sum()),
             "bbox": box(mask),
-            "segmentation": [np.round(ring, 2).ravel().tolist() for ring in trace(mask)],
+            "segmentation": [ring.astype(float).round(2).ravel().tolist() for ring in trace(mask)],
         }
         for label, mask in zip(scene.labels, scene.masks, strict=True)
     ]

@@ -100,6 +100,11 @@ def test_options_out_of_range_are_refused(option):
         main([option])
 
 
+def test_only_classified_images_are_measured():
+    with pytest.raises(UserError, match="data=wine holds the rows of a table, and this measures one class for each"):
+        main(["task=tabular", "data=wine"])
+
+
 def test_keys_are_checked_before_a_framework_loads():
     command = [sys.executable, "scripts/benchmark_data.py", "modle=resnet18"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
