@@ -25,7 +25,12 @@ def trace(mask: np.ndarray) -> list[np.ndarray]:
     """The outer edges of a mask bool (H, W) as rings float32 (P, 2), to within a sixth of a pixel."""
     import cv2
 
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return []
+    top, left = rows[0], columns[0]
     # OpenCV gives the middles of the outermost pixels: of pixels a third as large they are close to the edge
-    large = np.kron(mask, np.ones((3, 3), np.uint8))
+    large = np.kron(mask[top : rows[-1] + 1, left : columns[-1] + 1], np.ones((3, 3), np.uint8))
     found, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [(ring.reshape(-1, 2).astype(np.float32) + 0.5) / 3 for ring in found if len(ring) > 2]
+    corner = np.array([left, top], np.float32)
+    return [(ring.reshape(-1, 2).astype(np.float32) + 0.5) / 3 + corner for ring in found if len(ring) > 2]

@@ -8,7 +8,8 @@ from PIL import Image
 
 LEAST_VISIBLE = 0.75  # of every digit, whatever lies on it
 ATTEMPTS = 20  # to find a place for one more digit
-SHADOW = 5  # pixels across: it reaches two beyond the ink
+SHADOW = 5  # pixels across
+REACH = SHADOW // 2  # of the shadow beyond the ink
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,14 @@ def paint(image: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> np.nd
     """Blend a light colour in, with a shadow around it: where two digits meet, one sees which of them is on top."""
     from scipy.ndimage import maximum_filter
 
-    shadow = 0.8 * np.clip(1.6 * maximum_filter(ink, SHADOW), 0, 1)[..., None]
-    opacity = np.clip(1.6 * ink, 0, 1)[..., None]
-    blended: np.ndarray = image * (1 - shadow) * (1 - opacity) + rng.uniform(160, 255, 3).astype(np.float32) * opacity
-    return blended
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    around = tuple(slice(max(0, used[0] - REACH), used[-1] + REACH + 1) for used in (rows, columns))
+    shadow = 0.8 * np.clip(1.6 * maximum_filter(ink[around], SHADOW), 0, 1)[..., None]
+    opacity = np.clip(1.6 * ink[around], 0, 1)[..., None]
+    colour = rng.uniform(160, 255, 3).astype(np.float32)
+    painted = image.copy()
+    painted[around] = image[around] * (1 - shadow) * (1 - opacity) + colour * opacity
+    return painted
 
 
 def fill(mask: np.ndarray) -> np.ndarray:
