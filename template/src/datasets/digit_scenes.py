@@ -20,7 +20,7 @@ from src.datasets.scenes.samples import Scenes
 from src.datasets.splitting.splits import stratified_split
 from src.utils.errors import UserError
 
-SCENES = {"train": 1500, "val": 100, "test": 100}
+SCENES = {"train": 3000, "val": 100, "test": 100}
 SIZE = 128  # pixels
 MOST = 7  # digits in a scene
 SEED = 0  # the scenes are the same everywhere

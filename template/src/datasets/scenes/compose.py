@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-LEAST_VISIBLE = 0.75  # of every digit, whatever lies on it
+LEAST_VISIBLE = 0.9  # of every digit, whatever lies on it: remnants of one cannot be told apart
 ATTEMPTS = 20  # to find a place for one more digit
 SHADOW = 5  # pixels across
 REACH = SHADOW // 2  # of the shadow beyond the ink
