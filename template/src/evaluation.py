@@ -1,15 +1,19 @@
 """Evaluate a trained run: the same code, from NumPy predictions, for every framework."""
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src import tasks, trainers
 from src.datasets import build_dataset
+from src.datasets.splitting.saved_splits import count_trained
+from src.models.weights import load_metadata
 from src.trainers.checkpoints import find
 from src.utils.config import load_config
 from src.utils.errors import UserError
@@ -17,25 +21,37 @@ from src.utils.report import write_report
 from src.utils.run.run_files import write_json
 
 SHOWN = 24  # training images in the report
+WEIGHTS = "model.safetensors"
 
 
-def evaluate(cfg: DictConfig, run: Path, splits: Sequence[str], which: str = "best") -> dict[str, dict[str, Any]]:
+def evaluate(
+    cfg: DictConfig, run: Path, splits: Sequence[str], which: str = "best", overrides: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Write `evaluation-<split>.json` and pictures into a run folder, renew its report, and print the scores.
 
     Args:
         splits: of `val` and `test`.
         which: `best`, `last` or a checkpoint's name.
+        overrides: what `cfg` has otherwise than the run, to be kept beside the scores.
 
     Returns:
         split -> the task's full evaluation.
+
+    Raises:
+        UserError: no such checkpoint, or data with other classes than it was trained on.
     """
     checkpoint = find(run, which)
     backend, task = trainers.load(cfg.framework), tasks.load(cfg.task)
+    if "preprocessing" in cfg.data:  # other rows are encoded and scaled as those that were trained on
+        cfg = OmegaConf.merge(cfg, {"data": {"preprocessing": str(checkpoint / WEIGHTS)}})
+    how = {"checkpoint": checkpoint.name, **({"overrides": " ".join(overrides)} if overrides else {})}
     results, drawings = {}, []
     for name in splits:
-        kept, dataset = backend.predict(cfg, checkpoint, name), build_dataset(cfg, name)
+        dataset = build_dataset(cfg, name)
+        refuse_other_classes(load_metadata(checkpoint / WEIGHTS), task.classes(dataset), cfg.data.name)
+        kept = backend.predict(cfg, checkpoint, name)
         scores = task.evaluate(kept, task.classes(dataset))
-        results[name] = {"split": name, "checkpoint": checkpoint.name, **scores}
+        results[name] = {"split": name, **how, **scores}
         write_json(run / f"evaluation-{name}.json", results[name])
         print_scores(results[name])
         drawings.append((kept, dataset, cfg, run / "pictures", name))
@@ -45,6 +61,20 @@ def evaluate(cfg: DictConfig, run: Path, splits: Sequence[str], which: str = "be
     write_report(run)
     sys.stdout.write(f"report: {run / 'report.html'}\n")
     return results
+
+
+def refuse_other_classes(metadata: Mapping[str, str], classes: Sequence[str], data: str) -> None:
+    """The scores of classes that the network was not trained on would mean nothing.
+
+    Raises:
+        UserError: names the first difference.
+    """
+    for number, (known, found) in enumerate(zip_longest(json.loads(metadata["classes"]), classes), 1):
+        if known != found:
+            raise UserError(
+                f"Class {number} is {known!r} in the run and {found!r} in data={data}: evaluate it on data with the "
+                "classes that it was trained on."
+            )
 
 
 def illustrate(cfg: DictConfig, run: Path) -> None:
@@ -71,7 +101,12 @@ def main(argv: Sequence[str], split: str) -> None:
         raise UserError(f"Cannot read {words[-1]!r}: write [RUN] [checkpoint=best] [key=value ...].")
     run = Path(words[0]) if words else newest(Path("outputs"))
     overrides = [word for word in argv if "=" in word and not word.startswith("checkpoint=")]
-    evaluate(load_config(overrides, base=run / "config.yaml"), run, [split], options.get("checkpoint", "best"))
+    cfg = load_config(overrides, base=run / "config.yaml")
+    if seen := count_trained(cfg, run, split):
+        sys.stderr.write(
+            f"warning: {run} was trained on {seen:,} of these {split} samples: the data or keys changed.\n"
+        )
+    evaluate(cfg, run, [split], options.get("checkpoint", "best"), overrides)
 
 
 def newest(outputs: Path) -> Path:

@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,20 @@ def load(path: str | Path) -> tuple[Arrays, dict[str, str]]:
     Raises:
         UserError: the file is missing, corrupt, or of another format.
     """
+    with opened(path) as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+        return rename(arrays), file.metadata() or {}
+
+
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """What `save` was given beside the arrays, which are not read; raises what `load` does."""
+    with opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[safe_open]:
+    """A .safetensors file that is there and whole."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"Weights must be a .safetensors file, not {path.name!r}; every checkpoint folder has one.")
@@ -52,8 +67,7 @@ def load(path: str | Path) -> tuple[Arrays, dict[str, str]]:
         raise UserError(f"There is no weights file {path}; give the path of a model.safetensors.")
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            return rename(arrays), file.metadata() or {}
+            yield file
     except SafetensorError as error:
         raise UserError(f"The weights file {path} is corrupt ({error}); copy or download it again.") from error
 

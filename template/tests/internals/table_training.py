@@ -1,6 +1,7 @@
 """Training on tables; test_tabular_lightning.py and test_tabular_paddle.py run it in their framework."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,16 @@ import pytest
 
 from src import trainers
 from src.datasets import build_dataset
+from src.datasets.splitting.saved_splits import describe_splits, write_splits
 from src.datasets.tabular import table_file
 from src.datasets.tabular.preprocessing import from_json
-from src.evaluation import evaluate
+from src.evaluation import evaluate, main
 from src.models import weights
 from src.trainers.checkpoints import find
 from src.utils.config import load_config
+from src.utils.errors import UserError
 from src.utils.run import Run
-from tests.internals.tables import mixed_config
+from tests.internals.tables import mixed_columns, mixed_config, write_csv
 
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -65,3 +68,43 @@ class TableTests:
         np.testing.assert_array_equal(from_json(metadata["preprocessing"]).transform(rows), test.images.values)
         assert json.loads(metadata["classes"]) == ["no", "yes"]
         assert evaluate(cfg, run, ["test"])["test"]["accuracy"] > 0.8
+
+    def test_other_rows_are_encoded_as_those_that_were_trained_on(self, tmp_path, capsys):
+        run = self.train(mixed_config(tmp_path, *self.keys(tmp_path / "runs", "data.batch_size=16")))
+        columns = mixed_columns()
+        swap = {"no": "yes", "yes": "no"}
+        columns["paid"] = [swap[word] for word in columns["paid"]]
+        columns["city"] = [{"Aachen": "Zug"}.get(city, city) for city in columns["city"]]
+        columns["income"] = [f"{float(text) + 1000}" if text else "" for text in columns["income"]]
+        other = write_csv(tmp_path / "other.csv", columns)
+        main([str(run), f"data.root={other.as_posix()}"], "test")
+        assert "warning" not in capsys.readouterr().err, "rows of another file"
+        cfg = load_config([f"data.root={other.as_posix()}"], base=run / "config.yaml")
+        fitted = build_dataset(cfg, "test")
+        kept = weights.load_metadata(find(run, "best") / "model.safetensors")["preprocessing"]
+        cfg.data.preprocessing = str(find(run, "best") / "model.safetensors")
+        seen = build_dataset(cfg, "test")
+        expected = from_json(kept).transform(table_file.read(cfg.data).take(seen.ids))
+        np.testing.assert_array_equal(seen.images.values, expected)
+        assert abs(fitted.images.values[:, 1]).max() < 10 < abs(seen.images.values[:, 1]).max(), "as unusual as it is"
+        assert 0 in seen.images.values[:, -1], "Zug is unknown"
+        assert json.loads((run / "evaluation-test.json").read_text())["overrides"] == f"data.root={other.as_posix()}"
+
+    def test_other_classes_are_refused(self, tmp_path):
+        run = self.train(mixed_config(tmp_path, *self.keys(tmp_path / "runs", "trainer.max_epochs=1")))
+        columns = mixed_columns()
+        columns["paid"][:40] = ["late"] * 40
+        other = write_csv(tmp_path / "other.csv", columns)
+        with pytest.raises(UserError, match=r"'paid' has 'late', and .* was trained on 'no', 'yes' only"):
+            main([str(run), f"data.root={other.as_posix()}"], "test")
+
+    def test_rows_that_were_trained_on_are_counted(self, tmp_path, capsys):
+        cfg = mixed_config(tmp_path, *self.keys(tmp_path / "runs", "trainer.max_epochs=1"))
+        run = self.train(cfg)
+        write_splits(describe_splits(cfg), run)
+        main([str(run)], "test")
+        assert "warning" not in capsys.readouterr().err
+        main([str(run), "seed=7"], "test")
+        found = re.search(r"was trained on (\d+) of these test samples", capsys.readouterr().err)
+        assert found
+        assert 15 <= int(found[1]) <= 28, "about 70 % of 30"

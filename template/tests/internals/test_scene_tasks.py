@@ -5,8 +5,10 @@ import pytest
 from pycocotools import mask as runs
 
 from src.datasets.scenes.samples import Sample
+from src.evaluation import refuse_other_classes
 from src.tasks import detection, instance_segmentation, segmentation
 from src.tasks.objects import encode, predicted_objects, true_objects
+from src.utils.errors import UserError
 
 SIDE = 12
 
@@ -179,3 +181,16 @@ def test_a_class_that_is_only_predicted_lowers_the_mean():
 def test_nothing_known_scores_0():
     kept = segmentation.keep(np.zeros((1, 2, 1, 2), np.float32), np.full((1, 1, 2), 255, np.uint8))
     assert segmentation.metrics(kept, ("a", "b")) == {"miou": 0.0, "pixel_accuracy": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("classes", "difference"),
+    [
+        (["dog", "cat"], "Class 1 is 'cat' in the run and 'dog' in"),
+        (["cat"], "Class 2 is 'dog' in the run and None in"),
+    ],
+)
+def test_a_run_is_evaluated_on_its_own_classes_only(classes, difference):
+    refuse_other_classes({"classes": '["cat", "dog"]'}, ("cat", "dog"), "coco_folder")
+    with pytest.raises(UserError, match=f"{difference} data=coco_folder: evaluate it on data with the classes"):
+        refuse_other_classes({"classes": '["cat", "dog"]'}, classes, "coco_folder")

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.datasets import SPLITS, build_dataset
 from src.datasets.base import FileImages, Split
@@ -73,6 +73,16 @@ def compare(splits: dict[str, dict[str, Any]], run: Path) -> list[str]:
         for name, before in read_json(run / "splits.json").items()
         if summary(before) != summary(splits[name])
     ]
+
+
+def count_trained(cfg: DictConfig, run: Path, split: str) -> int:
+    """How many samples of a split a run was trained on; 0 where nothing tells, as for data from another place."""
+    trained = read_json(run / "splits.json").get("train", {}).get("ids")
+    before = OmegaConf.load(run / "config.yaml").data
+    if not trained or any(cfg.data.get(key) != before.get(key) for key in ("name", "root")):
+        return 0
+    ids = list_ids(build_dataset(cfg, split), Path(cfg.data.get("root", ".")))
+    return len(set(trained).intersection(ids or ()))
 
 
 def refuse_other_data(splits: dict[str, dict[str, Any]], run: Path) -> None:

@@ -1,5 +1,6 @@
 """From a table to its splits: everything that is learned about the columns is learned from the training rows."""
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -8,12 +9,13 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.datasets.splitting.splits import split_off_val
-from src.datasets.tabular.preprocessing import fit
+from src.datasets.tabular.preprocessing import Preprocessing, fit, from_json
 from src.datasets.tabular.resample import resample
 from src.datasets.tabular.select import select
 from src.datasets.tabular.split import Rows, TableSplit
 from src.datasets.tabular.table import Table, refuse_strays
 from src.datasets.tabular.target import Target, read_target
+from src.models.weights import load_metadata
 from src.utils.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -44,10 +46,13 @@ def build(read: Callable[[DictConfig], Table], config: str, seed: int, state: tu
     refuse_strays(features, cfg_data.columns.categories)
     parts = {name: split_off_val(target.strata, cfg_data, seed, name, cfg_data.test_fraction) for name in PARTS}
     train = parts["train"]
-    scaling = (0.0, 1.0) if target.classes else (target.values[train].mean(), target.values[train].std() or 1.0)
-    preprocessing = fit(features.take(target.rows[train]), cfg_data.target.column, *map(float, scaling))
-    inputs = preprocessing.transform(features.take(target.rows[train]))
-    preprocessing = select(preprocessing, inputs, target.values[train], cfg_data, seed)
+    if cfg_data.preprocessing:
+        preprocessing, target = as_trained(Path(cfg_data.preprocessing), target, cfg_data)
+    else:
+        scaling = (0.0, 1.0) if target.classes else (target.values[train].mean(), target.values[train].std() or 1.0)
+        preprocessing = fit(features.take(target.rows[train]), cfg_data.target.column, *map(float, scaling))
+        inputs = preprocessing.transform(features.take(target.rows[train]))
+        preprocessing = select(preprocessing, inputs, target.values[train], cfg_data, seed)
     splits = {}
     for name, part in parts.items():
         rows = target.rows[part]
@@ -57,6 +62,28 @@ def build(read: Callable[[DictConfig], Table], config: str, seed: int, state: tu
             rows = np.where(origin < 0, -1, rows[origin])
         splits[name] = TableSplit(Rows(values), targets, target.classes, False, rows, preprocessing=preprocessing)
     return splits
+
+
+def as_trained(weights: Path, target: Target, cfg_data: DictConfig) -> tuple[Preprocessing, Target]:
+    """What a run learned about the columns, and the target with that run's class numbers.
+
+    Raises:
+        UserError: the weights are not of a table, or the target has a class that they don't know.
+    """
+    metadata = load_metadata(weights)
+    if "preprocessing" not in metadata:
+        raise UserError(f"{weights} was not trained on a table: set data.preprocessing to a file that was, or to null.")
+    preprocessing = from_json(metadata["preprocessing"])
+    if not target.classes:
+        return preprocessing, target
+    classes = tuple(json.loads(metadata["classes"]))
+    if strays := [repr(name) for name in target.classes if name not in classes]:
+        raise UserError(
+            f"The target column {cfg_data.target.column!r} has {', '.join(strays[:5])}, and {weights} was trained on "
+            f"{', '.join(map(repr, classes[:5]))} only: leave these rows out."
+        )
+    numbers = np.array([classes.index(name) for name in target.classes])
+    return preprocessing, target._replace(values=numbers[target.values], classes=classes)
 
 
 def refuse(cfg_data: DictConfig, target: Target) -> None:
