@@ -36,7 +36,9 @@ def main(argv: list[str]) -> None:
     path = options.out or Path(f"data-{cfg.data.name}-{options.split}.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out={path} must end in .png.")
-    draw_batch(cfg, build_dataset(cfg, options.split), options.split, path, MOST)
+    dataset = build_dataset(cfg, options.split)
+    cfg.data.batch_size = min(cfg.data.batch_size, len(dataset))  # training refuses fewer samples; a picture shows them
+    draw_batch(cfg, dataset, options.split, path, MOST)
     print(f"The first images of {cfg.data.name}, {options.split} split: {path.resolve()}")
 
 

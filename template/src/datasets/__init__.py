@@ -28,6 +28,7 @@ DATASETS: dict[str, str] = {
     "yolo_folder": "src.datasets.yolo_folder",
 }
 SPLITS = ("train", "val", "test")
+TARGETS = {"tabular": "classes", "tabular_regression": "number"}  # task -> data.target.kind that it predicts
 
 
 def build_dataset(cfg: DictConfig, split: str) -> Any:
@@ -36,12 +37,14 @@ def build_dataset(cfg: DictConfig, split: str) -> Any:
     The same `cfg.seed` gives the same samples in the same order.
 
     Returns:
-        `base.Split` for classification, `samples.Scenes` for data with boxes and masks.
+        `base.Split` for classification, `samples.Scenes` for data with boxes and masks, `split.TableSplit` for tables.
 
     Raises:
-        UserError: an unknown data set or class, missing or damaged files, or a split without samples.
+        UserError: an unknown data set or class, missing or damaged files, a split without samples, or a table whose
+            target is not what `cfg.task` predicts.
     """
     assert split in SPLITS, split
+    refuse_other_task(cfg)
     loaded = resolve(DATASETS, cfg.data.name, "data set").load(cfg.data, split, cfg.seed)
     if cfg.data.classes is not None:
         loaded = keep_classes(loaded, [str(name) for name in cfg.data.classes])
@@ -49,9 +52,26 @@ def build_dataset(cfg: DictConfig, split: str) -> Any:
         where = f"with data.classes={list(cfg.data.classes)}" if cfg.data.classes is not None else ""
         raise UserError(
             f"The {split} split of {cfg.data.name} has no sample {where}".rstrip() + ": raise data.val_fraction "
-            "(and data.test_fraction where there is one), add images, or choose other classes."
+            f"(and data.test_fraction where there is one), add {'rows' if 'target' in cfg.data else 'images'}, or "
+            "choose other classes."
         )
     return loaded
+
+
+def refuse_other_task(cfg: DictConfig) -> None:
+    """Refuse a table's target of classes where a number is predicted, and the reverse, before anything is read.
+
+    Read as classes, numbers would be refused for something else, such as a class with a single row.
+    """
+    if cfg.task not in TARGETS or "target" not in cfg.data or cfg.data.target.kind == TARGETS[cfg.task]:
+        return
+    task = next(task for task, kind in TARGETS.items() if kind == cfg.data.target.kind)
+    held = {"classes": "classes", "number": "numbers"}[cfg.data.target.kind]
+    own = f", or set data.target.kind={TARGETS[cfg.task]}" if "root" in cfg.data else ""  # whose columns are not known
+    raise UserError(
+        f"The target column {cfg.data.target.column!r} of data={cfg.data.name} holds {held}: set task={task}, not "
+        f"{cfg.task}{own}."
+    )
 
 
 def keep_classes(loaded: Any, names: list[str]) -> Any:

@@ -73,9 +73,8 @@ class Spec:
 @cache
 def specs() -> dict[str, Spec]:
     """Every data set of the file that this project has, by name: one of no detection leaves COCO and its lists out."""
-    table: Any = OmegaConf.to_container(OmegaConf.load(FILE))
-    there = option_names("data")
-    return {name: parse(name, values) for name, values in table.items() if name in there}
+    table, there = OmegaConf.load(FILE), option_names("data")
+    return {name: parse(name, values) for name, values in OmegaConf.to_container(table).items() if name in there}
 
 
 def read(name: str) -> Spec:

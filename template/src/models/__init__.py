@@ -1,9 +1,10 @@
 """Build the network that the config names, in the framework that the config names."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -28,18 +29,38 @@ def build_model(cfg: DictConfig, num_classes: int, in_channels: int, image_size:
     what a task knows of its data set.
 
     Raises:
-        UserError: unknown model, impossible argument, or weights that are missing or belong to another model.
+        UserError: unknown model or one of the other framework, impossible argument, or weights that are missing or
+            belong to another model.
     """
     if cfg.model.pretrained and cfg.model.weights:
         raise UserError(f"model.pretrained=true and model.weights={cfg.model.weights} exclude each other; set one.")
     package = resolve(FRAMEWORKS, cfg.framework, "framework")
-    build = resolve(package.MODELS, cfg.model.name, "model")
+    build = find_network(package.MODELS, cfg.model.name)
     arguments = {key: value for key, value in cfg.model.items() if key not in GENERAL_KEYS}
     create = partial(build, in_channels=in_channels, image_size=image_size, **extra, **arguments)
     network = create(num_classes=num_classes)
     if cfg.model.pretrained or cfg.model.weights:
         take_weights(cfg, network, create, import_module(f"{package.__name__}.state"))
     return network
+
+
+def find_network(models: Mapping[str, str], name: str) -> Callable[..., Any]:
+    """Return the function that builds a network, from one framework's `MODELS`.
+
+    Raises:
+        UserError: no such model, or the project's other framework has it.
+    """
+    others = [other for other, place in FRAMEWORKS.items() if name not in models and name in models_of(place)]
+    if others:
+        needed = f"framework={others[0]}"
+        raise UserError(f"model={name} is there in {needed} only: set {needed}, or choose another model.")
+    build: Callable[..., Any] = resolve(models, name, "model")
+    return build
+
+
+def models_of(package: str) -> Mapping[str, str]:
+    """A framework's `MODELS`, which import nothing of it; empty where the project was generated without it."""
+    return import_module(package).MODELS if find_spec(package) else {}
 
 
 def take_weights(cfg: DictConfig, network: Any, create: Callable[..., Any], state: ModuleType) -> None:

@@ -59,10 +59,15 @@ def find(run: Path, which: str) -> Path:
     """Folder of the `best` or the `last` checkpoint of a run, or of the one with that name.
 
     Raises:
-        UserError: the run has no checkpoint of that name.
+        UserError: the run has no checkpoint, or none of that name.
     """
     index = run / "checkpoints" / "index.json"
     if not index.is_file():
+        if (run / "run.json").is_file():  # killed, or still at it: both say "running"
+            raise UserError(
+                f"{run} has not come to its first checkpoint: if it has stopped, repeat it with "
+                f"`python scripts/train.py --from {run}`."
+            )
         raise UserError(f"{run} holds no checkpoint: train first, with `python scripts/train.py`.")
     entries = json.loads(index.read_text("utf-8"))
     name = entries.get(which, which) if which in ("best", "last") else which

@@ -12,19 +12,19 @@ from src.datasets.checks import KINDS
 from src.datasets.checks.run import Result, check
 
 
-def configuration(name: str, root: Path) -> DictConfig:
+def configuration(name: str, root: Path, task: str = "detection") -> DictConfig:
     data = {"name": name, "root": str(root), "image_size": 32, "classes": None}
-    return OmegaConf.create({"seed": 0, "data": data})
+    return OmegaConf.create({"seed": 0, "task": task, "data": data})
 
 
-def run(name: str, root: Path) -> Result:
-    result = check(configuration(name, root), 2)
+def run(name: str, root: Path, task: str = "detection") -> Result:
+    result = check(configuration(name, root, task), 2)
     assert {finding.kind for finding in result.findings} <= KINDS.keys()
     return result
 
 
-def found(name: str, root: Path) -> dict[str, int]:
-    return dict(Counter(finding.kind for finding in run(name, root).findings))
+def found(name: str, root: Path, task: str = "detection") -> dict[str, int]:
+    return dict(Counter(finding.kind for finding in run(name, root, task).findings))
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (64, 48)) -> None:
@@ -43,12 +43,12 @@ def class_folders(root: Path) -> Path:
 
 
 def yolo_folder(root: Path) -> Path:
-    """A YOLO folder without a fault."""
+    """A YOLO folder without a fault, of boxes."""
     for number, name in enumerate(("train/a", "train/b", "val/c")):
         picture(root / "images" / f"{name}.jpg", number)
         label = root / "labels" / f"{name}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_text("0 0.5 0.5 0.4 0.4\n1 0.1 0.1 0.9 0.1 0.5 0.9\n", "utf-8")
+        label.write_text("0 0.5 0.5 0.4 0.4\n1 0.5 0.5 0.8 0.8\n", "utf-8")
     (root / "data.yaml").write_text("names: [cat, dog]", "utf-8")
     return root
 

@@ -29,3 +29,21 @@ def curve(train: list[float], val: list[float]) -> list[dict]:
 )
 def test_advice_on_hand_made_curves(train: list[float], val: list[float], verdict: str) -> None:
     assert advice(curve(train, val)).startswith(verdict)
+
+
+def levelled(best: int, epochs: int = 150) -> list[float]:
+    """A loss that falls to 0.4 in epoch `best` and is flat and a little higher from then on."""
+    return [2.0 - 1.6 * number / best if number <= best else 0.41 for number in range(1, epochs + 1)]
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict"), [(114, "Converged: the validation loss was best in epoch 114"), (150, "Still learning")]
+)
+def test_a_loss_that_has_levelled_out_is_not_still_learning(best: int, verdict: str) -> None:
+    assert advice(curve(levelled(best), levelled(best))).startswith(verdict)
+
+
+@pytest.mark.parametrize(("best", "verdict"), [(114, "Converged: val/map50 was best in epoch 114"), (150, "Still l")])
+def test_a_score_that_has_levelled_out_is_not_still_learning(best: int, verdict: str) -> None:
+    rows = [{"epoch": number, "val/map50": 1 - loss / 4} for number, loss in enumerate(levelled(best), 1)]
+    assert advice(rows).startswith(verdict)

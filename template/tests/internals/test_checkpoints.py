@@ -55,3 +55,10 @@ def test_what_is_not_there_is_said(tmp_path):
     Checkpoints(tmp_path / "checkpoints", 1, 1, "max").add(1, 10, 0.9, save)
     with pytest.raises(UserError, match="choose best, last or one of epoch=001"):
         find(tmp_path, "epoch=009-step=000090")
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_to_be_repeated(tmp_path):
+    (tmp_path / "run.json").write_text('{"status": "running"}', "utf-8")
+    with pytest.raises(UserError, match="has not come to its first checkpoint") as raised:
+        find(tmp_path, "last")
+    assert f"--from {tmp_path}`" in str(raised.value)

@@ -125,6 +125,14 @@ def test_bytes_are_named_by_their_number():
         decode(b"12345", 8)
 
 
+def test_what_is_no_image_is_called_that(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_text("not an image", "utf-8")
+    for read in (lambda: decode(path, 64), lambda: open_rgb(path)):
+        with pytest.raises(UserError, match=r"Cannot decode .*a\.jpg: its content is no image\. Replace the file or"):
+            read()
+
+
 def test_a_jpeg_bomb_is_refused(tmp_path, monkeypatch):
     for module in ("decode", "jpeg"):
         monkeypatch.setattr(f"src.datasets.loading.{module}.MAX_PIXELS", 50_000)

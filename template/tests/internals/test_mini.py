@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scene_files import write_yolo
 
 from src.datasets import build_dataset
 from src.datasets.splitting.mini import create_mini_dataset
@@ -195,6 +196,17 @@ def test_a_yolo_folder_of_real_photos(data, tmp_path):
     assert np.concatenate([train.has_classes(), val.has_classes()]).mean(axis=0)[0] == pytest.approx(people, abs=0.1)
     sample = val.read(0)
     assert len(sample.boxes) == len(sample.labels)
+
+
+def test_data_without_a_class_for_each_image_are_refused(tmp_path):
+    root = write_yolo(tmp_path / "yolo", {str(number): "1 0.5 0.5 0.5 0.5" for number in range(8)})
+    for original, held in (
+        (load(root, "train", "yolo_folder", "data.test_fraction=0"), "boxes or outlines in each image"),
+        (build_dataset(load_config(["task=tabular", "data=wine"]), "train"), "the rows of a table"),
+    ):
+        with pytest.raises(UserError, match=f"holds {held}, and create_mini_dataset takes one class for each image"):
+            create_mini_dataset(original, 4, 0.25, tmp_path / "mini")
+    assert not (tmp_path / "mini").exists()
 
 
 def test_shares_are_exact_and_leave_no_class_out():

@@ -5,11 +5,12 @@ import paddle
 import pytest
 import torch
 
-from src.models import build_model
+from src.models import FRAMEWORKS, build_model
 from src.models.lightning import MODELS as LIGHTNING
 from src.models.lightning import state as lightning
 from src.models.paddle import MODELS as PADDLE
 from src.models.paddle import state as paddle_state
+from src.utils.errors import UserError
 from tests.cases import INPUTS, classifiers, model_config
 
 
@@ -39,6 +40,17 @@ def both(name: str, channels: int, size: int):
 def test_same_names():
     assert [name for name in LIGHTNING if name != "retinanet_resnet18"] == list(PADDLE), "all but a library's model"
     assert len(classifiers(PADDLE)) == 6
+
+
+def test_a_model_of_the_other_framework_is_said_to_be_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(LIGHTNING, "resnet_too", LIGHTNING["resnet18"])
+    config = model_config("paddle", "resnet18")
+    config.model.name = "resnet_too"
+    with pytest.raises(UserError, match="model=resnet_too is there in framework=lightning only: "):
+        build_model(config, 5, 3, 32)
+    monkeypatch.setitem(FRAMEWORKS, "lightning", "src.models.left_out")  # a project of one framework
+    with pytest.raises(UserError, match="Unknown model 'resnet_too'"):
+        build_model(config, 5, 3, 32)
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)

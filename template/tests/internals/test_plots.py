@@ -11,6 +11,7 @@ from PIL import Image
 
 from src.datasets.base import ArrayImages
 from src.tasks import classification
+from src.utils.report import plots
 from src.utils.report.model_graph import draw_model_graph, group, model_table
 from src.utils.report.pictures import draw_confusion, draw_images, draw_predictions
 from src.utils.report.plots import draw_curves, points, shorten
@@ -38,6 +39,16 @@ def test_curves_of_loss_metrics_and_learning_rate(tmp_path: Path) -> None:
 def test_curves_of_one_epoch_and_of_none(tmp_path: Path) -> None:
     assert len(draw_curves(ROWS[:1], tmp_path)) == 3
     assert draw_curves([], tmp_path) == []
+
+
+def test_one_epoch_has_one_tick_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure) or path)
+    draw_curves(ROWS[:1], tmp_path)
+    for figure in drawn:
+        (axes,) = figure.axes
+        assert (axes.get_xlim(), list(axes.get_xticks())) == ((0.5, 1.5), [1])
+    assert len(drawn) == 3
 
 
 def test_points_leave_out_what_is_missing_or_not_finite() -> None:

@@ -62,6 +62,13 @@ def test_report_is_one_file_with_every_section(run: Path) -> None:
     assert not list(run.glob(".*")), "a partial file is left"
 
 
+def test_a_long_figure_widens_its_card_and_stays_in_one_line(run: Path) -> None:
+    page = write_report(run).read_text(encoding="utf-8")
+    assert re.search(r"\.cards \{ display: flex; flex-wrap: wrap;", page), "columns of one width cut long figures off"
+    assert re.search(r"\.card b \{[^}]*white-space: nowrap", page)
+    assert re.search(r"\.card \{ flex: 1 0 auto;", page), "a card must not be narrower than its figure"
+
+
 def test_strings_from_outside_are_escaped(run: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     assert "<img src=x" not in page

@@ -69,6 +69,8 @@ def test_every_selection_is_a_sound_configuration(stage, task, dataset):
     cfg = load_config([f"task={task}", *selection.arguments])
     assert (cfg.task, cfg.data.name) == (task, dataset)
     assert cfg.data.batch_size == selection.overrides["data.batch_size"]
+    kind = {"tabular": "classes", "tabular_regression": "number"}.get(task)
+    assert kind is None or cfg.data.target.kind == kind, "the printed line trains without another key"
 
 
 def test_every_task_has_data_in_every_tier():

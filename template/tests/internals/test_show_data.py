@@ -107,6 +107,14 @@ def test_the_script(tmp_path):
     assert Image.open(tmp_path / "sub" / "x.png").width > 500
 
 
+def test_fewer_samples_than_a_batch_are_shown(tmp_path):
+    root = write_yolo(tmp_path / "data", {str(number): "1 0.5 0.5 0.5 0.5" for number in range(8)})
+    keys = ["data=yolo_folder", f"data.root={root}", "data.image_size=64", "data.batch_size=64", "data.test_fraction=0"]
+    done = run(tmp_path, *keys, "data.val_fraction=0.25", "--out", "few.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Image.open(tmp_path / "few.png").width > 500
+
+
 def test_the_script_shows_class_names_and_refuses_mistakes(tmp_path):
     done = run(tmp_path, "data=digits", "data.augment=basic", "--split=test")
     assert (done.returncode, done.stderr) == (0, "")

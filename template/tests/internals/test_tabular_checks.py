@@ -113,11 +113,14 @@ def test_what_training_would_refuse_is_an_error(tmp_path):
     assert findings["table_unusable"][0][1].startswith("data.select.k=9 is more than the 4 columns")
     with pytest.raises(UserError, match="no column 'label'"):
         check_table(mixed_config(tmp_path, "data.target.column=label"))
+    findings = found(load_config(["task=tabular", "data=housing"]))
+    assert "holds numbers: set task=tabular_regression, not tabular" in findings["table_unusable"][0][1]
 
 
 def test_debug_tables():
     for name in ("breast_cancer", "wine", "housing"):
-        source = check_table(load_config(["task=tabular", f"data={name}"]))
+        task = "tabular_regression" if name == "housing" else "tabular"
+        source = check_table(load_config([f"task={task}", f"data={name}"]))
         assert {finding.severity for finding in source.findings} == {"note"}, name
         assert {finding.kind for finding in source.findings} == {"column", "outliers"}
 

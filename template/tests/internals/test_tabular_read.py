@@ -89,10 +89,55 @@ def test_files_that_are_no_tables(tmp_path):
     with pytest.raises(UserError, match="cannot be read as a table"):
         read_table(csv(tmp_path, "a,b\n1,2\n", "table.parquet"))
     (tmp_path / "latin.csv").write_bytes("a,b\nZürich,1\n".encode("latin-1"))
-    with pytest.raises(UserError, match="'a' holds binary, neither numbers nor text"):
-        read_table(tmp_path / "latin.csv")
     with pytest.raises(UserError, match="has no column 'c' to drop or to take for categories: it has a, b"):
         read_table(csv(tmp_path, "a,b\n1,2\n"), drop=["c"])
+
+
+def test_text_that_is_not_utf_8_is_said_to_be_that(tmp_path):
+    path = tmp_path / "latin.csv"
+    path.write_bytes("a,b\nZürich,1\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin\.csv: 'a' holds text that is not UTF-8: save the file as UTF-8"):
+        read_table(path)
+    with pytest.raises(UserError, match=r"invalid UTF8 data\): save it as UTF-8"):
+        read_table(path, categories=["a"])
+    assert list(read_table(path, drop=["a"]).columns) == ["b"]
+    path.write_bytes("Größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin\.csv cannot be read as a table .*: save it as UTF-8"):
+        read_table(path)
+    parquet.write_table(pyarrow.table({"a": [b"\xff"], "b": [1]}), tmp_path / "bytes.parquet")
+    with pytest.raises(UserError, match="'a' holds binary, neither numbers nor text: leave it out"):
+        read_table(tmp_path / "bytes.parquet")
+
+
+def test_a_tab_has_names_and_tsv_files_have_it_of_themselves(tmp_path):
+    table, plain = "a\tb\n1\t2\n", "a;b\n1;2\n"
+    for delimiter in ("tab", "\\t", "\t"):
+        assert list(read_table(csv(tmp_path, table), delimiter).columns) == ["a", "b"]
+    assert list(read_table(csv(tmp_path, table, "table.TSV")).columns) == ["a", "b"]
+    assert list(read_table(csv(tmp_path, plain, "table.tsv"), ";").columns) == ["a", "b"]
+
+
+@pytest.mark.parametrize("delimiter", [";;", "", "§", "\n", "\\t\\t"])
+def test_a_delimiter_that_is_none_is_one_sentence(tmp_path, delimiter):
+    with pytest.raises(
+        UserError, match=r"data\.columns\.delimiter='.*' must be one ASCII character, such as ';', or tab"
+    ):
+        read_table(csv(tmp_path, "a,b\n1,2\n"), delimiter)
+
+
+def test_a_table_that_turns_out_to_have_one_column_names_the_delimiter(tmp_path):
+    path = write_csv(tmp_path / "table.csv", mixed_columns(), ";")
+    refused(
+        path,
+        r"no column 'paid' for data\.target\.column: its only column is 'age;income;city;noise;paid', so check "
+        r"data\.columns\.delimiter",
+    )
+    refused(
+        path,
+        r"has no column 'city' to drop .*: its only column is 'age;.*', so check data\.columns\.delimiter",
+        "data.columns.drop=[city]",
+    )
+    assert len(build_dataset(table_config(path, "data.columns.delimiter=;"), "train")) == 140
 
 
 def refused(path: Path, sentence: str, *overrides: str, target: str = "paid") -> None:
@@ -104,7 +149,7 @@ def test_a_missing_target_column(tmp_path):
     path = write_csv(tmp_path / "table.csv", mixed_columns())
     refused(
         path,
-        r"no column 'label' for data\.target\.column; its columns are age, income, city, noise, paid",
+        r"no column 'label' for data\.target\.column: it has age, income, city, noise, paid",
         target="label",
     )
 
@@ -113,18 +158,24 @@ def test_a_missing_target_column(tmp_path):
 def test_training_without_the_target_column_ends_in_one_sentence(tmp_path, task):
     path = write_csv(tmp_path / "table.csv", mixed_columns())
     keys = [f"task={task}", "data=table_file", f"data.root={path.as_posix()}", "data.target.column=label"]
+    keys += ["data.target.kind=number"] * (task == "tabular_regression")
     with pytest.raises(UserError, match="The table has no column 'label'"):
         main([f"output_dir={(tmp_path / 'runs').as_posix()}", "tracker=none", *keys])
     assert not list(tmp_path.glob("runs/*"))
 
 
 def test_an_only_column(tmp_path):
-    refused(csv(tmp_path, "paid\nyes\nno\n"), "no column but the target 'paid'")
+    refused(
+        csv(tmp_path, "paid\nyes\nno\n"), r"no column but the target 'paid', .*: check data\.columns\.delimiter and"
+    )
 
 
 def test_a_target_with_one_class(tmp_path):
     path = write_csv(tmp_path / "table.csv", {**mixed_columns(), "paid": ["no"] * 199 + [""]})
-    refused(path, "target column 'paid' has 1 different values in 200 rows, and at least 2 are needed")
+    refused(path, "target column 'paid' has 1 value in 200 rows, and at least 2 different ones are needed")
+    refused(
+        csv(tmp_path, "age,paid\n1,\n"), "target column 'paid' has no value in 1 row, and at least 2 different ones"
+    )
 
 
 def test_a_target_of_another_kind(tmp_path):
@@ -132,11 +183,10 @@ def test_a_target_of_another_kind(tmp_path):
     refused(
         path, r"'noise' has numbers such as .*, which are no classes: set data\.target\.kind=number", target="noise"
     )
-    refused(path, r"'paid' must hold numbers, but it has '(yes|no)'", "data.target.kind=number")
-    refused(
-        path, r"data\.resample=smote needs classes", "data.target.kind=number", "data.resample=smote", target="noise"
-    )
-    refused(path, r"data\.classes=.* needs classes", "data.target.kind=number", "data.classes=[a,b]", target="noise")
+    number = ("task=tabular_regression", "data.target.kind=number")
+    refused(path, r"'paid' must hold numbers, but it has '(yes|no)'", *number)
+    refused(path, r"data\.resample=smote needs classes", *number, "data.resample=smote", target="noise")
+    refused(path, r"data\.classes=.* needs classes", *number, "data.classes=[a,b]", target="noise")
 
 
 def test_an_all_missing_column(tmp_path):

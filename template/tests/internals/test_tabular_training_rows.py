@@ -1,5 +1,8 @@
 """Selection of columns, resampling of classes, batches and scores of tables."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -114,12 +117,34 @@ def test_batches_of_numbers_and_their_scores():
 
 def test_the_task_and_the_target_must_agree(tmp_path):
     cfg = mixed_config(tmp_path, "task=tabular_regression")
+    Path(cfg.data.root).unlink()  # said before anything is read
     with pytest.raises(
-        UserError, match="'paid' of data=table_file holds classes: set task=tabular, not tabular_regression"
+        UserError,
+        match="'paid' of data=table_file holds classes: set task=tabular, not tabular_regression, or set "
+        r"data\.target\.kind=number",
     ):
-        tabular.build_loader(cfg, build_dataset(cfg, "train"), "train")
+        build_dataset(cfg, "train")
     cfg = load_config(["task=tabular", "data=housing"])
-    with pytest.raises(UserError, match="'MedHouseVal' of data=housing holds numbers: set task=tabular_regression"):
+    with pytest.raises(
+        UserError, match=r"'MedHouseVal' of data=housing holds numbers: set task=tabular_regression, not tabular\.$"
+    ):
+        build_dataset(cfg, "train")
+
+
+def test_an_empty_split_asks_for_rows(tmp_path):
+    with pytest.raises(UserError, match=r"The val split of table_file has no sample: .*, add rows, or choose other"):
+        build_dataset(mixed_config(tmp_path, "data.val_fraction=0"), "val")
+
+
+@pytest.mark.parametrize(
+    ("key", "off"),
+    [("augment=basic", "none"), ("mixup_alpha=0.2", 0), ("cutmix_alpha=1.0", 0), ("sizes=[16, 32]", "null")],
+)
+def test_keys_for_images_are_refused(tmp_path, key, off):
+    cfg = mixed_config(tmp_path, f"data.{key}")
+    with pytest.raises(
+        UserError, match=re.escape(f"data.{key} is for images, and data=table_file is a table: set it to {off}.")
+    ):
         tabular.build_loader(cfg, build_dataset(cfg, "train"), "train")
 
 
@@ -133,7 +158,8 @@ def test_a_batch_larger_than_the_training_rows(tmp_path):
     ("name", "shape", "classes"), [("breast_cancer", (397, 30), 2), ("wine", (124, 13), 3), ("housing", (2800, 8), 0)]
 )
 def test_debug_tables_need_no_network(name, shape, classes):
-    split = build_dataset(load_config(["task=tabular", f"data={name}"]), "train")
+    task = "tabular" if classes else "tabular_regression"
+    split = build_dataset(load_config([f"task={task}", f"data={name}"]), "train")
     assert split.images.values.shape == shape
     assert len(split.classes) == classes
     assert abs(split.images.values.mean(axis=0)).max() < 1e-4

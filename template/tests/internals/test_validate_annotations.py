@@ -1,17 +1,21 @@
 """Each thing that can be wrong with a label file, an annotation file or a folder is found on data that shows it."""
 
 import json
+import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from src.datasets.checks.annotations import gap
+from src.datasets.checks.run import check
 from src.utils.errors import UserError
-from tests.internals.checked_data import class_folders, coco_folder, found, picture, run, yolo_folder
+from tests.internals.checked_data import class_folders, coco_folder, configuration, found, picture, run, yolo_folder
 
 
 @pytest.fixture
@@ -184,6 +188,8 @@ def test_gaps_are_listed_up_to_ten():
         ("images", {"file_name": "gone.jpg"}, {"missing_image": 1, "unlabelled": 1}),
         ("images", {"file_name": "../val/0.jpg"}, {"annotation_invalid": 3, "unlabelled": 1}),
         ("images", {"file_name": "1.jpg"}, {"duplicate_id": 1, "unlabelled": 1}),
+        ("annotations", {"segmentation": []}, {"outline_missing": 1}),
+        ("categories", {"name": "dog"}, {"class_twice": 1}),
         ("categories", {"id": 2}, {"duplicate_id": 1, "class_unknown": 2}),
         ("categories", {"id": 5}, {"category_gap": 1, "class_unknown": 2}),
         ("categories", {"id": None}, {"annotation_invalid": 1, "class_unknown": 2}),
@@ -194,6 +200,65 @@ def test_faults_of_coco_entries(coco, section, values, expected):
     actual = found("coco_folder", coco)
     actual.pop("empty_class", None)  # follows from entries that do not count
     assert actual == expected
+
+
+def test_objects_without_an_outline_are_counted_and_are_faults_where_the_task_needs_it(coco):
+    change(coco, "annotations", 2, segmentation=None)
+    (finding,) = run("coco_folder", coco).findings
+    assert (finding.kind, finding.severity) == ("outline_missing", "warning")
+    assert "1 of 4 objects has no outline, such as annotation 12 of train/0.jpg" in finding.sentence
+    for task in ("segmentation", "instance_segmentation"):
+        (finding,) = run("coco_folder", coco, task).findings
+        assert (finding.kind, finding.severity) == ("outline_needed", "error")
+        assert f"task={task} needs one for every object" in finding.sentence
+    (coco / "class_maps" / "train").mkdir(parents=True)
+    assert found("coco_folder", coco, "segmentation") == {"outline_missing": 1}, "pixels have class maps"
+    assert found("coco_folder", coco, "instance_segmentation") == {"outline_needed": 1}
+
+
+def test_yolo_boxes_are_no_outlines(yolo):
+    assert found("yolo_folder", yolo, "segmentation") == {"outline_needed": 2}  # train and val
+    for path in (yolo / "labels").rglob("*.txt"):
+        path.write_text(re.sub(r"(?m)^(\d).*", r"\1 0.1 0.1 0.9 0.1 0.5 0.9", path.read_text("utf-8")), "utf-8")
+    assert found("yolo_folder", yolo, "segmentation") == {}
+    (yolo / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.4 0.4\n1 0.1 0.1 0.9 0.1 0.5 0.9\n", "utf-8")
+    (finding,) = run("yolo_folder", yolo).findings
+    assert (finding.kind, finding.path) == ("outline_missing", "train")
+    assert finding.sentence.startswith("1 of 4 objects has no outline, such as labels/train/a.txt, line 1, so")
+
+
+def grouped(tmp_path: Path) -> DictConfig:
+    """YOLO images of three groups, named by their first letter; only those of c show a dog."""
+    for number, name in enumerate(f"{group}{copy}" for group in "abc" for copy in range(3)):
+        picture(tmp_path / "images" / "train" / f"{name}.jpg", number)
+        label = tmp_path / "labels" / "train" / f"{name}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(f"{int(name[0] == 'c')} 0.5 0.5 0.4 0.4\n", "utf-8")
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]", "utf-8")
+    cfg = configuration("yolo_folder", tmp_path)
+    cut = {"val_fraction": 0.3, "test_fraction": 0.3, "fold": None, "folds": None}
+    return OmegaConf.merge(cfg, {"data": {**cut, "group_pattern": "train/[a-z]"}})
+
+
+def test_groups_are_counted_in_the_splits_that_training_cuts(tmp_path):
+    result = check(grouped(tmp_path), 2)
+    counts = result.source.counts
+    assert list(counts) == ["train", "val", "test"]
+    assert sum(counts.values(), Counter()) == {"cat": 6, "dog": 3}
+    assert sorted(part["dog"] for part in counts.values()) == [0, 0, 3], "the group c is in one split"
+    assert Counter(finding.kind for finding in result.findings)["empty_class"] == 3  # a dog in two, a cat in one
+
+
+def test_a_pattern_that_finds_no_group_is_an_error(tmp_path):
+    cfg = OmegaConf.merge(grouped(tmp_path), {"data": {"group_pattern": "patient"}})
+    (finding,) = check(cfg, 2).findings
+    assert (finding.kind, finding.severity) == ("structure", "error")
+    assert "finds nothing in" in finding.sentence
+
+
+def test_yolo_classes_of_one_name(yolo):
+    (yolo / "data.yaml").write_text("names: [cat, cat]", "utf-8")
+    assert found("yolo_folder", yolo) == {"class_twice": 1}
 
 
 def test_an_image_that_exif_turns_does_not_fit_annotations_of_the_stored_one(coco):

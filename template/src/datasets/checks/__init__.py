@@ -51,8 +51,15 @@ KINDS: dict[str, Kind] = {
     "box_empty": Kind("error", "Boxes of no area", MEND),
     "box_outside": Kind("error", "Boxes outside the image", MEND),
     "polygon_short": Kind("error", "Outlines of fewer than 3 points", MEND),
+    "outline_needed": Kind(
+        "error", "Objects without the outline that the task needs", "Outline them, or train with task=detection."
+    ),
     "structure": Kind("error", "Folders that do not make a data set", "Arrange the files as the guide shows."),
     "box_beyond": Kind("warning", "Boxes that reach beyond the image", "They are clipped: look whether they fit."),
+    "outline_missing": Kind(
+        "warning", "Objects without an outline, where others have one", "Outline them too, or no outline is used."
+    ),
+    "class_twice": Kind("warning", "Classes with the same name", "Rename one: results do not tell them apart."),
     "damaged": Kind("warning", "Images with damaged data", "Look at the picture: part of it may be grey or shifted."),
     "wrong_extension": Kind("warning", "Files whose content is another format", "Rename the file to what it holds."),
     "tiny": Kind("warning", "Tiny images", "They would be enlarged more than 8 times: look whether they show enough."),

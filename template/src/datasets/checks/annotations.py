@@ -6,9 +6,35 @@ from typing import Any
 
 from src.datasets.checks import Box
 
+FARTHEST = 2.0  # coordinates beyond are no fractions of an image but pixels
 SLACK = 1.0  # pixels by which publishers' rounding may leave the image
 
+NEED_OUTLINES = ("instance_segmentation", "segmentation")  # tasks
+
 Fault = tuple[str, str]  # a finding's kind, and the end of its sentence
+
+
+class Outlines:
+    """How many objects of a split have an outline: training uses them only if every object has one."""
+
+    def __init__(self) -> None:
+        self.present = self.missing = 0
+        self.first = ""  # of the objects without one
+
+    def count(self, present: bool, where: str) -> None:
+        """Count one object; `where` names it."""
+        self.present += present
+        self.missing += not present
+        self.first = self.first or ("" if present else where)
+
+    def faults(self, task: str) -> Iterator[Fault]:
+        """What a task would refuse, or what it would not use."""
+        verb = "has" if self.missing == 1 else "have"
+        said = f"{self.missing:,} of {self.present + self.missing:,} objects {verb} no outline, such as {self.first}"
+        if self.missing and task in NEED_OUTLINES:
+            yield "outline_needed", f"{said}, and task={task} needs one for every object"
+        elif self.missing and self.present:
+            yield "outline_missing", f"{said}, so the outlines of the others are not used"
 
 
 def numbers(values: Any) -> list[float] | None:
@@ -56,6 +82,32 @@ def entry_faults(entry: dict[str, Any], width: float, height: float) -> Iterator
         yield from ((*fault, box) for fault in box_faults(box, width, height))
     outline = entry.get("segmentation")
     yield from ((*fault, None) for fault in (polygon_faults(outline) if isinstance(outline, list) else ()))
+
+
+def line_faults(line: str, size: tuple[int, int]) -> tuple[int | None, list[tuple[str, str, Box | None]]]:
+    """The class number of a YOLO label's line, None where it has none, and its faults with the box in pixels."""
+    name, *words = line.split()
+    number = int(name) if name.isdecimal() and len(name) < 10 else None
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        return number, [("annotation_invalid", f"{line[:80]!r} is not a class number with coordinates", None)]
+    faults: list[tuple[str, str, Box | None]] = []
+    if number is None:
+        faults.append(("class_unknown", f"{name[:20]!r} is no class number", None))
+    if not all(math.isfinite(value) and abs(value) <= FARTHEST for value in values):
+        faults.append(("annotation_invalid", f"{line[:80]!r} has coordinates that are no fractions of the image", None))
+    elif len(values) == 4:
+        (x, y), (width, height) = ((values[i] * size[0], values[i + 1] * size[1]) for i in (0, 2))
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        faults += [(*fault, box) for fault in box_faults(box, *size)]
+    elif len(values) < 6 or len(values) % 2:
+        kind = "polygon_short" if len(values) == 2 else "annotation_invalid"
+        faults.append((kind, f"{len(values)} coordinates, where a box has 4 and an outline at least 6", None))
+    else:
+        box = tuple(edge(values[i::2]) * size[i] for edge in (min, max) for i in (0, 1))  # type: ignore[assignment]
+        faults += [(*fault, box) for fault in box_faults(box, *size)]
+    return number, faults
 
 
 def brief(value: Any) -> str:

@@ -24,8 +24,8 @@ class CocoFolder(Source):
         on_disk = dict.fromkeys(self.relative(path) for folder in sorted(folders) for path in list_images(folder))
         self.files: list[CocoFile] = []
         owners: dict[str, str] = {}  # image -> its split
-        for split, (path, folder, _) in splits.items():
-            file = CocoFile(split, self.relative(path), self.relative(folder))
+        for split, (path, folder, maps) in splits.items():
+            file = CocoFile(split, self.relative(path), self.relative(folder), maps is not None)
             self.files.append(file)
             try:
                 file.read_images(stream(path), on_disk)
@@ -46,6 +46,9 @@ class CocoFolder(Source):
             file.check_sizes(facts)
             if not file.unreadable:
                 self.counts[file.split] = file.read_annotations(stream(self.root / file.name), facts)
+                mapped = file.class_maps and self.task == "segmentation"  # whose classes of pixels do instead
+                for kind, sentence in file.outlines.faults("" if mapped else self.task):
+                    file.add(kind, file.split, sentence)
             self.findings += file.findings
         for entry in self.entries:
             if not entry.split:

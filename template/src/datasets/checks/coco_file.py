@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from src.datasets.checks import Box, Finding
-from src.datasets.checks.annotations import brief, entry_faults, gap
+from src.datasets.checks.annotations import Outlines, brief, entry_faults, gap
 from src.datasets.checks.images import Facts
 
 Entries = Iterable[tuple[str, Any]]  # section, entry
@@ -15,15 +15,16 @@ Entries = Iterable[tuple[str, Any]]  # section, entry
 class CocoFile:
     """`read_images` comes first, since annotations may precede the images that they are of."""
 
-    def __init__(self, split: str, name: str, folder: str) -> None:
+    def __init__(self, split: str, name: str, folder: str, class_maps: bool = False) -> None:
         """`name` and `folder` (of the images) are relative to the data set's root."""
-        self.split, self.name, self.folder = split, name, folder
+        self.split, self.name, self.folder, self.class_maps = split, name, folder, class_maps
         self.unreadable = False
         self.findings: list[Finding] = []
         self.images: dict[int | str, str] = {}  # id -> path, of the images that are there
         self.missing: dict[int | str, str] = {}  # the others
         self.sizes: dict[str, tuple[Any, Any]] = {}  # path -> width and height as annotated
         self.classes: dict[int | str, str] = {}
+        self.outlines = Outlines()
 
     def add(self, kind: str, path: str, sentence: str, box: Box | None = None) -> None:
         """Add a finding, whose sentence begins with the file."""
@@ -70,7 +71,9 @@ class CocoFile:
         elif entry["id"] in self.classes:
             self.add("duplicate_id", self.name, f"two categories have the id {entry['id']!r}")
         else:
-            self.classes[entry["id"]] = str(entry["name"])
+            if (name := str(entry["name"])) in self.classes.values():
+                self.add("class_twice", self.name, f"two categories have the name {name[:80]!r}")
+            self.classes[entry["id"]] = name
 
     def check_sizes(self, facts: Mapping[str, Facts]) -> None:
         """Compare the annotated sizes with the images', as EXIF turns them."""
@@ -108,6 +111,7 @@ class CocoFile:
                 counts[self.classes[category]] += 1
             else:
                 self.add("class_unknown", path, f"{where} has the category_id {brief(category)}, which is not listed")
+            self.outlines.count(bool(entry.get("segmentation")), f"{where} of {path}")
             size = facts[path].shown if facts[path].width else (float("inf"), float("inf"))
             for kind, sentence, box in entry_faults(entry, *size):
                 self.add(kind, path, f"{where}: {sentence}", box)

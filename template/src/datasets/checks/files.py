@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ class Source:
 
     items = "images"  # what `entries` are
     unit = "objects"  # what the classes count
+    task = ""  # that the data is for, where a task was named
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -33,6 +34,7 @@ class Source:
         self.findings: list[Finding] = []
         self.classes: Sequence[str] = ()
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)  # split -> class -> samples
+        self.recount: Callable[[Source], None] | None = None  # counts anew where splits are cut from the files'
 
     def check(self, facts: dict[str, Facts]) -> None:
         """Add what is wrong with the annotations, given the facts of every image by path."""
@@ -62,6 +64,8 @@ class Source:
 
     def check_balance(self) -> None:
         """Report classes without samples, and a training split in which some classes are rare."""
+        if self.recount:
+            self.recount(self)
         for split, counts in self.counts.items():
             where = f"The {split} split" if split else "The data set"
             for name in self.classes:

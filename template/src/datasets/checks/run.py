@@ -5,10 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from src.datasets import SPLITS, build_dataset
 from src.datasets.checks import KINDS, SEVERITIES, Finding
 from src.datasets.checks.arrays import check_arrays
 from src.datasets.checks.duplicates import find_copies
@@ -73,6 +75,8 @@ def check(cfg: DictConfig, workers: int) -> Result:
                 f"data.root={root} does not exist: set data.root, or fetch the data with scripts/download.py."
             )
         source = resolve(SOURCES, name, "data set")(root)
+        source.task = cfg.get("task", "")
+        source.recount = partial(count_groups, cfg) if cfg.data.get("group_pattern") else None
         facts = dict(zip(*look(source, workers), strict=True))
         source.findings += image_findings(facts, cfg.data.image_size)
         source.findings += find_copies(source.entries, [facts[entry.path] for entry in source.entries])
@@ -84,6 +88,24 @@ def check(cfg: DictConfig, workers: int) -> Result:
     order = {kind: (SEVERITIES.index(KINDS[kind].severity), place) for place, kind in enumerate(KINDS)}
     findings = sorted(source.findings, key=lambda finding: (order[finding.kind], finding.path, finding.sentence))
     return Result(name, source, facts, findings, time.perf_counter() - started)
+
+
+def count_groups(cfg: DictConfig, source: Source) -> None:
+    """Count the samples of the splits that training cuts, which may lack a class: whole groups go into one of them.
+
+    Splits in files of their own, and data with errors, which training would refuse, keep the files' counts.
+    """
+    if set(SPLITS) <= source.counts.keys() or any(finding.severity == "error" for finding in source.findings):
+        return
+    try:
+        splits = {split: build_dataset(cfg, split) for split in SPLITS}
+    except UserError as error:
+        source.add("structure", ".", str(error))
+        return
+    source.classes = splits["train"].classes
+    source.counts.clear()
+    for split, data in splits.items():
+        source.counts[split].update(dict(zip(data.classes, data.class_counts().tolist(), strict=True)))
 
 
 def look(source: Source, workers: int) -> tuple[list[str], list[Facts]]:

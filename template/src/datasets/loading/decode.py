@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.datasets.loading.jpeg import MAX_PIXELS, crop_and_resize, read_jpeg, turn
 from src.utils.errors import UserError
@@ -77,4 +77,6 @@ def undecodable(source: Path | bytes, error: Exception) -> UserError:
     """The one sentence for every file that cannot be decoded."""
     name = f"an image of {len(source)} bytes" if isinstance(source, bytes) else source
     reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # whose text is the address of a buffer in memory
+        reason = "its content is no image"
     return UserError(f"Cannot decode {name}: {reason}. Replace the file or move it out of the data set.")

@@ -9,7 +9,7 @@ import numpy as np
 from src.datasets.augment import AUGMENTATIONS, build
 from src.datasets.augment.mix import mix
 from src.datasets.base import Split
-from src.datasets.loading.order import count_batches, count_samples, order, own_order
+from src.datasets.loading.order import count_batches, count_samples, order, own_order, refuse_large_batch
 from src.datasets.loading.prefetch import choose_workers, prepare_ahead
 from src.datasets.loading.transforms import normalize, resize
 from src.utils.errors import UserError
@@ -86,12 +86,8 @@ class Loader:
         self.epoch = self.first_batch = 0
         self.samples = count_samples(split, shuffle, sampler, rank, world_size)
         self.batches = count_batches(self.samples, batch_size, drop_last, limit)
-        if (shuffle or drop_last) and batch_size > self.samples:
-            share = f" for each of {world_size} devices" if world_size > 1 else ""
-            raise UserError(
-                f"data.batch_size={batch_size} is more than the {self.samples} training samples{share}: "
-                "make it smaller."
-            )
+        if shuffle or drop_last:
+            refuse_large_batch(batch_size, self.samples, world_size)
 
     def check_images(self, channels: int) -> None:
         """Refuse what cannot be meant."""

@@ -74,3 +74,12 @@ def count_batches(samples: int, batch_size: int, drop_last: bool, limit: int | f
             f"A limit of batches must be an integer from 1 or a fraction above 0 and up to 1.0, not {limit!r}."
         )
     return min(whole, limit if isinstance(limit, int) else max(1, int(whole * limit)))
+
+
+def refuse_large_batch(batch_size: int, samples: int, world_size: int) -> None:
+    """Refuse a batch that the training data do not fill."""
+    if batch_size > samples:
+        share = f" for each of {world_size} devices" if world_size > 1 else ""
+        raise UserError(
+            f"data.batch_size={batch_size} is more than the {samples} training samples{share}: make it smaller."
+        )

@@ -37,8 +37,8 @@ def create_mini_dataset(
         `output_dir`, for data=image_folder, data=coco_folder or data=yolo_folder.
 
     Raises:
-        UserError: more images than there are, too few for one of each class in both parts, a share out of its range,
-            or an `output_dir` that exists.
+        UserError: a data set that has no class for each image, more images than there are, too few for one of each
+            class in both parts, a share out of its range, or an `output_dir` that exists.
     """
     target = Path(output_dir).expanduser()
     if target.exists():
@@ -69,6 +69,12 @@ def create_mini_dataset(
 
 def open_original(original: Path | str | Split) -> tuple[np.ndarray, tuple[str, ...], Write]:
     """Its classes int64 (N,) or sets of classes bool (N, K), the class names, and what writes a part of it."""
+    content = getattr(original, "content", Split.content)  # a path has none
+    if content != Split.content:
+        raise UserError(
+            f"The data set given holds {content}, and create_mini_dataset takes {Split.content}, or the path of an "
+            "image, COCO or YOLO folder: give it one of these."
+        )
     if isinstance(original, Split):
         return (
             original.targets,

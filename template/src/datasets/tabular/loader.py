@@ -45,12 +45,12 @@ def build_table_loader(
     """Batches of `split`; `kind` is train (shuffled), val or test; `rank` is one of `world_size`.
 
     Raises:
-        UserError: as `TableLoader`, or the task is to predict a number and the target holds classes, or the reverse.
+        UserError: as `TableLoader`, or a key that changes images is set.
     """
-    if (cfg.task == "tabular") != bool(split.classes):
-        task, held = ("tabular", "classes") if split.classes else ("tabular_regression", "numbers")
-        raise UserError(
-            f"The target column {split.preprocessing.target!r} of data={cfg.data.name} holds {held}: set task={task}, "
-            f"not {cfg.task}."
-        )
+    for key, off in (("augment", "none"), ("mixup_alpha", 0), ("cutmix_alpha", 0), ("sizes", None)):
+        if cfg.data[key] != off:
+            raise UserError(
+                f"data.{key}={cfg.data[key]} is for images, and data={cfg.data.name} is a table: set it to "
+                f"{'null' if off is None else off}."
+            )
     return TableLoader(split, cfg.data.batch_size, **order_options(cfg, kind, rank, world_size))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from omegaconf import DictConfig
 
+from src.datasets.tabular.read import shown
 from src.datasets.tabular.table import Table, is_missing, is_numeric, number_or_none, to_text
 from src.utils.errors import UserError
 
@@ -28,19 +29,22 @@ def read_target(table: Table, cfg_data: DictConfig) -> Target:
     """
     name, kind = cfg_data.target.column, cfg_data.target.kind
     if name not in table.columns:
-        names = ", ".join(list(table.columns)[:12])
-        raise UserError(f"The table has no column {name!r} for data.target.column; its columns are {names}.")
+        raise UserError(f"The table has no column {name!r} for data.target.column: {shown(table.columns)}.")
     if len(table.columns) == 1:
-        raise UserError(f"The table has no column but the target {name!r}: there is nothing to predict it from.")
+        raise UserError(
+            f"The table has no column but the target {name!r}, so there is nothing to predict it from: check "
+            "data.columns.delimiter and data.columns.drop."
+        )
     column = table.columns[name]
     rows = np.flatnonzero(~is_missing(column))
     column = column[rows]
     target = read_classes(rows, column, name) if kind == "classes" else read_numbers(rows, column, name)
     different = len(np.unique(target.values))
     if different < 2:
+        values, rows_in_all = "no value" if different == 0 else "1 value", len(table)
         raise UserError(
-            f"The target column {name!r} has {different} different values in {len(table)} rows, and at least 2 are "
-            "needed to learn anything."
+            f"The target column {name!r} has {values} in {rows_in_all:,} row{'s' * (rows_in_all != 1)}, and at least 2 "
+            "different ones are needed to learn anything."
         )
     return target
 

@@ -25,8 +25,7 @@ HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", *NUMB
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run folder, whole or not at all, and return its path."""
     info, rows = read_json(run_dir / "run.json"), read_rows(run_dir / "metrics.jsonl")
-    evaluations = {split: read_json(run_dir / f"evaluation-{split}.json") for split in SPLITS}
-    evaluations = {split: evaluation for split, evaluation in evaluations.items() if evaluation}
+    evaluations = {split: found for split in SPLITS if (found := read_json(run_dir / f"evaluation-{split}.json"))}
     folder = run_dir / "pictures"
     known = [f"{split}-{name}" for split in SPLITS for name in ("confusion", "predictions", "samples")] + [
         *CURVES,

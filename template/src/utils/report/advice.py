@@ -8,6 +8,7 @@ ENOUGH_EPOCHS = 3
 RISE = 1.10  # validation loss over its best: more is over-fitting
 GAP = 2.0  # validation over training loss at the best epoch: more is over-fitting too
 GAIN = 0.99  # best loss of the last third of the epochs over the best before: less is still learning
+STILL = 20  # still learning only if the best epoch is in this part of them (a twentieth, at least the last one)
 LEARNED = 0.90  # lowest training loss over the first: more is hardly any learning
 
 
@@ -18,7 +19,8 @@ def advice(rows: Sequence[Mapping[str, Any]]) -> str:
     2. Fewer than three epochs: too few to judge.
     3. The last validation loss is over 1.10 times its best while the training loss went on falling: over-fitting.
     4. The training loss never fell below 0.90 of its first value: under-fitting.
-    5. The best validation loss of the last third of the epochs is below 0.99 of the best before it: still learning.
+    5. The best validation loss of the last third of the epochs is below 0.99 of the best before it, and the best epoch
+       is among the last twentieth: still learning.
     6. At the best epoch, the validation loss is over twice the training loss: over-fitting.
     7. Otherwise the training has converged.
 
@@ -47,7 +49,7 @@ def advice(rows: Sequence[Mapping[str, Any]]) -> str:
             "Try another optimizer.lr (a tenth, ten times), a larger model, or more epochs."
         )
     third = len(val) - max(len(val) // 3, 1)
-    if min(val[third:]) < GAIN * min(val[:third]):
+    if at_the_end(best, len(val)) and val[best] < GAIN * min(val[:third]):
         return "Still learning: the validation loss was falling to the end. Raise trainer.max_epochs."
     if val[best] > GAP * train[best]:
         return (
@@ -57,12 +59,17 @@ def advice(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Converged: the validation loss was best in epoch {best + 1} ({val[best]:.3g}); more epochs will not help."
 
 
+def at_the_end(best: int, epochs: int) -> bool:
+    """Whether the best epoch, counted from 0, is among the last: a loss that has been flat since is not falling."""
+    return best >= epochs - math.ceil(epochs / STILL)
+
+
 def advice_by_score(values: Sequence[float], name: str) -> str:
     """What a score says that is better when it is higher."""
     if len(values) < ENOUGH_EPOCHS:
         return f"Too few epochs to judge: the curves say something from {ENOUGH_EPOCHS} epochs on."
     third = len(values) - max(len(values) // 3, 1)
     best = max(range(len(values)), key=values.__getitem__)
-    if best >= third and values[best] * GAIN > max(values[:third]):
+    if at_the_end(best, len(values)) and values[best] * GAIN > max(values[:third]):
         return f"Still learning: {name} was rising to the end, to {values[best]:.3f}. Raise trainer.max_epochs."
     return f"Converged: {name} was best in epoch {best + 1} ({values[best]:.3f}); more epochs will not help."

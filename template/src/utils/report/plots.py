@@ -112,6 +112,10 @@ def draw_lines(lines: Mapping[str, tuple[list[float], list[float]]], title: str,
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(epochs := {epoch for x, _ in lines.values() for epoch in x}) == 1:  # else the axis reads 0.945 to 1.050
+        (only,) = epochs
+        axes.set_xlim(only - 0.5, only + 0.5)
+        axes.set_xticks([only])
     axes.grid(axis="y")
     axes.legend(handlelength=1.4)  # where it hides least; it tells the last values
     return save(figure, path)
