@@ -63,7 +63,7 @@ def refuse_other_task(cfg: DictConfig) -> None:
 
     Read as classes, numbers would be refused for something else, such as a class with a single row.
     """
-    if cfg.task not in TARGETS or "target" not in cfg.data or cfg.data.target.kind == TARGETS[cfg.task]:
+    if "target" not in cfg.data or cfg.task not in TARGETS or cfg.data.target.kind == TARGETS[cfg.task]:
         return
     task = next(task for task, kind in TARGETS.items() if kind == cfg.data.target.kind)
     held = {"classes": "classes", "number": "numbers"}[cfg.data.target.kind]
