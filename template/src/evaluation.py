@@ -21,7 +21,6 @@ from src.utils.report import write_report
 from src.utils.run.run_files import write_json
 
 SHOWN = 24  # training images in the report
-WEIGHTS = "model.safetensors"
 
 
 def evaluate(
@@ -41,14 +40,16 @@ def evaluate(
         UserError: no such checkpoint, or data with other classes than it was trained on.
     """
     checkpoint = find(run, which)
+    weights = checkpoint / "model.safetensors"
+    metadata = load_metadata(weights)
     backend, task = trainers.load(cfg.framework), tasks.load(cfg.task)
     if "preprocessing" in cfg.data:  # other rows are encoded and scaled as those that were trained on
-        cfg = OmegaConf.merge(cfg, {"data": {"preprocessing": str(checkpoint / WEIGHTS)}})
+        cfg = OmegaConf.merge(cfg, {"data": {"preprocessing": str(weights)}})
     how = {"checkpoint": checkpoint.name, **({"overrides": " ".join(overrides)} if overrides else {})}
     results, drawings = {}, []
     for name in splits:
         dataset = build_dataset(cfg, name)
-        refuse_other_classes(load_metadata(checkpoint / WEIGHTS), task.classes(dataset), cfg.data.name)
+        refuse_other_classes(metadata, task.classes(dataset), cfg.data.name)
         kept = backend.predict(cfg, checkpoint, name)
         scores = task.evaluate(kept, task.classes(dataset))
         results[name] = {"split": name, **how, **scores}

@@ -16,6 +16,7 @@ from PIL import Image
 from src.datasets.formats import coco
 from src.datasets.formats.polygons import trace
 from src.datasets.scenes.compose import Scene, compose
+from src.datasets.scenes.outlines import extent
 from src.datasets.scenes.samples import Scenes
 from src.datasets.splitting.splits import stratified_split
 from src.utils.errors import UserError
@@ -97,6 +98,5 @@ def describe(scene: Scene) -> list[dict[str, Any]]:
 
 def box(mask: np.ndarray) -> list[int]:
     """x, y, width and height of what the mask covers."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x, y = int(columns[0]), int(rows[0])
-    return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+    rows, columns = extent(mask)
+    return [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from src.datasets.scenes.outlines import Outline, rasterise
+from src.datasets.scenes.outlines import Outline, extent, rasterise
 
 
 def one_ring(outline: Outline, height: int, width: int) -> np.ndarray:
@@ -25,12 +25,11 @@ def trace(mask: np.ndarray) -> list[np.ndarray]:
     """The outer edges of a mask bool (H, W) as rings float32 (P, 2), to within a sixth of a pixel."""
     import cv2
 
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    if not mask.any():
         return []
-    top, left = rows[0], columns[0]
+    rows, columns = extent(mask)
     # OpenCV gives the middles of the outermost pixels: of pixels a third as large they are close to the edge
-    large = np.kron(mask[top : rows[-1] + 1, left : columns[-1] + 1], np.ones((3, 3), np.uint8))
+    large = np.kron(mask[rows, columns], np.ones((3, 3), np.uint8))
     found, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    corner = np.array([left, top], np.float32)
+    corner = np.array([columns.start, rows.start], np.float32)
     return [(ring.reshape(-1, 2).astype(np.float32) + 0.5) / 3 + corner for ring in found if len(ring) > 2]

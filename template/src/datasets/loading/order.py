@@ -1,6 +1,6 @@
 """Which samples a rank sees in an epoch, in which order, and how many batches that makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,3 +83,10 @@ def refuse_large_batch(batch_size: int, samples: int, world_size: int) -> None:
         raise UserError(
             f"data.batch_size={batch_size} is more than the {samples} training samples{share}: make it smaller."
         )
+
+
+def refuse_keys(cfg_data: DictConfig, off: Mapping[str, Any], why: str) -> None:
+    """Refuse keys of `cfg.data` that are not as in `off`; `why` follows the key and its value in the message."""
+    for key, value in off.items():
+        if cfg_data[key] != value:
+            raise UserError(f"data.{key}={cfg_data[key]} {why}: set it to {'null' if value is None else value}.")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from src.datasets.scenes.outlines import extent
+
 LEAST_VISIBLE = 0.9  # of every digit, whatever lies on it: remnants of one cannot be told apart
 ATTEMPTS = 20  # to find a place for one more digit
 SHADOW = 5  # pixels across
@@ -65,8 +67,7 @@ def paint(image: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> np.nd
     """Blend a light colour in, with a shadow around it: where two digits meet, one sees which of them is on top."""
     from scipy.ndimage import maximum_filter
 
-    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    around = tuple(slice(max(0, used[0] - REACH), used[-1] + REACH + 1) for used in (rows, columns))
+    around = tuple(slice(max(0, used.start - REACH), used.stop + REACH) for used in extent(ink))
     shadow = 0.8 * np.clip(1.6 * maximum_filter(ink[around], SHADOW), 0, 1)[..., None]
     opacity = np.clip(1.6 * ink[around], 0, 1)[..., None]
     colour = rng.uniform(160, 255, 3).astype(np.float32)

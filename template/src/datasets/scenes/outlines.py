@@ -22,6 +22,13 @@ def rasterise(outline: Outline, height: int, width: int) -> np.ndarray:
     return drawn
 
 
+def extent(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of an array (H, W) from the first to the last that is not zero; none if all are."""
+    used = [np.flatnonzero(mask.any(axis=axis)).tolist() or [0, -1] for axis in (1, 0)]
+    rows, columns = (slice(places[0], places[-1] + 1) for places in used)
+    return rows, columns
+
+
 def encode(outline: Outline, height: int, width: int) -> Mapping[str, Any]:
     """The compressed run-length code of an outline in pixels."""
     from pycocotools import mask

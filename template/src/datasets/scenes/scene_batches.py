@@ -6,9 +6,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.loading.image_loader import image_options
+from src.datasets.loading.order import refuse_keys
 from src.datasets.scenes.samples import Sample, Scenes
 from src.datasets.scenes.scene_loader import SceneLoader
-from src.utils.errors import UserError
 
 
 def build_scene_loader(
@@ -20,8 +20,6 @@ def build_scene_loader(
     arrays: Callable[[list[Sample]], tuple[np.ndarray, ...]] | None = None,
 ) -> SceneLoader:
     """Batches of `scenes`; `kind` is train (shuffled, augmented), val or test; `rank` is one of `world_size`."""
-    for key, off in (("sampler", "none"), ("mixup_alpha", 0), ("cutmix_alpha", 0)):
-        if cfg.data[key] != off:
-            raise UserError(f"data.{key}={cfg.data[key]} is for task=classification: set it to {off}.")
+    refuse_keys(cfg.data, {"sampler": "none", "mixup_alpha": 0, "cutmix_alpha": 0}, "is for task=classification")
     options = image_options(cfg, scenes, kind, rank, world_size)
     return SceneLoader(scenes, image_size=cfg.data.image_size, arrays=arrays, **options)

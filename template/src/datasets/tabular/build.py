@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from src.datasets.loading.order import refuse_keys
 from src.datasets.splitting.splits import split_off_val
 from src.datasets.tabular.preprocessing import Preprocessing, fit, from_json
 from src.datasets.tabular.resample import resample
@@ -89,9 +90,5 @@ def as_trained(weights: Path, target: Target, cfg_data: DictConfig) -> tuple[Pre
 def refuse(cfg_data: DictConfig, target: Target) -> None:
     """Refuse keys that need classes where the target is a number."""
     if not target.classes:
-        for key, off in (("resample", "none"), ("classes", None), ("sampler", "none")):
-            if cfg_data[key] != off:
-                raise UserError(
-                    f"data.{key}={cfg_data[key]} needs classes, and the target {cfg_data.target.column!r} is a number: "
-                    f"set it to {'null' if off is None else off}."
-                )
+        why = f"needs classes, and the target {cfg_data.target.column!r} is a number"
+        refuse_keys(cfg_data, {"resample": "none", "classes": None, "sampler": "none"}, why)

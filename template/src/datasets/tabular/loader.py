@@ -6,9 +6,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.datasets.loading.loader import Batch, Loader
-from src.datasets.loading.order import order_options
+from src.datasets.loading.order import order_options, refuse_keys
 from src.datasets.tabular.split import TableSplit
-from src.utils.errors import UserError
 
 
 class TableLoader(Loader):
@@ -47,10 +46,6 @@ def build_table_loader(
     Raises:
         UserError: as `TableLoader`, or a key that changes images is set.
     """
-    for key, off in (("augment", "none"), ("mixup_alpha", 0), ("cutmix_alpha", 0), ("sizes", None)):
-        if cfg.data[key] != off:
-            raise UserError(
-                f"data.{key}={cfg.data[key]} is for images, and data={cfg.data.name} is a table: set it to "
-                f"{'null' if off is None else off}."
-            )
+    off = {"augment": "none", "mixup_alpha": 0, "cutmix_alpha": 0, "sizes": None}
+    refuse_keys(cfg.data, off, f"is for images, and data={cfg.data.name} is a table")
     return TableLoader(split, cfg.data.batch_size, **order_options(cfg, kind, rank, world_size))
