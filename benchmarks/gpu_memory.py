@@ -30,11 +30,11 @@ from typing import Any
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
-from src.memory.estimate import PREFETCHED, Estimator
-from src.memory.examples import make_targets
-from src.memory.shape import Shape, find_shape
-from src.trainers import load_benchmark
-from src.utils.config import load_config
+from src.kit.config.compose import load_config
+from src.kit.memory.estimate import PREFETCHED, Estimator
+from src.kit.memory.examples import make_targets
+from src.kit.memory.shape import Shape, find_shape
+from src.kit.training.backends import load_benchmark
 
 # family -> the keys of its models, and the batches that are tried
 MODELS = {

@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path.cwd()))
 import numpy as np
 import timm
 import torch
-from src.memory.allocators import MIB
-from src.memory.lightning_blank import Blank
-from src.memory.lightning_trace import record
-from src.memory.replay import replay
-from src.memory.shape import Shape
-from src.memory.trace import Growth
-from src.utils.config import load_config
+from src.kit.config.compose import load_config
+from src.kit.lightning.memory_blank import Blank
+from src.kit.lightning.memory_trace import record
+from src.kit.memory.allocators import MIB
+from src.kit.memory.replay import replay
+from src.kit.memory.shape import Shape
+from src.kit.memory.trace import Growth
 
 FULL_MIB = 36000
 BATCHES = (8, 16)

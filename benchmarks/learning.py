@@ -107,7 +107,7 @@ def prepare(proof: str) -> None:
 
 def copy_photos(source: Path, target: Path) -> None:
     """Make a YOLO folder whose train, val and test are the same photos, the first ones of COCO128."""
-    from src.datasets.coco128 import CLASSES
+    from src.kit.scenes import COCO_CLASSES
 
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -119,7 +119,7 @@ def copy_photos(source: Path, target: Path) -> None:
                 for k in range(repeats):
                     copy = partial / kind / split / f"{name}-{k}{suffix}"
                     shutil.copy2(source / kind / "train2017" / f"{name}{suffix}", copy)
-    (partial / "data.yaml").write_text(yaml.safe_dump({"names": list(CLASSES)}), "utf-8")
+    (partial / "data.yaml").write_text(yaml.safe_dump({"names": list(COCO_CLASSES)}), "utf-8")
     partial.replace(target)
 
 

@@ -15,14 +15,14 @@ from typing import Any
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
-from src import trainers
-from src.datasets import build_dataset
-from src.models import weights
-from src.trainers.builders import build_loader, build_network
-from src.trainers.checkpoints import find
-from src.trainers.session import Session
-from src.utils.config import load_config
-from src.utils.run import Run
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.run.folder import Run
+from src.kit.training import backends as trainers
+from src.kit.training.builders import build_loader, build_network
+from src.kit.training.checkpoints import find
+from src.kit.training.session import Session
+from src.kit.weights import files as weights
 
 EPOCHS, ROUNDS = 3, 4
 SIZES = {  # about 1, 5 and 30 ms a step on 2 cores
@@ -89,7 +89,7 @@ def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
 def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loop that a user would write in PyTorch."""
     import torch
-    from src.models.lightning import state
+    from src.kit.lightning import state
 
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     torch.manual_seed(cfg.seed)
@@ -124,7 +124,7 @@ def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
 def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loop that a user would write in Paddle."""
     import paddle
-    from src.models.paddle import state
+    from src.kit.paddle import state
 
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     paddle.seed(cfg.seed)

@@ -19,13 +19,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
-from src.datasets import build_dataset
-from src.datasets.base import ArrayImages, FileImages, Split
-from src.datasets.loading.loader import Loader
-from src.datasets.shards.read import ShardImages
-from src.datasets.shards.sources import Folder
-from src.datasets.shards.write import write_split
-from src.utils.config import load_config
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.loading.base import ArrayImages, FileImages, Split
+from src.kit.loading.loader import Loader
+from src.kit.shards.read import ShardImages
+from src.kit.shards.sources import Folder
+from src.kit.shards.write import write_split
 
 SAMPLES = 1_000_000
 LATENCY_S = 0.05  # added to each answer of the server

@@ -19,7 +19,7 @@ def age(folder: Path) -> None:
     change(template / "README.md.jinja", r"^## .*", "## An older headline")
     change(template / "PROJECT_BUILD_LOG.md.jinja", r"^What was tried.*", "An older sentence.")
     change(template / "src/configs/config.yaml.jinja", r"^log_every_n_steps: \d+", "log_every_n_steps: 49")
-    change(template / "src/datasets/__init__.py", r'^""".*"""', '"""An older docstring."""')
+    change(template / "src/kit/catalog/build.py", r'^""".*"""', '"""An older docstring."""')
     (template / "src/configs/experiment/mnist_fast.yaml").unlink()
     sources = [path for name in ("src", "scripts") for path in sorted((template / name).rglob("*.py"))]
     for path in sources[::8]:

@@ -91,7 +91,7 @@ def test_copier_updates_an_adopted_project(old: Path, tmp_path: Path) -> None:
     for name in OURS.keys() - {"src/configs/config.yaml"}:
         assert (old / name).read_bytes() == before[name]
     assert {"seed: 5", "ours: true"} <= set((old / "src/configs/config.yaml").read_text("utf-8").splitlines())
-    assert (old / "src/datasets/__init__.py").read_bytes() == (tmp_path / "fresh/src/datasets/__init__.py").read_bytes()
+    assert (old / "src/kit/catalog/build.py").read_bytes() == (tmp_path / "fresh/src/kit/catalog/build.py").read_bytes()
 
 
 def test_windows_line_ends_are_no_difference(old: Path, tmp_path: Path) -> None:

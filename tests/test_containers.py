@@ -225,7 +225,7 @@ def test_keep_training_goes_on_with_the_newest_unfinished_run(tmp_path: Path) ->
 
 def test_keep_training_reads_real_runs() -> None:
     """The keys that it reads are those that a run writes."""
-    provenance = (ROOT / "template/src/utils/run/provenance.py").read_text("utf-8")
-    run = (ROOT / "template/src/utils/run/__init__.py").read_text("utf-8")
+    provenance = (ROOT / "template/src/kit/run/provenance.py").read_text("utf-8")
+    run = (ROOT / "template/src/kit/run/folder.py").read_text("utf-8")
     assert '"command": ["python", *sys.argv]' in provenance and '"started":' in provenance
     assert 'status="failed" if kind else "finished"' in run

@@ -66,7 +66,7 @@ def edit_as_users_do(project: Path) -> dict[str, list[str]]:
     write("src/configs/model/ours.yaml", "name: ours", "width: 31")
     write("src/datasets/leaves.py", '"""Our leaves."""')
     write("src/configs/data/leaves.yaml", "name: leaves", "image_size: 48")
-    insert("src/datasets/__init__.py", r"\}$", '    "leaves": "src.datasets.leaves",')
+    insert("src/kit/catalog/build.py", r"\}$", '    "leaves": "src.datasets.leaves",')
     write("src/configs/experiment/first_try.yaml", "optimizer: {lr: 0.0123}")
     change(project / "src/configs/config.yaml", r"^seed: \d+", "seed: 20311")
     written["src/configs/config.yaml"] = ["seed: 20311"]

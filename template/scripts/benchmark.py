@@ -22,8 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.utils.config import help_text, load_config
-from src.utils.errors import UserError, run_main
+from src.kit.config import UserError, help_text, load_config, run_main
 
 ALONE = ["trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto", "trainer.early_stopping.patience=null"]
 SIDES = {"ours": "this project", "by_hand": "loop by hand", "synthetic": "synthetic data"}
@@ -62,11 +61,11 @@ def main(argv: list[str]) -> None:
 
 def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
     """Measure `cfg` on one device, without its tracker, and say what was measured."""
-    from src import trainers
-    from src.memory.check import fit_memory
-    from src.utils.benchmark import measure
-    from src.utils.hardware import detect
-    from src.utils.run.provenance import describe
+    from src.kit.benchmarks import measure
+    from src.kit.hardware import detect
+    from src.kit.memory import fit_memory
+    from src.kit.run import describe
+    from src.kit.training import backends as trainers
 
     if (asked := cfg.trainer.accelerator) not in ("auto", "cpu", "gpu"):
         raise UserError(f"The benchmark is for CPUs and NVIDIA GPUs, not for trainer.accelerator={asked}: use auto.")
@@ -80,9 +79,8 @@ def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
 
 def write(cfg: Any, result: dict[str, Any]) -> Path:
     """Leave the configuration, benchmark.json and benchmark.png in a new folder, and return it."""
-    from src.utils.config import write_config
-    from src.utils.run import new_folder
-    from src.utils.run.run_files import write_json
+    from src.kit.config import write_config
+    from src.kit.run import new_folder, write_json
 
     folder = new_folder(Path(cfg.output_dir) / "benchmarks", cfg.name)
     write_config(cfg, folder / "config.yaml")
@@ -117,7 +115,7 @@ def title(result: dict[str, Any]) -> str:
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draw a bar for each side's median, with a dot for each round."""
-    from src.utils.report.plots import BLUE, FAINT, GREEN, INK, VERMILLION, new_figure, save
+    from src.kit.report import BLUE, FAINT, GREEN, INK, VERMILLION, new_figure, save
 
     figure = new_figure(8.4, 2.8)
     axes = figure.add_subplot()

@@ -23,8 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.utils.config import help_text, load_config
-from src.utils.errors import UserError, run_main
+from src.kit.config import UserError, help_text, load_config, run_main
 
 TURNS = 4  # of training in the time of one measurement of loading
 ROWS = {
@@ -61,9 +60,9 @@ def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, A
     """Measure `cfg.data` and `cfg.model` with `images` random training samples, and say what was measured."""
     import numpy as np
 
-    from src import trainers
-    from src.datasets import build_dataset
-    from src.datasets.base import Split
+    from src.kit.catalog import build_dataset
+    from src.kit.loading import Split
+    from src.kit.training import backends as trainers
 
     split = build_dataset(cfg, "train")
     if split.content != Split.content:
@@ -79,7 +78,7 @@ def measure(cfg: Any, split: Any, backend: Any, seconds: float, rounds: int) -> 
     """Images a second of this project's batches, of Pillow and the framework's DataLoader, and of training.
 
     Args:
-        backend: `src/trainers/lightning_benchmark.py` or `paddle_benchmark.py`.
+        backend: `src/kit/lightning/benchmark.py` or `paddle_benchmark.py`.
         seconds: of each measurement in each round.
 
     Returns:
@@ -87,10 +86,9 @@ def measure(cfg: Any, split: Any, backend: Any, seconds: float, rounds: int) -> 
     """
     import numpy as np
 
-    from src.datasets.loading.cache import keep_decoded
-    from src.datasets.loading.prefetch import choose_workers
-    from src.trainers.builders import build_loader
-    from src.utils.data_benchmark import REPEATS, alternate, loading, training
+    from src.kit.benchmarks import REPEATS, alternate, loading, training
+    from src.kit.loading import choose_workers, keep_decoded
+    from src.kit.training import build_loader
 
     workers = choose_workers(in_memory=False)
     in_memory = split.images.in_memory

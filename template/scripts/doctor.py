@@ -20,12 +20,16 @@ if sys.version_info < (3, 10):  # noqa: UP036 - an older Python must read a sent
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.utils.errors import run_main  # noqa: E402
-from src.utils.hardware import detect  # noqa: E402
-from src.utils.hardware.diagnosis import Diagnosis, show_plain, show_rich  # noqa: E402
-from src.utils.hardware.environment import check_environment  # noqa: E402
-from src.utils.hardware.frameworks import required_cuda  # noqa: E402
-from src.utils.hardware.recommend import recommend  # noqa: E402
+from src.kit.config import run_main  # noqa: E402
+from src.kit.hardware import (  # noqa: E402
+    Diagnosis,
+    check_environment,
+    detect,
+    recommend,
+    required_cuda,
+    show_plain,
+    show_rich,
+)
 
 
 def main(argv: list[str]) -> None:

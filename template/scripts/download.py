@@ -19,9 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from omegaconf import DictConfig
 
-from src.utils.config import help_text, load_config
-from src.utils.errors import UserError, run_main
-from src.utils.registry import resolve, unknown
+from src.kit.config import UserError, help_text, load_config, resolve, run_main, unknown
 
 
 def main(argv: list[str]) -> None:
@@ -40,8 +38,10 @@ def main(argv: list[str]) -> None:
 
 def download(cfg: DictConfig) -> None:
     """Download `cfg.data` and print where it is, or where your own files belong."""
-    from src.datasets import DATASETS  # NumPy and Pillow: not needed to say that a key is misspelt
-    from src.datasets.spec import specs
+    from src.kit.catalog import (
+        DATASETS,  # NumPy and Pillow: not needed to say that a key is misspelt
+        specs,
+    )
 
     name = cfg.data.name
     folder = resolve(DATASETS, name, "data set").download(cfg.data)
@@ -56,12 +56,12 @@ def download(cfg: DictConfig) -> None:
 
 def set_up(stage: str, argv: list[str]) -> None:
     """Download the data set that this machine gets for a stage, or show what there is."""
-    from src.utils.dataset_selector import STAGES, auto_select_dataset
+    from src.kit.catalog import STAGES, auto_select_dataset
 
     if stage not in (*STAGES, "info"):
         raise UserError(unknown("stage", stage, (*STAGES, "info")))
     if stage == "info":
-        from src.utils.dataset_table import show_info
+        from src.kit.catalog import show_info
 
         show_info(argv)
         return
@@ -75,7 +75,7 @@ def set_up(stage: str, argv: list[str]) -> None:
 
 def empty_cache(argv: list[str]) -> None:
     """Empty the caches below `data/` and, where another one is configured, below `data.root`."""
-    from src.utils.download import clean
+    from src.kit.download import clean
 
     cfg = load_config(argv)
     roots = {Path("data").resolve(), Path(cfg.data.get("root", "data")).expanduser().resolve()}

@@ -20,8 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.utils.config import help_text, load_config
-from src.utils.errors import run_main
+from src.kit.config import help_text, load_config, run_main
 
 ROWS = {
     "parameters": "weights and buffers",
@@ -54,9 +53,8 @@ def main(argv: list[str]) -> None:
 
 def find(cfg: Any) -> dict[str, Any]:
     """The estimate of one configuration, what fits each GPU, and which one to take."""
-    from src.memory.check import fallback
-    from src.memory.estimate import GPUS, Estimator
-    from src.utils.hardware import detect
+    from src.kit.hardware import detect
+    from src.kit.memory import GPUS, Estimator, fallback
 
     batch = cfg.data.batch_size if cfg.data.batch_size != "auto" else fallback(cfg, detect())
     estimator = Estimator(cfg)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.utils.errors import run_main
+from src.kit.config import run_main
 
 
 def main(argv: list[str]) -> None:
@@ -18,7 +18,7 @@ def main(argv: list[str]) -> None:
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(__doc__ or "")
         return
-    from src.evaluation import main as evaluate
+    from src.kit.training import main as evaluate
 
     evaluate(argv, "val")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.utils.errors import run_main
-from src.utils.pipeline_check import main as check
+from src.kit.benchmarks import main as check
+from src.kit.config import run_main
 
 
 def main(argv: list[str]) -> None:

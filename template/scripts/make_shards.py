@@ -22,8 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from omegaconf import DictConfig
 
-from src.utils.config import help_text, load_config
-from src.utils.errors import UserError, run_main
+from src.kit.config import UserError, help_text, load_config, run_main
 
 SMALLEST = 10_000  # bytes of a shard: an empty tar has as many
 
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> None:
 
 def take_options(argv: list[str]) -> tuple[list[str], Path, int]:
     """Split `--out FOLDER` and `--shard-size SIZE` off the overrides."""
-    from src.utils.sizes import parse_size
+    from src.kit.config import parse_size
 
     found = {"--out": "", "--shard-size": "256MB"}
     rest = list(argv)
@@ -73,9 +72,9 @@ def write(cfg: DictConfig, folder: Path, size: int) -> None:
     """Write each split into a folder of its own."""
     import numpy as np
 
-    from src.datasets import SPLITS, build_dataset
-    from src.datasets.base import Split
-    from src.datasets.shards.write import write_split
+    from src.kit.catalog import SPLITS, build_dataset
+    from src.kit.loading import Split
+    from src.kit.shards import write_split
 
     for name in SPLITS:
         split = build_dataset(cfg, name)

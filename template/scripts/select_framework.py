@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.utils.errors import UserError, run_main
+from src.kit.config import UserError, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 THRESHOLD = 350  # in hundredths, as all results are: sums of whole numbers are exact

@@ -14,8 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.utils.config import help_text, load_config
-from src.utils.errors import UserError, run_main
+from src.kit.config import UserError, help_text, load_config, run_main
 
 MOST = 16  # images in the picture
 
@@ -30,8 +29,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path)
     options, overrides = parser.parse_known_args(argv)
     cfg = load_config(overrides)
-    from src.datasets import build_dataset  # NumPy and Pillow: not needed to say that a key is misspelt
-    from src.utils.report.batch_picture import draw_batch
+    from src.kit.catalog import build_dataset  # NumPy and Pillow: not needed to say that a key is misspelt
+    from src.kit.training import draw_batch
 
     path = options.out or Path(f"data-{cfg.data.name}-{options.split}.png")
     if path.suffix.lower() != ".png":

@@ -18,8 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from omegaconf import DictConfig
 
-from src.utils.config import help_text, load_config
-from src.utils.errors import UserError, run_main
+from src.kit.config import UserError, help_text, load_config, run_main
 
 
 def main(argv: list[str]) -> None:
@@ -31,7 +30,7 @@ def main(argv: list[str]) -> None:
     base = repeated or resumed
     cfg = load_config(argv, base=base / "config.yaml" if base else None)
     if cfg.trainer.folds:
-        from src.cross_validation import cross_validate
+        from src.kit.training import cross_validate
 
         cross_validate(cfg, resumed)
     else:
@@ -40,15 +39,11 @@ def main(argv: list[str]) -> None:
 
 def train(cfg: DictConfig, resumed: Path | None = None, repeated: Path | None = None) -> Path:
     """Run one training and return its folder; `resumed` is the run folder to go on in, `repeated` the one to repeat."""
-    from src import trainers
-    from src.datasets.splitting.saved_splits import compare, describe_splits, refuse_other_data, write_splits
-    from src.evaluation import evaluate
-    from src.memory.check import fit_memory
-    from src.memory.probe import probe
-    from src.trainers.checkpoints import find
-    from src.utils.hardware import detect
-    from src.utils.run import Run
-    from src.utils.run.run_files import read_json
+    from src.kit.hardware import detect
+    from src.kit.memory import fit_memory, probe
+    from src.kit.run import Run, read_json
+    from src.kit.training import backends as trainers
+    from src.kit.training import compare, describe_splits, evaluate, find, refuse_other_data, write_splits
 
     checkpoint = find(resumed, "last") if resumed else None
     if resumed and read_json(resumed / "run.json").get("status") == "finished":

@@ -15,8 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.utils.config import load_config
-from src.utils.errors import UserError, run_main
+from src.kit.config import UserError, load_config, run_main
 
 
 def main(argv: list[str]) -> None:
@@ -38,7 +37,7 @@ def main(argv: list[str]) -> None:
     if options.restore and options.quarantine:
         raise UserError("--quarantine moves files away and --restore moves them back: choose one of them.")
     cfg = load_config(options.overrides)
-    from src.datasets.checks.command import check_and_report, put_back  # NumPy and Pillow: not needed for --help
+    from src.kit.checks import check_and_report, put_back  # NumPy and Pillow: not needed for --help
 
     if options.restore:
         put_back(cfg)

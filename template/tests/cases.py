@@ -16,14 +16,13 @@ CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "model"
 
 def classifiers(models: Iterable[str]) -> list[str]:
     """Those of the models that this project has and that are for classification; your own may leave `tasks` out."""
-    files = [CONFIGS / f"{name}.yaml" for name in models]
-    configs = [(file.stem, OmegaConf.load(file)) for file in files if file.exists()]
+    configs = [(file.stem, OmegaConf.load(file)) for name in models for file in CONFIGS.rglob(f"{name}.yaml")]
     return [name for name, config in configs if "classification" in config.get("tasks", ["classification"])]
 
 
 def model_config(framework: str, name: str, **changes) -> DictConfig:
     """The model part of a merged config, as `build_model` takes it."""
-    model = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), changes)
+    model = OmegaConf.merge(OmegaConf.load(next(CONFIGS.rglob(f"{name}.yaml"))), changes)
     return OmegaConf.create({"framework": framework, "model": model})
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from src.utils.config import CONFIGS, load_config, option_names, write_config
-from src.utils.errors import UserError
-from src.utils.schema import leaves, reference
+from src.kit.config.compose import CONFIGS, load_config, option_names, write_config
+from src.kit.config.errors import UserError
+from src.kit.config.schema import leaves, reference
 
 
 def test_overrides_beat_groups_and_groups_beat_defaults():

@@ -8,17 +8,19 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.datasets import DATASETS, build_dataset
-from src.datasets.base import ArrayImages
-from src.datasets.splitting.splits import stratified_split
-from src.utils.errors import UserError
+from src.kit.catalog.build import DATASETS, build_dataset
+from src.kit.config.errors import UserError
+from src.kit.loading.base import ArrayImages
+from src.kit.splitting.splits import stratified_split
 
 CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "data"
 
 
 def configuration(name: str, seed: int = 0, **keys: object) -> DictConfig:
     """The data set's own YAML files with some keys set."""
-    data = OmegaConf.merge(OmegaConf.load(CONFIGS / "default.yaml"), OmegaConf.load(CONFIGS / f"{name}.yaml"), keys)
+    data = OmegaConf.merge(
+        OmegaConf.load(CONFIGS / "default.yaml"), OmegaConf.load(next(CONFIGS.rglob(f"{name}.yaml"))), keys
+    )
     cfg = OmegaConf.create({"seed": seed, "data": data})
     OmegaConf.set_struct(cfg, True)
     return cfg
@@ -48,9 +50,9 @@ def write_cifar(folder: Path, count: int = 20) -> np.ndarray:
     return records
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if (CONFIGS / f"{name}.yaml").exists()])
+@pytest.mark.parametrize("name", [name for name in DATASETS if any(CONFIGS.rglob(f"{name}.yaml"))])
 def test_every_data_set_has_a_small_config(name):
-    lines = [line for line in (CONFIGS / f"{name}.yaml").read_text("utf-8").splitlines() if line.strip()]
+    lines = [line for line in next(CONFIGS.rglob(f"{name}.yaml")).read_text("utf-8").splitlines() if line.strip()]
     assert len([line for line in lines if not line.startswith("#")]) <= 10
     assert configuration(name).data.name == name
 

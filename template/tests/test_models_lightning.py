@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import save
 from torchvision.models import resnet18
 
-from src.models import build_model, weights
-from src.models.lightning import MODELS, state
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.lightning import state
+from src.kit.training.networks import MODELS, build_model
+from src.kit.weights import files as weights
 from tests.cases import INPUTS, classifiers, hub, model_config
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
-@pytest.mark.parametrize("name", classifiers(MODELS))
+@pytest.mark.parametrize("name", classifiers(MODELS["lightning"]))
 def test_forward_and_backward(name: str, channels: int, size: int):
     network = build_model(model_config("lightning", name), num_classes=5, in_channels=channels, image_size=size)
     logits = network(torch.randn(2, channels, size, size))
@@ -99,7 +100,9 @@ def test_heads_must_divide_the_features():
 PRETRAINED_RUN = """
 import sys, torch, numpy
 from tests.cases import model_config
-from src.models import build_model
+from src.kit.training.networks import build_model
+
+
 config = model_config("lightning", "resnet18", pretrained=True, stem="imagenet")
 network = build_model(config, num_classes=5, in_channels=1, image_size=32)
 assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 5)

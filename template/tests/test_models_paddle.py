@@ -10,14 +10,15 @@ import paddle
 import pytest
 from safetensors.numpy import save
 
-from src.models import build_model, weights
-from src.models.paddle import MODELS, state
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.paddle import state
+from src.kit.training.networks import MODELS, build_model
+from src.kit.weights import files as weights
 from tests.cases import INPUTS, classifiers, hub, model_config
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
-@pytest.mark.parametrize("name", classifiers(MODELS))
+@pytest.mark.parametrize("name", classifiers(MODELS["paddle"]))
 def test_forward_and_backward(name: str, channels: int, size: int):
     network = build_model(model_config("paddle", name), num_classes=5, in_channels=channels, image_size=size)
     logits = network(paddle.randn([2, channels, size, size]))
@@ -115,7 +116,9 @@ def test_heads_must_divide_the_features():
 PRETRAINED_RUN = """
 import sys, numpy, paddle
 from tests.cases import model_config
-from src.models import build_model
+from src.kit.training.networks import build_model
+
+
 config = model_config("paddle", "resnet18_attention", pretrained=True)
 network = build_model(config, num_classes=5, in_channels=3, image_size=128)
 numpy.savez(sys.argv[1], stem=network.conv1.weight.numpy(), last=network.layer4[1].conv2.weight.numpy())

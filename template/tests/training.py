@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,16 @@ import pytest
 from omegaconf import DictConfig
 
 from scripts.train import main, train
-from src import trainers
-from src.evaluation import newest
-from src.models import weights
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.config.registry import resolve
+from src.kit.run.folder import Run
+from src.kit.training import backends as trainers
+from src.kit.training.checkpoints import find
+from src.kit.training.evaluation import newest
+from src.kit.training.session import Session
+from src.kit.weights import files as weights
 from src.tasks import classification
-from src.trainers.checkpoints import find
-from src.trainers.session import Session
-from src.utils.config import load_config
-from src.utils.errors import UserError
-from src.utils.registry import resolve
-from src.utils.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -138,7 +137,7 @@ class TrainingTests:
         def refuse(cfg: DictConfig, run_dir: Path) -> None:
             raise UserError("tracker=wandb could not start.")
 
-        monkeypatch.setattr("src.utils.run.open_tracker", refuse)
+        monkeypatch.setattr("src.kit.run.folder.open_tracker", refuse)
         with pytest.raises(UserError, match="could not start"):
             self.run(tmp_path)
         assert not list(tmp_path.iterdir())
@@ -198,8 +197,10 @@ class TrainingTests:
             )
 
     def test_every_loss_that_can_be_chosen_is_there(self):
-        losses = import_module(f"src.tasks.{self.framework}").LOSSES
-        names = [path.stem for path in (ROOT / "src" / "configs" / "loss").glob("*.yaml")]
+        from src.kit.training.tasks import LOSSES
+
+        losses = LOSSES[self.framework]
+        names = [path.stem for path in (ROOT / "src" / "configs" / "loss").rglob("*.yaml")]
         assert "cross_entropy" in names
         assert all(callable(resolve(losses, name, "loss")) for name in names)
 

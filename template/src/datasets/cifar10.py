@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.base import ArrayImages, Split
-from src.datasets.spec import fetch_dataset
-from src.datasets.splitting.splits import split_off_val
-from src.utils.errors import UserError
+from src.kit.catalog import fetch_dataset
+from src.kit.config import UserError
+from src.kit.loading import ArrayImages, Split
+from src.kit.splitting import split_off_val
 
 FOLDER = "cifar-10-batches-bin"
 FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}

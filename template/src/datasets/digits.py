@@ -6,8 +6,8 @@ Alpaydin and Kaynak, 1998, https://archive.ics.uci.edu/dataset/80
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.base import ArrayImages, Split
-from src.datasets.splitting.splits import split_off_val
+from src.kit.loading import ArrayImages, Split
+from src.kit.splitting import split_off_val
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Split:

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.base import FileImages, Split
-from src.datasets.image_folder import scan
-from src.datasets.imagenet_prepare import SYNSETS, prepare
-from src.datasets.spec import read
-from src.datasets.splitting.splits import group_by, split_off_val
-from src.utils.errors import UserError
+from src.kit.catalog import SYNSETS, prepare, read
+from src.kit.config import UserError
+from src.kit.loading import FileImages, Split, scan
+from src.kit.splitting import group_by, split_off_val
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Split:

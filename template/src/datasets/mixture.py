@@ -13,13 +13,10 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.datasets import DATASETS
-from src.datasets.base import Split
-from src.datasets.mixed_images import MixedImages
-from src.datasets.splitting.saved_splits import list_ids
-from src.utils.config import option, option_names
-from src.utils.errors import UserError
-from src.utils.registry import resolve, unknown
+from src.kit.catalog import DATASETS
+from src.kit.config import UserError, option, option_names, resolve, unknown
+from src.kit.loading import MixedImages, Split
+from src.kit.training import list_ids
 
 GIVEN = ("image_size", "fold", "folds")  # what the mixture decides for its sources
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.base import ArrayImages, Split
-from src.datasets.spec import fetch_dataset
-from src.datasets.splitting.splits import split_off_val
-from src.utils.errors import UserError
+from src.kit.catalog import fetch_dataset
+from src.kit.config import UserError
+from src.kit.loading import ArrayImages, Split
+from src.kit.splitting import split_off_val
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> Split:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.base import Split
-from src.datasets.loading.image_loader import build_image_loader
+from src.kit.loading import Split, build_image_loader
 
 MONITOR = "val/accuracy"
 MODE = "max"
@@ -89,7 +88,7 @@ def pictures(kept: Kept, split: Split, cfg: DictConfig, folder: Path, prefix: st
 
     Row i of the logits (N, K) belongs to image i of the split; N may be smaller than the split.
     """
-    from src.utils.report.pictures import draw_confusion, draw_predictions
+    from src.kit.report import draw_confusion, draw_predictions
 
     outputs, targets = join(kept)
     predicted = outputs.argmax(axis=1)
@@ -111,7 +110,7 @@ def pictures(kept: Kept, split: Split, cfg: DictConfig, folder: Path, prefix: st
 
 def draw_images(split: Split, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
     """Draw the images of these numbers with their classes."""
-    from src.utils.report.pictures import draw_images as draw
+    from src.kit.report import draw_images as draw
 
     return draw(split.images.get(chosen), [split.classes[target] for target in split.targets[chosen]], path)
 

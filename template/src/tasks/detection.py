@@ -7,11 +7,18 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.scenes.samples import Sample, Scenes
-from src.datasets.scenes.scene_batches import build_scene_loader
-from src.datasets.scenes.scene_loader import SceneLoader
-from src.tasks.coco_scores import coco_scores
-from src.tasks.objects import CROWD, OBJECT, Objects, predicted_objects, true_objects
+from src.kit.scenes import (
+    CROWD,
+    OBJECT,
+    Objects,
+    Sample,
+    SceneLoader,
+    Scenes,
+    build_scene_loader,
+    coco_scores,
+    predicted_objects,
+    true_objects,
+)
 
 MONITOR = "val/map"
 MODE = "max"
@@ -72,13 +79,13 @@ def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
 
 def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
     """Draw the images of these numbers with their boxes."""
-    from src.utils.report.draw_predictions import boxes_only, draw_truth
+    from src.kit.scenes import boxes_only, draw_truth
 
     return draw_truth(dataset, chosen, cfg, path, boxes_only)
 
 
 def pictures(kept: Kept, dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
     """Write `folder/prefix-samples.png`: the truth and what was predicted, side by side."""
-    from src.utils.report.draw_predictions import draw_objects
+    from src.kit.scenes import draw_objects
 
     return [draw_objects(kept, dataset, cfg, folder / f"{prefix}-samples.png")]

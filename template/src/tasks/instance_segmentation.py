@@ -7,13 +7,18 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.scenes.samples import Sample, Scenes
-from src.datasets.scenes.scene_batches import build_scene_loader
-from src.datasets.scenes.scene_loader import SceneLoader
+from src.kit.config import UserError
+from src.kit.scenes import (
+    Sample,
+    SceneLoader,
+    Scenes,
+    build_scene_loader,
+    coco_scores,
+    encode,
+    predicted_objects,
+    true_objects,
+)
 from src.tasks import detection
-from src.tasks.coco_scores import coco_scores
-from src.tasks.objects import encode, predicted_objects, true_objects
-from src.utils.errors import UserError
 
 MONITOR = "val/mask_map"
 MODE = "max"
@@ -101,6 +106,6 @@ def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
 
 def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
     """Draw the images of these numbers with their boxes and masks."""
-    from src.utils.report.draw_predictions import draw_truth
+    from src.kit.scenes import draw_truth
 
     return draw_truth(dataset, chosen, cfg, path, lambda sample: sample)

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.scenes.samples import IGNORE, Sample, Scenes
-from src.datasets.scenes.scene_batches import build_scene_loader
-from src.datasets.scenes.scene_loader import SceneLoader
-from src.utils.errors import UserError
+from src.kit.config import UserError
+from src.kit.scenes import IGNORE, Sample, SceneLoader, Scenes, build_scene_loader
 
 MONITOR = "val/miou"
 MODE = "max"
@@ -116,14 +114,14 @@ def evaluate(kept: Sequence[Counts], names: Sequence[str]) -> dict[str, Any]:
 
 def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
     """Draw the images of these numbers with their class maps."""
-    from src.utils.report.draw_predictions import draw_truth, with_class_map
+    from src.kit.scenes import draw_truth, with_class_map
 
     return draw_truth(dataset, chosen, cfg, path, lambda sample: with_class_map(sample, class_map(sample), dataset))
 
 
 def pictures(kept: Sequence[Counts], dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
     """Write `folder/prefix-samples.png`: the truth and what was predicted, side by side."""
-    from src.utils.report.draw_predictions import draw_class_maps
+    from src.kit.scenes import draw_class_maps
 
     batches = range(0, len(dataset), cfg.data.batch_size)
     examples = [(first, counts.example) for first, counts in zip(batches, kept, strict=False)]

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.tabular.loader import build_table_loader
-from src.datasets.tabular.split import TableSplit
+from src.kit.tabular import TableSplit, build_table_loader
 from src.tasks import classification
 
 MONITOR = "val/accuracy"
@@ -42,7 +41,7 @@ def metadata(dataset: TableSplit) -> dict[str, str]:
 
 def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
     """Write the confusion matrix as `folder/prefix-confusion.png`."""
-    from src.utils.report.pictures import draw_confusion
+    from src.kit.report import draw_confusion
 
     outputs, targets = classification.join(kept)
     matrix = np.zeros((len(dataset.classes), len(dataset.classes)), np.int64)
@@ -52,7 +51,7 @@ def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, pre
 
 def draw_images(dataset: TableSplit, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
     """Draw the rows of these numbers as the network sees them."""
-    from src.utils.report.tabular_pictures import draw_rows
+    from src.kit.tabular import draw_rows
 
     names = [dataset.classes[target] if dataset.classes else f"{target:.4g}" for target in dataset.targets[chosen]]
     return draw_rows(dataset.images.get(chosen)[:, 0, 0], dataset.preprocessing.names, names, path)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.tabular.split import TableSplit
+from src.kit.tabular import TableSplit
 from src.tasks import tabular
 from src.tasks.classification import join
 
@@ -56,7 +56,7 @@ def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
 
 def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
     """Write predicted against true numbers as `folder/prefix-predictions.png`."""
-    from src.utils.report.tabular_pictures import draw_numbers
+    from src.kit.tabular import draw_numbers
 
     predicted, true = join(kept)
     return [draw_numbers(predicted, true, dataset.preprocessing.target, folder / f"{prefix}-predictions.png")]

@@ -10,19 +10,14 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from src import tasks
-from src.datasets import build_dataset
-from src.datasets.loading.cache import keep_decoded
-from src.models import weights
-from src.models.lightning import state
-from src.models.lightning.layers import list_layers
-from src.trainers.builders import build_loader, build_network
-from src.trainers.collector import Collector
-from src.trainers.lightning_device import Batches, choose
+from src.kit.catalog import build_dataset
+from src.kit.config import UserError
+from src.kit.lightning import Batches, choose, list_layers, state
+from src.kit.loading import keep_decoded
+from src.kit.run import Run
+from src.kit.training import Collector, Session, build_loader, build_network, tasks
+from src.kit.weights import files as weights
 from src.trainers.lightning_module import Module, to_numpy
-from src.trainers.session import Session
-from src.utils.errors import UserError
-from src.utils.run import Run
 
 
 def fit(cfg: DictConfig, run: Run, resume: Path | None = None) -> None:
@@ -70,7 +65,7 @@ def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
 
 
 def layers(cfg: DictConfig, dataset: Any) -> list[dict[str, Any]]:
-    """The network's layers for `src/utils/report/model_graph.py`, with their shapes for one image of the data set."""
+    """The network's layers for `src/kit/report/model_graph.py`, with their shapes for one image of the data set."""
     height, width, channels = tasks.load(cfg.task).image_shape(cfg, dataset)
     return list_layers(build_network(cfg, dataset, initial=False), (1, channels, height, width))
 

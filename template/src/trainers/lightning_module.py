@@ -9,14 +9,10 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
-from src import tasks
-from src.models import weights
-from src.models.lightning import state
-from src.trainers.builders import build_loader, describe_network
-from src.trainers.collector import Collector
-from src.trainers.lightning_device import Batches, DeviceBatches, build_batches
+from src.kit.lightning import Batches, DeviceBatches, build_batches, state
+from src.kit.training import Collector, Session, build_loader, describe_network, tasks
+from src.kit.weights import files as weights
 from src.trainers.lightning_optimizer import build_optimizer
-from src.trainers.session import Session
 
 
 class Module(pl.LightningModule):

@@ -7,22 +7,28 @@ from typing import Any
 import paddle
 from omegaconf import DictConfig, OmegaConf
 
-from src import tasks
-from src.datasets import build_dataset
-from src.datasets.loading.cache import keep_decoded
-from src.models import weights
-from src.models.paddle import state
-from src.models.paddle.layers import list_layers
-from src.trainers.builders import build_loader, build_network
-from src.trainers.collector import Collector
-from src.trainers.paddle_avx2 import use_avx2
-from src.trainers.paddle_device import Batches, DeviceBatches, build_batches, choose
-from src.trainers.paddle_devices import count_devices, failure_file, refuse_unsupported, start_ranks, use_gpu
+from src.kit.catalog import build_dataset
+from src.kit.config import UserError
+from src.kit.hardware import Machine
+from src.kit.loading import keep_decoded
+from src.kit.paddle import (
+    Batches,
+    DeviceBatches,
+    build_batches,
+    choose,
+    count_devices,
+    failure_file,
+    list_layers,
+    refuse_unsupported,
+    start_ranks,
+    state,
+    use_avx2,
+    use_gpu,
+)
+from src.kit.run import Run
+from src.kit.training import Collector, Session, build_loader, build_network, tasks
+from src.kit.weights import files as weights
 from src.trainers.paddle_model import Model, SessionCallback, to_numpy
-from src.trainers.session import Session
-from src.utils.errors import UserError
-from src.utils.hardware.machine import Machine
-from src.utils.run import Run
 
 use_avx2(Machine())  # here, since whatever computes with Paddle imports this first
 
@@ -119,6 +125,6 @@ def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
 
 
 def layers(cfg: DictConfig, dataset: Any) -> list[dict[str, Any]]:
-    """The network's layers for `src/utils/report/model_graph.py`, with their shapes for one image of the data set."""
+    """The network's layers for `src/kit/report/model_graph.py`, with their shapes for one image of the data set."""
     height, width, channels = tasks.load(cfg.task).image_shape(cfg, dataset)
     return list_layers(build_network(cfg, dataset, initial=False), (1, channels, height, width))

@@ -8,15 +8,11 @@ import numpy as np
 import paddle
 from omegaconf import DictConfig
 
-from src import tasks
-from src.datasets.loading.loader import Loader
-from src.models import weights
-from src.models.paddle import state
-from src.trainers.builders import describe_network
-from src.trainers.collector import Collector
-from src.trainers.paddle_devices import gather
+from src.kit.loading import Loader
+from src.kit.paddle import gather, state
+from src.kit.training import Collector, Session, describe_network, tasks
+from src.kit.weights import files as weights
 from src.trainers.paddle_optimizer import build_optimizer
-from src.trainers.session import Session
 
 
 class Model(paddle.Model):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from scripts.benchmark import main
-from src.datasets.base import ArrayImages, Split
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.loading.base import ArrayImages, Split
 
 STEM = 2 * 112 * 112 * 64 * 3 * 7 * 7  # of ResNet's first convolution, whose input needs no gradient
 

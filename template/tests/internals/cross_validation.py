@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from scripts.train import main
-from src.datasets import build_dataset
-from src.utils.config import load_config
-from src.utils.errors import UserError
-from src.utils.run.run_files import read_json, write_json
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.run.run_files import read_json, write_json
 
 TINY = ["trainer.max_epochs=1", "tracker=none", "trainer.folds=2"]
 TINY += [f"trainer.limit_{kind}_batches=2" for kind in ("train", "val", "test")]
@@ -67,7 +67,7 @@ class CrossValidationTests:
 
     def test_data_without_folds_are_refused(self, tmp_path, monkeypatch):
         whole = build_dataset(load_config([]), "val")
-        monkeypatch.setattr("src.cross_validation.build_dataset", lambda cfg, split: whole)
+        monkeypatch.setattr("src.kit.training.cross_validation.build_dataset", lambda cfg, split: whole)
         with pytest.raises(UserError, match="data=digits cannot be divided into folds"):
             main(self.keys(tmp_path))
         assert not list(tmp_path.iterdir())

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src import trainers
-from src.models import FRAMEWORKS, build_model, weights
-from src.trainers.checkpoints import find
-from src.utils.config import load_config
-from src.utils.errors import UserError
-from src.utils.run import Run
-from src.utils.run.run_files import read_rows
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.run.folder import Run
+from src.kit.run.run_files import read_rows
+from src.kit.training import backends as trainers
+from src.kit.training.checkpoints import find
+from src.kit.training.networks import build_model
+from src.kit.weights import files as weights
 from tests.cases import model_config
 from tests.internals.scene_training import TINY, write_digit_scenes
 from tests.internals.tables import mixed_columns, write_csv
@@ -54,7 +55,7 @@ class FineTuningTests:
         return build_model(cfg, classes, 3, 64)
 
     def arrays(self, network) -> dict[str, np.ndarray]:
-        return import_module(f"{FRAMEWORKS[self.framework]}.state").to_numpy(network)
+        return import_module(f"src.kit.{self.framework}.state").to_numpy(network)
 
     def seed(self) -> None:
         """Make the next network start from the same values."""

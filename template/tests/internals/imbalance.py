@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src import tasks, trainers
-from src.datasets import build_dataset
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.run.folder import Run
+from src.kit.training import backends as trainers
+from src.kit.training import tasks
+from src.kit.training.checkpoints import find
 from src.tasks import classification
-from src.trainers.checkpoints import find
-from src.utils.config import load_config
-from src.utils.run import Run
 
 RARE = (1, 3, 8)
 KEPT = 0.05  # of the rare classes' training images: six of each

@@ -10,15 +10,15 @@ from omegaconf import DictConfig
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from src import tasks
-from src.memory.examples import make_targets
-from src.memory.lightning_autocast import CudaKernels
-from src.memory.lightning_blank import find, reveal
-from src.memory.shape import Shape
-from src.models import build_model
+from src.kit.hardware.gpus import Gpu
+from src.kit.hardware.hardware import Hardware
+from src.kit.lightning.memory_autocast import CudaKernels
+from src.kit.lightning.memory_blank import find, reveal
+from src.kit.memory.examples import make_targets
+from src.kit.memory.shape import Shape
+from src.kit.training import tasks
+from src.kit.training.networks import build_model
 from src.trainers.lightning_optimizer import build_optimizer
-from src.utils.hardware import Hardware
-from src.utils.hardware.gpus import Gpu
 
 
 class SameNoise(TorchFunctionMode):

@@ -4,11 +4,11 @@ import paddle
 from omegaconf import DictConfig
 from paddle.base import core
 
-from src import tasks
-from src.memory.examples import make_targets
-from src.memory.paddle_measured import noise
-from src.memory.shape import Shape
-from src.models import build_model
+from src.kit.memory.examples import make_targets
+from src.kit.memory.shape import Shape
+from src.kit.paddle.memory_measured import noise
+from src.kit.training import tasks
+from src.kit.training.networks import build_model
 
 
 def used() -> int:

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from src import trainers
-from src.datasets import build_dataset
-from src.datasets.shards.write import write_split
-from src.models import weights
-from src.trainers.checkpoints import find
-from src.trainers.session import Session
-from src.utils.config import load_config
-from src.utils.run import Run
-from src.utils.run.run_files import read_rows
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.run.folder import Run
+from src.kit.run.run_files import read_rows
+from src.kit.shards.write import write_split
+from src.kit.training import backends as trainers
+from src.kit.training.checkpoints import find
+from src.kit.training.session import Session
+from src.kit.weights import files as weights
 from tests.internals.scene_training import write_digit_scenes
 
 BATCHES = 7

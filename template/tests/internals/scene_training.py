@@ -10,15 +10,16 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from scripts.train import main, train
-from src import tasks, trainers
-from src.datasets import digit_scenes
-from src.models import weights
-from src.trainers.checkpoints import find
-from src.trainers.session import Session
-from src.utils.config import load_config
-from src.utils.errors import UserError
-from src.utils.run import Run
-from src.utils.run.run_files import read_json, read_rows
+from src.datasets.scenes import digit_scenes
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.run.folder import Run
+from src.kit.run.run_files import read_json, read_rows
+from src.kit.training import backends as trainers
+from src.kit.training import tasks
+from src.kit.training.checkpoints import find
+from src.kit.training.session import Session
+from src.kit.weights import files as weights
 
 SCENE_TASKS = ("detection", "segmentation", "instance_segmentation")
 FEW = {"train": 16, "val": 6, "test": 6}

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src import trainers
-from src.datasets import build_dataset
-from src.datasets.splitting.saved_splits import describe_splits, write_splits
 from src.datasets.tabular import table_file
-from src.datasets.tabular.preprocessing import from_json
-from src.evaluation import evaluate, main
-from src.models import weights
-from src.trainers.checkpoints import find
-from src.utils.config import load_config
-from src.utils.errors import UserError
-from src.utils.run import Run
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.run.folder import Run
+from src.kit.tabular.preprocessing import from_json
+from src.kit.training import backends as trainers
+from src.kit.training.checkpoints import find
+from src.kit.training.evaluation import evaluate, main
+from src.kit.training.saved_splits import describe_splits, write_splits
+from src.kit.weights import files as weights
 from tests.internals.tables import mixed_columns, mixed_config, write_csv
 
 SEEDS = (0, 1, 2, 3, 4)

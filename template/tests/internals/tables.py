@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from src.utils.config import load_config
+from src.kit.config.compose import load_config
 
 ROWS = 200
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.datasets.augment import AUGMENTATIONS, build
-from src.datasets.augment.advanced import library
-from src.utils.errors import UserError
+from src.kit.augment.advanced import library
+from src.kit.augment.build import AUGMENTATIONS, build
+from src.kit.config.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,7 +100,7 @@ def test_advanced_keeps_what_is_in_the_centre():
 
 def test_advanced_brings_in_no_framework_and_asks_no_network():
     code = (
-        "import sys; from src.datasets.augment import build\n"
+        "import sys; from src.kit.augment.build import build\n"
         "assert 'albumentations' not in sys.modules and 'cv2' not in sys.modules\n"
         "import socket; socket.socket.connect = None; socket.getaddrinfo = None\n"
         "build('advanced', True)\n"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from src.datasets.augment.scenes import GREY, build, outline_boxes
-from src.datasets.scenes.samples import IGNORE, Sample
+from src.kit.scenes.augment import GREY, build, outline_boxes
+from src.kit.scenes.samples import IGNORE, Sample
 
 NAMES = ("none", "basic", "advanced")
 SIZE = 96

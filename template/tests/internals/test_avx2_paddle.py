@@ -6,8 +6,8 @@ import numpy as np
 import paddle
 import pytest
 
-from src.trainers.paddle_avx2 import use_avx2
-from src.utils.hardware.machine import Machine
+from src.kit.hardware.machine import Machine
+from src.kit.paddle.avx2 import use_avx2
 
 AMD = "vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse2 avx avx2 fma\n"
 INTEL = AMD.replace("AuthenticAMD", "GenuineIntel")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from src.datasets import build_dataset
-from src.datasets.splitting.balance import METHODS, draw, epoch_size
-from src.trainers.builders import build_loader
-from src.utils.config import load_config
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.loading.balance import METHODS, draw, epoch_size
+from src.kit.training.builders import build_loader
 
 TARGETS = np.random.default_rng(0).permutation(np.repeat([0, 1, 4], [900, 90, 10]))
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from scripts.benchmark import SIDES, draw, main, show, write
-from src.utils.benchmark import middle, shorten
-from src.utils.config import load_config
-from src.utils.data_benchmark import Clock, multiplying
-from src.utils.errors import UserError
-from src.utils.hardware.gpu_speed import Utilisation, peak_flops
-from src.utils.hardware.machine import Answer, Machine
+from src.kit.benchmarks.data import Clock, multiplying
+from src.kit.benchmarks.training import middle, shorten
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.hardware.gpu_speed import Utilisation, peak_flops
+from src.kit.hardware.machine import Answer, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -143,7 +143,7 @@ class Recorded(Machine):
 
 
 def test_utilisation_is_the_mean_within_the_windows(monkeypatch):
-    monkeypatch.setattr("src.utils.hardware.gpu_speed.INTERVAL_S", 0.02)
+    monkeypatch.setattr("src.kit.hardware.gpu_speed.INTERVAL_S", 0.02)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     machine = Recorded("80\n", "[N/A]\n", "90\n")
     begin = time.perf_counter()

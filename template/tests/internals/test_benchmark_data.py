@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from scripts.benchmark_data import main, show
-from src.datasets.base import ArrayImages, FileImages, Split
-from src.utils.data_benchmark import Pillow, alternate, endless, loading, training
-from src.utils.errors import UserError
+from src.kit.benchmarks.data import Pillow, alternate, endless, loading, training
+from src.kit.config.errors import UserError
+from src.kit.loading.base import ArrayImages, FileImages, Split
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,13 +5,13 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.datasets.base import ArrayImages, FileImages, Split
-from src.datasets.loading.cache import CachedImages, choose_cache, keep_decoded, read_all
-from src.datasets.loading.epoch_plan import plan_epoch
-from src.datasets.loading.loader import Loader
-from src.utils.errors import UserError
-from src.utils.hardware.free_memory import free_ram
-from src.utils.hardware.machine import Machine
+from src.kit.config.errors import UserError
+from src.kit.hardware.free_memory import free_ram
+from src.kit.hardware.machine import Machine
+from src.kit.loading.base import ArrayImages, FileImages, Split
+from src.kit.loading.cache import CachedImages, choose_cache, keep_decoded, read_all
+from src.kit.loading.epoch_plan import plan_epoch
+from src.kit.loading.loader import Loader
 
 GIB = 2**30
 

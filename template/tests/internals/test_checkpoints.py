@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from src.trainers.checkpoints import Checkpoints, find
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.training.checkpoints import Checkpoints, find
 
 
 def save(folder: Path) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from src import tasks
+from src.kit.config.errors import UserError
+from src.kit.training import tasks
 from src.tasks import classification
-from src.utils.errors import UserError
 
 
 def one_hot(predicted: list[int], classes: int) -> np.ndarray:

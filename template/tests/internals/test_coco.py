@@ -14,13 +14,13 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco
 
-from src.datasets import build_dataset
-from src.datasets.formats import coco, json_stream
-from src.datasets.formats.coco_layout import find_splits
-from src.datasets.formats.json_stream import stream
-from src.datasets.scenes.annotations import Annotations
-from src.datasets.scenes.samples import Scenes
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.errors import UserError
+from src.kit.scenes.annotations import Annotations
+from src.kit.scenes.formats import coco, json_stream
+from src.kit.scenes.formats.coco_layout import find_coco_splits
+from src.kit.scenes.formats.json_stream import stream
+from src.kit.scenes.samples import Scenes
 
 
 def read(root: Path, content: dict) -> Scenes:
@@ -67,7 +67,7 @@ rings = st.lists(st.tuples(hundredths, hundredths), min_size=3, max_size=12)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(rings, min_size=1, max_size=3))
 def test_masks_of_polygons_equal_pycocotools(parts):
-    from src.datasets.scenes.outlines import Outlines, rasterise
+    from src.kit.scenes.outlines import Outlines, rasterise
 
     flat = [[value for point in ring for value in point] for ring in parts]
     outlines = Outlines()
@@ -294,12 +294,12 @@ def test_layouts(tmp_path, files, folder):
     file = tmp_path / files
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
-    assert find_splits(tmp_path) == {"train": (file, tmp_path / folder, None)}
+    assert find_coco_splits(tmp_path) == {"train": (file, tmp_path / folder, None)}
 
 
 def test_a_folder_without_training_annotations_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"holds no COCO data set: put the images in .*train and the annotations in"):
-        find_splits(tmp_path)
+        find_coco_splits(tmp_path)
 
 
 def test_own_splits_are_used_and_numbered_as_in_training(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from src.tasks.coco_scores import SCORES, SIZES, coco_scores
-from src.tasks.objects import Objects, encode
+from src.kit.scenes.coco_scores import SCORES, SIZES, coco_scores
+from src.kit.scenes.objects import Objects, encode
 
 SIDE = 240
 CLASSES = ("cat", "dog", "owl", "never")

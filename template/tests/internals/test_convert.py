@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pycocotools import mask
 from scene_files import SQUARE, annotation, coco_content, image, write_coco, write_yolo
 
-from src.datasets.formats import convert as module
-from src.datasets.formats.convert import convert, read
-from src.datasets.formats.polygons import one_ring, trace
-from src.datasets.scenes.outlines import rasterise
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.scenes.formats import convert as module
+from src.kit.scenes.formats.convert import convert, read
+from src.kit.scenes.formats.polygons import one_ring, trace
+from src.kit.scenes.outlines import rasterise
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_photos = pytest.mark.skipif(not os.environ.get("TEST_DATA_DIR"), reason="TEST_DATA_DIR is not set: no photos")

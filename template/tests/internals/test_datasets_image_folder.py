@@ -7,11 +7,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.datasets import build_dataset
-from src.datasets.loading import decode as decoding
-from src.datasets.loading.decode import decode
-from src.utils.config import CONFIGS
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import CONFIGS
+from src.kit.config.errors import UserError
+from src.kit.loading import decode as decoding
+from src.kit.loading.decode import decode
 
 RED, BLUE = (250, 5, 5), (5, 5, 250)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from src.datasets.loading import jpeg
-from src.datasets.loading.decode import decode, open_rgb
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.loading import jpeg
+from src.kit.loading.decode import decode, open_rgb
 
 DATA = os.environ.get("TEST_DATA_DIR")
 needs_photos = pytest.mark.skipif(not DATA, reason="TEST_DATA_DIR is not set: no photos")
@@ -135,7 +135,7 @@ def test_what_is_no_image_is_called_that(tmp_path):
 
 def test_a_jpeg_bomb_is_refused(tmp_path, monkeypatch):
     for module in ("decode", "jpeg"):
-        monkeypatch.setattr(f"src.datasets.loading.{module}.MAX_PIXELS", 50_000)
+        monkeypatch.setattr(f"src.kit.loading.{module}.MAX_PIXELS", 50_000)
     path = tmp_path / "bomb.jpg"
     path.write_bytes(encode(smooth(200, 300)))
     with pytest.raises(UserError, match=r"bomb.jpg: 300 x 200 pixels, more than 50,000"):

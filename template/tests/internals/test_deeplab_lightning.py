@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision import models
 
-from src.models.lightning import backbones, deeplab
+from src.models.lightning.segmentation import backbones, deeplab
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 70)])

@@ -7,9 +7,9 @@ import torch
 from omegaconf import OmegaConf
 from torchvision.ops import complete_box_iou
 
-from src.tasks import load_loss
-from src.tasks.lightning.assignment import assign, complete_iou
-from src.tasks.lightning.detection import distribution_loss, head_losses
+from src.kit.training.tasks import load_loss
+from src.tasks.losses.lightning.detection.assignment import assign, complete_iou
+from src.tasks.losses.lightning.detection.boxes import distribution_loss, head_losses
 
 POINTS = torch.tensor([[4.0, 4], [12, 4], [4, 12], [12, 12]])
 WIDE = [0.0, 0, 16, 8]  # holds the upper two points

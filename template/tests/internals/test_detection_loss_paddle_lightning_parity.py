@@ -8,11 +8,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.tasks import load_loss
-from src.tasks.lightning import assignment as lightning
-from src.tasks.lightning import detection as lightning_losses
-from src.tasks.paddle import assignment as theirs
-from src.tasks.paddle import detection as their_losses
+from src.kit.training.tasks import load_loss
+from src.tasks.losses.lightning.detection import assignment as lightning
+from src.tasks.losses.lightning.detection import boxes as lightning_losses
+from src.tasks.losses.paddle.detection import assignment as theirs
+from src.tasks.losses.paddle.detection import boxes as their_losses
 
 KEYS = {"loss": {"name": "boxes", "box": 7.5, "score": 0.5, "distance": 1.5}}
 CLASSES = 5

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from src import trainers
-from src.datasets.base import ArrayImages, Split
-from src.datasets.loading.loader import Loader
-from src.models import weights
-from src.trainers.checkpoints import find
-from src.trainers.lightning_device import Batches, DeviceBatches, build_batches
-from src.utils.config import load_config
-from src.utils.errors import UserError
-from src.utils.run import Run
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.lightning.device import Batches, DeviceBatches, build_batches
+from src.kit.loading.base import ArrayImages, Split
+from src.kit.loading.loader import Loader
+from src.kit.run.folder import Run
+from src.kit.training import backends as trainers
+from src.kit.training.checkpoints import find
+from src.kit.weights import files as weights
 
 
 def arrays(flippable: bool, channels: int = 3) -> Split:

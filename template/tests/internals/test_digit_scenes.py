@@ -8,13 +8,14 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.datasets import build_dataset, digit_scenes
-from src.datasets.augment.scenes import outline_boxes
-from src.datasets.formats import coco
-from src.datasets.scenes import compose
-from src.datasets.splitting.splits import stratified_split
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.datasets.scenes import digit_scenes
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.scenes import compose
+from src.kit.scenes.augment import outline_boxes
+from src.kit.scenes.formats import coco
+from src.kit.splitting.splits import stratified_split
 
 FEW = {"train": 12, "val": 6, "test": 6}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.hardware import Gpu, Hardware
-from src.utils.hardware.diagnosis import Diagnosis, show_plain, show_rich
-from src.utils.hardware.frameworks import Check
-from src.utils.hardware.packages import read_requirements, release, satisfies
-from src.utils.hardware.recommend import recommend
+from src.kit.hardware.diagnosis import Diagnosis, show_plain, show_rich
+from src.kit.hardware.frameworks import Check
+from src.kit.hardware.hardware import Gpu, Hardware
+from src.kit.hardware.packages import read_requirements, release, satisfies
+from src.kit.hardware.recommend import recommend
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="a program on PATH made of a shell script")
@@ -23,7 +23,7 @@ needs_posix = pytest.mark.skipif(os.name == "nt", reason="a program on PATH made
 def project(tmp_path) -> Path:
     """A project with one trainer and a requirements file, and beside it an environment with torch's CPU build."""
     root = tmp_path / "project"
-    files = [ROOT / file for file in ("scripts/doctor.py", "src/__init__.py", "src/utils/errors.py")]
+    files = [ROOT / file for file in ("scripts/doctor.py", "src/__init__.py", "src/kit/config/errors.py")]
     for file in (*files, *(ROOT / "src/utils/hardware").glob("*.py")):
         target = root / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,21 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.download import (
-    RemoteFile,
-    cache,
-    cache_folder,
-    clean,
-    connection,
-    display,
-    extract,
-    fetch,
-    fetch_all,
-    locked,
-    retry,
-    segments,
-)
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.download import cache, connection, display, retry, segments
+from src.kit.download.fetch import RemoteFile, cache_folder, clean, extract, fetch, fetch_all, locked
 from tests.internals.fault_server import serving
 
 CONTENT = bytes(range(256)) * 4000

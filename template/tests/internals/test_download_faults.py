@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from src.utils.download import RemoteFile, connection, fetch_all, retry, segments
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.download import connection, retry, segments
+from src.kit.download.fetch import RemoteFile, fetch_all
 from tests.internals.fault_server import serving
 from tests.internals.faults import FAULTS, Asked
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.download import cache_folder
+from src.kit.download.fetch import cache_folder
 from tests.internals.fault_server import FaultServer, serving
 
 PROJECT = Path(__file__).parents[2]
@@ -25,7 +25,8 @@ CHUNK = 10_000
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from src.utils.download import fetch, journal, segments
+from src.kit.download.fetch import fetch
+from src.kit.download import journal, segments
 
 url, target, checksum, left, segments.MIN_SEGMENT, segments.CHUNK = *sys.argv[1:4], *map(int, sys.argv[4:])
 append = journal.Journal.append
@@ -47,7 +48,7 @@ fetch(url, Path(target), checksum)
 PLAIN_CHILD = """
 import signal, sys
 from pathlib import Path
-from src.utils.download import fetch
+from src.kit.download.fetch import fetch
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs of a shell ignore
 fetch(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

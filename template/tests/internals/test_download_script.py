@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from src.datasets import mnist
-from src.datasets.spec import specs
-from src.utils.config import load_config
+from src.kit.catalog.spec import specs
+from src.kit.config.compose import load_config
 from tests.internals.fault_server import serving
 
 PROJECT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from src.utils.download import RemoteFile, fetch, fetch_all, segments
+from src.kit.download import segments
+from src.kit.download.fetch import RemoteFile, fetch, fetch_all
 from tests.internals.fault_server import serving
 
 CONTENT = random.Random(0).randbytes(1_000_000)

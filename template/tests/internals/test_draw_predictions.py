@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from src.datasets.scenes.samples import IGNORE, Sample
-from src.tasks.objects import encode, predicted_objects
-from src.utils.report.draw_predictions import LEAST_SCORE, boxes_only, draw_objects, with_class_map, with_objects
-from src.utils.report.draw_scenes import draw_scene
+from src.kit.scenes.draw_predictions import LEAST_SCORE, boxes_only, draw_objects, with_class_map, with_objects
+from src.kit.scenes.draw_scenes import draw_scene
+from src.kit.scenes.objects import encode, predicted_objects
+from src.kit.scenes.samples import IGNORE, Sample
 
 SIDE = 64
 BOXES = np.float32([[4, 20, 30, 60], [40, 20, 60, 50]])
@@ -52,8 +52,8 @@ def test_masks_are_those_of_the_sure_predictions(sample):
 
 def test_outlines_are_drawn_only_where_they_are_predicted(sample, tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("src.utils.report.draw_predictions.read", lambda *_: sample)
-    monkeypatch.setattr("src.utils.report.draw_predictions.draw_scenes", lambda samples, *_: drawn.update(all=samples))
+    monkeypatch.setattr("src.kit.scenes.draw_predictions.read", lambda *_: sample)
+    monkeypatch.setattr("src.kit.scenes.draw_predictions.draw_scenes", lambda samples, *_: drawn.update(all=samples))
     for outlines in (None, encode(sample.masks[:1])):
         found = predicted_objects(np.float32([[4, 20, 30, 60, 0.9, 0]]), outlines)
         draw_objects([(found, found)], SimpleNamespace(classes=["cat"]), None, tmp_path)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from src import trainers
-from src.models import weights
-from src.trainers.checkpoints import find
-from src.utils.config import load_config
-from src.utils.run import Run
+from src.kit.config.compose import load_config
+from src.kit.run.folder import Run
+from src.kit.training import backends as trainers
+from src.kit.training.checkpoints import find
+from src.kit.weights import files as weights
 from tests.internals.scene_training import TINY, write_digit_scenes
 
 CASES = {"detection": "one_to_many.2.score.4", "segmentation": "classify"}

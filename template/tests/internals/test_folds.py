@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from src.datasets import build_dataset
-from src.datasets.splitting.folds import make_folds
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.splitting.folds import make_folds
 
 
 def test_folds_of_classes_are_as_equal_as_they_can_be():

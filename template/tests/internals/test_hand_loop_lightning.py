@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from src.datasets import build_dataset
-from src.models.lightning import state
-from src.trainers.builders import build_loader, build_network
+from src.kit.catalog.build import build_dataset
+from src.kit.lightning import state
+from src.kit.training.builders import build_loader, build_network
 from tests.training import TrainingTests
 
 

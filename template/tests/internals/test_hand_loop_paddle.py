@@ -4,9 +4,9 @@ import numpy as np
 import paddle
 import pytest
 
-from src.datasets import build_dataset
-from src.models.paddle import state
-from src.trainers.builders import build_loader, build_network
+from src.kit.catalog.build import build_dataset
+from src.kit.paddle import state
+from src.kit.training.builders import build_loader, build_network
 from tests.training import TrainingTests
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.hardware import Hardware, detect
-from src.utils.hardware.machine import Answer, Machine
+from src.kit.hardware.hardware import Hardware, detect
+from src.kit.hardware.machine import Answer, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "| NVIDIA-SMI {0}    Driver Version: {0}    CUDA Version: {1}     |\n"
@@ -313,6 +313,6 @@ def test_this_machine(tmp_path):
 
 
 def test_only_the_standard_library_is_imported():
-    code = "import sys; from src.utils import hardware; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys; from src.kit import hardware; print(*{name.partition('.')[0] for name in sys.modules})"
     ran = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(ran.stdout.split()) <= set(sys.stdlib_module_names) | {"src", "__main__"}

@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from scipy.io import savemat
 
-from src.datasets import build_dataset, imagenet
-from src.datasets.imagenet_prepare import prepare
-from src.datasets.spec import Spec, read
-from src.utils.config import CONFIGS
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset, imagenet
+from src.kit.catalog.imagenet_prepare import prepare
+from src.kit.catalog.spec import Spec, read
+from src.kit.config.compose import CONFIGS
+from src.kit.config.errors import UserError
 
 # WordNet id, synonyms, children: the numbers of the development kit follow another order than the ids
 SYNSETS = [

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.datasets.base import ArrayImages, FileImages, Split
-from src.datasets.loading.loader import Loader
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.loading.base import ArrayImages, FileImages, Split
+from src.kit.loading.loader import Loader
 
 
 def numbered(count: int, size: int = 8, channels: int = 1, flippable: bool = True) -> Split:

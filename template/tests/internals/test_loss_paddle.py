@@ -6,8 +6,8 @@ import paddle
 import pytest
 from omegaconf import OmegaConf
 
-from src import tasks
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.training import tasks
 
 
 def config(smoothing: float, name: str = "cross_entropy"):

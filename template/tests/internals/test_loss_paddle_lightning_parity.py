@@ -6,10 +6,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src import tasks
+from src.kit.config.errors import UserError
+from src.kit.training import tasks
+from src.kit.training.loss_keys import class_weights
 from src.tasks.classification import softmax
-from src.tasks.loss_keys import class_weights
-from src.utils.errors import UserError
 
 COUNTS = np.array([500, 80, 7, 1, 0])
 

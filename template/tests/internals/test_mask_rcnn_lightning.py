@@ -2,7 +2,7 @@
 
 import torch
 
-from src.models.lightning import mask_rcnn
+from src.models.lightning.instance_segmentation import mask_rcnn
 from tests.internals.mask_rcnn import SIDE, MaskRCNNTests
 
 

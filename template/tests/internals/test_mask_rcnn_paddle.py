@@ -6,8 +6,8 @@ import numpy as np
 import paddle
 import pytest
 
-from src.models.paddle import boxes, mask_rcnn
-from src.models.paddle.proposals import ProposalNetwork
+from src.models.paddle.instance_segmentation import boxes, mask_rcnn
+from src.models.paddle.instance_segmentation.proposals import ProposalNetwork
 from tests.internals.mask_rcnn import SIDE, MaskRCNNTests
 
 

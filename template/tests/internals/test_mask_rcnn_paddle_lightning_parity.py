@@ -8,11 +8,12 @@ import pytest
 import torch
 from mask_rcnn import BATCHES, SIDE
 
-from src.models import build_model, weights
-from src.models.lightning import mask_rcnn as lightning
-from src.models.lightning import state
-from src.models.paddle import mask_rcnn as theirs
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.lightning import state
+from src.kit.training.networks import build_model
+from src.kit.weights import files as weights
+from src.models.lightning.instance_segmentation import mask_rcnn as lightning
+from src.models.paddle.instance_segmentation import mask_rcnn as theirs
 from tests.cases import model_config
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from src.memory.allocators import MIB, Allocator, PaddleAllocator, TorchAllocator
-from src.memory.replay import replay
-from src.memory.trace import Growth, Recorder, Trace
+from src.kit.memory.allocators import MIB, Allocator, PaddleAllocator, TorchAllocator
+from src.kit.memory.replay import replay
+from src.kit.memory.trace import Growth, Recorder, Trace
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from src.memory.finder import find_batch, round_batch
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.memory.finder import find_batch, round_batch
 
 
 def search(guess: int, limit: int, most: int = 10000) -> tuple[int, list[int]]:

@@ -7,15 +7,15 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.memory.check import fit_memory
-from src.memory.estimate import GPUS, Estimator, estimate
-from src.memory.lightning_trace import traces
-from src.memory.probe import probe
-from src.memory.replay import replay
-from src.memory.shape import Shape, find_shape
-from src.memory.trace import Growth
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.lightning.memory_trace import traces
+from src.kit.memory.check import fit_memory
+from src.kit.memory.estimate import GPUS, Estimator, estimate
+from src.kit.memory.probe import probe
+from src.kit.memory.replay import replay
+from src.kit.memory.shape import Shape, find_shape
+from src.kit.memory.trace import Growth
 from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live
 
@@ -121,7 +121,7 @@ def test_a_network_that_looks_at_its_pixels_is_trained_all_the_same(monkeypatch:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return super().forward(images.flatten(1)) * (2.0 if images.sum().item() > 0 else 1.0)
 
-    monkeypatch.setattr("src.memory.lightning_trace.build_model", lambda *_: Looking(64, 10))
+    monkeypatch.setattr("src.kit.lightning.memory_trace.build_model", lambda *_: Looking(64, 10))
     cfg = load_config([])
     kept, said = fit_memory(cfg, hardware(8000))
     assert kept == cfg

@@ -3,12 +3,12 @@
 import paddle
 import pytest
 
-from src.memory.estimate import Estimator, estimate
-from src.memory.paddle_trace import traces
-from src.memory.replay import replay
-from src.memory.shape import Shape
-from src.memory.trace import Growth
-from src.utils.config import load_config
+from src.kit.config.compose import load_config
+from src.kit.memory.estimate import Estimator, estimate
+from src.kit.memory.replay import replay
+from src.kit.memory.shape import Shape
+from src.kit.memory.trace import Growth
+from src.kit.paddle.memory_trace import traces
 from tests.internals.memory_paddle import real_step
 from tests.internals.memory_traces import live
 

@@ -3,15 +3,15 @@
 import pytest
 from omegaconf import DictConfig
 
-from src.memory.allocators import MIB
-from src.memory.check import fit_memory
-from src.memory.estimate import Estimator
-from src.memory.lightning_trace import traces
-from src.memory.replay import replay
-from src.memory.shape import find_shape
-from src.memory.trace import Growth
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.lightning.memory_trace import traces
+from src.kit.memory.allocators import MIB
+from src.kit.memory.check import fit_memory
+from src.kit.memory.estimate import Estimator
+from src.kit.memory.replay import replay
+from src.kit.memory.shape import find_shape
+from src.kit.memory.trace import Growth
 from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live
 

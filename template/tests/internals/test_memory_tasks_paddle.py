@@ -5,15 +5,15 @@ from collections.abc import Callable
 import paddle
 import pytest
 
-from src.memory.allocators import MIB
-from src.memory.check import fit_memory
-from src.memory.estimate import Estimator, estimate
-from src.memory.paddle_trace import traces
-from src.memory.shape import find_shape
-from src.utils.config import load_config
-from src.utils.errors import UserError
-from src.utils.hardware import Hardware
-from src.utils.hardware.gpus import Gpu
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.hardware.gpus import Gpu
+from src.kit.hardware.hardware import Hardware
+from src.kit.memory.allocators import MIB
+from src.kit.memory.check import fit_memory
+from src.kit.memory.estimate import Estimator, estimate
+from src.kit.memory.shape import find_shape
+from src.kit.paddle.memory_trace import traces
 from tests.internals.memory_paddle import real_step
 from tests.internals.memory_traces import live
 
@@ -78,7 +78,7 @@ def test_a_network_that_looks_at_its_pixels_is_trained_all_the_same(
         def forward(self, images: paddle.Tensor) -> paddle.Tensor:
             return super().forward(images.flatten(1)) * (2.0 if look(images) else 1.0)
 
-    monkeypatch.setattr("src.memory.paddle_program.build_model", lambda *_: Looking(64, 10))
+    monkeypatch.setattr("src.kit.paddle.memory_program.build_model", lambda *_: Looking(64, 10))
     gpu = Hardware((Gpu("nvidia", "test", 8000, "8.0"),), None, None, (), "Linux", "", 4, (), 16000, 1000)
     cfg = load_config(["framework=paddle"])
     kept, said = fit_memory(cfg, gpu)

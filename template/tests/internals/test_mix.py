@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.datasets.augment.mix import mix
+from src.kit.augment.mix import mix
 
 K = 16
 

@@ -8,12 +8,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.datasets import build_dataset
-from src.datasets.mixed_images import to_channels
-from src.datasets.splitting.saved_splits import describe_splits
-from src.trainers.builders import build_loader
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.loading.mixed_images import to_channels
+from src.kit.training.builders import build_loader
+from src.kit.training.saved_splits import describe_splits
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ import paddle
 import pytest
 import torch
 
-from src.models import FRAMEWORKS, build_model
-from src.models.lightning import MODELS as LIGHTNING
-from src.models.lightning import state as lightning
-from src.models.paddle import MODELS as PADDLE
-from src.models.paddle import state as paddle_state
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.lightning import state as lightning
+from src.kit.paddle import state as paddle_state
+from src.kit.training.networks import MODELS, build_model
 from tests.cases import INPUTS, classifiers, model_config
 
 
@@ -38,23 +36,25 @@ def both(name: str, channels: int, size: int):
 
 
 def test_same_names():
-    assert [name for name in LIGHTNING if name != "retinanet_resnet18"] == list(PADDLE), "all but a library's model"
-    assert len(classifiers(PADDLE)) == 6
+    assert [name for name in MODELS["lightning"] if name != "retinanet_resnet18"] == list(MODELS["paddle"]), (
+        "all but a library's model"
+    )
+    assert len(classifiers(MODELS["paddle"])) == 6
 
 
 def test_a_model_of_the_other_framework_is_said_to_be_there(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(LIGHTNING, "resnet_too", LIGHTNING["resnet18"])
+    monkeypatch.setitem(MODELS["lightning"], "resnet_too", MODELS["lightning"]["resnet18"])
     config = model_config("paddle", "resnet18")
     config.model.name = "resnet_too"
     with pytest.raises(UserError, match="model=resnet_too is there in framework=lightning only: "):
         build_model(config, 5, 3, 32)
-    monkeypatch.setitem(FRAMEWORKS, "lightning", "src.models.left_out")  # a project of one framework
+    monkeypatch.delitem(MODELS, "lightning")  # a project of one framework
     with pytest.raises(UserError, match="Unknown model 'resnet_too'"):
         build_model(config, 5, 3, 32)
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
-@pytest.mark.parametrize("name", classifiers(PADDLE))
+@pytest.mark.parametrize("name", classifiers(MODELS["paddle"]))
 def test_same_weights_give_the_same_logits(name: str, channels: int, size: int):
     ours, theirs, arrays = both(name, channels, size)
     images = np.random.default_rng(1).standard_normal((2, channels, size, size), dtype=np.float32)

@@ -9,12 +9,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.datasets.base import ArrayImages
+from src.kit.loading.base import ArrayImages
+from src.kit.report import plots
+from src.kit.report.model_graph import draw_model_graph, group, model_table
+from src.kit.report.pictures import draw_confusion, draw_images, draw_predictions
+from src.kit.report.plots import draw_curves, points, shorten
 from src.tasks import classification
-from src.utils.report import plots
-from src.utils.report.model_graph import draw_model_graph, group, model_table
-from src.utils.report.pictures import draw_confusion, draw_images, draw_predictions
-from src.utils.report.plots import draw_curves, points, shorten
 
 ROWS = [
     {"epoch": 1, "step": 5, "lr": 0.1, "train/loss": 2.0, "val/loss": 2.1, "val/accuracy": 0.3, "epoch_s": 1.0},

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from src.datasets.loading import prefetch
-from src.datasets.loading.prefetch import choose_workers, in_background, prepare_ahead
-from src.utils.hardware.machine import Machine
+from src.kit.hardware.machine import Machine
+from src.kit.loading import prefetch
+from src.kit.loading.prefetch import choose_workers, in_background, prepare_ahead
 
 
 class Limited(Machine):

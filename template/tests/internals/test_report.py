@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.kit.report import write as report
+from src.kit.report.fold_report import collect
+from src.kit.report.html import duration
+from src.kit.report.pictures import draw_confusion
+from src.kit.report.plots import draw_curves
+from src.kit.report.write import write_report
+from src.kit.run.run_files import write_json
 from src.tasks import classification
-from src.utils import report
-from src.utils.report import write_report
-from src.utils.report.fold_report import collect
-from src.utils.report.html import duration
-from src.utils.report.pictures import draw_confusion
-from src.utils.report.plots import draw_curves
-from src.utils.run.run_files import write_json
 
 EVIL = '</script></pre><img src=x onerror="alert(1)">'
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.models.lightning.retinanet import RetinaNetResNet18
+from src.models.lightning.detection.retinanet import RetinaNetResNet18
 
 BOXES = torch.tensor([[[4.0, 4, 40, 50], [0, 0, 0, 0]], [[0, 0, 64, 64], [30, 10, 60, 40]]])
 LABELS = torch.tensor([[2, 0], [0, 1]])

@@ -7,10 +7,10 @@ import pytest
 from scene_files import SQUARE, annotation, coco_content, image, write_coco, write_yolo
 
 from scripts.train import main
-from src import tasks
-from src.datasets import build_dataset
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.training import tasks
 
 
 def refused(folder: Path, *overrides: str) -> str:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as runs
 
-from src.datasets.scenes.samples import Sample
-from src.evaluation import refuse_other_classes
+from src.kit.config.errors import UserError
+from src.kit.scenes.objects import encode, predicted_objects, true_objects
+from src.kit.scenes.samples import Sample
+from src.kit.training.evaluation import refuse_other_classes
 from src.tasks import detection, instance_segmentation, segmentation
-from src.tasks.objects import encode, predicted_objects, true_objects
-from src.utils.errors import UserError
 
 SIDE = 12
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.utils.run.run_files import read_json, read_rows
+from src.kit.run.run_files import read_json, read_rows
 from tests.internals.scene_training import SCENE_TASKS, SceneTrainingTests
 
 
@@ -16,7 +16,7 @@ class TestSceneTrainingLightning(SceneTrainingTests):
         assert np.isfinite(read_rows(run / "metrics.jsonl")[0]["train/loss"])
 
     def test_a_librarys_model_trains_and_is_evaluated(self, tmp_path):
-        from src.evaluation import evaluate
+        from src.kit.training.evaluation import evaluate
 
         overrides = ["model=retinanet_resnet18", "loss=network"]
         run, _ = self.fit(tmp_path, "detection", *overrides)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco, write_yolo
 
-from src.datasets import build_dataset
-from src.datasets.formats import coco, coco_layout
-from src.datasets.scenes.annotations import Annotations
-from src.datasets.scenes.join import join
-from src.datasets.scenes.samples import Sample, Scenes
-from src.datasets.scenes.scene_splits import choose, number_as
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.errors import UserError
+from src.kit.scenes.annotations import Annotations
+from src.kit.scenes.formats import coco, coco_layout
+from src.kit.scenes.join import join
+from src.kit.scenes.samples import Sample, Scenes
+from src.kit.scenes.scene_splits import choose, number_as
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -208,7 +208,7 @@ def test_folds_divide_the_training_and_validation_images_together(tmp_path):
 
 def test_what_is_joined_reads_as_before(tmp_path):
     both_parts(tmp_path, {5: "dog", 3: "cat"})
-    parts = {split: coco.read(*places) for split, places in coco_layout.find_splits(tmp_path).items()}
+    parts = {split: coco.read(*places) for split, places in coco_layout.find_coco_splits(tmp_path).items()}
     first, second = parts["train"], number_as(parts["val"], parts["train"].classes)
     joined = join(first, second)
     assert joined.class_counts().tolist() == (first.class_counts() + second.class_counts()).tolist()

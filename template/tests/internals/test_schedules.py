@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.trainers.schedules import Schedule, batches_per_step
-from src.utils.config import load_config
+from src.kit.config.compose import load_config
+from src.kit.training.schedules import Schedule, batches_per_step
 
 
 def schedule(*overrides: str, steps: int = 10, epochs: int = 10) -> Schedule:

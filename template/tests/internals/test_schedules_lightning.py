@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from src.trainers.schedules import Schedule
-from src.utils.config import load_config
+from src.kit.config.compose import load_config
+from src.kit.training.schedules import Schedule
 
 STEPS, EPOCHS = 10, 7
 

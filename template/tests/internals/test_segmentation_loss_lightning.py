@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.tasks import load_loss
+from src.kit.training.tasks import load_loss
 
 
 def build(cross_entropy=0.0, dice=0.0, focal=0.0, gamma=2.0):

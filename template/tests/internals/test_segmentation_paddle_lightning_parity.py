@@ -7,11 +7,11 @@ import torch
 from omegaconf import OmegaConf
 from redrawn import redrawn
 
-from src.models.lightning import deeplab as lightning
-from src.models.lightning import state as lightning_state
-from src.models.paddle import deeplab as theirs
-from src.models.paddle import state as paddle_state
-from src.tasks import load_loss
+from src.kit.lightning import state as lightning_state
+from src.kit.paddle import state as paddle_state
+from src.kit.training.tasks import load_loss
+from src.models.lightning.segmentation import deeplab as lightning
+from src.models.paddle.segmentation import deeplab as theirs
 
 
 @pytest.mark.parametrize("known", ["all", "some", "none"])

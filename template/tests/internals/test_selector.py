@@ -2,13 +2,13 @@
 
 import pytest
 
-from src.datasets.spec import specs
-from src.tasks import TASKS
-from src.utils.config import load_config, option_names
-from src.utils.dataset_selector import STAGES, auto_select_dataset, tiers
-from src.utils.errors import UserError
-from src.utils.hardware import Gpu, Hardware
-from src.utils.hardware.recommend import EIGHT_GB_MIB, SIXTEEN_GB_MIB
+from src.kit.catalog.selector import STAGES, auto_select_dataset, tiers
+from src.kit.catalog.spec import specs
+from src.kit.config.compose import load_config, option_names
+from src.kit.config.errors import UserError
+from src.kit.hardware.hardware import Gpu, Hardware
+from src.kit.hardware.recommend import EIGHT_GB_MIB, SIXTEEN_GB_MIB
+from src.kit.training.tasks import TASKS
 
 
 def machine(*memory: int) -> Hardware:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.datasets.base import ArrayImages, Split
-from src.datasets.loading.loader import Loader
-from src.datasets.shards.read import ShardImages
-from src.datasets.shards.sources import WINDOW, Folder
-from src.datasets.shards.write import write_split
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.loading.base import ArrayImages, Split
+from src.kit.loading.loader import Loader
+from src.kit.shards.read import ShardImages
+from src.kit.shards.sources import WINDOW, Folder
+from src.kit.shards.write import write_split
 
 PROJECT = Path(__file__).resolve().parents[2]
 SIZE = 4
@@ -173,7 +173,7 @@ def test_a_damaged_shard_is_refused_in_one_sentence(tmp_path, damage):
 
 
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.datasets.shards.write.encode", lambda images, index: (b"no image", ".jpg"))
+    monkeypatch.setattr("src.kit.shards.write.encode", lambda images, index: (b"no image", ".jpg"))
     with pytest.raises(UserError, match=r"train-000000\.tar/000000000\.jpg: Cannot decode"):
         list(loader(sharded(tmp_path, 5, 1)))
 
@@ -183,10 +183,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from src.datasets.base import Split
-from src.datasets.loading.loader import Loader
-from src.datasets.shards.read import ShardImages
-from src.datasets.shards.sources import Folder
+from src.kit.loading.base import Split
+from src.kit.loading.loader import Loader
+from src.kit.shards.read import ShardImages
+from src.kit.shards.sources import Folder
 
 images = ShardImages(Folder(Path(sys.argv[1])), 1)
 split = Split(images, images.targets(), images.source.index.classes)

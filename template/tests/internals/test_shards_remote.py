@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.datasets import build_dataset
-from src.datasets.base import ArrayImages, Split
-from src.datasets.loading.loader import Loader
-from src.datasets.shards.ahead import Ahead
-from src.datasets.shards.sources import WINDOW
-from src.datasets.shards.write import write_split
-from src.utils.config import load_config
-from src.utils.download import retry
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.download import retry
+from src.kit.loading.base import ArrayImages, Split
+from src.kit.loading.loader import Loader
+from src.kit.shards.ahead import Ahead
+from src.kit.shards.sources import WINDOW
+from src.kit.shards.write import write_split
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHARD = 51_200  # bytes
@@ -194,7 +194,7 @@ def test_a_wrong_address_is_told(server, tmp_path):
 
 
 def test_an_index_that_never_ends_is_not_read(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.datasets.shards.cache.MAX_INDEX_BYTES", 1000)
+    monkeypatch.setattr("src.kit.shards.cache.MAX_INDEX_BYTES", 1000)
     with pytest.raises(UserError, match="larger than any index"):
         load(server, tmp_path / "cache")
 
@@ -294,7 +294,7 @@ def test_a_failure_ahead_is_reported_by_whoever_needs_the_shard(server, tmp_path
 
 def test_threads_and_processes_share_the_cache(server, tmp_path):
     code = (
-        "import sys, numpy as np; from src.datasets import build_dataset; from src.utils.config import load_config\n"
+        "import sys, numpy as np; from src.kit.catalog import build_dataset; from src.kit.config import load_config\n"
         "split = build_dataset(load_config(sys.argv[1:]), 'train')\n"
         "images = split.images.get(np.random.default_rng(0).permutation(400))\n"
         "print(int(images[:, 0, 0, 0].astype(int).sum()))"
@@ -315,7 +315,7 @@ def test_threads_and_processes_share_the_cache(server, tmp_path):
 
 def test_no_torch_and_no_paddle_is_needed(server, tmp_path):
     code = (
-        "import sys; from src.datasets import build_dataset; from src.utils.config import load_config\n"
+        "import sys; from src.kit.catalog import build_dataset; from src.kit.config import load_config\n"
         "build_dataset(load_config(sys.argv[1:]), 'train').images.get([0])\n"
         "import json; print(json.dumps([n for n in ('torch', 'paddle', 'webdataset', 'requests') if n in sys.modules]))"
     )

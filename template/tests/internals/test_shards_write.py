@@ -13,15 +13,15 @@ from PIL import Image
 
 from scripts import make_shards
 from scripts.make_shards import main
-from src.datasets import build_dataset
-from src.datasets.base import ArrayImages, FileImages, Split
-from src.datasets.shards.index import parse_index
-from src.datasets.shards.read import ShardImages
-from src.datasets.shards.sources import Folder
-from src.datasets.shards.write import write_split
-from src.utils.config import load_config
-from src.utils.errors import UserError
-from src.utils.sizes import parse_size
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.config.sizes import parse_size
+from src.kit.loading.base import ArrayImages, FileImages, Split
+from src.kit.shards.index import parse_index
+from src.kit.shards.read import ShardImages
+from src.kit.shards.sources import Folder
+from src.kit.shards.write import write_split
 
 
 def arrays(count: int, size: int = 8, channels: int = 3, classes: int = 5) -> Split:

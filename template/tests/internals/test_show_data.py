@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from scene_files import write_yolo
 
-from src.datasets.scenes.samples import Sample
-from src.utils.config import load_config
-from src.utils.report.batch_picture import describe, name_of
-from src.utils.report.draw_scenes import class_colour, draw_scenes, ink_on, paint
+from src.kit.config.compose import load_config
+from src.kit.scenes.draw_scenes import class_colour, draw_scenes, ink_on, paint
+from src.kit.scenes.samples import Sample
+from src.kit.training.batch_picture import describe, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

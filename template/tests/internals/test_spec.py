@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from src.datasets import DATASETS, digit_scenes, spec
-from src.datasets.spec import Part, Spec, fetch_dataset, parse, read, specs
-from src.utils.config import CONFIGS, help_text, option_names
-from src.utils.errors import UserError
+from src.datasets.scenes import digit_scenes
+from src.kit.catalog import spec
+from src.kit.catalog.build import DATASETS
+from src.kit.catalog.spec import Part, Spec, fetch_dataset, parse, read, specs
+from src.kit.config.compose import CONFIGS, help_text, option_names
+from src.kit.config.errors import UserError
 
 SOURCE = Path(spec.__file__).parents[1]
 COMPOSED = {"mixture", "shards"}  # made of other data sets
@@ -74,7 +76,7 @@ def test_urls_and_checksums_stand_nowhere_else(folder):
 
 
 def test_the_tables_are_no_data_sets():
-    assert {path.stem for path in (CONFIGS / "data").glob("*.yaml")} - set(option_names("data")) == {
+    assert {path.stem for path in (CONFIGS / "data").rglob("*.yaml")} - set(option_names("data")) == {
         "default",
         "dataset_spec",
         "debug_datasets",

@@ -7,12 +7,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.datasets import build_dataset
-from src.datasets.formats import yolo
-from src.datasets.splitting.saved_splits import compare, describe, describe_splits, refuse_other_data, write_splits
-from src.datasets.splitting.splits import divide, group_by, split_off_val
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.scenes.formats import yolo
+from src.kit.splitting.splits import divide, group_by, split_off_val
+from src.kit.training.saved_splits import compare, describe, describe_splits, refuse_other_data, write_splits
 
 
 def multilabel(seed: int = 0, samples: int = 2000, classes: int = 20) -> np.ndarray:

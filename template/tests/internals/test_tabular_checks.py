@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.datasets.checks import KINDS
-from src.datasets.checks.table_columns import column_faults, describe, leak_faults
-from src.datasets.checks.tables import check_table
-from src.utils.config import load_config
-from src.utils.errors import UserError
+from src.kit.checks.issues import KINDS
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.tabular_checks.table_columns import column_faults, describe, leak_faults
+from src.kit.tabular_checks.tables import check_table
 from tests.internals.tables import mixed_columns, mixed_config, table_config, write_csv
 
 ROOT = Path(__file__).resolve().parents[2]

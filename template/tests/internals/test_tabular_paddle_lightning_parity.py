@@ -5,14 +5,14 @@ import paddle
 import pytest
 import torch
 
-from src.models.lightning import state as lightning
-from src.models.lightning.tabular_mlp import tabular_mlp
-from src.models.paddle import state as paddle_state
-from src.models.paddle.tabular_mlp import tabular_mlp as paddle_mlp
-from src.models.tabular_sizes import embedding_width
-from src.tasks.lightning.tabular_regression import build_loss
-from src.tasks.paddle.tabular_regression import build_loss as paddle_loss
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.lightning import state as lightning
+from src.kit.paddle import state as paddle_state
+from src.models.lightning.tabular.tabular_mlp import tabular_mlp
+from src.models.paddle.tabular.tabular_mlp import tabular_mlp as paddle_mlp
+from src.models.tabular.tabular_sizes import embedding_width
+from src.tasks.losses.lightning.tabular.mse import build_loss
+from src.tasks.losses.paddle.tabular.mse import build_loss as paddle_loss
 
 SIZES = {"num_classes": 3, "in_channels": 7, "cardinalities": (4, 200), "dropout": 0.5}
 

@@ -7,13 +7,13 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from src.datasets import build_dataset
 from src.datasets.tabular import table_file
-from src.datasets.tabular.preprocessing import MOST_CATEGORIES, fit, from_json
-from src.datasets.tabular.table import Table
-from src.models import weights
+from src.kit.catalog.build import build_dataset
+from src.kit.config.errors import UserError
+from src.kit.tabular.preprocessing import MOST_CATEGORIES, fit, from_json
+from src.kit.tabular.table import Table
+from src.kit.weights import files as weights
 from src.tasks import tabular
-from src.utils.errors import UserError
 from tests.internals.tables import mixed_columns, mixed_config, table_config, write_csv
 
 

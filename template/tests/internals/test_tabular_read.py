@@ -10,9 +10,9 @@ import pytest
 from pyarrow import parquet
 
 from scripts.train import main
-from src.datasets import build_dataset
-from src.datasets.tabular.read import read_table
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.errors import UserError
+from src.kit.tabular.read import read_table
 from tests.internals.tables import mixed_columns, table_config, write_csv
 
 

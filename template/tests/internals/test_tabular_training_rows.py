@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.datasets import build_dataset
-from src.datasets.tabular.resample import resample
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.config.errors import UserError
+from src.kit.tabular.resample import resample
 from src.tasks import tabular, tabular_regression
-from src.utils.config import load_config
-from src.utils.errors import UserError
 from tests.internals.tables import mixed_config
 
 NUMBER = ("task=tabular_regression",)

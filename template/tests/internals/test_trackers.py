@@ -10,8 +10,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.utils.errors import UserError
-from src.utils.trackers import TRACKERS, Guard, Tracker, open_tracker
+from src.kit.config.errors import UserError
+from src.kit.trackers.base import TRACKERS, Guard, Tracker, open_tracker
 
 CONFIGS = Path(__file__).parents[2] / "src" / "configs" / "tracker"
 STEPS = {10: 2.5, 20: 1.25}
@@ -93,7 +93,7 @@ def test_missing_package_names_the_pip_command(
     name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # importing it now raises ImportError
-    monkeypatch.delitem(sys.modules, f"src.utils.trackers.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, f"src.kit.trackers.base.{name}", raising=False)
     with pytest.raises(UserError, match=f"pip install {package}"):
         open_tracker(config(name), tmp_path)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.datasets.checks.annotations import gap
-from src.datasets.checks.run import check
-from src.utils.errors import UserError
+from src.kit.checks.run import check
+from src.kit.config.errors import UserError
+from src.kit.scenes_checks.annotations import gap
 from tests.internals.checked_data import class_folders, coco_folder, configuration, found, picture, run, yolo_folder
 
 

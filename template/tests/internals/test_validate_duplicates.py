@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from src.datasets.checks.duplicates import WINDOW, find_copies, near_pairs
-from src.datasets.checks.files import Entry
-from src.datasets.checks.scan import scan
+from src.kit.checks.duplicates import WINDOW, find_copies, near_pairs
+from src.kit.checks.files import Entry
+from src.kit.checks.scan import scan
 from tests.internals.checked_data import class_folders, found, run
 
 REAL = os.environ.get("TEST_DATA_DIR")

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.datasets.checks import KINDS
-from src.datasets.checks import images as checked
-from src.datasets.checks.images import Facts, inspect
-from src.datasets.checks.scan import scan
+from src.kit.checks import images as checked
+from src.kit.checks.images import Facts, inspect
+from src.kit.checks.issues import KINDS
+from src.kit.checks.scan import scan
 
 
 def photo(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:

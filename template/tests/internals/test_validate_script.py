@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.datasets.checks import KINDS, SEVERITIES, Finding, report
-from src.datasets.checks.command import printable
-from src.datasets.checks.thumbnails import SIZE, lenient, thumbnail
-from src.utils.errors import run_main
+from src.kit.checks import report
+from src.kit.checks.command import printable
+from src.kit.checks.issues import KINDS, SEVERITIES, Finding
+from src.kit.checks.thumbnails import SIZE, lenient, thumbnail
+from src.kit.config.errors import run_main
 from tests.internals.checked_data import class_folders, coco_folder, picture, yolo_folder
 
 ROOT = Path(__file__).resolve().parents[2]

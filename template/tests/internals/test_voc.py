@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from scene_files import image
 
-from src.datasets.formats import voc
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.scenes.formats import voc
 
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>20</xmax><ymax>5.5</ymax></bndbox>"
 CAT = f"<object><name>cat</name>{BOX}</object>"

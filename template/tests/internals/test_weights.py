@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.models import is_small, weights
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.training.networks import is_small
+from src.kit.weights import files as weights
 
 ARRAYS = {
     "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
@@ -62,7 +63,7 @@ def test_unknown_pretrained():
 def test_pretrained_without_network(tmp_path: Path):
     # A process of its own: huggingface_hub reads its environment variables when it is first imported.
     result = subprocess.run(
-        [sys.executable, "-c", "from src.models import weights; weights.pretrained('resnet18')"],
+        [sys.executable, "-c", "from src.kit.weights import files; files.pretrained('resnet18')"],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
         cwd=Path(__file__).parents[2],
         capture_output=True,

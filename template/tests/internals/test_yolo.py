@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scene_files import configuration, image, write_yolo
 
-from src.datasets import build_dataset
-from src.datasets.formats import yolo
-from src.utils.errors import UserError
+from src.kit.catalog.build import build_dataset
+from src.kit.config.errors import UserError
+from src.kit.scenes.formats import yolo
 
 needs_photos = pytest.mark.skipif(not os.environ.get("TEST_DATA_DIR"), reason="TEST_DATA_DIR is not set: no photos")
 
@@ -108,14 +108,14 @@ LAYOUTS = [("images/train", "labels/train"), ("train/images", "train/labels"), (
 @pytest.mark.parametrize(("images", "labels"), LAYOUTS)
 def test_layouts(tmp_path, images, labels):
     image(tmp_path / images / "a.png")
-    assert yolo.find_splits(tmp_path) == {"train": (tmp_path / images, tmp_path / labels)}
+    assert yolo.find_yolo_splits(tmp_path) == {"train": (tmp_path / images, tmp_path / labels)}
     with pytest.raises(UserError, match="does not exist: it must hold the label files"):
         yolo.read(tmp_path / images, tmp_path / labels, ["cat"])
 
 
 def test_a_folder_of_anything_else_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no YOLO data set"):
-        yolo.find_splits(tmp_path)
+        yolo.find_yolo_splits(tmp_path)
 
 
 def test_a_missing_data_set_names_the_command_that_fetches_it(tmp_path):

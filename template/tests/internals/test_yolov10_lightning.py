@@ -7,11 +7,12 @@ import pytest
 import torch
 from redrawn import redrawn
 
-from src.models.lightning import state, yolov10
-from src.models.lightning.fuse import fuse
-from src.models.lightning.yolov10_head import best, centres, flatten, to_boxes
-from src.models.yolov10_sizes import SIZES
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.lightning import state
+from src.models.detection.yolov10_sizes import SIZES
+from src.models.lightning.detection import yolov10
+from src.models.lightning.detection.fuse import fuse
+from src.models.lightning.detection.yolov10_head import best, centres, flatten, to_boxes
 
 # millions, of 80 classes: table 1 of arXiv 2405.14458
 PARAMETERS = {"n": 2.3, "s": 7.2, "m": 15.4, "b": 19.1, "l": 24.4, "x": 29.5}

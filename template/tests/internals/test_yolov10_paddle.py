@@ -5,10 +5,11 @@ import paddle
 import pytest
 from redrawn import redrawn
 
-from src.models.paddle import state, yolov10
-from src.models.paddle.fuse import fuse
-from src.models.paddle.yolov10_head import flatten
-from src.utils.errors import UserError
+from src.kit.config.errors import UserError
+from src.kit.paddle import state
+from src.models.paddle.detection import yolov10
+from src.models.paddle.detection.fuse import fuse
+from src.models.paddle.detection.yolov10_head import flatten
 
 
 def lively(network: paddle.nn.Layer) -> paddle.nn.Layer:

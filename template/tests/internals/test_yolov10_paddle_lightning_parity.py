@@ -6,11 +6,11 @@ import pytest
 import torch
 from redrawn import redrawn
 
-from src.models.lightning import state as lightning_state
-from src.models.lightning import yolov10 as lightning
-from src.models.paddle import state as paddle_state
-from src.models.paddle import yolov10 as theirs
-from src.models.yolov10_sizes import SIZES
+from src.kit.lightning import state as lightning_state
+from src.kit.paddle import state as paddle_state
+from src.models.detection.yolov10_sizes import SIZES
+from src.models.lightning.detection import yolov10 as lightning
+from src.models.paddle.detection import yolov10 as theirs
 
 
 def both(size: str, classes: int, channels: int):

@@ -7,9 +7,7 @@ wine: 178 wines of 3 growers with 13 measurements; Aeberhard and Forina, 1992, h
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.tabular.build import load_table
-from src.datasets.tabular.split import TableSplit
-from src.datasets.tabular.table import Table
+from src.kit.tabular import Table, TableSplit, load_table
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> TableSplit:

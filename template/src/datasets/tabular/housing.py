@@ -8,9 +8,7 @@ the coast, with noise and the original's cap of 5.
 import numpy as np
 from omegaconf import DictConfig
 
-from src.datasets.tabular.build import load_table
-from src.datasets.tabular.split import TableSplit
-from src.datasets.tabular.table import Table
+from src.kit.tabular import Table, TableSplit, load_table
 
 ROWS = 4000
 CITIES = ((37.8, -122.3), (34.0, -118.3))  # latitude, longitude

@@ -4,10 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src.datasets.tabular.build import load_table
-from src.datasets.tabular.read import read_table
-from src.datasets.tabular.split import TableSplit
-from src.datasets.tabular.table import Table
+from src.kit.tabular import Table, TableSplit, load_table, read_table
 
 
 def load(cfg_data: DictConfig, split: str, seed: int) -> TableSplit:

@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision import models
 
-from src.models import is_small
+from src.kit.training import is_small
 
 
 def efficientnet_b0(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 from torchvision import models
 
-from src.models import is_small
+from src.kit.training import is_small
 
 
 def resnet18(**arguments) -> nn.Module:

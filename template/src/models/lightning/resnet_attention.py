@@ -5,9 +5,9 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from src.models import is_small
+from src.kit.config import UserError
+from src.kit.training import is_small
 from src.models.lightning.resnet import set_stem
-from src.utils.errors import UserError
 
 
 class SelfAttention(nn.Module):

@@ -6,8 +6,8 @@ import paddle
 from paddle import nn
 from paddle.nn import initializer
 
-from src.models import is_small
-from src.models.paddle.initialise import initialise
+from src.kit.paddle import initialise
+from src.kit.training import is_small
 
 # Table 1 of the paper: expansion, kernel, stride, input channels, output channels, blocks.
 STAGES = (

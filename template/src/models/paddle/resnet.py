@@ -5,8 +5,8 @@ from collections.abc import Callable
 from paddle import nn
 from paddle.vision import models
 
-from src.models import is_small
-from src.models.paddle.initialise import initialise
+from src.kit.paddle import initialise
+from src.kit.training import is_small
 
 
 def resnet18(**arguments) -> nn.Layer:

@@ -5,10 +5,10 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.vision.models.resnet import BasicBlock, ResNet
 
-from src.models import is_small
-from src.models.paddle.initialise import initialise
+from src.kit.config import UserError
+from src.kit.paddle import initialise
+from src.kit.training import is_small
 from src.models.paddle.resnet import set_stem
-from src.utils.errors import UserError
 
 
 class SelfAttention(nn.Layer):

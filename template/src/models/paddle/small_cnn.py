@@ -2,7 +2,7 @@
 
 from paddle import nn
 
-from src.models.paddle.initialise import initialise
+from src.kit.paddle import initialise
 
 
 def small_cnn(num_classes: int, in_channels: int, image_size: int, width: int = 12, dropout: float = 0.0) -> nn.Layer:

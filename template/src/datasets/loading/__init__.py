@@ -1,1 +1,0 @@
-"""From files or arrays to normalised batches: decoding, caching, order, threads."""

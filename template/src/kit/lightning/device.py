@@ -1,0 +1,88 @@
+"""Batches on the training device: images that stay there, or arrays that are pinned and copied in the background."""
+
+from collections.abc import Generator, Iterator, Sequence
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from src.kit.hardware import Machine, free_ram
+from src.kit.loading import Loader, Split, choose_cache, in_background, margin, normalisation, plan_epoch, read_all
+
+
+class Batches:
+    """A `Loader` as torch tensors; Lightning takes any iterable with a length, and moves the tensors."""
+
+    def __init__(self, loader: Loader, device: torch.device) -> None:
+        self.loader, self.device = loader, device
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        return in_background(self.pinned()) if self.device.type == "cuda" else self.plain()
+
+    def plain(self) -> Generator[list[torch.Tensor], None, None]:
+        """Batches in ordinary memory; a generator, since Lightning asks for the iterator before it sets the epoch."""
+        for arrays in self.loader:
+            yield to_tensors(arrays)
+
+    def pinned(self) -> Generator[list[torch.Tensor], None, None]:
+        """Batches in page-locked memory, from which Lightning's copy to the GPU does not wait."""
+        torch.cuda.set_device(self.device)  # of this thread: another GPU's context would take its memory
+        for arrays in self.loader:
+            yield [tensor.pin_memory() for tensor in to_tensors(arrays)]
+
+
+class DeviceBatches:
+    """A `Loader` whose images stay on the device as uint8, and are picked, shifted, mirrored and normalised there.
+
+    The batches have the values of the loader's own: random numbers are drawn on the host, an epoch at a time.
+    """
+
+    def __init__(self, loader: Loader, device: torch.device) -> None:
+        self.loader, self.device = loader, device
+        planes = read_all(loader.split.images, margin(loader), loader.num_workers)
+        self.pixels = torch.from_numpy(planes).to(device)  # (N, C, H, W), with the margin
+        self.targets = torch.from_numpy(loader.split.targets).to(device)
+        self.scale, self.shift = (torch.from_numpy(values).to(device) for values in normalisation(loader))
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        plan, size = plan_epoch(self.loader), self.loader.batch_size
+        samples = torch.from_numpy(plan.samples).to(self.device).split(size)
+        if plan.rows is None or plan.columns is None:
+            for chosen in samples:
+                yield [self.normalise(self.pixels[chosen]), self.targets[chosen]]
+            return
+        rows, columns = (torch.from_numpy(part).to(self.device).split(size) for part in (plan.rows, plan.columns))
+        for chosen, down, across in zip(samples, rows, columns, strict=True):
+            yield [self.normalise(self.move(self.pixels[chosen], down, across)), self.targets[chosen]]
+
+    def move(self, images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Pick pixels of uint8 (B, C, H, W) by rows (B, h) and columns (B, w): (B, C, h, w)."""
+        places = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).flatten(1)  # (B, h * w)
+        picked = images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1))
+        return picked.view(len(images), images.shape[1], rows.shape[1], columns.shape[1])
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 -> float32 (B, C, H, W)."""
+        return images.float().mul_(self.scale).add_(self.shift)
+
+
+def to_tensors(arrays: tuple[np.ndarray, np.ndarray]) -> list[torch.Tensor]:
+    """The arrays' own memory as tensors."""
+    return [torch.from_numpy(array) for array in arrays]
+
+
+def build_batches(loader: Loader, cache: str, device: torch.device) -> Batches | DeviceBatches:
+    """What `trainer.fit` iterates over; `cache` is what `choose_cache` returned."""
+    return DeviceBatches(loader, device) if cache == "device" else Batches(loader, device)
+
+
+def choose(cfg: DictConfig, splits: Sequence[Split], device: torch.device, ranks: int) -> str:
+    """`choose_cache` for one of `ranks` processes of this machine."""
+    free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    return choose_cache(cfg, splits, free_ram(Machine()) // ranks, free_device)

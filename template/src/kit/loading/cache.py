@@ -1,0 +1,104 @@
+"""Where decoded images are kept: `data.cache`. Each is decoded once, and every batch is the same as without."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from src.kit.config import UserError
+from src.kit.loading.base import Images, Split
+from src.kit.loading.order import own_order
+from src.kit.loading.prefetch import choose_workers, prepare_ahead
+
+RAM_SHARE = 0.5  # of the free memory: the rest is for batches, the network and other programs
+DEVICE_SHARE = 0.25  # of the GPU's free memory: a network in training needs far more than its weights
+CHUNK = 256  # images that a thread decodes at a time
+
+
+class CachedImages:
+    """Images that are decoded when they are first asked for, and served from memory from then on."""
+
+    in_memory = False  # in the first epoch threads decode
+
+    def __init__(self, images: Images) -> None:
+        self.images, self.shape = images, images.shape
+        height, width, channels = images.shape
+        self.planes = np.empty((len(images), channels, height, width), np.uint8)  # pages are taken when written to
+        self.filled = np.zeros(len(images), bool)
+
+    def __len__(self) -> int:
+        return len(self.filled)
+
+    def get(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, C). Two threads that miss the same image both write the same bytes."""
+        missing = indices[~self.filled[indices]]
+        if len(missing):
+            self.planes[missing] = self.images.get(missing).transpose(0, 3, 1, 2)
+            self.filled[missing] = True
+        return self.planes[indices].transpose(0, 2, 3, 1)
+
+    def take(self, indices: np.ndarray) -> "CachedImages":
+        """The images at these indices, in this order, with a cache of their own."""
+        return CachedImages(self.images.take(indices))
+
+
+def choose_cache(cfg: DictConfig, splits: Sequence[Any], free_ram: int, free_device: int = 0) -> str:
+    """Decide for all splits of a run: "none", "memory" (decoded once) or "device" (and kept on the GPU).
+
+    `data.cache=auto` chooses "device" where the images take at most `DEVICE_SHARE` of the GPU's free memory, "memory"
+    where those in files take at most `RAM_SHARE` of the free RAM, and "none" otherwise.
+
+    Args:
+        free_ram, free_device: bytes for this process; 0 where there is no GPU.
+
+    Raises:
+        UserError: what `data.cache` asks for does not fit or cannot be done with this data.
+    """
+    wanted = str(cfg.data.cache)
+    movable = cfg.data.augment in ("none", "basic") and not (
+        cfg.data.mixup_alpha or cfg.data.cutmix_alpha or cfg.data.sizes
+    )
+    fixed = all(type(split) is Split and not own_order(split) for split in splits)  # a table is a kind of split
+    need = sum(len(split) * int(np.prod(split.images.shape)) for split in splits) if fixed else 0
+    if wanted in ("memory", "device") and not fixed:
+        raise UserError(f"data.cache={wanted} is for images of one size that fit in memory: use data.cache=none.")
+    if wanted == "device" and not movable:
+        raise UserError(
+            "data.cache=device shifts and mirrors and nothing else: use data.augment=basic without data.mixup_alpha, "
+            "data.cutmix_alpha and data.sizes, or data.cache=memory."
+        )
+    if wanted in ("memory", "device") and need > free_ram:
+        raise UserError(
+            f"data.cache={wanted} needs {need / 2**30:.1f} GiB for the decoded images and {free_ram / 2**30:.1f} GiB "
+            "are free: use data.cache=auto or a smaller data.image_size."
+        )
+    if wanted != "auto" or not fixed or need > RAM_SHARE * free_ram:
+        return "none" if wanted == "auto" else wanted
+    if movable and need <= DEVICE_SHARE * free_device:
+        return "device"
+    return "none" if all(split.images.in_memory for split in splits) else "memory"
+
+
+def keep_decoded(split: Split, cache: str) -> Split:
+    """The split with its images decoded once where `cache` is "memory" and they are in files."""
+    if cache != "memory" or split.images.in_memory:
+        return split
+    return replace(split, images=CachedImages(split.images))
+
+
+def read_all(images: Images, margin: int, workers: int | None) -> np.ndarray:
+    """Decode everything at once: uint8 (N, C, H + 2 margin, W + 2 margin), black around each image."""
+    height, width, channels = images.shape
+    planes = np.zeros((len(images), channels, height + 2 * margin, width + 2 * margin), np.uint8)
+    inside = planes[:, :, margin : margin + height, margin : margin + width]
+
+    def fill(number: int) -> None:
+        chunk = np.arange(number * CHUNK, min(len(images), (number + 1) * CHUNK))
+        inside[chunk[0] : chunk[-1] + 1] = images.get(chunk).transpose(0, 3, 1, 2)
+
+    threads = choose_workers(images.in_memory) if workers is None else workers
+    for _ in prepare_ahead(fill, -(-len(images) // CHUNK), max(1, threads)):
+        pass
+    return planes

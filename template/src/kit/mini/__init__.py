@@ -1,0 +1,1 @@
+"""Small subsets of a data set."""

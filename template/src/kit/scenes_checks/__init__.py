@@ -1,0 +1,1 @@
+"""Checks of boxes, outlines and class maps."""

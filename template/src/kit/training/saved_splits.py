@@ -1,0 +1,103 @@
+"""Which samples a run used: splits.json beside its config.yaml, to prove it, to repeat it and to see other data."""
+
+import json
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.kit.catalog import SPLITS, build_dataset
+from src.kit.config import UserError
+from src.kit.loading import FileImages, Split
+from src.kit.run import read_json
+from src.kit.training.tasks import check_data
+
+
+def describe_splits(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+    """Split -> its number of samples, their ids and the SHA-256 of ids and classes.
+
+    An id is the number in the publisher's order, or the file's path below `data.root`. Data that list no ids, such as
+    shards, have the number of samples only.
+
+    Raises:
+        UserError: a split has no samples, its files are missing, or the data are of no use for `cfg.task`.
+    """
+    splits = {}
+    for name in SPLITS:
+        dataset = build_dataset(cfg, name)
+        check_data(cfg, dataset)
+        splits[name] = describe(dataset, Path(cfg.data.get("root", ".")))
+    return splits
+
+
+def describe(dataset: Any, root: Path) -> dict[str, Any]:
+    """One split's part of splits.json."""
+    ids = list_ids(dataset, root)
+    if ids is None:
+        return {"samples": len(dataset)}
+    labels = dataset.targets if isinstance(dataset, Split) else dataset.has_classes()
+    digest = sha256(json.dumps(ids).encode() + labels.tobytes()).hexdigest()
+    return {"samples": len(dataset), "sha256": digest, "ids": ids}
+
+
+def list_ids(dataset: Any, root: Path) -> list[Any] | None:
+    """The ids of a split's samples: its own, or its files' paths below `root`."""
+    if isinstance(dataset, Split) and dataset.ids is not None:
+        ids: list[Any] = dataset.ids.tolist()
+        return ids
+    if not isinstance(dataset, Split):  # annotated images
+        paths: Sequence[Path] = [dataset.path(index) for index in range(len(dataset))]
+    elif isinstance(dataset.images, FileImages):
+        paths = dataset.images.paths
+    else:
+        return None
+    root = root.expanduser()
+    return [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths]
+
+
+def write_splits(splits: dict[str, dict[str, Any]], folder: Path) -> None:
+    """Write splits.json, a line for each split, whole or not at all."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(part)}" for name, part in splits.items()]
+    partial = folder / ".splits.json"
+    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+    os.replace(partial, folder / "splits.json")
+
+
+def compare(splits: dict[str, dict[str, Any]], run: Path) -> list[str]:
+    """What differs from the samples of an earlier run, such as "train (1,259 samples, now 1,260)"."""
+    return [
+        f"{name} ({before['samples']:,} samples, now {splits[name]['samples']:,})"
+        for name, before in read_json(run / "splits.json").items()
+        if summary(before) != summary(splits[name])
+    ]
+
+
+def count_trained(cfg: DictConfig, run: Path, split: str) -> int:
+    """How many samples of a split a run was trained on; 0 where nothing tells, as for data from another place."""
+    trained = read_json(run / "splits.json").get("train", {}).get("ids")
+    before = OmegaConf.load(run / "config.yaml").data
+    if not trained or any(cfg.data.get(key) != before.get(key) for key in ("name", "root")):
+        return 0
+    ids = list_ids(build_dataset(cfg, split), Path(cfg.data.get("root", ".")))
+    return len(set(trained).intersection(ids or ()))
+
+
+def refuse_other_data(splits: dict[str, dict[str, Any]], run: Path) -> None:
+    """A run that goes on with other samples would validate on what it has trained on.
+
+    Raises:
+        UserError: names the splits that differ.
+    """
+    if changed := compare(splits, run):
+        raise UserError(
+            f"The data have changed since {run} began: {', '.join(changed)}; bring them back, "
+            f"or begin anew with --from {run}."
+        )
+
+
+def summary(part: dict[str, Any]) -> tuple[int, str | None]:
+    """What two descriptions of the same samples share."""
+    return part["samples"], part.get("sha256")

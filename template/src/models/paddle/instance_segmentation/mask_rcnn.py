@@ -1,0 +1,81 @@
+"""Mask R-CNN (He et al. 2017, arXiv 1703.06870) on a ResNet with a feature pyramid, from Paddle's operators."""
+
+from functools import partial
+
+import paddle
+from paddle import nn
+from paddle.nn import functional
+
+from src.kit.scenes import OBJECT
+from src.models.paddle.instance_segmentation.mask_rcnn_heads import BoxHead
+from src.models.paddle.instance_segmentation.mask_rcnn_masks import MaskHead
+from src.models.paddle.instance_segmentation.proposals import ProposalNetwork
+from src.models.paddle.instance_segmentation.pyramid import FeaturePyramid
+
+DETECTIONS = 100  # an image
+
+
+class MaskRCNN(nn.Layer):
+    """In training it takes the objects too and returns its losses (5,), which are summed up.
+
+    In evaluation (B, C, S, S) gives (B, 100, 6 + 28 * 28): x1, y1, x2, y2 in pixels, the score in 0..1, the class
+    number, and the mask's values in 0..1 over the box; rows of zeros where fewer objects are found.
+    """
+
+    takes_targets = True
+
+    def __init__(
+        self, depth: int, num_classes: int, in_channels: int, image_size: int, width: int, proposals: int
+    ) -> None:
+        super().__init__()
+        self.pyramid = FeaturePyramid(depth, in_channels, width)
+        self.propose = ProposalNetwork(width, image_size, proposals)
+        self.box = BoxHead(width, num_classes, examples=max(64, proposals // 4))
+        self.mask = MaskHead(width, num_classes)
+
+    def forward(self, images: paddle.Tensor, *objects: paddle.Tensor) -> paddle.Tensor:
+        features, size = self.pyramid(images), float(images.shape[2])
+        if self.training:
+            return paddle.stack(self.losses(features, size, *objects))
+        proposals, _ = self.propose(features, size)
+        return paddle.stack([self.detect(features, k, boxes, size) for k, boxes in enumerate(proposals)])
+
+    def losses(
+        self,
+        features: list[paddle.Tensor],
+        size: float,
+        labels: paddle.Tensor,
+        boxes: paddle.Tensor,
+        kinds: paddle.Tensor,
+        masks: paddle.Tensor,
+    ) -> list[paddle.Tensor]:
+        """Object, proposal offset, class, box offset and mask losses; crowds are not learned."""
+        alone = [(kind == OBJECT).nonzero().flatten() for kind in kinds]
+        true = [boxes[k][places] for k, places in enumerate(alone)]
+        classes = [labels[k][places] for k, places in enumerate(alone)]
+        proposals, first = self.propose(features, size, true)
+        proposals = [paddle.concat([found, known]) for found, known in zip(proposals, true, strict=True)]
+        second, positives = self.box.losses(features, proposals, true, classes)
+        third = self.mask.loss(features, positives, classes, [masks[k][places] for k, places in enumerate(alone)])
+        return [*first, *second, third]
+
+    def detect(self, features: list[paddle.Tensor], image: int, proposals: paddle.Tensor, size: float) -> paddle.Tensor:
+        """One image's detections as rows (100, 6 + 28 * 28)."""
+        own = [feature[image : image + 1] for feature in features]
+        found = self.box.detect(own, proposals, size, DETECTIONS)  # (n, 6)
+        if found.shape[0] == 0:
+            return paddle.zeros([DETECTIONS, 6 + self.mask.side**2])
+        masks = self.mask.values(own, found[:, :4], found[:, 5].astype("int64"))
+        rows = paddle.concat([found, masks.flatten(1)], axis=1)
+        return functional.pad(rows, [0, DETECTIONS - rows.shape[0], 0, 0], value=0.0)
+
+
+def build(
+    depth: int, num_classes: int, in_channels: int, image_size: int, width: int = 256, proposals: int = 1000
+) -> MaskRCNN:
+    """`width`: channels of the pyramid and the heads; `proposals`: regions of an image that are looked at closely."""
+    return MaskRCNN(depth, num_classes, in_channels, image_size, width, proposals)
+
+
+mask_rcnn_resnet18 = partial(build, 18)
+mask_rcnn_resnet50 = partial(build, 50)

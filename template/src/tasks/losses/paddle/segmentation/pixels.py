@@ -1,0 +1,40 @@
+"""Cross-entropy, Dice and focal loss of pixels, in Paddle."""
+
+from collections.abc import Callable
+
+import numpy as np
+import paddle
+from omegaconf import DictConfig
+from paddle.nn import functional
+
+from src.kit.scenes import IGNORE
+
+
+def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[..., paddle.Tensor]:
+    """Return `loss(logits, true)`: float32 (B, K, H, W) against class maps uint8 (B, H, W), in which 255 is ignored."""
+    rule = cfg.loss
+
+    def loss(logits: paddle.Tensor, true: paddle.Tensor) -> paddle.Tensor:
+        true = true.astype("int64")
+        known = (true != IGNORE).astype("float32")
+        count = known.sum().clip(min=1)
+        log_p = functional.log_softmax(logits.astype("float32"), axis=1)
+        share = functional.one_hot(true * known.astype("int64"), logits.shape[1]).transpose([0, 3, 1, 2])
+        own = (log_p * share).sum(axis=1)  # of the true class
+        crossed = -(own * known).sum() / count
+        # 1 - p, kept above 0, where a gamma below 1 has no slope
+        focused = -((-paddle.expm1(own)).clip(min=1e-7) ** rule.gamma * own * known).sum() / count
+        overlap = dice(log_p.exp(), share * known.unsqueeze(1), known)
+        return rule.cross_entropy * crossed + rule.focal * focused + rule.dice * overlap
+
+    return loss
+
+
+def dice(p: paddle.Tensor, share: paddle.Tensor, known: paddle.Tensor) -> paddle.Tensor:
+    """1 - twice the overlap over the sum of both areas, the mean over the classes that occur in the batch.
+
+    Milletari et al. 2016, arXiv 1606.04797, with plain sums instead of squares.
+    """
+    overlap, areas = (p * share).sum(axis=(0, 2, 3)), (p * known.unsqueeze(1) + share).sum(axis=(0, 2, 3))
+    occurs = (share.sum(axis=(0, 2, 3)) > 0).astype("float32")
+    return ((1 - 2 * overlap / areas.clip(min=1e-7)) * occurs).sum() / occurs.sum().clip(min=1)
