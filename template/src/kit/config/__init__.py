@@ -1,19 +1,25 @@
 """The configuration: composed from `src/configs` and the command line, checked before any framework loads."""
 
+from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
 from src.kit.config.compose import help_text, load_config, option, option_names, write_config
 from src.kit.config.errors import UserError, run_main
-from src.kit.config.registry import resolve, unknown
+from src.kit.config.registry import resolve
 from src.kit.config.sizes import parse_size
 
 __all__ = [
+    "Range",
     "UserError",
+    "buildable",
+    "find_component",
     "help_text",
+    "load_component",
     "load_config",
     "option",
     "option_names",
     "parse_size",
     "resolve",
     "run_main",
+    "signature",
     "unknown",
     "write_config",
 ]

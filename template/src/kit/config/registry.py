@@ -1,10 +1,10 @@
 """Look a name up in a literal dict of "module:attribute" strings, importing only what was asked for."""
 
-import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from src.kit.config.components import unknown
 from src.kit.config.errors import UserError
 
 
@@ -23,11 +23,3 @@ def resolve(registry: Mapping[str, str], name: str, kind: str) -> Any:
     module, _, attribute = registry[name].partition(":")
     loaded = importlib.import_module(module)
     return getattr(loaded, attribute) if attribute else loaded
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One sentence: the name is unknown, the nearest one, and all there are."""
-    names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {nearest[0]}?" if nearest else ""
-    return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."

@@ -1,0 +1,168 @@
+"""Components are files: `model=my_net` is `src/models/lightning/my_net.py`, and no list names it.
+
+Each file has a function `build`; its keyword arguments are the component's keys, with their types and defaults. Only
+the source is read to learn them (`ast`), so `--help` and a misspelt key are answered before any framework is imported.
+"""
+
+import ast
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from src.kit.config.errors import UserError
+
+SRC = Path(__file__).resolve().parents[2]
+FRAMEWORKS = ("lightning", "paddle")
+# group -> folders of src, the framework's own first; subfolders only sort the files by task
+PLACES = {
+    "model": ("models/{framework}", "models"),
+    "data": ("datasets",),
+    "task": ("tasks",),
+    "loss": ("tasks/losses/{framework}", "tasks/losses"),
+    "metric": ("tasks/metrics",),
+    "optimizer": ("trainers/optimizers/{framework}", "trainers/optimizers"),
+    "scheduler": ("trainers/schedules",),
+    "tracker": ("trainers/trackers",),
+}
+NESTED = (*FRAMEWORKS, "losses", "metrics")  # folders with a place of their own
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number in a signature: `width: Annotated[int, Range(min=1)] = 32`. min and max are inclusive."""
+
+    min: float | None = None
+    max: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One keyword argument of `build`: its annotation as source text, its default (`...` if required) and its help."""
+
+    name: str
+    annotation: str
+    default: Any
+    help: str = ""
+    bounds: dict[str, float] = field(default_factory=dict)
+
+
+def find_component(group: str, name: str, framework: str = "") -> Path | None:
+    """The file of a component, or None: `find_component("model", "resnet", "lightning")`."""
+    return component_files(group, framework).get(name)
+
+
+def component_files(group: str, framework: str = "") -> dict[str, Path]:
+    """Name -> file of every component of a group that this project has for a framework."""
+    found: dict[str, Path] = {}
+    for template in reversed(PLACES[group]):
+        folder = SRC / template.format(framework=framework)
+        for path in sorted(folder.rglob("*.py")):
+            if not set(path.relative_to(folder).parts[:-1]) & {*NESTED, "__pycache__"}:
+                found[path.stem] = path
+    return found
+
+
+def load_component(group: str, name: str, framework: str = "") -> ModuleType:
+    """Import a component's file.
+
+    Raises:
+        UserError: there is no such file; the message lists those that exist.
+    """
+    path = find_component(group, name, framework)
+    if path is None:
+        others = [other for other in FRAMEWORKS if other != framework and find_component(group, name, other)]
+        if others and framework:
+            raise UserError(
+                f"{group}={name} exists for {others[0]} only: set framework={others[0]} or choose another {group}."
+            )
+        raise UserError(unknown(group, name, buildable(group, framework)))
+    module: ModuleType = import_module(".".join(path.relative_to(SRC.parent).with_suffix("").parts))
+    return module
+
+
+def buildable(group: str, framework: str = "") -> list[str]:
+    """The names of a group's files that have a `build` function or, for tasks, a class `Task`."""
+    return sorted(name for name, path in component_files(group, framework).items() if definition(path) is not None)
+
+
+@cache
+def definition(path: Path) -> ast.FunctionDef | ast.ClassDef | None:
+    """The `build` function (or the class `Task`) in a component's source."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in ("build", "Task"):
+            return node
+    return None
+
+
+@cache
+def signature(path: Path) -> dict[str, Argument]:
+    """Name -> keyword-only argument of the `build` in a component's source, which is read and not imported."""
+    function = definition(path)
+    if not isinstance(function, ast.FunctionDef):
+        return {}
+    helps = argument_helps(ast.get_docstring(function) or "")
+    arguments = {}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        annotation, bounds = split_annotated(argument.annotation)
+        value = ... if default is None else literal(default, path)
+        arguments[argument.arg] = Argument(argument.arg, annotation, value, helps.get(argument.arg, ""), bounds)
+    return arguments
+
+
+def split_annotated(node: ast.expr | None) -> tuple[str, dict[str, float]]:
+    """`Annotated[int, Range(min=1)]` -> ("int", {"min": 1})."""
+    if node is None:
+        return "", {}
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Annotated"):
+        assert isinstance(node.slice, ast.Tuple), ast.unparse(node)
+        kind, bounds = node.slice.elts[0], {}
+        for extra in node.slice.elts[1:]:
+            if isinstance(extra, ast.Call) and ast.unparse(extra.func) == "Range":
+                bounds = {keyword.arg: ast.literal_eval(keyword.value) for keyword in extra.keywords if keyword.arg}
+        return ast.unparse(kind), bounds
+    return ast.unparse(node), {}
+
+
+def literal(node: ast.expr, path: Path) -> Any:
+    """A default's value.
+
+    Raises:
+        UserError: the default is computed, so that it cannot be known without running the file.
+    """
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise UserError(
+            f"{path}, line {node.lineno}: write the default {ast.unparse(node)!r} as a plain number, text or list."
+        ) from error
+
+
+def argument_helps(docstring: str) -> dict[str, str]:
+    """Argument -> its sentence in the docstring's `Args:` section."""
+    helps: dict[str, str] = {}
+    inside, name = False, ""
+    for line in docstring.splitlines():
+        text = line.strip()
+        if not line.startswith(" ") and text:
+            inside, name = text == "Args:", ""
+        elif inside and line.startswith("    ") and not line.startswith("     ") and ":" in text:
+            name, _, sentence = text.partition(":")
+            helps[name] = sentence.strip()
+        elif inside and name and text:
+            helps[name] += f" {text}"
+    return helps
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One sentence: the name is unknown, the nearest one, and all there are."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."
