@@ -28,6 +28,7 @@ PLACES = {
     "optimizer": ("trainers/optimizers/{framework}", "trainers/optimizers"),
     "scheduler": ("trainers/schedules",),
     "tracker": ("trainers/trackers",),
+    "callback": ("trainers/callbacks/{framework}",),
 }
 NESTED = (*FRAMEWORKS, "losses", "metrics")  # folders with a place of their own
 

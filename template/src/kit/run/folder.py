@@ -30,19 +30,18 @@ class Run:
     """An open run folder; on leaving, it records how the run ended, and removes itself if there is no checkpoint."""
 
     def __init__(self, cfg: DictConfig, path: Path | None = None) -> None:
-        """Create `<output_dir>/<name>-<time>`, or open `path` to go on in it. Only rank 0 writes."""
+        """Create `<output_dir>/<name>-<time>`, or open `path` to continue in it. Only rank 0 writes."""
         self.main = is_main_process()
         self.log = logging.getLogger("train")
         self.started, self.created = time.time(), path is None
-        given = path or (None if self.main else Path(os.environ["RUN_DIR"]))
-        self.path = given or new_folder(Path(cfg.output_dir), cfg.name)
-        os.environ["RUN_DIR"] = str(self.path)  # ranks that a launcher starts find the folder here
+        # other ranks learn of rank 0's folder from the framework, once they can talk to each other
+        self.path = path or (new_folder(Path(cfg.output_dir), cfg.name) if self.main else Path(cfg.output_dir))
         self.info = read_json(self.path / "run.json")
         if self.main:
             self.handlers = open_log(self.log, self.path / "train.log")
             write_config(cfg, self.path / "config.yaml")
             self.update(status="running", **(describe(cfg) if not path else {}))
-        self.tracker, self.progress = Tracker(cfg, self.path), Progress(shown=self.main)
+        self.tracker, self.progress = Tracker(), Progress(shown=self.main)
         try:
             self.tracker = open_tracker(cfg, self.path) if self.main else self.tracker
         except UserError as error:

@@ -5,6 +5,7 @@ from src.kit.scenes.coco_scores import coco_scores
 from src.kit.scenes.compose import Scene, compose
 from src.kit.scenes.draw_predictions import boxes_only, draw_class_maps, draw_objects, draw_truth, with_class_map
 from src.kit.scenes.draw_scenes import draw_scenes
+from src.kit.scenes.examples import example_objects
 from src.kit.scenes.formats import coco, yolo
 from src.kit.scenes.formats.coco_layout import find_coco_splits
 from src.kit.scenes.formats.convert import convert
@@ -19,6 +20,7 @@ from src.kit.scenes.samples import IGNORE, Sample, Scenes
 from src.kit.scenes.scene_batches import build_scene_loader
 from src.kit.scenes.scene_loader import SceneLoader
 from src.kit.scenes.scene_splits import choose
+from src.kit.scenes.task import SceneTask, class_map, pad_objects
 
 __all__ = [
     "COCO_CLASSES",
@@ -29,10 +31,12 @@ __all__ = [
     "Sample",
     "Scene",
     "SceneLoader",
+    "SceneTask",
     "Scenes",
     "boxes_only",
     "build_scene_loader",
     "choose",
+    "class_map",
     "coco",
     "coco_parts",
     "coco_scores",
@@ -43,12 +47,14 @@ __all__ = [
     "draw_scenes",
     "draw_truth",
     "encode",
+    "example_objects",
     "extent",
     "find_coco_splits",
     "find_yolo_splits",
     "is_coco",
     "is_yolo",
     "list_images",
+    "pad_objects",
     "predicted_objects",
     "read_classes",
     "stream",

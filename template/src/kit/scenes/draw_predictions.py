@@ -11,6 +11,7 @@ from src.kit.scenes.augment import build
 from src.kit.scenes.draw_scenes import draw_scenes
 from src.kit.scenes.objects import Objects
 from src.kit.scenes.samples import IGNORE, Sample, Scenes
+from src.kit.scenes.task import class_map
 
 SHOWN = 8
 LEAST_SCORE = 0.25  # less sure predictions would hide the image
@@ -32,8 +33,6 @@ def draw_objects(kept: Sequence[tuple[Objects, Objects]], dataset: Scenes, cfg: 
 
 def draw_class_maps(examples: Sequence[tuple[int, np.ndarray]], dataset: Scenes, cfg: DictConfig, path: Path) -> Path:
     """Draw the images of these numbers, each twice: with its true and with its predicted class map (H, W)."""
-    from src.tasks.segmentation import class_map
-
     drawn = []
     for index, predicted in examples[:SHOWN]:
         sample = read(dataset, index, cfg)

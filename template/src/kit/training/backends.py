@@ -1,12 +1,17 @@
-"""The two backends behind one interface: `load(framework)` gives a module with `fit` and `predict`."""
+"""The two frameworks behind one interface; only the configured one is ever imported."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from src.kit.config import UserError, resolve
+from omegaconf import DictConfig
+
+from src.kit.config import UserError, load_component
+from src.kit.run import Run
+from src.kit.training.experiment import Experiment, named_arguments
 
 # what the frameworks say about themselves, which no user can act on; here, since every rank imports this first
 for message in (
@@ -17,40 +22,70 @@ for message in (
 ):
     warnings.filterwarnings("ignore", message)
 
-TRAINERS = {
-    "lightning": "src.trainers.lightning",
-    "paddle": "src.trainers.paddle",
-}
-BENCHMARKS = {
-    "lightning": "src.kit.lightning.benchmark",
-    "paddle": "src.kit.paddle.benchmark",
-}
+
+class Trainer(Protocol):
+    """`src/trainers/<framework>.py`."""
+
+    def fit(self, experiment: Experiment, run: Run, checkpoint: Path | None = None) -> None:
+        """Train into the run folder, from a checkpoint folder if one is given."""
+        ...
 
 
-def load(framework: str) -> ModuleType:
-    """Import the one backend that was asked for; raises what `load_part` does."""
-    backend: ModuleType = load_part(TRAINERS, framework)
+class Backend(Protocol):
+    """`src/kit/<framework>`: what evaluation, reports and estimates need of a framework."""
+
+    def load_network(self, experiment: Experiment, checkpoint: Path) -> Any:
+        """The experiment's network with a checkpoint folder's weights, in evaluation mode."""
+        ...
+
+    def predict(self, experiment: Experiment, network: Any, split: str) -> list[Any]:
+        """What the task collects from the predictions for a split, in float32."""
+        ...
+
+    def predict_images(self, network: Any, images: Any) -> Any:
+        """NumPy outputs for normalised images float32 (B, C, H, W)."""
+        ...
+
+    def list_layers(self, network: Any, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+        """One row for each leaf layer: name, type, output_shape and parameters, for an input of `shape`."""
+        ...
+
+
+def load_trainer(framework: str) -> Trainer:
+    """Import `src/trainers/<framework>.py`; raises what `load_module` does."""
+    trainer: Trainer = load_module(f"src.trainers.{framework}", framework)
+    return trainer
+
+
+def load_backend(framework: str) -> Backend:
+    """Import `src/kit/<framework>`; raises what `load_module` does."""
+    backend: Backend = load_module(f"src.kit.{framework}", framework)
     return backend
 
 
-def load_benchmark(framework: str) -> Any:
-    """Import the backend's bare training step and what is measured of it; raises what `load_part` does."""
-    return load_part(BENCHMARKS, framework)
-
-
-def load_part(parts: Mapping[str, str], framework: str) -> Any:
-    """The framework's entry of `parts`, which are as `src/kit/config/registry.py` says.
+def load_module(name: str, framework: str) -> Any:
+    """Import a framework's part of the project.
 
     Raises:
-        UserError: an unknown framework, or one that this project was generated without or that is not installed.
+        UserError: this project was generated without the framework, or it is not installed.
     """
-    if framework in parts and not find_spec(parts[framework].partition(":")[0]):
+    if not find_spec(name):
         raise UserError(
             f"This project was generated without {framework}: add it with `copier update --data framework=both`."
         )
     try:
-        return resolve(parts, framework, "framework")
+        return import_module(name)
     except ModuleNotFoundError as error:
         if str(error.name).startswith("src"):
             raise
         raise UserError(f"{error.name} is not installed: run `pip install -r requirements-cpu.txt`.") from error
+
+
+def load_callbacks(cfg: DictConfig) -> Sequence[Any]:
+    """Your own callbacks: `trainer.callbacks` is a list of names, or maps names to arguments of their `build`.
+
+    Raises:
+        UserError: there is no file `src/trainers/callbacks/<framework>/<name>.py`.
+    """
+    chosen = named_arguments(cfg.trainer.callbacks)
+    return [load_component("callback", name, cfg.framework).build(**keys) for name, keys in chosen.items()]

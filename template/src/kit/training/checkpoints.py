@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps: the best ones by the task's monitored metric and the last ones."""
+"""A run's checkpoints: it keeps the best by the task's monitored metric, and the last."""
 
 import json
 import os
@@ -22,9 +22,9 @@ class Checkpoints:
         )
 
     def add(self, epoch: int, step: int, score: float | None, save: Callable[[Path], None]) -> None:
-        """Let `save(folder)` write a checkpoint, enter it into the index, then delete those no longer worth keeping.
+        """Let `save(folder)` write a checkpoint, enter it in the index, then delete those that are no longer kept.
 
-        One within an epoch has no score: it can be the last and not the best.
+        A checkpoint within an epoch has no score: it can be the last and not the best.
         """
         name = f"epoch={epoch:03d}-step={step:06d}"
         temporary = self.folder / f".{name}"
@@ -50,12 +50,12 @@ class Checkpoints:
             shutil.rmtree(self.folder / old, ignore_errors=True)
 
     def ranked(self) -> list[dict[str, Any]]:
-        """The kept checkpoints, best first; of equal ones the later, whose loss is usually lower."""
+        """The kept checkpoints, best first; among equals the later one, whose loss is usually lower."""
         scored = [entry for entry in self.entries if entry["score"] is not None]
         return sorted(scored, key=lambda entry: (self.sign * entry["score"], entry["step"]), reverse=True)
 
 
-def find(run: Path, which: str) -> Path:
+def find_checkpoint(run: Path, which: str) -> Path:
     """Folder of the `best` or the `last` checkpoint of a run, or of the one with that name.
 
     Raises:
@@ -63,10 +63,9 @@ def find(run: Path, which: str) -> Path:
     """
     index = run / "checkpoints" / "index.json"
     if not index.is_file():
-        if (run / "run.json").is_file():  # killed, or still at it: both say "running"
+        if (run / "run.json").is_file():  # killed or still training: both record "running"
             raise UserError(
-                f"{run} has not come to its first checkpoint: if it has stopped, repeat it with "
-                f"`python scripts/train.py --from {run}`."
+                f"{run} has no checkpoint yet. If it crashed, restart it with `python scripts/train.py --from {run}`."
             )
         raise UserError(f"{run} holds no checkpoint: train first, with `python scripts/train.py`.")
     entries = json.loads(index.read_text("utf-8"))

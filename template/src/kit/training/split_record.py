@@ -1,4 +1,4 @@
-"""Which samples a run used: splits.json beside its config.yaml, to prove it, to repeat it and to see other data."""
+"""splits.json: which samples a run used, to prove it, to repeat it and to notice other data."""
 
 import json
 import os
@@ -7,33 +7,29 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from src.kit.catalog import SPLITS, build_dataset
+from src.kit.catalog import SPLITS
 from src.kit.config import UserError
 from src.kit.loading import FileImages, Split
 from src.kit.run import read_json
-from src.kit.training.tasks import check_data
+from src.kit.training.experiment import Experiment
 
 
-def describe_splits(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+def describe_splits(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Split -> its number of samples, their ids and the SHA-256 of ids and classes.
 
     An id is the number in the publisher's order, or the file's path below `data.root`. Data that list no ids, such as
-    shards, have the number of samples only.
+    streams, have the number of samples only.
 
     Raises:
         UserError: a split has no samples, its files are missing, or the data are of no use for `cfg.task`.
     """
-    splits = {}
-    for name in SPLITS:
-        dataset = build_dataset(cfg, name)
-        check_data(cfg, dataset)
-        splits[name] = describe(dataset, Path(cfg.data.get("root", ".")))
-    return splits
+    root = Path(experiment.cfg.data.get("root", "."))
+    return {name: describe_split(experiment.split(name), root) for name in SPLITS}
 
 
-def describe(dataset: Any, root: Path) -> dict[str, Any]:
+def describe_split(dataset: Any, root: Path) -> dict[str, Any]:
     """One split's part of splits.json."""
     ids = list_ids(dataset, root)
     if ids is None:
@@ -66,8 +62,8 @@ def write_splits(splits: dict[str, dict[str, Any]], folder: Path) -> None:
     os.replace(partial, folder / "splits.json")
 
 
-def compare(splits: dict[str, dict[str, Any]], run: Path) -> list[str]:
-    """What differs from the samples of an earlier run, such as "train (1,259 samples, now 1,260)"."""
+def compare_splits(splits: dict[str, dict[str, Any]], run: Path) -> list[str]:
+    """Differences from the samples of an earlier run, such as "train (1,259 samples, now 1,260)"."""
     return [
         f"{name} ({before['samples']:,} samples, now {splits[name]['samples']:,})"
         for name, before in read_json(run / "splits.json").items()
@@ -75,26 +71,26 @@ def compare(splits: dict[str, dict[str, Any]], run: Path) -> list[str]:
     ]
 
 
-def count_trained(cfg: DictConfig, run: Path, split: str) -> int:
-    """How many samples of a split a run was trained on; 0 where nothing tells, as for data from another place."""
+def count_trained(experiment: Experiment, run: Path, split: str) -> int:
+    """How many samples of a split a run was trained on; 0 if unknown, as for data from elsewhere."""
     trained = read_json(run / "splits.json").get("train", {}).get("ids")
-    before = OmegaConf.load(run / "config.yaml").data
-    if not trained or any(cfg.data.get(key) != before.get(key) for key in ("name", "root")):
+    before, data = OmegaConf.load(run / "config.yaml").data, experiment.cfg.data
+    if not trained or any(data.get(key) != before.get(key) for key in ("name", "root")):
         return 0
-    ids = list_ids(build_dataset(cfg, split), Path(cfg.data.get("root", ".")))
+    ids = list_ids(experiment.split(split), Path(data.get("root", ".")))
     return len(set(trained).intersection(ids or ()))
 
 
 def refuse_other_data(splits: dict[str, dict[str, Any]], run: Path) -> None:
-    """A run that goes on with other samples would validate on what it has trained on.
+    """Refuse to continue a run with other samples: it would validate on what it was trained on.
 
     Raises:
         UserError: names the splits that differ.
     """
-    if changed := compare(splits, run):
+    if changed := compare_splits(splits, run):
         raise UserError(
-            f"The data have changed since {run} began: {', '.join(changed)}; bring them back, "
-            f"or begin anew with --from {run}."
+            f"The data have changed since {run} started: {', '.join(changed)}; restore them, or start over with "
+            f"--from {run}."
         )
 
 
