@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.kit.loading.base import ArrayImages
+from src.kit.loading import ArrayImages
 from src.kit.report import plots
 from src.kit.report.model_graph import draw_model_graph, group, model_table
 from src.kit.report.pictures import draw_confusion, draw_images, draw_predictions

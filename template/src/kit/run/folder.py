@@ -42,7 +42,7 @@ class Run:
             self.handlers = open_log(self.log, self.path / "train.log")
             write_config(cfg, self.path / "config.yaml")
             self.update(status="running", **(describe(cfg) if not path else {}))
-        self.tracker, self.progress = Tracker(cfg, self.path), Progress(shown=self.main)
+        self.tracker, self.progress = Tracker(), Progress(shown=self.main)
         try:
             self.tracker = open_tracker(cfg, self.path) if self.main else self.tracker
         except UserError as error:
