@@ -1,7 +1,7 @@
 """Show runs in TensorBoard, Weights & Biases, MLflow or your own service, besides the run folder.
 
-A tracker is a file `src/trainers/trackers/<name>.py` whose `build(run_dir, cfg, *, ...)` returns a `Tracker`; its keyword-only
-arguments are the keys of `tracker.*`.
+A tracker is a file `src/trainers/trackers/<name>.py` whose `build(run_dir, cfg, *, ...)` returns a `Tracker`; its
+keyword-only arguments are the keys of `tracker.*`.
 """
 
 import logging
@@ -66,7 +66,7 @@ def open_tracker(cfg: DictConfig, run_dir: Path) -> Tracker:
     """
     name = cfg.tracker.name
     if name == "none":
-        return Tracker()
+        return Guard(Tracker(), name)
     keys: Any = {key: value for key, value in OmegaConf.to_container(cfg.tracker).items() if key != "name"}  # type: ignore[union-attr]
     values: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
