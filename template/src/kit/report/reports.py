@@ -24,15 +24,7 @@ CURVES = ("loss", "metrics", "learning-rate")
 SPLITS = {"test": "Test split", "val": "Validation split"}
 MOST_CONFUSED = 10
 NUMBERS = ("rmse", "r2")  # scores that are not percentages
-HEADLINES = (
-    "accuracy",
-    "f1_macro",
-    "miou",
-    "mask_map50",
-    "map50",
-    "map",
-    *NUMBERS,
-)  # those that the task has, in this order
+HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", *NUMBERS)  # those that were measured
 
 
 def write_report(run_dir: Path) -> Path:
@@ -142,8 +134,8 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
     """Collect the scores of the folds' runs.
 
     Returns:
-        folds: their number; runs: their folders' names; scores: split -> score -> mean, std (of the sample, that is with
-        k - 1 in the denominator) and values (one per fold).
+        folds: their number; runs: their folders' names; scores: split -> score -> mean, std (with k - 1 in the
+        denominator) and values (one per fold).
     """
     scores: dict[str, dict[str, Any]] = {}
     evaluations = {split: [read_json(run / f"evaluation-{split}.json") for run in runs] for split in SPLITS}
