@@ -10,7 +10,7 @@ from PIL import Image
 
 from src.kit.catalog.build import DATASETS, build_dataset
 from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages
+from src.kit.loading import ArrayImages
 from src.kit.splitting.splits import stratified_split
 
 CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "data"

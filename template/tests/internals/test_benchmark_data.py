@@ -12,7 +12,7 @@ from PIL import Image
 from scripts.benchmark_data import main, show
 from src.kit.benchmarks.data import Pillow, alternate, endless, loading, training
 from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages, FileImages, Split
+from src.kit.loading import ArrayImages, FileImages, Split
 
 ROOT = Path(__file__).resolve().parents[2]
 

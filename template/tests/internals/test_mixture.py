@@ -11,7 +11,7 @@ from PIL import Image
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
-from src.kit.loading.mixed_images import to_channels
+from src.kit.loading.images import to_channels
 from src.kit.training.builders import build_loader
 from src.kit.training.saved_splits import describe_splits
 

@@ -1,22 +1,22 @@
-"""TensorBoard event files in `<run>/tensorboard`; look at all runs with `tensorboard --logdir outputs`."""
+"""TensorBoard event files in `<run>/tensorboard`. View all runs with `tensorboard --logdir outputs`."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from PIL import Image
 from tensorboardX import SummaryWriter
 
-from src.kit.trackers.base import Tracker
+from src.kit.trackers import Tracker
 
 
 class TensorBoardTracker(Tracker):
     """Writes with tensorboardX, which needs neither TensorFlow nor PyTorch."""
 
-    def __init__(self, cfg: DictConfig, run_dir: Path) -> None:
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=10)
-        self.writer.add_text("config", f"```\n{OmegaConf.to_yaml(cfg, resolve=True)}\n```")
+    def __init__(self, writer: SummaryWriter) -> None:
+        self.writer = writer
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         for name, value in metrics.items():
@@ -28,3 +28,10 @@ class TensorBoardTracker(Tracker):
 
     def close(self) -> None:
         self.writer.close()
+
+
+def build(run_dir: Path, cfg: dict[str, Any]) -> Tracker:
+    """Write the run's configuration and metrics to `<run>/tensorboard`."""
+    writer = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=10)
+    writer.add_text("config", f"```\n{OmegaConf.to_yaml(cfg)}\n```")
+    return TensorBoardTracker(writer)
