@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError
-from src.kit.hardware import Machine
+from src.kit.hardware import SystemProbe
 from src.kit.loading import keep_decoded
 from src.kit.paddle import (
     Batches,
@@ -30,7 +30,7 @@ from src.kit.training import Collector, Session, build_loader, build_network, ta
 from src.kit.weights import files as weights
 from src.trainers.paddle_model import Model, SessionCallback, to_numpy
 
-use_avx2(Machine())  # here, since whatever computes with Paddle imports this first
+use_avx2(SystemProbe())  # here, since whatever computes with Paddle imports this first
 
 
 def fit(cfg: DictConfig, run: Run, resume: Path | None = None) -> None:

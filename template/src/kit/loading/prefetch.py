@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from src.kit.hardware import Machine, cores
+from src.kit.hardware import SystemProbe, cores
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def choose_workers(in_memory: bool) -> int:
     lock: nothing is pickled or copied between them, and there are no processes that should persist over epochs.
     Starting the threads anew for each epoch takes 0.1 ms.
     """
-    return 0 if in_memory else cores(Machine())
+    return 0 if in_memory else cores(SystemProbe())
 
 
 def prepare_ahead(prepare: Callable[[int], T], batches: int, workers: int) -> Iterator[T]:
