@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from src.kit.hardware.gpus import Gpu
-from src.kit.hardware.hardware import Hardware
+from src.kit.hardware.hardware import Gpu, Hardware
 from src.kit.lightning.memory_autocast import CudaKernels
 from src.kit.lightning.memory_blank import find, reveal
 from src.kit.memory.examples import make_targets

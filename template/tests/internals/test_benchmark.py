@@ -15,8 +15,7 @@ from src.kit.benchmarks.data import Clock, multiplying
 from src.kit.benchmarks.training import middle, shorten
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
-from src.kit.hardware.gpu_speed import Utilisation, peak_flops
-from src.kit.hardware.machine import Answer, Machine
+from src.kit.hardware.probe import Answer, SystemProbe, Utilisation, peak_flops
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,7 +129,7 @@ def test_other_gpus_have_no_known_peak(gpu):
     assert peak_flops(gpu, "bf16-mixed") is None
 
 
-class Recorded(Machine):
+class Recorded(SystemProbe):
     """Answers nvidia-smi's question with one text after the other."""
 
     def __init__(self, *answers: str) -> None:
@@ -143,11 +142,11 @@ class Recorded(Machine):
 
 
 def test_utilisation_is_the_mean_within_the_windows(monkeypatch):
-    monkeypatch.setattr("src.kit.hardware.gpu_speed.INTERVAL_S", 0.02)
+    monkeypatch.setattr("src.kit.hardware.probe.POLL_S", 0.02)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     machine = Recorded("80\n", "[N/A]\n", "90\n")
     begin = time.perf_counter()
-    with Utilisation(machine=machine) as gpu:
+    with Utilisation(probe=machine) as gpu:
         time.sleep(0.15)
     assert [value for _, value in gpu.samples] == [80.0, 90.0]
     assert gpu.mean([(begin, time.perf_counter())]) == 85.0
@@ -158,7 +157,7 @@ def test_utilisation_is_the_mean_within_the_windows(monkeypatch):
 
 def test_without_a_gpu_nothing_is_asked():
     machine = Recorded("80\n")
-    with Utilisation(asked=False, machine=machine) as gpu:
+    with Utilisation(asked=False, probe=machine) as gpu:
         time.sleep(0.02)
     assert machine.commands == []
     assert gpu.mean([(0, 1e12)]) is None

@@ -6,9 +6,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.kit.config.errors import UserError
-from src.kit.hardware.free_memory import free_ram
-from src.kit.hardware.machine import Machine
 from src.kit.loading import ArrayImages, FileImages, Loader, Split
+from src.kit.hardware.probe import SystemProbe, free_ram
+from src.kit.loading.base import ArrayImages, FileImages, Split
 from src.kit.loading.cache import CachedImages, choose_cache, keep_decoded, read_all
 from src.kit.loading.loader import plan_epoch
 
@@ -121,7 +121,7 @@ def test_a_plan_has_the_samples_of_the_loader(files):
     assert plan_epoch(loader(files, augment="none")).rows is None
 
 
-class Recorded(Machine):
+class Recorded(SystemProbe):
     """A machine that has the given files and nothing else."""
 
     def __init__(self, **files: str) -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
-from src.kit.hardware.gpus import Gpu
-from src.kit.hardware.hardware import Hardware
+from src.kit.hardware.hardware import Gpu, Hardware
 from src.kit.memory.allocators import MIB
 from src.kit.memory.check import fit_memory
 from src.kit.memory.estimate import Estimator, estimate

@@ -6,8 +6,8 @@ from src.kit.catalog.selector import STAGES, auto_select_dataset, tiers
 from src.kit.catalog.spec import specs
 from src.kit.config.compose import load_config, option_names
 from src.kit.config.errors import UserError
+from src.kit.hardware.diagnosis import EIGHT_GB_MIB, SIXTEEN_GB_MIB
 from src.kit.hardware.hardware import Gpu, Hardware
-from src.kit.hardware.recommend import EIGHT_GB_MIB, SIXTEEN_GB_MIB
 from src.kit.training.tasks import TASKS
 
 

@@ -12,7 +12,7 @@ from src.kit.benchmarks.pipeline_check import Report, check_pipeline, main, show
 from src.kit.catalog.selector import Selection
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
-from src.kit.hardware.process_memory import peak_mib
+from src.kit.hardware.probe import peak_mib
 
 PROJECT = Path(__file__).parents[2]
 CFG = load_config(["data=digits"])
@@ -78,7 +78,7 @@ def test_a_limit_that_is_passed_fails(limits):
 
 def test_the_peak_is_what_was_really_used():
     held = "x = b'x' * (300 << 20); del x"
-    command = f"from src.kit.hardware.process_memory import peak_mib; a = peak_mib(); {held}; print(peak_mib() - a)"
+    command = f"from src.kit.hardware.probe import peak_mib; a = peak_mib(); {held}; print(peak_mib() - a)"
     grown = int(subprocess.run([sys.executable, "-c", command], cwd=PROJECT, capture_output=True, check=True).stdout)
     assert 280 <= grown <= 320
     assert peak_mib() > 10

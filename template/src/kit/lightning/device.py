@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from src.kit.hardware import Machine, free_ram
+from src.kit.hardware import SystemProbe, free_ram
 from src.kit.loading import Loader, Split, choose_cache, in_background, margin, normalisation, plan_epoch, read_all
 
 
@@ -85,4 +85,4 @@ def build_batches(loader: Loader, cache: str, device: torch.device) -> Batches |
 def choose(cfg: DictConfig, splits: Sequence[Split], device: torch.device, ranks: int) -> str:
     """`choose_cache` for one of `ranks` processes on this machine."""
     free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    return choose_cache(cfg, splits, free_ram(Machine()) // ranks, free_device)
+    return choose_cache(cfg, splits, free_ram(SystemProbe()) // ranks, free_device)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from src.kit.hardware import Machine, cores
+from src.kit.hardware import SystemProbe, cores
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ def choose_workers(in_memory: bool) -> int:
     Respects CPU affinity and cgroup quotas. A batch of images in memory takes less time to prepare than to hand over
     from another thread.
     """
-    return 0 if in_memory else cores(Machine())
+    return 0 if in_memory else cores(SystemProbe())
 
 
 def prepare_ahead(prepare: Callable[[int], T], batches: int, workers: int) -> Iterator[T]:

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 import paddle
-from src.kit.hardware import Machine, free_ram
+from src.kit.hardware import SystemProbe, free_ram
 from src.kit.loading import Loader, Split, choose_cache, in_background, margin, normalisation, plan_epoch, read_all
 
 
@@ -79,4 +79,4 @@ def choose(cfg: DictConfig, splits: Sequence[Split]) -> str:
     free_device = 0
     if current_place().is_gpu_place():  # Paddle can't report what other programs use
         free_device = paddle.device.cuda.get_device_properties().total_memory - paddle.device.cuda.memory_reserved()
-    return choose_cache(cfg, splits, free_ram(Machine()) // paddle.distributed.get_world_size(), free_device)
+    return choose_cache(cfg, splits, free_ram(SystemProbe()) // paddle.distributed.get_world_size(), free_device)
