@@ -1,4 +1,4 @@
-"""Classification of a table's rows, whatever the framework: scores and pictures from NumPy logits."""
+"""Classify the rows of a table. Scores and plots come from NumPy logits, whatever the framework."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from src.tasks import classification
 MONITOR = "val/accuracy"
 MODE = "max"
 CONTENT = TableSplit.content
-VALIDATION_LOSS = True  # predictions are what the loss takes
+VALIDATION_LOSS = True  # the loss takes the predictions
 
 build_loader = build_table_loader
 keep, metrics, evaluate = classification.keep, classification.metrics, classification.evaluate
@@ -20,27 +20,27 @@ Kept = classification.Kept
 
 
 def classes(dataset: TableSplit) -> tuple[str, ...]:
-    """What the network tells apart."""
+    """The class names."""
     return dataset.classes
 
 
 def image_shape(cfg: DictConfig, dataset: TableSplit) -> tuple[int, int, int]:
-    """(1, 1, F): a row is like an image of one pixel with F channels."""
+    """(1, 1, F): a row counts as an image of one pixel with F channels."""
     return dataset.images.shape
 
 
 def network_arguments(dataset: TableSplit) -> dict[str, Any]:
-    """What the network must know of the data beside the number of classes and channels."""
+    """Arguments for the network besides the number of classes and channels."""
     return {"cardinalities": dataset.preprocessing.cardinalities}
 
 
 def metadata(dataset: TableSplit) -> dict[str, str]:
-    """What model.safetensors keeps, so that new rows are encoded as the training rows were."""
+    """Metadata for model.safetensors, so that new rows are encoded like the training rows."""
     return {"preprocessing": dataset.preprocessing.to_json()}
 
 
 def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
-    """Write the confusion matrix as `folder/prefix-confusion.png`."""
+    """Write the confusion matrix to `folder/prefix-confusion.png`."""
     from src.kit.report import draw_confusion
 
     outputs, targets = classification.join(kept)
@@ -50,7 +50,7 @@ def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, pre
 
 
 def draw_images(dataset: TableSplit, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
-    """Draw the rows of these numbers as the network sees them."""
+    """Draw the rows at the indices `chosen` as the network sees them."""
     from src.kit.tabular import draw_rows
 
     names = [dataset.classes[target] if dataset.classes else f"{target:.4g}" for target in dataset.targets[chosen]]

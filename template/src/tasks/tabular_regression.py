@@ -1,4 +1,4 @@
-"""Prediction of a number from a table's row, whatever the framework: scores and pictures in the number's own unit."""
+"""Predict a number from a row of a table. Scores and plots are in the number's own unit, whatever the framework."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from src.tasks.classification import join
 MONITOR = "val/rmse"
 MODE = "min"
 CONTENT = TableSplit.content
-VALIDATION_LOSS = True  # predictions are what the loss takes
+VALIDATION_LOSS = True  # the loss takes the predictions
 
 Kept = Sequence[tuple[np.ndarray, np.ndarray]]  # predicted and true float64 (B,) of each batch
 
@@ -23,20 +23,20 @@ network_arguments, metadata = tabular.network_arguments, tabular.metadata
 
 
 def classes(dataset: TableSplit) -> tuple[str, ...]:
-    """The name of the only output."""
+    """The name of the only output, the target column."""
     return (dataset.preprocessing.target,)
 
 
 def keep(outputs: np.ndarray, targets: np.ndarray) -> Kept:
-    """What the scores need of a batch's outputs (B, 1) and targets (B, 3): predicted and true, in the target's unit."""
+    """Convert a batch's outputs (B, 1) and targets (B, 3) to predicted and true numbers in the target's unit."""
     distance, mean, scale = targets.astype(np.float64).T
     return [(outputs[:, 0].astype(np.float64) * scale + mean, distance * scale + mean)]
 
 
 def metrics(kept: Kept, names: Sequence[str]) -> dict[str, float]:
-    """`rmse` and `mae`, the root mean squared and the mean absolute error, in the target's unit.
+    """Root mean squared error `rmse` and mean absolute error `mae` in the target's unit, and `r2`.
 
-    `r2` is the part of the variance that is explained: 1 at best, 0 for always the mean, 0 where there is no variance.
+    `r2` is the share of the variance explained: 1 at best, 0 for always predicting the mean or without variance.
     """
     predicted, true = join(kept)
     squared = float(((predicted - true) ** 2).mean())
@@ -49,13 +49,13 @@ def metrics(kept: Kept, names: Sequence[str]) -> dict[str, float]:
 
 
 def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
-    """The scores of `metrics` and the largest error, for JSON."""
+    """The scores of `metrics` and the largest absolute error, for JSON."""
     predicted, true = join(kept)
     return {**metrics(kept, names), "max_error": float(np.abs(predicted - true).max()), "samples": len(true)}
 
 
 def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
-    """Write predicted against true numbers as `folder/prefix-predictions.png`."""
+    """Plot predicted against true numbers to `folder/prefix-predictions.png`."""
     from src.kit.tabular import draw_numbers
 
     predicted, true = join(kept)

@@ -23,8 +23,9 @@ WORDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str
 
 @cache
 def reference() -> dict[str, dict[str, Any]]:
-    """Dotted key -> {type, min, max, above, below, choices, null, help}."""
-    return OmegaConf.to_container(OmegaConf.load(REFERENCE))
+    """Dotted key -> {type, min, max, above, below, choices, null, help}, from the kit packages of this project."""
+    files = [REFERENCE, *sorted(REFERENCE.parents[1].glob("*/keys.yaml"))]
+    return {key: rule for file in files for key, rule in OmegaConf.to_container(OmegaConf.load(file)).items()}
 
 
 def check(cfg: DictConfig) -> None:
