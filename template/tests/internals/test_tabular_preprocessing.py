@@ -10,8 +10,8 @@ from sklearn.preprocessing import StandardScaler
 from src.datasets.tabular import table_file
 from src.kit.catalog.build import build_dataset
 from src.kit.config.errors import UserError
+from src.kit.tabular import Table
 from src.kit.tabular.preprocessing import MOST_CATEGORIES, fit, from_json
-from src.kit.tabular.table import Table
 from src.kit.weights import files as weights
 from src.tasks import tabular
 from tests.internals.tables import mixed_columns, mixed_config, table_config, write_csv
