@@ -1,4 +1,4 @@
-"""`cookiecutter gh:org/ml-template`: cookiecutter asks, the rules of validators.jinja check, copier makes the project.
+"""`cookiecutter gh:org/ml-template`: cookiecutter asks, the rules of questions/validators.jinja check, copier makes the project.
 
 cookiecutter loads `Door` by the `_extensions` of cookiecutter.json; the hooks import the rest.
 """
@@ -19,7 +19,7 @@ from jinja2.runtime import Context
 
 ROOT = Path(__file__).resolve().parent
 STARTED_IN = Path.cwd()  # the user's folder; cookiecutter changes into others later
-COPIER = "copier>=9.7.1"  # what uvx and pipx fetch
+COPIER = "copier>=9.8.0"  # what uvx and pipx fetch
 AUTO = "auto"  # the answer that leaves a choice to copier's own default
 SCORES = ("team_familiarity", "deployment", "performance", "community")
 
@@ -45,7 +45,7 @@ def for_copier(answers: Mapping[str, Any]) -> dict[str, str]:
 
 def problem(answers: Mapping[str, Any]) -> str:
     """One sentence about the first bad answer, or nothing."""
-    return str(macros("validators.jinja").first_problem({"data": for_copier(answers), "defaults": True})).strip()
+    return str(macros("questions/validators.jinja").first_problem({"data": for_copier(answers), "defaults": True})).strip()
 
 
 def copier_command() -> list[str]:
@@ -102,7 +102,7 @@ def need_copier() -> str:
 
 def slug(name: str) -> str:
     """The default of project_slug."""
-    return str(macros("validators.jinja").slug(name)).strip()
+    return str(macros("questions/validators.jinja").slug(name)).strip()
 
 
 @pass_context

@@ -15,7 +15,7 @@ PACKAGE_INDEX=as-configured renders without index lines, for proxied and air-gap
 try:
     import nox
 except ImportError:
-    import bootstrap
+    from tools import bootstrap
 
     bootstrap.restart()
 
@@ -33,7 +33,7 @@ def lint(session: nox.Session) -> None:
     session.install("-r", "requirements-dev.txt")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("mypy", "--ignore-missing-imports", "adopt.py", "adopt_files.py")
+    session.run("mypy", "--ignore-missing-imports", "-p", "tools")
     with session.chdir("template"):
         session.run("mypy")
 
@@ -94,7 +94,7 @@ def bench(session: nox.Session) -> None:
 def adopt(session: nox.Session) -> None:
     """Bring a project from elsewhere under the template: `-- PATH [KEY=VALUE ...]`."""
     session.install("-r", "requirements-dev.txt")
-    session.run("python", "adopt.py", *session.posargs)
+    session.run("python", "-m", "tools.adopt", *session.posargs)
 
 
 if __name__ == "__main__":

@@ -51,10 +51,10 @@ def say() -> None:
     answers = (PROJECT / ".copier-answers.yml").read_text(encoding="utf-8")
     requirements = "requirements-cpu.txt" if "\ngpu: none\n" in answers else "requirements-gpu.txt"
     scores = [CONTEXT[name] for name in SCORES]
-    verdict = str(macros("selection.jinja").verdict(scores)) if CONTEXT["help_me_choose"] else ""
+    verdict = str(macros("questions/selection.jinja").verdict(scores)) if CONTEXT["help_me_choose"] else ""
     folder = str(PROJECT.relative_to(STARTED_IN) if PROJECT.is_relative_to(STARTED_IN) else PROJECT)
     windows = os.name == "nt"
-    print(macros("next_steps.jinja").next_steps(CONTEXT["project_name"], folder, windows, requirements, verdict))
+    print(macros("questions/next_steps.jinja").next_steps(CONTEXT["project_name"], folder, windows, requirements, verdict))
 
 
 def clear() -> None:

@@ -15,7 +15,7 @@ def age(folder: Path) -> None:
     change(folder / "versions.yml", r"^template: .*", "template: 0.0.1")
     change(folder / "versions.yml", r"safetensors==[\d.]+", "safetensors==0.7.0")
     change(folder / "copier.yml", r"(?=^    My own folder of class folders)", "    House numbers: svhn\n")
-    change(folder / "validators.jinja", r'"dataset": \[', '"dataset": ["svhn", ')
+    change(folder / "questions/validators.jinja", r'"dataset": \[', '"dataset": ["svhn", ')
     change(template / "README.md.jinja", r"^## .*", "## An older headline")
     change(template / "PROJECT_BUILD_LOG.md.jinja", r"^What was tried.*", "An older sentence.")
     change(template / "src/configs/config.yaml.jinja", r"^log_every_n_steps: \d+", "log_every_n_steps: 49")

@@ -19,8 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted((ROOT / "examples").glob("*.yml"))}
 EXPECTED = ROOT / "tests" / "expected"
 PARTS = (
-    *("copier.yml", "versions.yml", "licenses", "template"),
-    *("validators.jinja", "builds.jinja", "gpu.jinja", "selection.jinja", "next_steps.jinja"),
+    *("copier.yml", "versions.yml", "questions", "template"),
     *("cookiecutter.json", "cookiecutter_door.py", "hooks", "{{cookiecutter.project_slug}}"),
 )
 CACHES = (".*_cache", ".hypothesis", "__pycache__", "outputs", ".nox", ".venv")

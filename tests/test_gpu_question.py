@@ -94,7 +94,7 @@ def test_the_project_judges_drivers_alike(monkeypatch: pytest.MonkeyPatch) -> No
     from src.kit.hardware.hardware import DRIVER_CUDA
 
     assert list(VERSIONS["drivers"]) == VERSIONS["cuda"]
-    macro = "{% from 'gpu.jinja' import newest_cuda %}{{ newest_cuda(versions, framework, '%s') }}"
+    macro = "{% from 'questions/gpu.jinja' import newest_cuda %}{{ newest_cuda(versions, framework, '%s') }}"
     for framework, builds in VERSIONS["builds"].items():
         stable = [cuda for cuda in VERSIONS["cuda"] if builds.get(cuda, {}).get("status") == "stable"]
         for branch, highest in DRIVER_CUDA.items():

@@ -96,9 +96,9 @@ CASES += [("gpu", {"framework": framework, "gpu": cuda}) for framework, cuda in 
 
 @cache
 def validators() -> TemplateModule:
-    """The macros and tables of validators.jinja."""
+    """The macros and tables of questions/validators.jinja."""
     environment = SandboxedEnvironment(extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"])
-    return environment.from_string((ROOT / "validators.jinja").read_text("utf-8")).module
+    return environment.from_string((ROOT / "questions/validators.jinja").read_text("utf-8")).module
 
 
 def test_the_table_covers_every_question() -> None:

@@ -37,7 +37,7 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def template() -> TemplateModule:
-    return ENVIRONMENT.get_template("selection.jinja").module
+    return ENVIRONMENT.get_template("questions/selection.jinja").module
 
 
 def texts(scores: list[tuple[int, int]]) -> list[str]:

@@ -100,7 +100,7 @@ def test_an_update_cannot_answer_it_either(data: dict[str, str], recorded: dict[
     environment = Environment(
         loader=FileSystemLoader(ROOT), extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]
     )
-    macros = environment.get_template("validators.jinja").module
+    macros = environment.get_template("questions/validators.jinja").module
     conf = {"data": data, "defaults": True}
     assert macros.first_problem(conf, True).strip() == ""
     said = " ".join(macros.recorded_problem(conf, recorded).split())

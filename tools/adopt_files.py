@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-OWNED = ("README.md", "PROJECT_BUILD_LOG.md")  # _skip_if_exists of copier.yml: kept without a look
+OWNED = ("README.md", "requirements-own.txt", "PROJECT_BUILD_LOG.md")  # _skip_if_exists of copier.yml
 
 
 class AdoptError(ValueError):

@@ -1,8 +1,8 @@
 """Bring a project that was not made by this template under it, so that `copier update` works there from then on.
 
-    python adopt.py ../old-project                              # guesses the name and the framework
-    python adopt.py ../old-project framework=both gpu=13.0      # any question of copier.yml
-    python adopt.py ../old-project source=gh:org/ml-template    # where later updates come from
+    python -m tools.adopt ../old-project                              # guesses the name and the framework
+    python -m tools.adopt ../old-project framework=both gpu=13.0      # any question of copier.yml
+    python -m tools.adopt ../old-project source=gh:org/ml-template    # where later updates come from
 
 Its own files stay. Where one differs from the template's, both texts stand between conflict markers.
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 import copier
 import yaml
 
-from adopt_files import AdoptError, git, plan, unmerged, write
+from tools.adopt_files import AdoptError, git, plan, unmerged, write
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 ANSWERS = ".copier-answers.yml"
 USES = {
     "lightning": r"^\s*(?:import|from)\s+(?:torch|pytorch_lightning|lightning)\b|^(?:torch|pytorch-lightning)\b",

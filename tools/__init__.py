@@ -1,0 +1,1 @@
+"""What maintainers run through nox: adopting a project, and starting nox from nothing but Python."""
