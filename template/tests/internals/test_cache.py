@@ -6,9 +6,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.kit.config.errors import UserError
-from src.kit.loading import ArrayImages, FileImages, Loader, Split
 from src.kit.hardware.probe import SystemProbe, free_ram
-from src.kit.loading.base import ArrayImages, FileImages, Split
+from src.kit.loading import ArrayImages, FileImages, Loader, Split
 from src.kit.loading.cache import CachedImages, choose_cache, keep_decoded, read_all
 from src.kit.loading.loader import plan_epoch
 

@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from torchvision.ops import complete_box_iou
 
-from src.kit.training.tasks import load_loss
+from src.kit.training import build_loss
 from src.tasks.losses.lightning.detection.assignment import assign, complete_iou
 from src.tasks.losses.lightning.detection.boxes import distribution_loss, head_losses
 
@@ -123,7 +123,7 @@ def test_images_without_objects_teach_the_scores_only():
     nothing = (torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.uint8))
     crowd = (torch.zeros(2, 1, dtype=torch.int64), torch.tensor([[WIDE]] * 2), torch.full((2, 1), 2, dtype=torch.uint8))
     expected = sum(torch.nn.functional.softplus(level[:, 64:]).sum() for level in levels).item()
-    loss = load_loss(CONFIG)
+    loss = build_loss(CONFIG)
     for objects in (nothing, crowd):
         total = loss((levels, levels), *objects)
         assert total.item() == pytest.approx(0.5 * 2 * expected, rel=1e-5)

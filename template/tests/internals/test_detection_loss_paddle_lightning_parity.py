@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.kit.training.tasks import load_loss
+from src.kit.training import build_loss
 from src.tasks.losses.lightning.detection import assignment as lightning
 from src.tasks.losses.lightning.detection import boxes as lightning_losses
 from src.tasks.losses.paddle.detection import assignment as theirs
@@ -46,10 +46,10 @@ def batch(objects: list[list[int]], seed: int = 0):
 def test_loss_and_gradients_are_the_same(objects, seed):
     heads, *arrays = batch(objects, seed)
     ours = [[torch.tensor(level, requires_grad=True) for level in head] for head in heads]
-    first = load_loss(OmegaConf.create({"framework": "lightning", **KEYS}))(ours, *map(torch.tensor, arrays))
+    first = build_loss(OmegaConf.create({"framework": "lightning", **KEYS}))(ours, *map(torch.tensor, arrays))
     first.backward()
     others = [[paddle.to_tensor(level, stop_gradient=False) for level in head] for head in heads]
-    second = load_loss(OmegaConf.create({"framework": "paddle", **KEYS}))(others, *map(paddle.to_tensor, arrays))
+    second = build_loss(OmegaConf.create({"framework": "paddle", **KEYS}))(others, *map(paddle.to_tensor, arrays))
     second.backward()
     assert first.item() > 1
     assert second.item() == pytest.approx(first.item(), rel=1e-4)

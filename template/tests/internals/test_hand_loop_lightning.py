@@ -6,7 +6,7 @@ import torch
 
 from src.kit.catalog.build import build_dataset
 from src.kit.lightning import state
-from src.kit.training.builders import build_loader, build_network
+from tests.experiments import build_loader, build_network
 from tests.training import TrainingTests
 
 

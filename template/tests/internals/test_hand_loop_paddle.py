@@ -6,7 +6,7 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.paddle import state
-from src.kit.training.builders import build_loader, build_network
+from tests.experiments import build_loader, build_network
 from tests.training import TrainingTests
 
 

@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from src.kit.config.errors import UserError
-from src.kit.training import tasks
+from src.kit.training import build_loss
 from src.kit.training.loss_keys import class_weights
 from src.tasks.classification import softmax
 
@@ -32,10 +32,10 @@ def formula(cfg, logits: np.ndarray, shares: np.ndarray) -> float:
 def losses(cfg, logits: np.ndarray, targets: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
     """Loss and gradient in both frameworks."""
     ours = torch.tensor(logits, requires_grad=True)
-    first = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)(ours, torch.tensor(targets))
+    first = build_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)(ours, torch.tensor(targets))
     first.backward()
     theirs = paddle.to_tensor(logits, stop_gradient=False)
-    second = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)(theirs, paddle.to_tensor(targets))
+    second = build_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)(theirs, paddle.to_tensor(targets))
     second.backward()
     assert second.shape == []
     return first.item(), second.item(), ours.grad.numpy(), theirs.grad.numpy()
@@ -89,9 +89,9 @@ def test_half_precision_logits_are_weighed_in_float32():
     targets = np.arange(32) % 5
     cfg = config("focal", weights="balanced")
     full = losses(cfg, logits, targets)[0]
-    ours = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)
+    ours = build_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)
     half = ours(torch.tensor(logits).bfloat16(), torch.tensor(targets))
-    theirs = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)
+    theirs = build_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)
     other = theirs(paddle.to_tensor(logits).astype("bfloat16"), paddle.to_tensor(targets))
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(full, rel=0.02)
@@ -118,4 +118,4 @@ def test_balanced_weights_are_scikit_learns():
 
 def test_a_negative_gamma_is_refused():
     with pytest.raises(UserError, match=r"loss\.gamma must be 0 or more"):
-        tasks.load_loss(OmegaConf.merge(config("focal", gamma=-1.0), {"framework": "lightning"}))
+        build_loss(OmegaConf.merge(config("focal", gamma=-1.0), {"framework": "lightning"}))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.kit.report import collect, draw_confusion, draw_curves, duration, reports, write_report
-from src.kit.run.run_files import write_json
+from src.kit.run import write_json
 from src.tasks import classification
 
 EVIL = '</script></pre><img src=x onerror="alert(1)">'

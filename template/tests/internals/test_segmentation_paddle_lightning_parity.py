@@ -9,7 +9,7 @@ from redrawn import redrawn
 
 from src.kit.lightning import state as lightning_state
 from src.kit.paddle import state as paddle_state
-from src.kit.training.tasks import load_loss
+from src.kit.training import build_loss
 from src.models.lightning.segmentation import deeplab as lightning
 from src.models.paddle.segmentation import deeplab as theirs
 
@@ -27,10 +27,10 @@ def test_losses_and_gradients_are_the_same(weights, known):
         true[:] = 255
     cfg = {"loss": {"name": "pixels", **dict(zip(("cross_entropy", "dice", "focal", "gamma"), weights, strict=True))}}
     ours = torch.tensor(logits, requires_grad=True)
-    first = load_loss(OmegaConf.create({"framework": "lightning", **cfg}))(ours, torch.tensor(true))
+    first = build_loss(OmegaConf.create({"framework": "lightning", **cfg}))(ours, torch.tensor(true))
     first.backward()
     others = paddle.to_tensor(logits, stop_gradient=False)
-    second = load_loss(OmegaConf.create({"framework": "paddle", **cfg}))(others, paddle.to_tensor(true))
+    second = build_loss(OmegaConf.create({"framework": "paddle", **cfg}))(others, paddle.to_tensor(true))
     second.backward()
     assert second.item() == pytest.approx(first.item(), rel=1e-4, abs=1e-6)
     assert (first.item() > 0) == (known != "none")

@@ -1,6 +1,7 @@
 """The data set and the keys that a machine gets, exactly at the borders of the tiers."""
 
 import pytest
+from src.kit.training.tasks import TASKS
 
 from src.kit.catalog.selector import STAGES, auto_select_dataset, tiers
 from src.kit.catalog.spec import specs
@@ -8,7 +9,6 @@ from src.kit.config.compose import load_config, option_names
 from src.kit.config.errors import UserError
 from src.kit.hardware.diagnosis import EIGHT_GB_MIB, SIXTEEN_GB_MIB
 from src.kit.hardware.hardware import Gpu, Hardware
-from src.kit.training.tasks import TASKS
 
 
 def machine(*memory: int) -> Hardware:

@@ -18,10 +18,8 @@ import pytest
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
-from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.download import connection
-from src.kit.loading.base import ArrayImages, Split
-from src.kit.loading.loader import Loader
+from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.shards.ahead import Ahead
 from src.kit.shards.sources import WINDOW
 from src.kit.shards.write import write_split

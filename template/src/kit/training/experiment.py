@@ -1,7 +1,7 @@
 """One configuration's task, data, network and loss: built when first needed, then handed on."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,9 +16,10 @@ from src.kit.training.task import BaseTask, BatchLoader, load_task
 class Experiment:
     """Everything that a configuration stands for. Each split is built once, by whoever asks for it first."""
 
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: DictConfig, splits: Mapping[str, Any] | None = None) -> None:
+        """`splits` are splits that have been built already, by name."""
         self.cfg = cfg
-        self.splits: dict[str, Any] = {}
+        self.splits: dict[str, Any] = dict(splits or {})
 
     @cached_property
     def task(self) -> BaseTask:
