@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
 def train(cfg: DictConfig, resumed: Path | None = None, repeated: Path | None = None) -> Path:
     """Run one training and return its folder; `resumed` is the run folder to go on in, `repeated` the one to repeat."""
     from src.kit.hardware import detect
-    from src.kit.memory import fit_memory, probe
+    from src.kit.memory import fit_memory, fits_gpu
     from src.kit.run import Run, read_json
     from src.kit.training import backends as trainers
     from src.kit.training import compare, describe_splits, evaluate, find, refuse_other_data, write_splits
@@ -56,7 +56,7 @@ def train(cfg: DictConfig, resumed: Path | None = None, repeated: Path | None = 
     said = ""
     if not resumed:
         # several GPUs have a process each, and only one process may try what fits
-        cfg, said = fit_memory(cfg, detect(), probe if cfg.trainer.devices == 1 else None)
+        cfg, said = fit_memory(cfg, detect(), fits_gpu if cfg.trainer.devices == 1 else None)
     backend = trainers.load(cfg.framework)
     with Run(cfg, resumed) as run:
         if said:
