@@ -110,9 +110,6 @@ class Task(BaseTask):
             ),
         ]
 
-    def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
-        return (np.zeros(batch, np.int64),)
-
 
 def concatenate(collected: Collected) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, K) and class indices (N,) of all batches."""

@@ -14,7 +14,7 @@ from src.kit.scenes import (
     SceneTask,
     coco_scores,
     encode,
-    example_objects,
+    example_targets_masks,
     pad_objects,
     predicted_objects,
     true_objects,
@@ -91,7 +91,7 @@ class Task(SceneTask):
         return [draw_objects(collected, dataset, cfg, folder / f"{prefix}-samples.png")]
 
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
-        return example_objects(shape, batch)
+        return example_targets_masks(shape, batch)
 
 
 def paste(mask: np.ndarray, box: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.scenes import IGNORE, Sample, Scenes, SceneTask, class_map
+from src.kit.scenes import IGNORE, Sample, Scenes, SceneTask, class_map, example_targets_class_map
 
 BACKGROUND = "background"
 
@@ -26,6 +26,7 @@ class Task(SceneTask):
     """A class for every pixel."""
 
     monitor = "val/miou"
+    extra_classes = 1  # the background
 
     def check(self, cfg: DictConfig, dataset: Scenes) -> None:
         self.require_outlines(cfg, dataset, dataset.has_outlines or dataset.has_class_maps)
@@ -90,9 +91,10 @@ class Task(SceneTask):
         return [draw_class_maps(examples, dataset, cfg, folder / f"{prefix}-samples.png")]
 
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
-        """Every class occurs and every pixel counts."""
-        size = shape.image_size
-        return (np.broadcast_to(np.arange(size) % shape.classes, (batch, size, size)).astype(np.uint8),)
+        return example_targets_class_map(shape, batch)
+
+    def example_objects(self, cfg: DictConfig) -> int:
+        return 0
 
 
 def intersection_over_union(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

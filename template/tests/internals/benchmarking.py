@@ -27,7 +27,7 @@ class BenchmarkTests:
         cfg = load_config([f"framework={self.framework}", f"model={model}", f"data.batch_size={batch}"])
         images = ArrayImages(np.zeros((batch, size, size, 3), np.uint8))
         split = Split(images, np.zeros(batch, np.int64), tuple(map(str, range(1000))))
-        return import_module(f"src.trainers.{self.framework}_benchmark").Trainer(cfg, split).flops()
+        return import_module(f"src.kit.{self.framework}.benchmark").Trainer(cfg, split).flops()
 
     def test_operations_of_resnet18_are_the_published_ones(self):
         # 1.82 x 10^9 multiply-adds, torchvision's documentation; forward once and backward twice, but for the stem

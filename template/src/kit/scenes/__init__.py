@@ -5,7 +5,7 @@ from src.kit.scenes.coco_scores import coco_scores
 from src.kit.scenes.compose import Scene, compose
 from src.kit.scenes.draw_predictions import boxes_only, draw_class_maps, draw_objects, draw_truth, with_class_map
 from src.kit.scenes.draw_scenes import draw_scenes
-from src.kit.scenes.examples import example_objects
+from src.kit.scenes.examples import example_targets_class_map, example_targets_masks
 from src.kit.scenes.formats import coco, yolo
 from src.kit.scenes.formats.coco_layout import find_coco_splits
 from src.kit.scenes.formats.convert import convert
@@ -47,7 +47,7 @@ __all__ = [
     "draw_scenes",
     "draw_truth",
     "encode",
-    "example_objects",
+    "example_targets_class_map", "example_targets_masks",
     "extent",
     "find_coco_splits",
     "find_yolo_splits",

@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
-from src.kit.scenes.examples import example_objects
+from src.kit.scenes.examples import example_objects, example_targets_boxes
 from src.kit.scenes.objects import CROWD, OBJECT
 from src.kit.scenes.samples import IGNORE, Sample, Scenes
 from src.kit.scenes.scene_batches import build_scene_loader
@@ -66,7 +66,10 @@ class SceneTask(BaseTask):
         return draw_scenes(batch[1][:count], dataset.classes, describe_batch(cfg, split), path)
 
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
-        return example_objects(shape, batch)[:3]
+        return example_targets_boxes(shape, batch)
+
+    def example_objects(self, cfg: DictConfig) -> int:
+        return example_objects(cfg)
 
 
 def pad_objects(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -46,6 +46,7 @@ class BaseTask(ABC):
     monitor: ClassVar[str]  # the metric that chooses the best checkpoint, such as "val/accuracy"
     mode: ClassVar[Literal["max", "min"]] = "max"
     content: ClassVar[str]  # `content` of the data sets that it learns from
+    extra_classes: ClassVar[int] = 0  # outputs besides the data set's own classes, such as a background
     has_validation_loss: ClassVar[bool] = True  # whether the loss takes what the network predicts
 
     def check(self, cfg: DictConfig, dataset: Any) -> None:  # noqa: B027 (most tasks have nothing to check)
@@ -110,9 +111,13 @@ class BaseTask(ABC):
             UserError: the data hold nothing to draw.
         """
 
-    @abstractmethod
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
-        """Made-up targets of a batch, for estimates and benchmarks; `shape` is a `kit.memory.Shape`."""
+        """Made-up targets of a batch for estimates: class numbers int64 (B,); `shape` is a `kit.memory.DataShape`."""
+        return (np.zeros(batch, np.int64),)
+
+    def example_objects(self, cfg: DictConfig) -> int:
+        """Objects that an image is assumed to have, for estimates."""
+        return 0
 
 
 def load_task(name: str) -> BaseTask:
