@@ -64,19 +64,19 @@ def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
     from src.kit.benchmarks import measure_training
     from src.kit.hardware import detect
     from src.kit.memory import fit_memory
-    from src.kit.run import describe
-    from src.kit.training import backends as trainers
+    from src.kit.run import describe_run
+    from src.kit.training import load_benchmark
 
     if (accelerator := cfg.trainer.accelerator) not in ("auto", "cpu", "gpu"):
         raise UserError(
             f"The benchmark is for CPUs and NVIDIA GPUs, not for trainer.accelerator={accelerator}: use auto."
         )
-    backend = trainers.load_benchmark(cfg.framework)  # raises a sentence if a package is missing
+    backend = load_benchmark(cfg.framework)  # raises a sentence if a package is missing
     cfg = fit_memory(cfg, detect())[0].copy()
     device = "gpu" if backend.gpu_name(cfg) or accelerator == "gpu" else "cpu"
     cfg.merge_with_dotlist([*ALONE, "tracker.name=none", f"trainer.accelerator={device}"])
     keys = {"model": cfg.model.name, "data": cfg.data.name, "precision": cfg.trainer.precision}
-    return keys | {"batch_size": cfg.data.batch_size} | describe(cfg) | measure_training(cfg, backend, seconds, rounds)
+    return keys | {"batch_size": cfg.data.batch_size} | describe_run(cfg) | measure_training(cfg, backend, seconds, rounds)
 
 
 def write_results(cfg: Any, result: dict[str, Any]) -> Path:

@@ -62,13 +62,13 @@ def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, A
 
     from src.kit.catalog import build_dataset
     from src.kit.loading import Split
-    from src.kit.training import backends as trainers
+    from src.kit.training import load_benchmark
 
     split = build_dataset(cfg, "train")
     if split.content != Split.content:
         raise UserError(f"data={cfg.data.name} holds {split.content}, and this measures {Split.content}.")
     split = split.take(np.random.default_rng(cfg.seed).permutation(len(split))[:images])
-    backend = trainers.load_benchmark(cfg.framework)  # raises a sentence if a package is missing
+    backend = load_benchmark(cfg.framework)  # raises a sentence if a package is missing
     keys = {"framework": cfg.framework, "data": cfg.data.name, "model": cfg.model.name}
     shape = {"image_shape": list(split.images.shape), "batch_size": cfg.data.batch_size, "images": len(split)}
     return {**keys, **shape, **measure_rates(cfg, split, backend, seconds, rounds)}
@@ -88,8 +88,9 @@ def measure_rates(cfg: Any, split: Any, backend: Any, seconds: float, rounds: in
 
     from src.kit.benchmarks import REPEATS, loading_rate, measure_in_turns, training_rate
     from src.kit.loading import choose_workers, keep_decoded
-    from src.kit.training import build_loader
+    from src.kit.training import load_task
 
+    build_loader = load_task(cfg.task).build_loader
     workers = choose_workers(in_memory=False)
     in_memory = split.images.in_memory
     repeated = split if in_memory else split.take(np.tile(np.arange(len(split)), REPEATS))

@@ -142,14 +142,14 @@ def print_report(report: Report) -> None:
 def check_machine(cfg: DictConfig) -> str:
     """Check the machine and the packages, and import the framework."""
     from src.kit.hardware import Diagnosis, check_environment, detect, recommend
-    from src.kit.training import backends as trainers
+    from src.kit.training import load_backend
 
     hardware = detect()
     diagnosis = Diagnosis(hardware, recommend(hardware), check_environment(hardware, ROOT))
     failed = [f"{check.name}: {check.detail}" for check in diagnosis.checks if check.status == "fail"]
     if failed:
         raise UserError(f"{'; '.join(failed)}: see `python scripts/doctor.py`.")
-    trainers.load(cfg.framework)
+    load_backend(cfg.framework)
     warnings = [check.name for check in diagnosis.checks if check.status == "warn"]
     return cfg.framework + (f", warnings of scripts/doctor.py: {', '.join(warnings)}" if warnings else "")
 
@@ -167,10 +167,9 @@ def load_splits(cfg: DictConfig) -> str:
 
 def read_epoch(cfg: DictConfig) -> str:
     """Prepare an epoch's training batches and check the first one."""
-    from src.kit.catalog import build_dataset
-    from src.kit.training import build_loader
+    from src.kit.training import Experiment
 
-    batches = build_loader(cfg, build_dataset(cfg, "train"), "train")
+    batches = Experiment(cfg).build_loader("train")
     started, images, shape = time.perf_counter(), 0, ()
     for inputs, *_ in batches:
         if not images:
@@ -186,19 +185,19 @@ def read_epoch(cfg: DictConfig) -> str:
 def train_epoch(cfg: DictConfig) -> str:
     """Train for an epoch in a new run folder."""
     from src.kit.run import Run, read_rows
-    from src.kit.training import backends as trainers
+    from src.kit.training import Experiment, load_trainer
 
     with Run(cfg) as run:
-        trainers.load(cfg.framework).fit(cfg, run)
+        load_trainer(cfg.framework).fit(Experiment(cfg), run)
     row = read_rows(run.path / "metrics.jsonl")[-1]
     return ", ".join(f"{name} {value:.3f}" for name, value in row.items() if "/" in name)
 
 
 def evaluate_checkpoint(cfg: DictConfig) -> str:
     """Evaluate the checkpoint on the validation and test splits, with pictures and report."""
-    from src.kit.training import evaluate, newest
+    from src.kit.training import Experiment, evaluate_run, newest_run
 
-    results = evaluate(cfg, newest(Path(cfg.output_dir)), ["val", "test"])
+    results = evaluate_run(Experiment(cfg), newest_run(Path(cfg.output_dir)), ["val", "test"])
     score = next(name for name, value in results["test"].items() if isinstance(value, float))
     return ", ".join(f"{split} {score} {result[score]:.3f}" for split, result in results.items())
 

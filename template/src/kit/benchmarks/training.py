@@ -13,12 +13,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.benchmarks.data import WARM_UP, StepTimer, measure_in_turns, multiplication_rate
-from src.kit.catalog import build_dataset
 from src.kit.config import UserError
 from src.kit.hardware import Utilisation, peak_flops, peak_mib
 from src.kit.run import Run
-from src.kit.training import backends as trainers
-from src.kit.training import build_loader
+from src.kit.training import Experiment, load_trainer
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle loads: silences its warnings of static programs
 PILOT_STEPS = 5  # to find out how many steps fill the time
@@ -36,8 +34,9 @@ def measure_training(cfg: DictConfig, backend: Any, seconds: float, rounds: int)
     Raises:
         UserError: an epoch of one batch, and whatever the training itself would raise.
     """
-    split = build_dataset(cfg, "train")
-    loader, val_loader = build_loader(cfg, split, "train"), build_loader(cfg, build_dataset(cfg, "val"), "val")
+    experiment = Experiment(cfg)
+    split = experiment.split("train")
+    loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
     if len(loader) < 2:
         raise UserError("The benchmark needs two batches an epoch: make data.batch_size smaller.")
     pilot_cfg = shorten(cfg, len(loader), len(val_loader), PILOT_STEPS)
@@ -128,7 +127,7 @@ def train(cfg: DictConfig, timer: StepTimer) -> None:
         own.output_dir = folder
         with Run(own) as run:
             run.progress = timer
-            trainers.load(cfg.framework).fit(own, run)
+            load_trainer(cfg.framework).fit(Experiment(own), run)
 
 
 def train_by_hand(backend: Any, split: Any, cfg: DictConfig, timer: StepTimer, synthetic: bool = False) -> None:

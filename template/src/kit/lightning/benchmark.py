@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from src.kit.benchmarks import PillowSamples
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose
 from src.kit.loading import Split, keep_decoded
-from src.kit.training import build_loader, build_network, tasks
-from src.trainers.lightning import use_gpu
-from src.trainers.lightning_optimizer import build_optimizer
+from src.kit.lightning.optimizer import build_optimizer
+from src.kit.lightning.trainer import use_gpu
+from src.kit.training import Experiment
 
 HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -42,8 +42,9 @@ class Trainer:
     def __init__(self, cfg: DictConfig, split: Split) -> None:
         self.cfg, self.split = cfg, split
         self.device = torch.device("cuda" if use_gpu(cfg) else "cpu")
-        self.network = build_network(cfg, split).to(self.device).train()
-        self.loss = tasks.load_loss(cfg, split.class_counts())
+        self.experiment = Experiment(cfg, {"train": split})
+        self.network = self.experiment.build_network().to(self.device).train()
+        self.loss = self.experiment.build_loss()
         if isinstance(self.loss, torch.nn.Module):
             self.loss.to(self.device)
         self.optimizer = build_optimizer(cfg, self.network)
@@ -87,7 +88,7 @@ class Trainer:
     def real(self) -> Batches | DeviceBatches:
         """The training's batches, cached where `data.cache` says."""
         cache = choose(self.cfg, (self.split,), self.device, 1)
-        loader = build_loader(self.cfg, keep_decoded(self.split, cache), "train")
+        loader = self.experiment.build_loader("train", dataset=keep_decoded(self.split, cache))
         return build_batches(loader, cache, self.device)
 
 

@@ -17,8 +17,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.lightning.memory_tensors import CudaKernels, NoiseOnDetach, UnknownValues, fill_with_noise, iterate_tensors
+from src.kit.lightning.optimizer import build_optimizer
 from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
-from src.kit.training import batches_per_step, build_model, tasks
+from src.kit.training import batches_per_step, build_loss, build_model
 
 HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 STEPS = 2  # the second one has the optimizer's state and the last gradients
@@ -61,14 +62,12 @@ class StorageRecorder(UnknownValues):
 
 def trace_steps(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:
     """Trace two optimizer steps of the configured training for each batch size."""
-    from src.trainers.lightning_optimizer import build_optimizer
-
     cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
     traces = []
     with UnknownValues():
         for batch in batches:  # each with its own network: some keep tensors from their first batch
             network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
-            loss: Any = tasks.load_loss(cfg, shape.class_counts())
+            loss: Any = build_loss(cfg, shape.class_counts())
             build = partial(build_optimizer, cfg, network)
             targets = example_targets(cfg.task, shape, batch)
             traces.append(record_steps(network, loss, build, shape, targets, cfg.trainer))

@@ -2,7 +2,7 @@
 
 from src.kit.memory.allocators import MIB, Recorder, ScaledTrace, Trace, simulate_allocator
 from src.kit.memory.estimate import GPUS, PREFETCHED, Estimator, convolution_workspace
-from src.kit.memory.fit import default_batch_size, fit_memory, fits_gpu
+from src.kit.memory.fit import default_batch_size, fit_memory, fit_to_machine, fits_gpu
 from src.kit.memory.inputs import DataShape, example_targets, find_data_shape
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "example_targets",
     "find_data_shape",
     "fit_memory",
+    "fit_to_machine",
     "fits_gpu",
     "simulate_allocator",
 ]

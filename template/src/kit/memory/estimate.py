@@ -15,12 +15,8 @@ from src.kit.config import UserError
 from src.kit.loading import DEVICE_SHARE
 from src.kit.memory.allocators import MIB, Peak, ScaledTrace, Trace, extrapolate_peak, simulate_allocator
 from src.kit.memory.inputs import DataShape, example_targets, find_data_shape
-from src.kit.training import load_part
+from src.kit.training import Experiment, load_memory
 
-TRACERS = {
-    "lightning": "src.kit.lightning.memory_trace:trace_steps",
-    "paddle": "src.kit.paddle.memory_trace:trace_steps",
-}
 # GB on the box -> MiB that nvidia-smi reports: RTX 4060, 4070, 4080, 4090, A100, H100, H200
 GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
 PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
@@ -94,8 +90,8 @@ class Estimator:
         Raises:
             NotEstimated: the network's memory depends on values, so that only running it can tell.
         """
-        self.cfg, self.shape = cfg, shape or find_data_shape(cfg)
-        trace: Callable[[DictConfig, DataShape, Sequence[int]], list[Trace]] = load_part(TRACERS, cfg.framework)
+        self.cfg, self.shape = cfg, shape or find_data_shape(Experiment(cfg))
+        trace: Callable[[DictConfig, DataShape, Sequence[int]], list[Trace]] = load_memory(cfg.framework).trace_steps
         try:
             batches = BATCHES[cfg.framework]
             self.scaled = ScaledTrace(batches, trace(cfg, self.shape, batches))

@@ -12,10 +12,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
-from src.kit.hardware import Hardware, batch_size
+from src.kit.hardware import Hardware, batch_size, detect
 from src.kit.memory.estimate import Estimator, NotEstimated
-from src.kit.memory.inputs import DataShape, find_data_shape
-from src.kit.training import load_benchmark
+from src.kit.memory.inputs import find_data_shape
+from src.kit.training import Experiment, load_benchmark
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU_BATCH = 32  # a CPU gains nothing from larger ones
@@ -30,14 +30,14 @@ def fit_memory(
     cfg: DictConfig,
     hardware: Hardware,
     fits: Callable[[DictConfig], bool] | None = None,
-    shape: DataShape | None = None,
+    experiment: Experiment | None = None,
 ) -> tuple[DictConfig, str]:
     """The configuration to train with, and a sentence that says what was changed (empty if nothing was).
 
     Args:
         hardware: the machine; the smallest of its GPUs decides.
         fits: trains with a configuration and returns whether that fitted, for `data.batch_size=auto`.
-        shape: of the data; None looks it up.
+        experiment: the experiment of `cfg`, if there is one already, so that its data are read once.
 
     Raises:
         UserError: training will not fit, and `trainer.on_oom` is refuse or no batch at all fits.
@@ -47,12 +47,18 @@ def fit_memory(
     if not memory or (cfg.trainer.on_oom == "ignore" and not automatic):
         return (with_batch(cfg, default_batch_size(cfg, hardware)), "") if automatic else (cfg, "")
     smallest = min(hardware.gpus, key=lambda gpu: gpu.memory_mib)
-    shape = shape or find_data_shape(cfg)
+    shape = find_data_shape(experiment or Experiment(cfg))
     try:
         estimator = Estimator(cfg, shape, smallest.compute_capability, memory)
     except NotEstimated as error:
         return (with_batch(cfg, default_batch_size(cfg, hardware)) if automatic else cfg), str(error)
     return choose_batch_size(cfg, estimator, memory, fits) if automatic else check_batch_size(cfg, estimator, memory)
+
+
+def fit_to_machine(experiment: Experiment) -> tuple[DictConfig, str]:
+    """`fit_memory` for this machine; several GPUs have a process each, and only one process may try what fits."""
+    fits = fits_gpu if experiment.cfg.trainer.devices == 1 else None
+    return fit_memory(experiment.cfg, detect(), fits, experiment)
 
 
 def check_batch_size(cfg: DictConfig, estimator: Estimator, memory: float) -> tuple[DictConfig, str]:

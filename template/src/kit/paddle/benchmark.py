@@ -12,8 +12,8 @@ from src.kit.benchmarks import PillowSamples
 from src.kit.loading import Split, keep_decoded
 from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose
 from src.kit.paddle.devices import use_gpu
-from src.kit.training import build_loader, build_network, tasks
-from src.trainers.paddle_optimizer import build_optimizer
+from src.kit.paddle.optimizer import build_optimizer
+from src.kit.training import Experiment
 
 HALF_PRECISION = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
 PRODUCTS = ("matmul", "bmm")
@@ -46,9 +46,10 @@ class Trainer:
     def __init__(self, cfg: DictConfig, split: Split) -> None:
         paddle.set_device("gpu" if use_gpu(cfg) else "cpu")
         self.cfg, self.split = cfg, split
-        self.network = build_network(cfg, split)
+        self.experiment = Experiment(cfg, {"train": split})
+        self.network = self.experiment.build_network()
         self.network.train()
-        self.loss = tasks.load_loss(cfg, split.class_counts())
+        self.loss = self.experiment.build_loss()
         self.optimizer = build_optimizer(cfg, self.network)
         self.amp = HALF_PRECISION.get(cfg.trainer.precision)
         self.takes_targets = getattr(self.network, "takes_targets", False)
@@ -84,7 +85,7 @@ class Trainer:
     def real(self) -> Batches | DeviceBatches:
         """The training's batches, cached where `data.cache` says."""
         cache = choose(self.cfg, (self.split,))
-        return build_batches(build_loader(self.cfg, keep_decoded(self.split, cache), "train"), cache)
+        return build_batches(self.experiment.build_loader("train", dataset=keep_decoded(self.split, cache)), cache)
 
 
 def multiplication(cfg: DictConfig) -> Callable[[], int]:

@@ -16,7 +16,7 @@ import paddle
 from paddle.base import core
 from src.kit.memory import DataShape, Recorder, Trace, example_targets
 from src.kit.paddle.memory_program import without_weights
-from src.kit.training import build_model, tasks
+from src.kit.training import build_loss, build_model
 
 STATES = {"adamw": 2, "sgd": 1}  # optimizer -> state tensors of a parameter's size
 STEPS = 2  # the second one has the optimizer's state
@@ -65,7 +65,7 @@ def measure_loss(cfg: DictConfig, shape: DataShape, batch: int, outputs: Any, ki
     for value in paddle.utils.flatten(noises):
         value.stop_gradient = False
     arrays = list(map(paddle.to_tensor, example_targets(cfg.task, shape, batch)))
-    loss = tasks.load_loss(cfg, shape.class_counts())
+    loss = build_loss(cfg, shape.class_counts())
     return measure(lambda: loss(noises, *arrays))
 
 
@@ -74,7 +74,7 @@ def measure_network(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -
     paddle.seed(0)  # proposals depend on the weights
     network = build_model(without_weights(cfg), shape.classes, shape.channels, shape.image_size, **shape.arguments)
     network.train()
-    loss = tasks.load_loss(cfg, shape.class_counts())
+    loss = build_loss(cfg, shape.class_counts())
     trained = [value for value in network.parameters() if not value.stop_gradient]
     for value in trained:
         value.grad = paddle.zeros_like(value)  # as in every step but the first

@@ -19,7 +19,7 @@ import paddle
 from paddle.amp import amp_lists
 from paddle.autograd.backward_utils import ValueDict
 from src.kit.memory import DataShape, example_targets
-from src.kit.training import build_model, tasks
+from src.kit.training import build_loss, build_model
 
 BYTES = {"bool": 1, "uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "int32": 4, "int64": 8, "float64": 8}
 # operations whose names differ from those in Paddle's lists
@@ -130,7 +130,7 @@ class StaticNetwork:
             given = [paddle.static.data(f"gradient_{number}", end.shape, end.dtype) for number, end in enumerate(ends)]
             self.outputs = paddle.utils.map_structure(lambda end: np.empty(end.shape[1:]), outputs)
         else:
-            ends = [tasks.load_loss(self.cfg, self.shape.class_counts())(outputs, *targets)]
+            ends = [build_loss(self.cfg, self.shape.class_counts())(outputs, *targets)]
         block = paddle.static.default_main_program().global_block()
         forward = len(block.ops)
         trained = [weight for weight in weights if not weight.stop_gradient]

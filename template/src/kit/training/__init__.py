@@ -1,6 +1,6 @@
 """Training, whatever the framework: the experiment, the loop's counters, checkpoints, evaluation, cross-validation."""
 
-from src.kit.training.backends import load_backend, load_callbacks, load_trainer
+from src.kit.training.backends import load_backend, load_benchmark, load_callbacks, load_memory, load_trainer
 from src.kit.training.batch_picture import describe_batch, draw_image_batch
 from src.kit.training.checkpoints import find_checkpoint
 from src.kit.training.cross_validation import cross_validate
@@ -40,6 +40,8 @@ __all__ = [
     "label_smoothing",
     "list_ids",
     "load_backend",
+    "load_benchmark",
+    "load_memory",
     "load_callbacks",
     "load_run",
     "load_task",

@@ -63,6 +63,16 @@ def load_backend(framework: str) -> Backend:
     return backend
 
 
+def load_benchmark(framework: str) -> Any:
+    """Import `src/kit/<framework>/benchmark.py`: a bare training step and what is measured of it."""
+    return load_module(f"src.kit.{framework}.benchmark", framework)
+
+
+def load_memory(framework: str) -> Any:
+    """Import `src/kit/<framework>/memory_trace.py`: the allocations of two training steps."""
+    return load_module(f"src.kit.{framework}.memory_trace", framework)
+
+
 def load_module(name: str, framework: str) -> Any:
     """Import a framework's part of the project.
 

@@ -13,7 +13,7 @@ from src.kit.training.evaluation import evaluate_run
 from src.kit.training.experiment import Experiment
 from src.kit.training.split_record import compare_splits, describe_splits, refuse_other_data, write_splits
 
-FitMemory = Callable[[DictConfig], tuple[DictConfig, str]]
+FitMemory = Callable[[Experiment], tuple[DictConfig, str]]
 
 
 def train_run(
@@ -40,7 +40,7 @@ def train_run(
         refuse_other_data(splits, resumed)
     note = ""
     if fit_memory and not resumed:
-        experiment.cfg, note = fit_memory(cfg)
+        experiment.cfg, note = fit_memory(experiment)
     trainer = load_trainer(cfg.framework)
     with Run(experiment.cfg, resumed) as run:
         if note:
