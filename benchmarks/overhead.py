@@ -22,7 +22,7 @@ from src.kit.training import backends as trainers
 from src.kit.training.builders import build_loader, build_network
 from src.kit.training.checkpoints import find
 from src.kit.training.session import Session
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights
 
 EPOCHS, ROUNDS = 3, 4
 SIZES = {  # about 1, 5 and 30 ms a step on 2 cores
@@ -83,13 +83,13 @@ def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         with Run(cfg) as run:
             trainers.load(cfg.framework).fit(cfg, run)
         Session.start_epoch, Session.end_epoch = start, end  # type: ignore[method-assign]
-        return times, weights.load(find(run.path, "last") / "model.safetensors")[0]
+        return times, load_weights(find(run.path, "last") / "model.safetensors")[0]
 
 
 def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loop that a user would write in PyTorch."""
     import torch
-    from src.kit.lightning import state
+    from src.kit.lightning import weights_to_numpy
 
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     torch.manual_seed(cfg.seed)
@@ -118,13 +118,13 @@ def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
             parts = [(network(torch.from_numpy(images)), torch.from_numpy(targets)) for images, targets in val_loader]
             loss_function(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])).item()
         times.append(time.perf_counter() - started)
-    return times, state.to_numpy(network)
+    return times, weights_to_numpy(network)
 
 
 def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loop that a user would write in Paddle."""
     import paddle
-    from src.kit.paddle import state
+    from src.kit.paddle import weights_to_numpy
 
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     paddle.seed(cfg.seed)
@@ -157,7 +157,7 @@ def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
             parts = [(network(paddle.to_tensor(images)), paddle.to_tensor(targets)) for images, targets in val_loader]
             loss_function(paddle.concat([part[0] for part in parts]), paddle.concat([part[1] for part in parts])).item()
         times.append(time.perf_counter() - started)
-    return times, state.to_numpy(network)
+    return times, weights_to_numpy(network)
 
 
 def fit_with_lightning_defaults(cfg: Any) -> list[float]:

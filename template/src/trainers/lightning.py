@@ -12,11 +12,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError
-from src.kit.lightning import Batches, choose, list_layers, state
+from src.kit.lightning import Batches, choose, list_layers, weights_from_numpy
 from src.kit.loading import keep_decoded
 from src.kit.run import Run
 from src.kit.training import Collector, Session, build_loader, build_network, tasks
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights
 from src.trainers.lightning_module import Module, to_numpy
 
 
@@ -55,7 +55,7 @@ def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
     dataset = build_dataset(cfg, split)
     device = torch.device(f"cuda:{torch.cuda.current_device()}" if use_gpu(cfg) else "cpu")
     network = build_network(cfg, dataset, initial=False)
-    state.from_numpy(network, weights.load(checkpoint / "model.safetensors")[0])
+    weights_from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
     network.to(device).eval()
     collector = Collector(tasks.load(cfg.task), to_numpy)
     with torch.inference_mode():

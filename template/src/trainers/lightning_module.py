@@ -9,10 +9,9 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
-from src.kit.lightning import Batches, DeviceBatches, build_batches, state
-from src.kit.training import Collector, Session, build_loader, describe_network, tasks
-from src.kit.weights import files as weights
-from src.trainers.lightning_optimizer import build_optimizer
+from src.kit.lightning import Batches, DeviceBatches, build_batches, build_optimizer, weights_to_numpy
+from src.kit.training import Collector, Session, build_loader, build_loss, describe_network, tasks
+from src.kit.weights import save_weights
 
 
 class Module(pl.LightningModule):
@@ -21,7 +20,7 @@ class Module(pl.LightningModule):
     def __init__(self, cfg: DictConfig, network: torch.nn.Module, train: Any, val: Any, cache: str = "none") -> None:
         super().__init__()
         self.cfg, self.network, self.train_split, self.val_split, self.cache = cfg, network, train, val, cache
-        self.task, self.loss = tasks.load(cfg.task), tasks.load_loss(cfg, train.class_counts())
+        self.task, self.loss = tasks.load(cfg.task), build_loss(cfg, train.class_counts())
         self.takes_targets = getattr(network, "takes_targets", False)
         self.session: Session
 
@@ -84,8 +83,10 @@ class Module(pl.LightningModule):
 
     def save(self, folder: Path) -> None:
         if self.trainer.is_global_zero:
-            weights.save(
-                folder / "model.safetensors", state.to_numpy(self.network), describe_network(self.cfg, self.train_split)
+            save_weights(
+                folder / "model.safetensors",
+                weights_to_numpy(self.network),
+                describe_network(self.cfg, self.train_split),
             )
         self.trainer.save_checkpoint(folder / "training.ckpt")
 

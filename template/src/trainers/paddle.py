@@ -21,13 +21,13 @@ from src.kit.paddle import (
     list_layers,
     refuse_unsupported,
     start_ranks,
-    state,
     use_avx2,
     use_gpu,
+    weights_from_numpy,
 )
 from src.kit.run import Run
 from src.kit.training import Collector, Session, build_loader, build_network, tasks
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights
 from src.trainers.paddle_model import Model, SessionCallback, to_numpy
 
 use_avx2(Machine())  # here, since whatever computes with Paddle imports this first
@@ -115,7 +115,7 @@ def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
     dataset = build_dataset(cfg, split)
     paddle.set_device("gpu" if use_gpu(cfg) else "cpu")
     network = build_network(cfg, dataset, initial=False)
-    state.from_numpy(network, weights.load(checkpoint / "model.safetensors")[0])
+    weights_from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
     network.eval()
     collector = Collector(tasks.load(cfg.task), to_numpy)
     with paddle.no_grad():

@@ -9,10 +9,9 @@ import paddle
 from omegaconf import DictConfig
 
 from src.kit.loading import Loader
-from src.kit.paddle import gather, state
-from src.kit.training import Collector, Session, describe_network, tasks
-from src.kit.weights import files as weights
-from src.trainers.paddle_optimizer import build_optimizer
+from src.kit.paddle import build_optimizer, gather, weights_from_numpy, weights_to_numpy
+from src.kit.training import Collector, Session, build_loss, describe_network, tasks
+from src.kit.weights import load_weights, save_weights
 
 
 class Model(paddle.Model):
@@ -22,7 +21,7 @@ class Model(paddle.Model):
         images = paddle.static.InputSpec([None, None, None, None], "float32", "images")
         super().__init__(network, [images])
         self.cfg, self.session = cfg, session
-        self.task, self.loss = tasks.load(cfg.task), tasks.load_loss(cfg, train.class_counts())
+        self.task, self.loss = tasks.load(cfg.task), build_loss(cfg, train.class_counts())
         self.takes_targets = getattr(network, "takes_targets", False)
         self.parallel = paddle.DataParallel(network) if paddle.distributed.get_world_size() > 1 else network
         self.optimizer = build_optimizer(cfg, network)
@@ -93,19 +92,19 @@ class SessionCallback(paddle.callbacks.Callback):
         """Write the weights in the neutral format, and optimizer, scaler and session without any pickle."""
         if paddle.distributed.get_rank() > 0:
             return
-        weights.save(
-            folder / "model.safetensors", state.to_numpy(self.own.network), describe_network(self.cfg, self.train)
+        save_weights(
+            folder / "model.safetensors", weights_to_numpy(self.own.network), describe_network(self.cfg, self.train)
         )
         tensors = self.own.optimizer.state_dict().items()
         arrays = {name: value.numpy() for name, value in tensors if hasattr(value, "numpy")}
         scaler = json.dumps({name: float(value) for name, value in self.own.scaler.state_dict().items()})
         metadata = {"session": json.dumps(self.own.session.state_dict()), "scaler": scaler}
-        weights.save(folder / "training.safetensors", arrays, metadata)
+        save_weights(folder / "training.safetensors", arrays, metadata)
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint folder."""
-        state.from_numpy(self.own.network, weights.load(folder / "model.safetensors")[0])
-        arrays, metadata = weights.load(folder / "training.safetensors")
+        weights_from_numpy(self.own.network, load_weights(folder / "model.safetensors")[0])
+        arrays, metadata = load_weights(folder / "training.safetensors")
         self.own.optimizer.set_state_dict({name: paddle.to_tensor(value) for name, value in arrays.items()})
         if scaler := json.loads(metadata["scaler"]):
             self.own.scaler.load_state_dict({name: np.array([value], "float32") for name, value in scaler.items()})

@@ -15,7 +15,7 @@ from src.kit.shards.write import write_split
 from src.kit.training import backends as trainers
 from src.kit.training.checkpoints import find
 from src.kit.training.session import Session
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights
 from tests.internals.scene_training import write_digit_scenes
 
 BATCHES = 7
@@ -80,7 +80,7 @@ class ResumeTests:
         self.fit(cfg, cut)
         total = [(epoch, batch) for epoch in range(cfg.trainer.max_epochs) for batch in range(BATCHES)]
         assert seen == total[total.index(begins) :]
-        expected, found = (weights.load(find(run, "last") / "model.safetensors")[0] for run in (whole, cut))
+        expected, found = (load_weights(find(run, "last") / "model.safetensors")[0] for run in (whole, cut))
         assert all(np.array_equal(expected[name], found[name]) for name in expected)
         rows, again = ([{**row, "epoch_s": 0} for row in read_rows(run / "metrics.jsonl")] for run in (whole, cut))
         assert rows == again

@@ -19,7 +19,7 @@ from src.kit.training import backends as trainers
 from src.kit.training import tasks
 from src.kit.training.checkpoints import find
 from src.kit.training.session import Session
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights
 
 SCENE_TASKS = ("detection", "segmentation", "instance_segmentation")
 FEW = {"train": 16, "val": 6, "test": 6}
@@ -105,7 +105,7 @@ class SceneTrainingTests:
         cfg = self.configure(folder, task, *overrides)
         with Run(cfg) as run:
             trainers.load(self.framework).fit(cfg, run)
-        return run.path, weights.load(find(run.path, "last") / "model.safetensors")[0]
+        return run.path, load_weights(find(run.path, "last") / "model.safetensors")[0]
 
     @pytest.mark.parametrize("task", SCENE_TASKS)
     def test_a_run_folder_is_complete(self, tmp_path, task):
@@ -127,7 +127,7 @@ class SceneTrainingTests:
         assert "Each class" in page
         assert f"test {tasks.load(task).MONITOR.removeprefix('val/').replace('_', ' ')}" in page
         assert not list(run.rglob(".*")), "nothing half-written"
-        _, metadata = weights.load(find(run, "best") / "model.safetensors")
+        _, metadata = load_weights(find(run, "best") / "model.safetensors")
         assert metadata["task"] == task
         assert json.loads(metadata["classes"]) == names
         assert read_json(run / "run.json")["status"] == "finished"
@@ -151,7 +151,7 @@ class SceneTrainingTests:
         cfg = load_config([], base=run / "config.yaml")
         with Run(cfg, run) as resumed_run:
             trainers.load(self.framework).fit(cfg, resumed_run, find(run, "last"))
-        resumed = weights.load(find(run, "last") / "model.safetensors")[0]
+        resumed = load_weights(find(run, "last") / "model.safetensors")[0]
         assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
         assert [row["epoch"] for row in read_rows(run / "metrics.jsonl")] == [1, 2]
 
@@ -191,6 +191,6 @@ class SceneTrainingTests:
         run, first = self.fit(tmp_path, "segmentation")
         main(["--from", str(run), "trainer.limit_val_batches=1"])
         again = max(tmp_path.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime).parent
-        repeated = weights.load(find(again, "last") / "model.safetensors")[0]
+        repeated = load_weights(find(again, "last") / "model.safetensors")[0]
         assert all(np.array_equal(first[name], repeated[name]) for name in first)
         assert "miou" in capsys.readouterr().out

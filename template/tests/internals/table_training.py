@@ -17,7 +17,7 @@ from src.kit.training import backends as trainers
 from src.kit.training.checkpoints import find
 from src.kit.training.evaluation import evaluate, main
 from src.kit.training.saved_splits import describe_splits, write_splits
-from src.kit.weights import files as weights
+from src.kit.weights import load_metadata, load_weights
 from tests.internals.tables import mixed_columns, mixed_config, write_csv
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -62,7 +62,7 @@ class TableTests:
         cfg = mixed_config(tmp_path, *self.keys(tmp_path, *overrides))
         run = self.train(cfg)
         checkpoint = find(run, "best")
-        metadata = weights.load(checkpoint / "model.safetensors")[1]
+        metadata = load_weights(checkpoint / "model.safetensors")[1]
         test = build_dataset(cfg, "test")
         rows = table_file.read(cfg.data).take(test.ids)
         np.testing.assert_array_equal(from_json(metadata["preprocessing"]).transform(rows), test.images.values)
@@ -81,7 +81,7 @@ class TableTests:
         assert "warning" not in capsys.readouterr().err, "rows of another file"
         cfg = load_config([f"data.root={other.as_posix()}"], base=run / "config.yaml")
         fitted = build_dataset(cfg, "test")
-        kept = weights.load_metadata(find(run, "best") / "model.safetensors")["preprocessing"]
+        kept = load_metadata(find(run, "best") / "model.safetensors")["preprocessing"]
         cfg.data.preprocessing = str(find(run, "best") / "model.safetensors")
         seen = build_dataset(cfg, "test")
         expected = from_json(kept).transform(table_file.read(cfg.data).take(seen.ids))

@@ -12,7 +12,7 @@ from src.kit.loading.loader import Loader
 from src.kit.run.folder import Run
 from src.kit.training import backends as trainers
 from src.kit.training.checkpoints import find
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights
 
 
 def arrays(flippable: bool, channels: int = 3) -> Split:
@@ -90,7 +90,7 @@ def train(folder, *overrides: str) -> dict[str, np.ndarray]:
     cfg = load_config(["framework=lightning", *tiny, *limits, *overrides])
     with Run(cfg) as run:
         trainers.load("lightning").fit(cfg, run)
-    return weights.load(find(run.path, "last") / "model.safetensors")[0]
+    return load_weights(find(run.path, "last") / "model.safetensors")[0]
 
 
 def test_training_on_the_device_cache_gives_the_same_weights(tmp_path):

@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from src.kit.benchmarks import Pillow
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose
+from src.kit.lightning.optimizer import build_optimizer
 from src.kit.loading import Split, keep_decoded
-from src.kit.training import build_loader, build_network, tasks
+from src.kit.training import build_loader, build_loss, build_network
 from src.trainers.lightning import use_gpu
-from src.trainers.lightning_optimizer import build_optimizer
 
 KINDS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -43,7 +43,7 @@ class Trainer:
         self.cfg, self.split = cfg, split
         self.device = torch.device("cuda" if use_gpu(cfg) else "cpu")
         self.network = build_network(cfg, split).to(self.device).train()
-        self.loss = tasks.load_loss(cfg, split.class_counts())
+        self.loss = build_loss(cfg, split.class_counts())
         if isinstance(self.loss, torch.nn.Module):
             self.loss.to(self.device)
         self.optimizer = build_optimizer(cfg, self.network)

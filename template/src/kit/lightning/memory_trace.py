@@ -19,7 +19,7 @@ from src.kit.lightning.memory_autocast import CudaKernels
 from src.kit.lightning.memory_blank import Blank, Looking, find, reveal
 from src.kit.lightning.memory_storages import Storages
 from src.kit.memory import Recorder, Shape, Trace, make_targets
-from src.kit.training import batches_per_step, build_model, tasks
+from src.kit.training import batches_per_step, build_loss, build_model
 
 KINDS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 STEPS = 2  # from the second on, the optimizer's state and the last gradients are there
@@ -27,14 +27,14 @@ STEPS = 2  # from the second on, the optimizer's state and the last gradients ar
 
 def traces(cfg: DictConfig, shape: Shape, batches: Sequence[int]) -> list[Trace]:
     """The events of two optimizer steps of the configured training, for each batch size."""
-    from src.trainers.lightning_optimizer import build_optimizer
+    from src.kit.lightning.optimizer import build_optimizer
 
     cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
     found = []
     with Blank():
         for batch in batches:  # each with a network of its own: some keep tensors from their first batch
             network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
-            loss: Any = tasks.load_loss(cfg, shape.counts())
+            loss: Any = build_loss(cfg, shape.counts())
             build = partial(build_optimizer, cfg, network)
             targets = make_targets(cfg.task, shape, batch)
             found.append(record(network, loss, build, shape, targets, cfg.trainer))

@@ -11,8 +11,8 @@ from src.kit.loading import Split, keep_decoded
 from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose
 from src.kit.paddle.devices import use_gpu
 from src.kit.paddle.flops import count_flops
-from src.kit.training import build_loader, build_network, tasks
-from src.trainers.paddle_optimizer import build_optimizer
+from src.kit.paddle.optimizer import build_optimizer
+from src.kit.training import build_loader, build_loss, build_network
 
 KINDS = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
 
@@ -46,7 +46,7 @@ class Trainer:
         self.cfg, self.split = cfg, split
         self.network = build_network(cfg, split)
         self.network.train()
-        self.loss = tasks.load_loss(cfg, split.class_counts())
+        self.loss = build_loss(cfg, split.class_counts())
         self.optimizer = build_optimizer(cfg, self.network)
         self.amp = KINDS.get(cfg.trainer.precision)
         self.takes_targets = getattr(self.network, "takes_targets", False)

@@ -15,7 +15,7 @@ import paddle
 from paddle.base import core
 from src.kit.memory import Recorder, Shape, Trace, make_targets
 from src.kit.paddle.memory_program import fresh
-from src.kit.training import build_model, tasks
+from src.kit.training import build_loss, build_model
 
 STATES = {"adamw": 2, "sgd": 1}  # tensors of a parameter's size
 STEPS = 2
@@ -59,7 +59,7 @@ def measure_loss(cfg: DictConfig, shape: Shape, batch: int, outputs: Any, kind: 
     for value in paddle.utils.flatten(given):
         value.stop_gradient = False
     arrays = list(map(paddle.to_tensor, make_targets(cfg.task, shape, batch)))
-    loss = tasks.load_loss(cfg, shape.counts())
+    loss = build_loss(cfg, shape.counts())
     return measure(lambda: loss(given, *arrays))
 
 
@@ -68,7 +68,7 @@ def measure_network(cfg: DictConfig, shape: Shape, batches: Sequence[int]) -> li
     paddle.seed(0)  # proposals depend on the weights
     network = build_model(fresh(cfg), shape.classes, shape.channels, shape.image_size, **shape.arguments)
     network.train()
-    loss = tasks.load_loss(cfg, shape.counts())
+    loss = build_loss(cfg, shape.counts())
     trained = [value for value in network.parameters() if not value.stop_gradient]
     for value in trained:
         value.grad = paddle.zeros_like(value)  # as in every step but the first

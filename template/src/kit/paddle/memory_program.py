@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 import paddle
 from src.kit.memory import Shape, make_targets
 from src.kit.paddle.memory_values import Program, number_values
-from src.kit.training import build_model, tasks
+from src.kit.training import build_loss, build_model
 
 
 @contextmanager
@@ -73,7 +73,7 @@ class Network:
             backs = [paddle.static.data(f"back_{place}", end.shape, end.dtype) for place, end in enumerate(ends)]
             self.outputs = paddle.utils.map_structure(lambda end: np.empty(end.shape[1:]), outputs)
         else:
-            ends = [tasks.load_loss(self.cfg, self.shape.counts())(outputs, *targets)]
+            ends = [build_loss(self.cfg, self.shape.counts())(outputs, *targets)]
         block = paddle.static.default_main_program().global_block()
         forward = len(block.ops)
         trained = [weight for weight in weights if not weight.stop_gradient]

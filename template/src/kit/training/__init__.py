@@ -8,21 +8,23 @@ from src.kit.training.checkpoints import find
 from src.kit.training.collector import Collector
 from src.kit.training.cross_validation import cross_validate
 from src.kit.training.evaluation import evaluate, main, newest
-from src.kit.training.loss_keys import class_weights, focal_gamma, label_smoothing
+from src.kit.training.losses import build_loss, weigh_classes
 from src.kit.training.networks import build_model, is_small
 from src.kit.training.saved_splits import compare, describe_splits, list_ids, refuse_other_data, write_splits
-from src.kit.training.schedules import batches_per_step
+from src.kit.training.schedules import LossSchedule, anneal, batches_per_step
 from src.kit.training.session import Session
 
 __all__ = [
     "Collector",
+    "LossSchedule",
     "Session",
+    "anneal",
     "backends",
     "batches_per_step",
     "build_loader",
+    "build_loss",
     "build_model",
     "build_network",
-    "class_weights",
     "compare",
     "cross_validate",
     "describe_network",
@@ -30,9 +32,7 @@ __all__ = [
     "draw_batch",
     "evaluate",
     "find",
-    "focal_gamma",
     "is_small",
-    "label_smoothing",
     "list_ids",
     "load_benchmark",
     "load_part",
@@ -40,5 +40,6 @@ __all__ = [
     "newest",
     "refuse_other_data",
     "tasks",
+    "weigh_classes",
     "write_splits",
 ]

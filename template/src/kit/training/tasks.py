@@ -1,10 +1,8 @@
-"""What a task is: its metrics and pictures, one neutral module per task, and its losses, one module per framework."""
+"""Tasks: one neutral module each, with its metrics and pictures, found by name."""
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError, resolve
@@ -18,25 +16,6 @@ TASKS = {
     "tabular_regression": "src.tasks.tabular_regression",
 }
 
-LOSSES = {
-    "lightning": {
-        "cross_entropy": "src.tasks.losses.lightning.cross_entropy:build_loss",
-        "focal": "src.tasks.losses.lightning.cross_entropy:build_loss",
-        "boxes": "src.tasks.losses.lightning.detection.boxes:build_loss",
-        "pixels": "src.tasks.losses.lightning.segmentation.pixels:build_loss",
-        "network": "src.kit.training.network_loss:build_loss",
-        "mse": "src.tasks.losses.lightning.tabular.mse:build_loss",
-    },
-    "paddle": {
-        "cross_entropy": "src.tasks.losses.paddle.cross_entropy:build_loss",
-        "focal": "src.tasks.losses.paddle.cross_entropy:build_loss",
-        "boxes": "src.tasks.losses.paddle.detection.boxes:build_loss",
-        "pixels": "src.tasks.losses.paddle.segmentation.pixels:build_loss",
-        "network": "src.kit.training.network_loss:build_loss",
-        "mse": "src.tasks.losses.paddle.tabular.mse:build_loss",
-    },
-}
-
 
 def load(name: str) -> ModuleType:
     """Return the neutral module of a task: `MONITOR`, `MODE`, `metrics`, `evaluate` and `pictures`.
@@ -46,19 +25,6 @@ def load(name: str) -> ModuleType:
     """
     module: ModuleType = resolve(TASKS, name, "task")
     return module
-
-
-def load_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[[Any, Any], Any]:
-    """Return the loss `cfg.loss.name` in `cfg.framework`: called with (logits, targets), it gives a scalar tensor.
-
-    `class_counts` int64 (K,) are the training samples of each class, which `cfg.loss.class_weights` weighs.
-
-    Raises:
-        UserError: there is no loss of that name.
-    """
-    losses = LOSSES[cfg.framework]
-    loss: Callable[[Any, Any], Any] = resolve(losses, cfg.loss.name, "loss")(cfg, class_counts)
-    return loss
 
 
 def check_data(cfg: DictConfig, dataset: Any) -> None:
