@@ -76,7 +76,9 @@ def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
     device = "gpu" if backend.gpu_name(cfg) or accelerator == "gpu" else "cpu"
     cfg.merge_with_dotlist([*ALONE, "tracker.name=none", f"trainer.accelerator={device}"])
     keys = {"model": cfg.model.name, "data": cfg.data.name, "precision": cfg.trainer.precision}
-    return keys | {"batch_size": cfg.data.batch_size} | describe_run(cfg) | measure_training(cfg, backend, seconds, rounds)
+    return (
+        keys | {"batch_size": cfg.data.batch_size} | describe_run(cfg) | measure_training(cfg, backend, seconds, rounds)
+    )
 
 
 def write_results(cfg: Any, result: dict[str, Any]) -> Path:

@@ -7,16 +7,18 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from src.kit.hardware.gpus import Gpu
+from src.kit.lightning.memory_autocast import CudaKernels
+from src.kit.lightning.memory_blank import find, reveal
+from src.kit.memory.examples import make_targets
+from src.kit.memory.shape import Shape
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from src.kit.hardware.hardware import Gpu, Hardware
-from src.kit.lightning.memory_autocast import CudaKernels
-from src.kit.lightning.memory_tensors import find, reveal
-from src.kit.memory.inputs import DataShape, example_targets
+from src.kit.hardware.hardware import Hardware
+from src.kit.lightning import build_optimizer
 from src.kit.training import build_loss
 from src.kit.training.networks import build_model
-from src.trainers.lightning_optimizer import build_optimizer
 
 
 class SameNoise(TorchFunctionMode):
@@ -41,19 +43,19 @@ def measured(found: list[int]) -> Iterator[None]:
     found.append(sum(event.nbytes() for event in events if event.name() == "[memory]"))
 
 
-def real_step(cfg: DictConfig, shape: DataShape, batch: int) -> list[int]:
+def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
     """Bytes in use after building the network, after the forward pass and after the optimizer's first step."""
     found: list[int] = []
     gc.collect()
     gc.disable()
     with measured(found):
         network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
-    loss: Any = build_loss(cfg, shape.class_counts())
+    loss: Any = build_loss(cfg, shape.counts())
     sees_targets = getattr(network, "takes_targets", False)
     with measured(found):
         optimizer = build_optimizer(cfg, network)
         images = torch.empty(batch, shape.channels, shape.image_size, shape.image_size).zero_()
-        arrays = [torch.from_numpy(array).clone() for array in example_targets(cfg.task, shape, batch)]
+        arrays = [torch.from_numpy(array).clone() for array in make_targets(cfg.task, shape, batch)]
         half = torch.bfloat16 if cfg.trainer.precision == "bf16-mixed" else None
         with CudaKernels(), torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
             with SameNoise(batch) if shape.objects else nullcontext():

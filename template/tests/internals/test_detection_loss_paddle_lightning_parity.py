@@ -8,11 +8,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.kit.training import build_loss
-from src.tasks.losses.lightning.detection import assignment as lightning
-from src.tasks.losses.lightning.detection import boxes as lightning_losses
-from src.tasks.losses.paddle.detection import assignment as theirs
-from src.tasks.losses.paddle.detection import boxes as their_losses
+from src.kit.training.losses import build_loss
+from src.tasks.losses.lightning.detection import boxes as lightning
+from src.tasks.losses.paddle.detection import boxes as theirs
 
 KEYS = {"loss": {"name": "boxes", "box": 7.5, "score": 0.5, "distance": 1.5}}
 CLASSES = 5
@@ -84,6 +82,6 @@ def test_overlaps_and_distributions_are_the_same():
     np.testing.assert_allclose(ours, theirs.complete_iou(paddle.to_tensor(one), paddle.to_tensor(other)), atol=1e-5)
     bins, distances = random.normal(size=(40, 4, 16)).astype(np.float32), random.uniform(-2, 18, (40, 4))
     distances = distances.astype(np.float32)
-    ours = lightning_losses.distribution_loss(torch.tensor(bins), torch.tensor(distances)).numpy()
-    found = their_losses.distribution_loss(paddle.to_tensor(bins), paddle.to_tensor(distances))
+    ours = lightning.distribution_loss(torch.tensor(bins), torch.tensor(distances)).numpy()
+    found = theirs.distribution_loss(paddle.to_tensor(bins), paddle.to_tensor(distances))
     np.testing.assert_allclose(ours, found, atol=1e-4)

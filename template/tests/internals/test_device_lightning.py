@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from src.kit.loading.base import ArrayImages, Split
 
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches
-from src.kit.loading import ArrayImages, Loader, Split
-from src.kit.run import Run
-from src.kit.training import find_checkpoint
-from src.kit.weights import files as weights
-from tests.experiments import fit
+from src.kit.loading.loader import Loader
+from src.kit.run.folder import Run
+from src.kit.training import backends as trainers
+from src.kit.training.checkpoints import find
+from src.kit.weights import load_weights
 
 
 def arrays(flippable: bool, channels: int = 3) -> Split:
@@ -88,8 +89,8 @@ def train(folder, *overrides: str) -> dict[str, np.ndarray]:
     limits = ["trainer.max_epochs=2", "trainer.limit_train_batches=4", f"output_dir={folder.as_posix()}"]
     cfg = load_config(["framework=lightning", *tiny, *limits, *overrides])
     with Run(cfg) as run:
-        fit(cfg, run)
-    return weights.load(find_checkpoint(run.path, "last") / "model.safetensors")[0]
+        trainers.load("lightning").fit(cfg, run)
+    return load_weights(find(run.path, "last") / "model.safetensors")[0]
 
 
 def test_training_on_the_device_cache_gives_the_same_weights(tmp_path):
@@ -98,7 +99,7 @@ def test_training_on_the_device_cache_gives_the_same_weights(tmp_path):
 
 
 def test_a_cache_that_cannot_be_is_refused_and_leaves_nothing(tmp_path):
-    with pytest.raises(UserError, match=r"data.cache=device supports shifting and mirroring only"):
+    with pytest.raises(UserError, match=r"data.cache=device shifts and mirrors and nothing else"):
         train(tmp_path, "data.cache=device", "data.augment=advanced")
     assert not list(tmp_path.iterdir())
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
+from src.kit.training.saved_splits import compare, describe, describe_splits, refuse_other_data, write_splits
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
 from src.kit.scenes.formats import yolo
 from src.kit.splitting.splits import divide, group_by, split_off_val
-from src.kit.training.saved_splits import compare, describe, describe_splits, refuse_other_data, write_splits
 
 
 def multilabel(seed: int = 0, samples: int = 2000, classes: int = 20) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The configuration: composed from `src/configs` and the command line, checked before any framework loads."""
 
+from src.kit.config.building import GENERAL_KEYS, build_component
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
 from src.kit.config.compose import help_text, load_config, option, option_names, write_config
 from src.kit.config.errors import UserError, run_main
@@ -7,8 +8,10 @@ from src.kit.config.registry import resolve
 from src.kit.config.sizes import parse_size
 
 __all__ = [
+    "GENERAL_KEYS",
     "Range",
     "UserError",
+    "build_component",
     "buildable",
     "find_component",
     "help_text",

@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from src.kit.benchmarks import PillowSamples
-from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose
-from src.kit.loading import Split, keep_decoded
+from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose_image_cache
 from src.kit.lightning.optimizer import build_optimizer
 from src.kit.lightning.trainer import use_gpu
+from src.kit.loading import Split, keep_decoded
 from src.kit.training import Experiment
 
 HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -87,7 +87,7 @@ class Trainer:
 
     def real(self) -> Batches | DeviceBatches:
         """The training's batches, cached where `data.cache` says."""
-        cache = choose(self.cfg, (self.split,), self.device, 1)
+        cache = choose_image_cache(self.cfg, (self.split,), self.device, 1)
         loader = self.experiment.build_loader("train", dataset=keep_decoded(self.split, cache))
         return build_batches(loader, cache, self.device)
 

@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
-from src.kit.lightning import state
+from src.kit.lightning.networks import weights_to_numpy
 from src.kit.run import Run
 from src.kit.training import Collector, Experiment, TrainingLoop
-from src.kit.weights import files as weights
+from src.kit.weights import save_weights
 
 
 class RunCallback(pl.Callback):
@@ -79,8 +79,8 @@ class RunCallback(pl.Callback):
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
         """Write the weights in the neutral format, and Lightning's own checkpoint next to them."""
         if trainer.is_global_zero:
-            arrays = state.to_numpy(pl_module.network)
-            weights.save(folder / "model.safetensors", arrays, self.experiment.metadata())
+            arrays = weights_to_numpy(pl_module.network)
+            save_weights(folder / "model.safetensors", arrays, self.experiment.metadata())
         trainer.save_checkpoint(folder / "training.ckpt")
 
     def state_dict(self) -> dict[str, Any]:

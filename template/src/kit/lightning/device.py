@@ -82,7 +82,7 @@ def build_batches(loader: Loader, cache: str, device: torch.device) -> Batches |
     return DeviceBatches(loader, device) if cache == "device" else Batches(loader, device)
 
 
-def choose(cfg: DictConfig, splits: Sequence[Split], device: torch.device, ranks: int) -> str:
+def choose_image_cache(cfg: DictConfig, splits: Sequence[Split], device: torch.device, ranks: int) -> str:
     """`choose_cache` for one of `ranks` processes on this machine."""
     free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     return choose_cache(cfg, splits, free_ram(SystemProbe()) // ranks, free_device)

@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from src.kit.config import UserError
-from src.kit.lightning import state
 from src.kit.lightning.callback import to_numpy
 from src.kit.lightning.device import Batches
+from src.kit.lightning.networks import weights_from_numpy
 from src.kit.training import Collector, Experiment, Schedule
 from src.kit.weights import load_weights
 
@@ -88,7 +88,7 @@ def readable_errors(cfg: DictConfig) -> Iterator[None]:
 def load_network(experiment: Experiment, checkpoint: Path) -> torch.nn.Module:
     """The experiment's network with a checkpoint folder's weights, on the device, in evaluation mode."""
     network: torch.nn.Module = experiment.build_network(initial=False)
-    state.from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
+    weights_from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
     return network.to(device_of(experiment.cfg)).eval()
 
 

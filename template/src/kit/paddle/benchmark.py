@@ -10,7 +10,7 @@ import paddle
 from paddle.io import DataLoader, Dataset
 from src.kit.benchmarks import PillowSamples
 from src.kit.loading import Split, keep_decoded
-from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose
+from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose_image_cache
 from src.kit.paddle.devices import use_gpu
 from src.kit.paddle.optimizer import build_optimizer
 from src.kit.training import Experiment
@@ -84,7 +84,7 @@ class Trainer:
 
     def real(self) -> Batches | DeviceBatches:
         """The training's batches, cached where `data.cache` says."""
-        cache = choose(self.cfg, (self.split,))
+        cache = choose_image_cache(self.cfg, (self.split,))
         return build_batches(self.experiment.build_loader("train", dataset=keep_decoded(self.split, cache)), cache)
 
 

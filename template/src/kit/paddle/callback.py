@@ -8,8 +8,8 @@ import numpy as np
 
 import paddle
 from src.kit.loading import Loader
-from src.kit.paddle import state
 from src.kit.paddle.devices import gather
+from src.kit.paddle.networks import weights_from_numpy, weights_to_numpy
 from src.kit.training import Experiment, TrainingLoop
 from src.kit.weights import load_weights, save_weights
 
@@ -47,7 +47,7 @@ class RunCallback(paddle.callbacks.Callback):
         """Write the weights in the neutral format, and optimizer, scaler and loop without any pickle."""
         if paddle.distributed.get_rank() > 0:
             return
-        arrays = state.to_numpy(self.trained.network)
+        arrays = weights_to_numpy(self.trained.network)
         save_weights(folder / "model.safetensors", arrays, self.experiment.metadata())
         tensors = self.trained.optimizer.state_dict().items()
         arrays = {name: value.numpy() for name, value in tensors if hasattr(value, "numpy")}
@@ -57,7 +57,7 @@ class RunCallback(paddle.callbacks.Callback):
 
     def load_checkpoint(self, folder: Path) -> None:
         """Continue from a checkpoint folder."""
-        state.from_numpy(self.trained.network, load_weights(folder / "model.safetensors")[0])
+        weights_from_numpy(self.trained.network, load_weights(folder / "model.safetensors")[0])
         arrays, metadata = load_weights(folder / "training.safetensors")
         self.trained.optimizer.set_state_dict({name: paddle.to_tensor(value) for name, value in arrays.items()})
         if scaler := json.loads(metadata["scaler"]):

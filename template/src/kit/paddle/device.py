@@ -74,7 +74,7 @@ def build_batches(loader: Loader, cache: str) -> Batches | DeviceBatches:
     return DeviceBatches(loader) if cache == "device" else Batches(loader)
 
 
-def choose(cfg: DictConfig, splits: Sequence[Split]) -> str:
+def choose_image_cache(cfg: DictConfig, splits: Sequence[Split]) -> str:
     """`choose_cache` for this process; all ranks run on this machine."""
     free_device = 0
     if current_place().is_gpu_place():  # Paddle can't report what other programs use

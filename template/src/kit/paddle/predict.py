@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import paddle
-from src.kit.paddle import state
 from src.kit.paddle.callback import to_numpy
 from src.kit.paddle.device import Batches
 from src.kit.paddle.devices import use_gpu
+from src.kit.paddle.networks import weights_from_numpy
 from src.kit.training import Collector, Experiment
 from src.kit.weights import load_weights
 
@@ -16,7 +16,7 @@ def load_network(experiment: Experiment, checkpoint: Path) -> paddle.nn.Layer:
     """The experiment's network with a checkpoint folder's weights, on the device, in evaluation mode."""
     paddle.set_device("gpu" if use_gpu(experiment.cfg) else "cpu")
     network: paddle.nn.Layer = experiment.build_network(initial=False)
-    state.from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
+    weights_from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
     network.eval()
     return network
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError, load_component
+from src.kit.training.losses import build_loss
 from src.kit.training.networks import build_model
 from src.kit.training.task import BaseTask, BatchLoader, load_task
 
@@ -144,18 +145,6 @@ def build_network(
         fitting = "its own losses: set loss=network" if own else f"a loss: set another one than loss={cfg.loss.name}"
         raise UserError(f"model={cfg.model.name} learns by {fitting}.")
     return network
-
-
-def build_loss(cfg: DictConfig, class_counts: Any = None) -> Callable[..., Any]:
-    """Build `cfg.loss` in `cfg.framework`; `class_counts` int64 (K,) are the training samples of each class.
-
-    Raises:
-        UserError: there is no loss of that name, or an argument is impossible.
-    """
-    keys = {name: value for name, value in cfg.loss.items() if name not in ("name", "file", "tasks")}
-    component = load_component("loss", cfg.loss.get("file") or cfg.loss.name, cfg.framework)
-    loss: Callable[..., Any] = component.build(class_counts, **keys)
-    return loss
 
 
 def named_arguments(chosen: Any) -> dict[str, dict[str, Any]]:
