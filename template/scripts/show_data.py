@@ -29,15 +29,15 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path)
     options, overrides = parser.parse_known_args(argv)
     cfg = load_config(overrides)
-    from src.kit.catalog import build_dataset  # import NumPy and Pillow only if the keys are right
-    from src.kit.training import draw_batch
+    from src.kit.training import Experiment  # import NumPy and Pillow only if the keys are right
 
     path = options.out or Path(f"data-{cfg.data.name}-{options.split}.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out={path} must end in .png.")
-    dataset = build_dataset(cfg, options.split)
+    experiment = Experiment(cfg)
+    dataset = experiment.split(options.split)
     cfg.data.batch_size = min(cfg.data.batch_size, len(dataset))  # unlike training, accept fewer samples than a batch
-    draw_batch(cfg, dataset, options.split, path, MAX_IMAGES)
+    experiment.task.draw_batch(cfg, dataset, options.split, path, MAX_IMAGES)
     print(f"The first images of {cfg.data.name}, {options.split} split: {path.resolve()}")
 
 

@@ -7,47 +7,46 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
+from src.kit.loading import Loader
 from src.kit.tabular import TableSplit, build_table_loader
-from src.kit.training import BatchLoader
 from src.tasks import classification
 
 
 class Task(classification.Task):
-    """One class for each row."""
+    """One class for each row; `dataset` is a `TableSplit`."""
 
     content = TableSplit.content
 
-    def input_shape(self, cfg: DictConfig, dataset: TableSplit) -> tuple[int, int, int]:
+    def input_shape(self, cfg: DictConfig, dataset: Any) -> tuple[int, int, int]:
         """(1, 1, F): a row is like an image of one pixel with F channels."""
-        return dataset.images.shape
+        shape: tuple[int, int, int] = dataset.images.shape
+        return shape
 
-    def network_arguments(self, dataset: TableSplit) -> dict[str, Any]:
+    def network_arguments(self, dataset: Any) -> dict[str, Any]:
         return {"cardinalities": dataset.preprocessing.cardinalities}
 
-    def metadata(self, dataset: TableSplit) -> dict[str, str]:
+    def metadata(self, dataset: Any) -> dict[str, str]:
         """The fitted preprocessing, so that new rows are encoded as the training rows were."""
         return {"preprocessing": dataset.preprocessing.to_json()}
 
-    def build_loader(
-        self, cfg: DictConfig, dataset: TableSplit, kind: str, rank: int = 0, world_size: int = 1
-    ) -> BatchLoader:
+    def build_loader(self, cfg: DictConfig, dataset: Any, kind: str, rank: int = 0, world_size: int = 1) -> Loader:
         return build_table_loader(cfg, dataset, kind, rank, world_size)
 
-    def draw_samples(self, dataset: TableSplit, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
+    def draw_samples(self, dataset: Any, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw rows as the network sees them."""
         from src.kit.tabular import draw_rows
 
         names = [dataset.classes[target] if dataset.classes else f"{target:.4g}" for target in dataset.targets[chosen]]
         return draw_rows(dataset.images.get(chosen)[:, 0, 0], dataset.preprocessing.names, names, path)
 
-    def draw_batch(self, cfg: DictConfig, dataset: TableSplit, split: str, path: Path, count: int) -> Path:
+    def draw_batch(self, cfg: DictConfig, dataset: Any, split: str, path: Path, count: int) -> Path:
         raise UserError(
             f"data={cfg.data.name} holds {dataset.content} and no images: look at it with "
             f"`python scripts/validate_data.py data={cfg.data.name}`."
         )
 
     def draw_predictions(
-        self, collected: classification.Collected, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str
+        self, collected: classification.Collected, dataset: Any, cfg: DictConfig, folder: Path, prefix: str
     ) -> list[Path]:
         """Write the confusion matrix as `folder/prefix-confusion.png`."""
         from src.kit.report import draw_confusion

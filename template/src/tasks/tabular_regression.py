@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.tabular import TableSplit
 from src.tasks import tabular
 from src.tasks.classification import Collected, concatenate
 
@@ -18,7 +17,7 @@ class Task(tabular.Task):
     monitor = "val/rmse"
     mode = "min"
 
-    def classes(self, dataset: TableSplit) -> tuple[str, ...]:
+    def classes(self, dataset: Any) -> tuple[str, ...]:
         """The name of the only output."""
         return (dataset.preprocessing.target,)
 
@@ -52,7 +51,7 @@ class Task(tabular.Task):
         return [{names[0]: float(value)} for value in outputs[:, 0]]
 
     def draw_predictions(
-        self, collected: Collected, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str
+        self, collected: Collected, dataset: Any, cfg: DictConfig, folder: Path, prefix: str
     ) -> list[Path]:
         """Draw predicted against true numbers as `folder/prefix-predictions.png`."""
         from src.kit.tabular import draw_numbers

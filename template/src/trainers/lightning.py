@@ -54,8 +54,7 @@ class Module(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
         self.config = OmegaConf.create(dict(config))
-        shape = tuple(input_shape)
-        self.network = network or build_network(self.config, tuple(classes), shape, dict(network_arguments), False)
+        self.network = network or build_network(self.config, classes, input_shape, dict(network_arguments), False)
         self.loss = build_loss(self.config, None if class_counts is None else torch.tensor(class_counts).numpy())
         self.takes_targets = getattr(self.network, "takes_targets", False)
         self.has_validation_loss = load_task(self.config.task).has_validation_loss
@@ -90,7 +89,8 @@ class DataModule(pl.LightningDataModule):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
         self.experiment = experiment
-        self.cache, self.splits = "none", {}
+        self.cache = "none"
+        self.splits: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         """Choose where decoded images are kept: nowhere, in memory or on the device."""

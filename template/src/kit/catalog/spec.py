@@ -116,12 +116,12 @@ def fetch_dataset(name: str, root: str | Path) -> Path:
         UserError: an unknown data set, one that must not be fetched automatically, no connection, another checksum, an
             archive that is not what was announced, or a disk that cannot be written.
     """
-    from src.kit.download import locked, tidy
+    from src.kit.download import locked, remove_empty_folders_on_failure
 
     spec, root = read(name), Path(root).expanduser()
     assert spec.access == "open", name
     waiting = cache(partial(print, f"Waiting for another process that is fetching {name}.", flush=True))  # said once
-    with tidy(root), locked(root / name, waiting):
+    with remove_empty_folders_on_failure(root), locked(root / name, waiting):
         bring(spec, root)
     return root
 

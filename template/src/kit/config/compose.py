@@ -27,7 +27,7 @@ from src.kit.config.keys import (
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # of configs/data: facts about data sets
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
-GENERAL = {"model": {"tasks": None, "pretrained": False, "weights": None}, "loss": {"tasks": None}}
+GENERAL: dict[str, dict[str, Any]] = {"model": {"tasks": None, "pretrained": False, "weights": None}, "loss": {"tasks": None}}
 
 
 def load_config(argv: Sequence[str] = (), base: Path | None = None) -> DictConfig:
@@ -110,8 +110,8 @@ def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
     parts = [read(path) for path in files]
     options: dict[str, str] = {}
     for part, path in zip(parts, files, strict=True):
-        options |= read_defaults(part.pop("defaults", []), path)
-    options |= {group: name for group, name in chosen.items() if group not in PRESETS}
+        options.update(read_defaults(part.pop("defaults", []), path))
+    options.update({group: name for group, name in chosen.items() if group not in PRESETS})
     framework = framework or next(str(part.framework) for part in reversed(parts) if "framework" in part)
     cfg = OmegaConf.create({group: option(group, name, framework) for group, name in options.items()})
     known = {*leaves(cfg), *reference(), *options}
@@ -153,13 +153,14 @@ def refuse_unknown(path: Path, known: set[str], prefix: str = "") -> None:
             raise UserError(f"{shown(path)}, line {line}: {unknown_key(key, known)}")
 
 
-def option(group: str, name: str, framework: str) -> DictConfig:
+def option(group: str, name: str, framework: str = "") -> DictConfig:
     """An option of a group: its component's defaults, then the group's `default.yaml`, then its own file."""
     path = option_file(group, name)
     own = read(path)
     base = CONFIGS / group / "default.yaml"
     shared = read(base) if base.exists() else OmegaConf.create({})
-    start = OmegaConf.create({"name": path.stem, **GENERAL.get(group, {})}) if group in PLACES else OmegaConf.create({})
+    general: dict[str, Any] = {"name": path.stem, **GENERAL.get(group, {})} if group in PLACES else {}
+    start = OmegaConf.create(general)
     part = OmegaConf.merge(start, shared, own)
     assert isinstance(part, DictConfig)
     component = component_file(group, part, framework) if group in PLACES else None

@@ -1,4 +1,4 @@
-"""Move batches to the training device: images that stay there, or arrays that are pinned and copied in the background."""
+"""Batches on the training device: images that stay there, or arrays pinned and copied in the background."""
 
 from collections.abc import Generator, Iterator, Sequence
 
@@ -7,14 +7,25 @@ import torch
 from omegaconf import DictConfig
 
 from src.kit.hardware import SystemProbe, free_ram
-from src.kit.loading import Loader, Split, choose_cache, in_background, margin, normalisation, plan_epoch, read_all
+from src.kit.loading import (
+    BatchLoader,
+    Loader,
+    Split,
+    choose_cache,
+    in_background,
+    margin,
+    normalisation,
+    plan_epoch,
+    read_all,
+)
 
 
 class Batches:
     """A `Loader` as torch tensors. Lightning accepts any iterable with a length and moves the tensors itself."""
 
-    def __init__(self, loader: Loader, device: torch.device) -> None:
+    def __init__(self, loader: BatchLoader, device: torch.device) -> None:
         self.loader, self.device = loader, device
+        self.sampler, self.batch_sampler = loader, None  # Lightning calls `sampler.set_epoch` before each epoch
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -72,14 +83,17 @@ class DeviceBatches:
         return images.float().mul_(self.scale).add_(self.shift)
 
 
-def to_tensors(arrays: tuple[np.ndarray, np.ndarray]) -> list[torch.Tensor]:
+def to_tensors(arrays: tuple[np.ndarray, ...]) -> list[torch.Tensor]:
     """Wrap the arrays as tensors that share their memory."""
     return [torch.from_numpy(array) for array in arrays]
 
 
-def build_batches(loader: Loader, cache: str, device: torch.device) -> Batches | DeviceBatches:
+def build_batches(loader: BatchLoader, cache: str, device: torch.device) -> Batches | DeviceBatches:
     """Batches for `trainer.fit`; `cache` is the result of `choose_cache`."""
-    return DeviceBatches(loader, device) if cache == "device" else Batches(loader, device)
+    if cache != "device":
+        return Batches(loader, device)
+    assert isinstance(loader, Loader), "only images stay on the device"
+    return DeviceBatches(loader, device)
 
 
 def choose_image_cache(cfg: DictConfig, splits: Sequence[Split], device: torch.device, ranks: int) -> str:

@@ -4,7 +4,7 @@ A data set returns a `Split` of `ArrayImages` or `FileImages`; `Loader` makes Nu
 """
 
 from src.kit.loading.cache import DEVICE_SHARE, choose_cache, keep_decoded, read_all
-from src.kit.loading.decoding import MAX_PIXELS, decode, normalize, open_rgb, to_eight_bits, to_planes
+from src.kit.loading.decoding import MAX_PIXELS, decode, normalize, open_rgb, resize, to_eight_bits, to_planes
 from src.kit.loading.images import (
     SUFFIXES,
     ArrayImages,
@@ -16,7 +16,16 @@ from src.kit.loading.images import (
     find_splits,
     scan,
 )
-from src.kit.loading.loader import Batch, Loader, build_image_loader, image_options, margin, normalisation, plan_epoch
+from src.kit.loading.loader import (
+    Batch,
+    BatchLoader,
+    Loader,
+    build_image_loader,
+    image_options,
+    margin,
+    normalisation,
+    plan_epoch,
+)
 from src.kit.loading.order import order_options, refuse_keys
 from src.kit.loading.prefetch import choose_workers, in_background
 
@@ -26,6 +35,7 @@ __all__ = [
     "SUFFIXES",
     "ArrayImages",
     "Batch",
+    "BatchLoader",
     "FileImages",
     "Images",
     "Loader",
@@ -48,6 +58,7 @@ __all__ = [
     "plan_epoch",
     "read_all",
     "refuse_keys",
+    "resize",
     "scan",
     "to_eight_bits",
     "to_planes",

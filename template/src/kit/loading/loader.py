@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +23,20 @@ from src.kit.loading.order import (
 from src.kit.loading.prefetch import choose_workers, prepare_ahead
 
 Batch = tuple[np.ndarray, np.ndarray]
+
+
+class BatchLoader(Protocol):
+    """Batches `(images, *targets)` of one rank, in an order that depends on seed, epoch and rank only."""
+
+    samples: int  # of an epoch of this rank
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]: ...
+
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch whose order is drawn next, and the batch (from 0) it begins with."""
+        ...
 
 
 class Loader:

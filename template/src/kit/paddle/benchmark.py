@@ -139,7 +139,7 @@ def count_flops(cfg: DictConfig, split: Any, shape: Sequence[int]) -> int:
     try:
         program = paddle.static.Program()
         with paddle.static.program_guard(program, paddle.static.Program()):
-            network = build_network(cfg, split, initial=False)
+            network = Experiment(cfg, {"train": split}).build_network(initial=False)
             network.train()
             network(paddle.static.data("images", list(shape), "float32"))
         return sum(map(operation_flops, program.global_block().ops))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import paddle
-from src.kit.loading import Loader
+from src.kit.loading import BatchLoader
 from src.kit.paddle.devices import gather
 from src.kit.paddle.networks import weights_from_numpy, weights_to_numpy
 from src.kit.training import Experiment, TrainingLoop
@@ -17,7 +17,7 @@ from src.kit.weights import load_weights, save_weights
 class RunCallback(paddle.callbacks.Callback):
     """Tells the loop of every batch and epoch, and writes and reads its checkpoints."""
 
-    def __init__(self, experiment: Experiment, trained: Any, loop: TrainingLoop, loader: Loader) -> None:
+    def __init__(self, experiment: Experiment, trained: Any, loop: TrainingLoop, loader: BatchLoader) -> None:
         """`trained` is the `Model` of `src/trainers/paddle.py`, `loader` what its training batches come from."""
         super().__init__()
         self.experiment, self.trained, self.loop, self.loader = experiment, trained, loop, loader

@@ -7,13 +7,23 @@ from omegaconf import DictConfig
 
 import paddle
 from src.kit.hardware import SystemProbe, free_ram
-from src.kit.loading import Loader, Split, choose_cache, in_background, margin, normalisation, plan_epoch, read_all
+from src.kit.loading import (
+    BatchLoader,
+    Loader,
+    Split,
+    choose_cache,
+    in_background,
+    margin,
+    normalisation,
+    plan_epoch,
+    read_all,
+)
 
 
 class Batches:
     """A `Loader` as Paddle tensors on the current device. Paddle accepts any iterable with a length."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: BatchLoader) -> None:
         self.loader, self.place = loader, current_place()
 
     def __len__(self) -> int:
@@ -69,9 +79,12 @@ def current_place() -> Any:
     return paddle.CUDAPlace(int(device.split(":")[1])) if device.startswith("gpu") else paddle.CPUPlace()
 
 
-def build_batches(loader: Loader, cache: str) -> Batches | DeviceBatches:
+def build_batches(loader: BatchLoader, cache: str) -> Batches | DeviceBatches:
     """Batches for `Model.fit`; `cache` is the result of `choose_cache`."""
-    return DeviceBatches(loader) if cache == "device" else Batches(loader)
+    if cache != "device":
+        return Batches(loader)
+    assert isinstance(loader, Loader), "only images stay on the device"
+    return DeviceBatches(loader)
 
 
 def choose_image_cache(cfg: DictConfig, splits: Sequence[Split]) -> str:

@@ -49,7 +49,7 @@ class SceneTask(BaseTask):
             )
 
     def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
-        """For each image its objects {"class", "score", "box"}, the surest first; boxes are x1, y1, x2, y2 in pixels."""
+        """For each image its objects {"class", "score", "box"}, best first; a box is x1, y1, x2, y2 in pixels."""
         return [
             [
                 {"class": names[int(row[5])], "score": float(row[4]), "box": [float(edge) for edge in row[:4]]}

@@ -11,13 +11,12 @@ from src.kit.training.losses import build_loss, weigh_classes
 from src.kit.training.networks import build_model, is_small
 from src.kit.training.schedules import LossSchedule, Schedule, anneal, batches_per_step
 from src.kit.training.split_record import list_ids
-from src.kit.training.task import BaseTask, BatchLoader, Dataset, load_task
+from src.kit.training.task import BaseTask, Dataset, load_task
 from src.kit.training.train import train_run
 from src.kit.training.trained_run import TrainedRun, evaluate, load_run, train
 
 __all__ = [
     "BaseTask",
-    "BatchLoader",
     "Collector",
     "Dataset",
     "Experiment",

@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError, load_component
+from src.kit.loading import BatchLoader
 from src.kit.training.losses import build_loss
 from src.kit.training.networks import build_model
-from src.kit.training.task import BaseTask, BatchLoader, load_task
+from src.kit.training.task import BaseTask, load_task
 
 
 class Experiment:

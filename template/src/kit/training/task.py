@@ -1,7 +1,7 @@
 """What a task must provide: `src/tasks/<name>.py` has a class `Task` that derives from `BaseTask`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import load_component
+from src.kit.loading import BatchLoader
 
 
 class Dataset(Protocol):
@@ -25,18 +26,6 @@ class Dataset(Protocol):
 
     def class_counts(self) -> np.ndarray:
         """Samples or objects of each class, int64 (K,)."""
-        ...
-
-
-class BatchLoader(Protocol):
-    """Batches `(images, *targets)` of one rank, in an order that depends on seed, epoch and rank only."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]: ...
-
-    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
-        """Choose the epoch whose order is drawn next, and the batch (from 0) it begins with."""
         ...
 
 
