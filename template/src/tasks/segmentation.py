@@ -125,4 +125,4 @@ def pictures(kept: Sequence[Counts], dataset: Scenes, cfg: DictConfig, folder: P
 
     batches = range(0, len(dataset), cfg.data.batch_size)
     examples = [(first, counts.example) for first, counts in zip(batches, kept, strict=False)]
-    return [draw_class_maps(examples, dataset, cfg, folder / f"{prefix}-samples.png")]
+    return [draw_class_maps(examples, dataset, cfg, folder / f"{prefix}-samples.png", class_map)]

@@ -42,6 +42,7 @@ class TableSplit(Split):
     """
 
     content: ClassVar[str] = "the rows of a table"
+    unit: ClassVar[str] = "rows"
     images: Rows
     preprocessing: Preprocessing = field(kw_only=True)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.catalog import DATASETS, SPLITS, build_dataset
+from src.kit.catalog import SPLITS, build_dataset, call_with_keys, dataset_module
 from src.kit.checks import KINDS, Entry, Kind, Source
-from src.kit.config import UserError, resolve
+from src.kit.config import UserError
 from src.kit.tabular import Table, is_missing, read_target
 from src.kit.tabular_checks.table_columns import column_faults, describe, leak_faults, to_numbers
 
@@ -48,7 +48,7 @@ def check_table(cfg: DictConfig) -> Source:
     Raises:
         UserError: the file cannot be read, or it has no such target.
     """
-    table: Table = resolve(DATASETS, cfg.data.name, "data set").read(cfg.data)
+    table: Table = call_with_keys(dataset_module(cfg.data).read_whole, cfg.data)
     path = Path(cfg.data.get("root") or cfg.data.name)
     source = Source(path)
     source.items = source.unit = "rows"
