@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from omegaconf import DictConfig
 
-from src.kit.config import UserError, help_text, load_config, resolve, run_main, unknown
+from src.kit.config import UserError, help_text, load_config, run_main, unknown
 
 
 def main(argv: list[str]) -> None:
@@ -38,13 +38,10 @@ def main(argv: list[str]) -> None:
 
 def download(cfg: DictConfig) -> None:
     """Download `cfg.data` and print where it is, or where your own files belong."""
-    from src.kit.catalog import (
-        DATASETS,  # NumPy and Pillow: not needed to say that a key is misspelt
-        specs,
-    )
+    from src.kit.catalog import download_dataset, specs  # NumPy and Pillow: not needed for a misspelt key
 
     name = cfg.data.name
-    folder = resolve(DATASETS, name, "data set").download(cfg.data)
+    folder = download_dataset(cfg.data)
     if folder is not None:
         print(f"{name} is in {folder.resolve()}")
     elif name in specs() and specs()[name].access == "own":

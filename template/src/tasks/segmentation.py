@@ -88,7 +88,7 @@ class Task(SceneTask):
 
         batches = range(0, len(dataset), cfg.data.batch_size)
         examples = [(first, counts.example) for first, counts in zip(batches, collected, strict=False)]
-        return [draw_class_maps(examples, dataset, cfg, folder / f"{prefix}-samples.png")]
+        return [draw_class_maps(examples, dataset, cfg, folder / f"{prefix}-samples.png", class_map)]
 
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
         return example_targets_class_map(shape, batch)

@@ -156,10 +156,9 @@ def check_machine(cfg: DictConfig) -> str:
 
 def load_splits(cfg: DictConfig) -> str:
     """Download what is missing and load the three splits."""
-    from src.kit.catalog import DATASETS, SPLITS, build_dataset
-    from src.kit.config import resolve
+    from src.kit.catalog import SPLITS, build_dataset, download_dataset
 
-    resolve(DATASETS, cfg.data.name, "data set").download(cfg.data)
+    download_dataset(cfg.data)
     loaded = {split: build_dataset(cfg, split) for split in SPLITS}
     counts = ", ".join(f"{len(part):,} {split}" for split, part in loaded.items())
     return f"{counts}, {len(loaded['train'].classes)} classes"

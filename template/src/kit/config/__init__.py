@@ -4,7 +4,6 @@ from src.kit.config.building import GENERAL_KEYS, build_component
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
 from src.kit.config.compose import help_text, load_config, option, option_names, write_config
 from src.kit.config.errors import UserError, run_main
-from src.kit.config.registry import resolve
 from src.kit.config.sizes import parse_size
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "option",
     "option_names",
     "parse_size",
-    "resolve",
     "run_main",
     "signature",
     "unknown",

@@ -27,7 +27,10 @@ from src.kit.config.keys import (
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # of configs/data: facts about data sets
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
-GENERAL: dict[str, dict[str, Any]] = {"model": {"tasks": None, "pretrained": False, "weights": None}, "loss": {"tasks": None}}
+GENERAL: dict[str, dict[str, Any]] = {
+    "model": {"tasks": None, "pretrained": False, "weights": None},
+    "loss": {"tasks": None},
+}
 
 
 def load_config(argv: Sequence[str] = (), base: Path | None = None) -> DictConfig:

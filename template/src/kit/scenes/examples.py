@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.scenes.objects import OBJECT
+from src.kit.scenes.scores import OBJECT
 
 # Of an image. Batches are padded to their fullest image, and among 16 photos of COCO that has 22 in the median and 40
 # in one batch of ten.

@@ -10,10 +10,9 @@ from omegaconf import DictConfig
 
 from src.kit.config import UserError
 from src.kit.scenes.examples import example_objects, example_targets_boxes
-from src.kit.scenes.objects import CROWD, OBJECT
+from src.kit.scenes.loader import SceneLoader, build_scene_loader
 from src.kit.scenes.samples import IGNORE, Sample, Scenes
-from src.kit.scenes.scene_batches import build_scene_loader
-from src.kit.scenes.scene_loader import SceneLoader
+from src.kit.scenes.scores import CROWD, OBJECT
 from src.kit.training import BaseTask, describe_batch
 
 LEAST_SCORE = 0.25  # of a predicted object that is worth showing
@@ -60,7 +59,7 @@ class SceneTask(BaseTask):
         ]
 
     def draw_batch(self, cfg: DictConfig, dataset: Scenes, split: str, path: Path, count: int) -> Path:
-        from src.kit.scenes.draw_scenes import draw_scenes
+        from src.kit.scenes.drawing import draw_scenes
 
         batch: Any = next(iter(build_scene_loader(cfg, dataset, split)))
         return draw_scenes(batch[1][:count], dataset.classes, describe_batch(cfg, split), path)

@@ -1,23 +1,25 @@
 """Build a table's splits. Preprocessing is learned from the training rows only."""
 
 import json
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
 from src.kit.loading import refuse_keys
-from src.kit.splitting import split_off_val
+from src.kit.splitting import SplitRule
 from src.kit.tabular.preprocessing import Preprocessing, fit, from_json, resample, select_columns
 from src.kit.tabular.split import Rows, TableSplit
 from src.kit.tabular.table import Table, is_missing, is_numeric, list_columns, number_or_none, refuse_strays, to_text
 from src.kit.weights import load_metadata
 
 PARTS = ("train", "val", "test")
+TARGETS = {"tabular": "classes", "tabular_regression": "number"}  # task -> data.target.kind that it predicts
+CACHE: dict[Any, dict[str, TableSplit]] = {}  # the splits of the last table: all are made together
 STRATA = 10  # a target of numbers is stratified by this many quantiles
 
 
@@ -30,32 +32,53 @@ class Target(NamedTuple):
     strata: np.ndarray  # int64 (N,): the splits are stratified by it
 
 
-def load_table(read: Callable[[DictConfig], Table], cfg_data: DictConfig, split: str, seed: int) -> TableSplit:
-    """Build one split of the table that `read(cfg_data)` returns.
+def load_table(read: Callable[[], Table], split: SplitRule, keys: Mapping[str, Any]) -> TableSplit:
+    """Build one split of the table that `read` returns.
+
 
     Rows without a target are left out. The splits are stratified by class, or by the deciles of a number.
+
+    Args:
+        keys: the keys of `data`: target, columns, select, resample, preprocessing, and root where there is a file.
 
     Raises:
         UserError: the table or the keys leave nothing to learn from.
     """
-    path = Path(cfg_data.get("root") or "").expanduser()
+    refuse_other_task(split, keys)
+    path = Path(keys.get("root") or "").expanduser()
     state = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
-    return build_splits(read, OmegaConf.to_yaml(cfg_data, resolve=True), seed, state)[split]
+    rule = replace(split, name="")
+    key = (OmegaConf.to_yaml(OmegaConf.create(dict(keys))), rule, state)
+    if key not in CACHE:
+        CACHE.clear()
+        CACHE[key] = build_splits(read(), rule, OmegaConf.create(dict(keys)))
+    return CACHE[key][split.name]
 
 
-@lru_cache(maxsize=1)  # all splits are built together
-def build_splits(
-    read: Callable[[DictConfig], Table], config: str, seed: int, state: tuple[int, int]
-) -> dict[str, TableSplit]:
-    """All splits; `config` is the data's configuration as YAML, and another `state` of the file makes them anew."""
-    cfg_data = OmegaConf.create(config)
-    assert isinstance(cfg_data, DictConfig)
-    table = read(cfg_data)
+def refuse_other_task(split: SplitRule, keys: Mapping[str, Any]) -> None:
+    """Refuse a target of classes where the task predicts a number, and the reverse, before anything is read.
+
+    Read as classes, numbers would be refused for another reason, such as a class with a single row.
+    """
+    target = keys["target"]
+    if split.task not in TARGETS or target["kind"] == TARGETS[split.task]:
+        return
+    task = next(task for task, kind in TARGETS.items() if kind == target["kind"])
+    values = {"classes": "classes", "number": "numbers"}[target["kind"]]
+    own = f", or set data.target.kind={TARGETS[split.task]}" if "root" in keys else ""  # whose columns are not known
+    raise UserError(
+        f"The target column {target['column']!r} of data={split.data} holds {values}: set task={task}, not "
+        f"{split.task}{own}."
+    )
+
+
+def build_splits(table: Table, rule: SplitRule, cfg_data: DictConfig) -> dict[str, TableSplit]:
+    """Build all splits, with the same preprocessing."""
     target = read_target(table, cfg_data)
     refuse_class_keys(cfg_data, target)
     features = table.drop(cfg_data.target.column)
     refuse_strays(features, cfg_data.columns.categories)
-    parts = {name: split_off_val(target.strata, cfg_data, seed, name, cfg_data.test_fraction) for name in PARTS}
+    parts = {name: replace(rule, name=name).choose(target.strata, test=True) for name in PARTS}
     train = parts["train"]
     if cfg_data.preprocessing:
         preprocessing, target = load_preprocessing(Path(cfg_data.preprocessing), target, cfg_data)
@@ -63,13 +86,14 @@ def build_splits(
         scaling = (0.0, 1.0) if target.classes else (target.values[train].mean(), target.values[train].std() or 1.0)
         preprocessing = fit(features.take(target.rows[train]), cfg_data.target.column, *map(float, scaling))
         inputs = preprocessing.transform(features.take(target.rows[train]))
-        preprocessing = select_columns(preprocessing, inputs, target.values[train], cfg_data, seed)
+        preprocessing = select_columns(preprocessing, inputs, target.values[train], cfg_data, rule.seed)
     splits = {}
     for name, part in parts.items():
         rows = target.rows[part]
         values, targets = preprocessing.transform(features.take(rows)), target.values[part]
         if name == "train" and cfg_data.resample != "none":
-            values, targets, origin = resample(values, targets, len(preprocessing.numbers), cfg_data.resample, seed)
+            numbers = len(preprocessing.numbers)
+            values, targets, origin = resample(values, targets, numbers, cfg_data.resample, rule.seed)
             rows = np.where(origin < 0, -1, rows[origin])
         splits[name] = TableSplit(Rows(values), targets, target.classes, False, rows, preprocessing=preprocessing)
     return splits
@@ -101,7 +125,7 @@ def refuse_class_keys(cfg_data: DictConfig, target: Target) -> None:
     """Refuse keys that need classes if the target is a number."""
     if not target.classes:
         why = f"needs classes, and the target {cfg_data.target.column!r} is a number"
-        refuse_keys(cfg_data, {"resample": "none", "classes": None, "sampler": "none"}, why)
+        refuse_keys(cfg_data, {"resample": "none"}, why)
 
 
 def read_target(table: Table, cfg_data: DictConfig) -> Target:

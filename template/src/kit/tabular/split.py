@@ -43,6 +43,7 @@ class TableSplit(Split):
     """
 
     content: ClassVar[str] = "the rows of a table"
+    unit: ClassVar[str] = "rows"
     images: Rows
     preprocessing: Preprocessing = field(kw_only=True)
 
@@ -97,4 +98,6 @@ def build_table_loader(
     """
     off = {"augment": "none", "mixup_alpha": 0, "cutmix_alpha": 0, "sizes": None}
     refuse_keys(cfg.data, off, f"is for images, and data={cfg.data.name} is a table")
+    if not split.classes:
+        refuse_keys(cfg.data, {"sampler": "none"}, f"needs classes, and the target of data={cfg.data.name} is a number")
     return TableLoader(split, cfg.data.batch_size, **order_options(cfg, kind, rank, world_size))

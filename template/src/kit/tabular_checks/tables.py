@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.catalog import DATASETS, SPLITS, build_dataset
+from src.kit.catalog import SPLITS, build_dataset, call_with_keys, dataset_module
 from src.kit.checks import KINDS, Entry, Kind, Source
-from src.kit.config import UserError, resolve
+from src.kit.config import UserError
 from src.kit.tabular import Table, is_missing, is_numeric, read_target, stray_text, to_text
 
 Fault = tuple[str, str]  # a finding's kind, and its sentence
@@ -49,7 +49,7 @@ def check_table(cfg: DictConfig) -> Source:
     Raises:
         UserError: the file can't be read, or it lacks the target column.
     """
-    table: Table = resolve(DATASETS, cfg.data.name, "data set").read(cfg.data)
+    table: Table = call_with_keys(dataset_module(cfg.data).read_whole, cfg.data)
     path = Path(cfg.data.get("root") or cfg.data.name)
     source = Source(path)
     source.items = source.unit = "rows"

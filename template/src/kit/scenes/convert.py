@@ -1,4 +1,4 @@
-"""Convert a data set with boxes and outlines from one format to another, all of it or nothing."""
+"""Convert a data set with boxes and outlines from one format to another: all of it or nothing."""
 
 import errno
 import os
@@ -11,46 +11,45 @@ from pathlib import Path
 from PIL import Image
 
 from src.kit.config import UserError, unknown
-from src.kit.scenes.formats import coco, coco_layout, coco_write, voc, voc_write, yolo, yolo_write
-from src.kit.scenes.records import Record
+from src.kit.scenes import coco_format, voc_format, yolo_format
+from src.kit.scenes.annotations import Record
 from src.kit.scenes.samples import Scenes
-from src.kit.scenes.scene_splits import number_as
 
-WRITERS = {"coco": coco_write, "voc": voc_write, "yolo": yolo_write}
-ORIENTATION = 0x0112  # EXIF tag; from 5 on the image lies on its side
+FORMATS = {"coco": coco_format, "voc": voc_format, "yolo": yolo_format}
+ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are swapped
 
 
-def convert(source: Path, target: Path, before: str, after: str, link: bool = False) -> dict[str, int]:
-    """Write the data set in `source` to the new folder `target`, and count its splits' images and what was lost.
+def convert_data_set(source: Path, target: Path, before: str, after: str, link: bool = False) -> dict[str, int]:
+    """Write the data set in `source` to the new folder `target`, and count the images of its splits and what was lost.
 
     Args:
-        before, after: formats, keys of `WRITERS`.
+        before, after: the formats, keys of `FORMATS`.
         link: make hard links of the images instead of copies.
 
     Raises:
-        UserError: an unknown format, a target that holds files already, or what the readers refuse; nothing is left.
+        UserError: an unknown format, a target that holds files, or what the readers refuse; nothing is left behind.
     """
     for name in (before, after):
-        if name not in WRITERS:
-            raise UserError(unknown("format", name, WRITERS))
+        if name not in FORMATS:
+            raise UserError(unknown("format", name, FORMATS))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is there already: name a new folder.")
-    splits = read(source, before)
-    classes, writer, counts = splits["train"].classes, WRITERS[after], Counter[str]()
+    splits = FORMATS[before].read_splits(source)
+    classes, writer, counts = splits["train"].classes, FORMATS[after], Counter[str]()
     if len(set(classes)) < len(classes):
         raise UserError(f"{source} has two classes of the same name: {', '.join(classes)}.")
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         names = choose_names(source, splits)
-        place = os.link if link else shutil.copyfile
+        copy = os.link if link else shutil.copyfile
         for split, scenes in splits.items():
-            entries = transfer(scenes, names, writer.image_folder(work / "new", split), place)
+            entries = transfer_images(scenes, names, writer.image_folder(work / "new", split), copy)
             counts[f"images of {split}"] = len(scenes)
             if maps := sum(map(bool, scenes.annotations.class_maps)):
                 counts["class maps left out, which are not converted"] += maps
-            counts.update(writer.write(work / "new", split, classes, entries))
-        writer.finish(work / "new", classes, list(splits))
+            counts.update(writer.write_split(work / "new", split, classes, entries))
+        writer.write_classes(work / "new", classes, list(splits))
         if target.exists():
             target.rmdir()
         os.replace(work / "new", target)
@@ -65,21 +64,10 @@ def convert(source: Path, target: Path, before: str, after: str, link: bool = Fa
     return dict(counts)
 
 
-def read(root: Path, name: str) -> dict[str, Scenes]:
-    """All splits of a data set, with the classes numbered as in training."""
-    if name == "coco":
-        found = {split: coco.read(*places) for split, places in coco_layout.find_coco_splits(root).items()}
-        return {split: number_as(scenes, found["train"].classes) for split, scenes in found.items()}
-    if name == "voc":
-        return {split: voc.read(root, names) for split, names in voc.find_splits(root).items()}
-    classes = yolo.read_classes(root)
-    return {split: yolo.read(*places, classes) for split, places in yolo.find_yolo_splits(root).items()}
-
-
 def choose_names(source: Path, splits: Mapping[str, Scenes]) -> dict[Path, str]:
-    """A file name for each image, whose stem no other image of the data set has.
+    """Choose a file name for each image, with a stem that no other image has.
 
-    The name stays as it is; where two images share one, all names get those of their folders in front.
+    Names stay as they are, unless two images share one: then all are prefixed with their folders' names.
     """
     paths = [scenes.path(index) for scenes in splits.values() for index in range(len(scenes))]
     short = {path: path.name for path in paths}
@@ -90,20 +78,20 @@ def choose_names(source: Path, splits: Mapping[str, Scenes]) -> dict[Path, str]:
     raise UserError(f"{source} lists an image twice, or two whose names differ only in their endings: rename them.")
 
 
-def transfer(
-    scenes: Scenes, names: Mapping[Path, str], folder: Path, place: Callable[[Path, Path], object]
+def transfer_images(
+    scenes: Scenes, names: Mapping[Path, str], folder: Path, copy: Callable[[Path, Path], object]
 ) -> Iterator[tuple[str, Record]]:
-    """Put the images into their folder one by one, and yield their names and records in pixels."""
+    """Copy or link the images into their folder one by one, and yield their names and records in pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(len(scenes)):
         record = scenes.record(index)
         size = shown_size(record.path)
-        place(record.path, folder / names[record.path])
+        copy(record.path, folder / names[record.path])
         yield names[record.path], record.in_pixels(*size)
 
 
 def shown_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file, rotated as EXIF says; decodes nothing."""
+    """Width and height of an image file after its EXIF rotation, without decoding it."""
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -1,21 +1,51 @@
-"""Read a large JSON object entry by entry: a parsed COCO file would take ten times its size in memory."""
+"""What the annotation formats share: names of splits, lists of images, and JSON files read entry by entry."""
 
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from src.kit.config import UserError
+from src.kit.loading import SUFFIXES
 
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 CHUNK = 1 << 20  # characters
 SPACE = re.compile(r"[ \t\n\r]*")
 UNFINISHED = ("", ".", "e", "E")  # what may follow the whole part of a number
 DECODER = json.JSONDecoder()
 
 
+def by_split(paths: Iterable[Path]) -> dict[str, Path]:
+    """Find the splits' paths by their names: train, instances_train, train2017 (and val, valid, validation, test)."""
+    found: dict[str, Path] = {}
+    for path in sorted(paths):
+        name = re.fullmatch(r"(?:instances_)?([a-z]+)(?:\d{4})?", path.stem.lower())
+        if name and name[1] in SPLITS:
+            found.setdefault(SPLITS[name[1]], path)
+    return {split: found[split] for split in ("train", "val", "test") if split in found}
+
+
+def subfolders(parent: Path) -> list[Path]:
+    """The folders in `parent`; none if it doesn't exist."""
+    return [child for child in parent.iterdir() if child.is_dir()] if parent.is_dir() else []
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All image files at any depth, sorted, without hidden ones."""
+    return sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    )
+
+
 def stream(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (key, entry) for every entry of every list of a JSON object, and (key, value) for its other values.
+
+    A parsed COCO file would take ten times its size in memory.
 
     Raises:
         UserError: the file is missing, is no JSON or no JSON object.
@@ -23,7 +53,7 @@ def stream(path: Path) -> Iterator[tuple[str, Any]]:
     reader = None
     try:
         with path.open(encoding="utf-8-sig") as file:
-            reader = Reader(file)
+            reader = JsonReader(file)
             yield from reader.entries()
     except FileNotFoundError as error:
         raise UserError(f"The annotation file {path} does not exist.") from error
@@ -34,15 +64,15 @@ def stream(path: Path) -> Iterator[tuple[str, Any]]:
         raise UserError(f"{path} is no JSON object ({reason}): export the annotations again.") from error
 
 
-class Reader:
-    """Decodes one value after the other and holds little more than the current one."""
+class JsonReader:
+    """Decode one value after the other, with little more than the current one in memory."""
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.buffer, self.place = file, "", 0
         self.before = 0  # characters before the buffer
 
     def entries(self) -> Iterator[tuple[str, Any]]:
-        """(key, entry) of a whole file."""
+        """Yield (key, entry) of a whole file."""
         self.expect("{")
         while self.peek() != "}":
             key = self.value()
@@ -102,7 +132,7 @@ class Reader:
                 return value
 
     def more(self) -> bool:
-        """Read on, at least as much again as is waiting; False at the end of the file."""
+        """Read on, at least doubling the unread text; return False at the end of the file."""
         chunk = self.file.read(max(CHUNK, len(self.buffer) - self.place))
         if chunk:
             self.before += self.place

@@ -1,4 +1,4 @@
-"""Compose scenes of hand-written digits on textured ground, with boxes and outlines that are known exactly."""
+"""Compose images of hand-written digits on a textured background, with exact outlines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from src.kit.scenes.outlines import extent
+from src.kit.scenes.annotations import extent
 
-LEAST_VISIBLE = 0.9  # of every digit, whatever lies on it: remnants of one cannot be told apart
-ATTEMPTS = 20  # to find a place for one more digit
+LEAST_VISIBLE = 0.9  # of every digit: smaller remnants can't be told apart
+ATTEMPTS = 20  # at placing another digit
 SHADOW = 5  # pixels across
 REACH = SHADOW // 2  # of the shadow beyond the ink
 
 
 @dataclass(frozen=True)
 class Scene:
-    """uint8 (S, S, 3), class numbers (M,) and what can be seen of each digit, its holes filled, bool (M, S, S)."""
+    """An image with M digits."""
 
-    image: np.ndarray
-    labels: np.ndarray
-    masks: np.ndarray
+    image: np.ndarray  # uint8 (S, S, 3)
+    labels: np.ndarray  # class numbers (M,)
+    masks: np.ndarray  # bool (M, S, S): the visible part of each digit, with its holes filled
 
 
-def compose(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: np.random.Generator) -> Scene:
-    """Put half of `most` to `most` of the `glyphs`, uint8 (N, 8, 8), anywhere, later ones over earlier ones.
+def compose_scene(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: np.random.Generator) -> Scene:
+    """Put half of `most` to `most` of the `glyphs`, uint8 (N, 8, 8), at random places, later ones over earlier ones.
 
-    They are a quarter to half as high as the scene. There are fewer of them where there is no room for more.
+    Their height is a quarter to half of the scene's. There are fewer if there is no room for more.
     """
     image = texture(size, rng)
     whole: list[np.ndarray] = []
@@ -38,8 +38,8 @@ def compose(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: n
             left, top = rng.integers(0, size - side + 1, 2)
             place = np.s_[top : top + side, left : left + side]
             ink, mask = np.zeros((size, size), np.float32), np.zeros((size, size), bool)
-            ink[place], mask[place] = drawn, fill(drawn > 0.4)
-            if all(visible(old, [*whole[at + 1 :], mask]) >= LEAST_VISIBLE for at, old in enumerate(whole)):
+            ink[place], mask[place] = drawn, fill_holes(drawn > 0.4)
+            if all(visible_share(old, [*whole[at + 1 :], mask]) >= LEAST_VISIBLE for at, old in enumerate(whole)):
                 image = paint(image, ink, rng)
                 whole.append(mask)
                 chosen.append(number)
@@ -49,14 +49,14 @@ def compose(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, rng: n
 
 
 def enlarge(glyph: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (8, 8) -> float32 of about (side, side) from 0 to 1, whose ink fades out at every edge."""
+    """Enlarge uint8 (8, 8) to float32 of about (side, side) in 0..1, with ink that fades out at every edge."""
     framed = Image.fromarray(np.pad(glyph, 1)).resize((side * 5 // 4, side * 5 // 4), Image.Resampling.BICUBIC)
     half = side // 16  # of the frame
     return np.asarray(framed, np.float32)[half:-half, half:-half] / 255
 
 
 def texture(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Dark soft blotches with fine grain, float32 (S, S, 3) from 0 to 255."""
+    """Draw dark soft blotches with fine grain, float32 (S, S, 3) in 0..255."""
     grey, colour = rng.integers(30, 131, (6, 6, 1)), rng.integers(-30, 31, (6, 6, 3))
     blotches = Image.fromarray((grey + colour).astype(np.uint8))
     soft = np.asarray(blotches.resize((size, size), Image.Resampling.BICUBIC), np.float32)
@@ -64,7 +64,7 @@ def texture(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def paint(image: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blend a light colour in, with a shadow around it: where two digits meet, one sees which of them is on top."""
+    """Blend in a light colour with a shadow around it, which shows which of two digits is on top."""
     from scipy.ndimage import maximum_filter
 
     around = tuple(slice(max(0, used.start - REACH), used.stop + REACH) for used in extent(ink))
@@ -76,14 +76,14 @@ def paint(image: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> np.nd
     return painted
 
 
-def fill(mask: np.ndarray) -> np.ndarray:
-    """The mask with its holes filled: an outline cannot tell of holes."""
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Fill the holes of a mask, since outlines have none."""
     from scipy.ndimage import binary_fill_holes
 
     filled: np.ndarray = binary_fill_holes(mask)
     return filled
 
 
-def visible(mask: np.ndarray, above: Sequence[np.ndarray]) -> float:
-    """The share of the mask that nothing above it hides."""
+def visible_share(mask: np.ndarray, above: Sequence[np.ndarray]) -> float:
+    """The share of the mask that isn't hidden by those above it."""
     return float((mask & ~np.logical_or.reduce(above)).sum() / mask.sum())
