@@ -11,7 +11,7 @@ from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.run.folder import Run
 from src.kit.run.run_files import read_rows
-from src.kit.shards.write import write_split
+from src.kit.shards.write import write_shards
 from src.kit.training import backends as trainers
 from src.kit.training.checkpoints import find
 from src.kit.training.session import Session
@@ -104,7 +104,7 @@ class ResumeTests:
         root = tmp_path / "shards"
         for name in ("train", "val"):
             split = build_dataset(load_config(["data=digits"]), name)
-            write_split(split, name, root / name, 20_000, np.arange(len(split)), lambda: None)
+            write_shards(split, name, root / name, 20_000, np.arange(len(split)), lambda: None)
         keys = ["data=shards", f"data.root={root.as_posix()}", "data.image_size=8", "data.mean=[0.3]", "data.std=[0.4]"]
         keys += ["model=small_cnn", "model.dropout=0.2"]
         self.check(tmp_path, 12, (1, 5), monkeypatch, *keys)
