@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import DictConfig
-from src.kit.run.run_files import read_rows
-from src.kit.training.session import Session
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.run.folder import Run
-from src.kit.shards.write import write_split
+from src.kit.run.run_files import read_rows
+from src.kit.shards.write import write_shards
 from src.kit.training import backends as trainers
 from src.kit.training.checkpoints import find
-from src.kit.weights import load_weights
+from src.kit.training.session import Session
+from src.kit.weights import files as weights
 from tests.internals.scene_training import write_digit_scenes
 
 BATCHES = 7
@@ -80,7 +80,7 @@ class ResumeTests:
         self.fit(cfg, cut)
         total = [(epoch, batch) for epoch in range(cfg.trainer.max_epochs) for batch in range(BATCHES)]
         assert seen == total[total.index(begins) :]
-        expected, found = (load_weights(find(run, "last") / "model.safetensors")[0] for run in (whole, cut))
+        expected, found = (weights.load(find(run, "last") / "model.safetensors")[0] for run in (whole, cut))
         assert all(np.array_equal(expected[name], found[name]) for name in expected)
         rows, again = ([{**row, "epoch_s": 0} for row in read_rows(run / "metrics.jsonl")] for run in (whole, cut))
         assert rows == again
@@ -104,7 +104,7 @@ class ResumeTests:
         root = tmp_path / "shards"
         for name in ("train", "val"):
             split = build_dataset(load_config(["data=digits"]), name)
-            write_split(split, name, root / name, 20_000, np.arange(len(split)), lambda: None)
+            write_shards(split, name, root / name, 20_000, np.arange(len(split)), lambda: None)
         keys = ["data=shards", f"data.root={root.as_posix()}", "data.image_size=8", "data.mean=[0.3]", "data.std=[0.4]"]
         keys += ["model=small_cnn", "model.dropout=0.2"]
         self.check(tmp_path, 12, (1, 5), monkeypatch, *keys)

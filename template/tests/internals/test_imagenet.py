@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from scipy.io import savemat
 
-from src.kit.catalog.build import build_dataset, imagenet
+from src.datasets import imagenet
+from src.kit.catalog.build import build_dataset
 from src.kit.catalog.imagenet_prepare import prepare
 from src.kit.catalog.spec import Spec, read
 from src.kit.config.compose import CONFIGS
@@ -132,7 +133,7 @@ def test_without_the_archives_it_says_where_they_are(tmp_path):
         match=r"register at https://image-net.org/.* download ILSVRC2012_img_train.tar, "
         r"ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz there, put them into .*imagenet",
     ):
-        imagenet.download(OmegaConf.create({"root": str(tmp_path / "imagenet")}))
+        imagenet.download(root=str(tmp_path / "imagenet"))
     assert not (tmp_path / "imagenet").exists()
     with pytest.raises(UserError, match=r"run `python scripts/download.py data=imagenet`"):
         build_dataset(configuration(tmp_path), "train")

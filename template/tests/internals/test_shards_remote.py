@@ -18,11 +18,12 @@ import pytest
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
-from src.kit.download import connection
-from src.kit.loading import ArrayImages, Loader, Split
-from src.kit.shards.ahead import Ahead
-from src.kit.shards.sources import WINDOW
-from src.kit.shards.write import write_split
+from src.kit.download import retry
+from src.kit.loading.base import ArrayImages, Split
+from src.kit.loading.loader import Loader
+from src.kit.shards.read import WINDOW
+from src.kit.shards.remote import Prefetcher
+from src.kit.shards.write import write_shards
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHARD = 51_200  # bytes
@@ -62,7 +63,7 @@ class Handler(SimpleHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """400 samples in shards of 50 KB at `server.url`; sample i's pixels are i % 251."""
-    monkeypatch.setattr(connection, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(retry, "BACKOFF_S", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("DATASET_MIRROR", raising=False)
     write(tmp_path / "www")
@@ -84,7 +85,7 @@ def write(folder: Path, first: int = 0) -> None:
         np.zeros((COUNT, 4, 4, 3), np.uint8) + ((np.arange(COUNT) + first) % 251).astype(np.uint8)[:, None, None, None]
     )
     split = Split(ArrayImages(pixels), np.arange(COUNT), tuple(map(str, range(COUNT))))
-    write_split(split, "train", folder / "train", SHARD, np.arange(COUNT), lambda: None)
+    write_shards(split, "train", folder / "train", SHARD, np.arange(COUNT), lambda: None)
 
 
 def load(server, cache: Path, limit: int = 20 * SHARD) -> Split:
@@ -168,7 +169,7 @@ def test_a_corrupt_shard_is_refused_in_one_sentence(server, tmp_path):
     with pytest.raises(UserError) as caught:
         list(loader(load(server, tmp_path / "cache")))
     message = str(caught.value)
-    assert "train-000003.tar has other content than" in message
+    assert "train-000003.tar has another content than" in message
     assert "\n" not in message
     assert not list((tmp_path / "cache").glob(f"{load(server, tmp_path).images.source.index.shards[3].sha256}*"))
 
@@ -193,7 +194,7 @@ def test_a_wrong_address_is_told(server, tmp_path):
 
 
 def test_an_index_that_never_ends_is_not_read(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.kit.shards.cache.MAX_INDEX_BYTES", 1000)
+    monkeypatch.setattr("src.kit.shards.remote.MAX_INDEX_BYTES", 1000)
     with pytest.raises(UserError, match="larger than any index"):
         load(server, tmp_path / "cache")
 
@@ -222,7 +223,7 @@ def test_resumed_in_mid_epoch_fetches_only_the_rest(server, tmp_path):
 def test_the_next_shards_come_while_the_last_are_read(server, tmp_path):
     split = load(server, tmp_path / "cache")
     order = split.images.epoch_order(np.random.default_rng(0))
-    numbers = split.images.shards(order)
+    numbers = split.images.shards_of(order)
     coming = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
     split.images.expect(order)
     wait_for(lambda: fetched(server) == names(split, coming[:WINDOW]))
@@ -270,7 +271,7 @@ def test_training_does_not_wait_for_shards_that_were_fetched_ahead():
         fetches.append(shard)
         there.add(shard)
 
-    ahead = Ahead(fetch, 2)
+    ahead = Prefetcher(fetch, 2)
     ahead.expect(range(20))
     late = 0
     for shard in range(20):

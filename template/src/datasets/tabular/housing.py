@@ -37,7 +37,7 @@ def build(
         resample: none; the others need classes.
         preprocessing: A run's model.safetensors: encode and scale as that run does.
     """
-    keys = {"target": target, "columns": columns, "select": select}
+    keys: dict[str, Any] = {"target": target, "columns": columns, "select": select}
     keys |= {"resample": resample, "preprocessing": preprocessing}
     return load_table(partial(read_whole, target=target), split, keys)
 

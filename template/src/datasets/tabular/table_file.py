@@ -29,7 +29,7 @@ def build(
         resample: Balance the classes of the training rows: make up rows, drop rows, or both.
         preprocessing: A run's model.safetensors: encode, scale and number the classes as that run does.
     """
-    keys = {"root": root, "target": target, "columns": columns, "select": select}
+    keys: dict[str, Any] = {"root": root, "target": target, "columns": columns, "select": select}
     keys |= {"resample": resample, "preprocessing": preprocessing}
     return load_table(partial(read_whole, root=root, columns=columns), split, keys)
 

@@ -88,7 +88,7 @@ def read_voc(root: Path, names: Path) -> Scenes:
 def parse_xml(path: Path) -> ElementTree.Element:
     """Read one XML file."""
     try:
-        return ElementTree.parse_xml(path, ElementTree.XMLParser(target=SafeBuilder())).getroot()
+        return ElementTree.parse(path, ElementTree.XMLParser(target=SafeBuilder())).getroot()
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: add it or take its image out of ImageSets/Main.") from error
     except (ElementTree.ParseError, ValueError) as error:
