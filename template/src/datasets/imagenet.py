@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.catalog import SYNSETS, prepare, read
+from src.kit.catalog import SYNSETS, find_spec, prepare_imagenet
 from src.kit.config import UserError
 from src.kit.loading import FileImages, Split, scan
 from src.kit.splitting import group_by, split_off_val
@@ -57,4 +57,4 @@ def read_classes(root: Path) -> dict[str, str]:
 
 def download(cfg_data: DictConfig) -> Path:
     """Make `train`, `val` and the class names of the three archives in `cfg_data.root`, or say how to get them."""
-    return prepare(Path(cfg_data.root).expanduser(), read("imagenet"))
+    return prepare_imagenet(Path(cfg_data.root).expanduser(), find_spec("imagenet"))

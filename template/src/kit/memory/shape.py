@@ -42,14 +42,14 @@ def find_shape(cfg: DictConfig) -> Shape:
     Raises:
         UserError: files are needed and are missing.
     """
-    from src.kit.catalog import read
+    from src.kit.catalog import find_spec
 
     size = int(cfg.data.image_size) if "image_size" in cfg.data else 1
     if cfg.data.sizes:
         size = max(size, *cfg.data.sizes)
     objects = FEWER.get(cfg.data.name, OBJECTS) if cfg.task in OF_OBJECTS else 0
     try:
-        spec = read(cfg.data.name)
+        spec = find_spec(cfg.data.name)
     except ValueError:  # a mixture, shards: no published data set
         spec = None
     if "mean" in cfg.data and spec and spec.classes and spec.splits and spec.splits.get("train"):
