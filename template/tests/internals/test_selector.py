@@ -12,7 +12,6 @@ from src.kit.config.errors import UserError
 from src.kit.hardware.diagnosis import EIGHT_GB_MIB, SIXTEEN_GB_MIB
 from src.kit.hardware.hardware import Gpu, Hardware
 
-
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = option_names("task")
 
