@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.kit.catalog import SYNSETS, prepare, read
+from src.kit.catalog import SYNSETS, find_spec, prepare_imagenet
 from src.kit.config import UserError
 from src.kit.loading import FileImages, Split, scan
 from src.kit.splitting import SplitRule
@@ -58,4 +58,4 @@ def read_classes(root: Path) -> dict[str, str]:
 
 def download(*, root: str) -> Path:
     """Unpack the three archives into `train`, `val` and the class names in `root`, or say how to get them."""
-    return prepare(Path(root).expanduser(), read("imagenet"))
+    return prepare_imagenet(Path(root).expanduser(), find_spec("imagenet"))

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from src.kit.run.run_files import read_rows
 
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
-from src.kit.run.folder import Run
-from src.kit.training import backends as trainers
-from src.kit.training.checkpoints import find
+from src.kit.run import Run, read_rows
+from src.kit.training import find_checkpoint
 from src.kit.training.networks import build_model
 from src.kit.weights import load_weights, save_weights
 from tests.cases import model_config
@@ -123,13 +121,13 @@ class FineTuningTests:
         """Train, and return the run folder and its weights."""
         cfg = load_config([f"framework={self.framework}", *overrides])
         with Run(cfg) as run:
-            trainers.load(self.framework).fit(cfg, run)
-        return run.path, load_weights(find(run.path, "last") / "model.safetensors")[0]
+            fit(cfg, run)
+        return run.path, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
     def compare(self, keys: list[str], first: list[str], second: list[str], layer: str) -> None:
         """Train with `first`, go on with `second` in small steps, and expect all but `layer` to have come along."""
         run, before = self.fit(*keys, *first)
-        file = find(run, "last") / "model.safetensors"
+        file = find_checkpoint(run, "last") / "model.safetensors"
         again, after = self.fit(*keys, *second, f"model.weights={file.as_posix()}", "optimizer.lr=1e-7")
         assert np.isfinite(read_rows(again / "metrics.jsonl")[0]["train/loss"])
         text = (again / "train.log").read_text("utf-8")

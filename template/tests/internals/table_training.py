@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from src.kit.training.saved_splits import describe_splits, write_splits
 
 from src.datasets.tabular import table_file
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
-from src.kit.run.folder import Run
+from src.kit.run import Run
 from src.kit.tabular.preprocessing import from_json
-from src.kit.training import backends as trainers
-from src.kit.training.checkpoints import find
-from src.kit.training.evaluation import evaluate, main
+from src.kit.training import find_checkpoint
+from src.kit.training.split_record import describe_splits, write_splits
 from src.kit.weights import load_metadata, load_weights
+from tests.experiments import fit
 from tests.internals.tables import mixed_columns, mixed_config, write_csv
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -31,7 +30,7 @@ class TableTests:
     def train(self, cfg) -> Path:
         """Train and return the run's folder."""
         with Run(cfg) as run:
-            trainers.load(self.framework).fit(cfg, run)
+            fit(cfg, run)
         return run.path
 
     def keys(self, folder: Path, *overrides: str) -> list[str]:
@@ -61,7 +60,7 @@ class TableTests:
         overrides = ["data.batch_size=16", "optimizer.lr=0.01", f"data.resample={resample}"]
         cfg = mixed_config(tmp_path, *self.keys(tmp_path, *overrides))
         run = self.train(cfg)
-        checkpoint = find(run, "best")
+        checkpoint = find_checkpoint(run, "best")
         metadata = load_weights(checkpoint / "model.safetensors")[1]
         test = build_dataset(cfg, "test")
         rows = table_file.read(cfg.data).take(test.ids)
@@ -81,8 +80,8 @@ class TableTests:
         assert "warning" not in capsys.readouterr().err, "rows of another file"
         cfg = load_config([f"data.root={other.as_posix()}"], base=run / "config.yaml")
         fitted = build_dataset(cfg, "test")
-        kept = load_metadata(find(run, "best") / "model.safetensors")["preprocessing"]
-        cfg.data.preprocessing = str(find(run, "best") / "model.safetensors")
+        kept = load_metadata(find_checkpoint(run, "best") / "model.safetensors")["preprocessing"]
+        cfg.data.preprocessing = str(find_checkpoint(run, "best") / "model.safetensors")
         seen = build_dataset(cfg, "test")
         expected = from_json(kept).transform(table_file.read(cfg.data).take(seen.ids))
         np.testing.assert_array_equal(seen.images.values, expected)

@@ -7,9 +7,8 @@ from PIL import Image
 
 from src.kit.config.errors import UserError
 from src.kit.hardware.probe import SystemProbe, free_ram
-from src.kit.loading import ArrayImages, FileImages, Loader, Split
+from src.kit.loading import ArrayImages, FileImages, Loader, Split, plan_epoch
 from src.kit.loading.cache import CachedImages, choose_cache, keep_decoded, read_all
-from src.kit.loading.loader import plan_epoch
 
 GIB = 2**30
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from src.kit.training.builders import build_loader, build_network
 
 from src.kit.catalog.build import build_dataset
 from src.kit.lightning import weights_to_numpy
+from tests.experiments import build_loader, build_network
 from tests.training import TrainingTests
 
 

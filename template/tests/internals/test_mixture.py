@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
-from src.kit.training.saved_splits import describe_splits
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
 from src.kit.loading.images import to_channels
+from src.kit.training.split_record import describe_splits
 from tests.experiments import build_loader
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages, Split
-from src.kit.loading.loader import Loader
+from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.shards.read import WINDOW, ShardFolder, ShardImages
 from src.kit.shards.write import write_shards
 
@@ -182,8 +181,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from src.kit.loading.base import Split
-from src.kit.loading.loader import Loader
+from src.kit.loading import Split
+from src.kit.loading import Loader
 from src.kit.shards.read import ShardImages
 from src.kit.shards.read import ShardFolder
 

@@ -19,8 +19,7 @@ from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
 from src.kit.download import retry
-from src.kit.loading.base import ArrayImages, Split
-from src.kit.loading.loader import Loader
+from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.shards.read import WINDOW
 from src.kit.shards.remote import Prefetcher
 from src.kit.shards.write import write_shards

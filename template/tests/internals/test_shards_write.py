@@ -17,7 +17,7 @@ from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
 from src.kit.config.sizes import parse_size
-from src.kit.loading.base import ArrayImages, FileImages, Split
+from src.kit.loading import ArrayImages, FileImages, Split
 from src.kit.shards.read import ShardFolder, ShardImages, parse_index
 from src.kit.shards.write import write_shards
 

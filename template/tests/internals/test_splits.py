@@ -13,7 +13,7 @@ from src.kit.scenes import read_yolo
 from src.kit.splitting import SplitRule
 from src.kit.splitting.rule import group_by_pattern
 from src.kit.splitting.stratify import split_by_fractions
-from src.kit.training.saved_splits import compare, describe, describe_splits, refuse_other_data, write_splits
+from src.kit.training.split_record import compare, describe, describe_splits, refuse_other_data, write_splits
 
 
 def multilabel(seed: int = 0, samples: int = 2000, classes: int = 20) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The data sets that the project knows: URLs, sizes, checksums, licences."""
+"""The data sets that this project knows: build them by name, fetch their files, choose the one that fits a machine."""
 
 from src.kit.catalog.build import (
     SPLITS,
@@ -8,15 +8,23 @@ from src.kit.catalog.build import (
     dataset_module,
     download_dataset,
 )
-from src.kit.catalog.dataset_table import show_info
-from src.kit.catalog.imagenet_prepare import SYNSETS, prepare
-from src.kit.catalog.selector import STAGES, Selection, auto_select_dataset
-from src.kit.catalog.spec import fetch_dataset, read, specs
+from src.kit.catalog.imagenet import SYNSETS, prepare_imagenet
+from src.kit.catalog.specs import (
+    STAGES,
+    DatasetSpec,
+    Selection,
+    auto_select_dataset,
+    dataset_specs,
+    fetch_dataset,
+    find_spec,
+    show_info,
+)
 
 __all__ = [
     "SPLITS",
     "STAGES",
     "SYNSETS",
+    "DatasetSpec",
     "Selection",
     "auto_select_dataset",
     "build_dataset",
@@ -24,9 +32,9 @@ __all__ = [
     "call_with_keys",
     "dataset_module",
     "download_dataset",
+    "dataset_specs",
     "fetch_dataset",
-    "prepare",
-    "read",
+    "find_spec",
+    "prepare_imagenet",
     "show_info",
-    "specs",
 ]

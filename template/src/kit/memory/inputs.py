@@ -35,7 +35,7 @@ def find_data_shape(experiment: Experiment) -> DataShape:
     Raises:
         UserError: files are needed and are missing.
     """
-    from src.kit.catalog import read
+    from src.kit.catalog import find_spec
 
     cfg, task = experiment.cfg, experiment.task
     size = int(cfg.data.image_size) if "image_size" in cfg.data else 1
@@ -43,7 +43,7 @@ def find_data_shape(experiment: Experiment) -> DataShape:
         size = max(size, *cfg.data.sizes)
     objects = task.example_objects(cfg)
     try:
-        spec = read(cfg.data.name)
+        spec = find_spec(cfg.data.name)
     except ValueError:  # a mixture, say: no published data set
         spec = None
     if "mean" in cfg.data and spec and spec.classes and spec.splits and spec.splits.get("train"):
