@@ -83,8 +83,8 @@ def document(scores: list[tuple[int, int]]) -> str:
 
 {table(scores)}
 
-Scores go from 1 (poor) to 5 (excellent). A framework is recommended from {two_places(THRESHOLD)} on.
-These were the scores to start from; they are opinions, no measurements:
+Scores range from 1 (poor) to 5 (excellent); a framework that reaches {two_places(THRESHOLD)} is recommended.
+The suggested scores are opinions, not measurements:
 
 {reasons}
 

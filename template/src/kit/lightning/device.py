@@ -1,4 +1,4 @@
-"""Move batches to the training device: images that stay there, or arrays that are pinned and copied in the background."""
+"""Move batches to the training device: images that stay there, or arrays pinned and copied in the background."""
 
 from collections.abc import Generator, Iterator, Sequence
 
