@@ -83,8 +83,8 @@ def document(scores: list[tuple[int, int]]) -> str:
 
 {table(scores)}
 
-Scores range from 1 (poor) to 5 (excellent). A framework is recommended from {two_places(THRESHOLD)} on.
-The suggested scores, which are opinions and not measurements:
+Scores range from 1 (poor) to 5 (excellent); a framework that reaches {two_places(THRESHOLD)} is recommended.
+The suggested scores are opinions, not measurements:
 
 {reasons}
 

@@ -15,6 +15,7 @@ from src.kit.training import find_checkpoint
 from src.kit.training.networks import build_model
 from src.kit.weights import load_weights, save_weights
 from tests.cases import model_config
+from tests.experiments import fit
 from tests.internals.scene_training import TINY, write_digit_scenes
 from tests.internals.tables import mixed_columns, write_csv
 

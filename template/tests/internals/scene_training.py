@@ -16,6 +16,7 @@ from src.kit.config.errors import UserError
 from src.kit.run import Run, read_json, read_rows
 from src.kit.training import TrainingLoop, find_checkpoint, load_task
 from src.kit.weights import load_weights
+from tests.experiments import fit
 
 SCENE_TASKS = ("detection", "segmentation", "instance_segmentation")
 FEW = {"train": 16, "val": 6, "test": 6}

@@ -13,7 +13,7 @@ from src.kit.config.compose import load_config
 from src.kit.config.errors import UserError
 from src.kit.run import Run
 from src.kit.tabular.preprocessing import from_json
-from src.kit.training import find_checkpoint
+from src.kit.training import Experiment, evaluate_command, evaluate_run, find_checkpoint
 from src.kit.training.split_record import describe_splits, write_splits
 from src.kit.weights import load_metadata, load_weights
 from tests.experiments import fit
@@ -40,14 +40,14 @@ class TableTests:
         scores = []
         for seed in SEEDS:  # a mean: one of the 86 test rows is 1.2 percent
             cfg = load_config(["task=tabular", *self.keys(tmp_path, f"seed={seed}")])
-            scores.append(evaluate(cfg, self.train(cfg), ["test"])["test"]["accuracy"])
+            scores.append(evaluate_run(Experiment(cfg), self.train(cfg), ["test"])["test"]["accuracy"])
         print(f"breast cancer, {self.framework}: {[round(score, 3) for score in scores]}")
         assert np.mean(scores) >= 0.96
 
     def test_house_values(self, tmp_path):
         cfg = load_config(["task=tabular_regression", *self.keys(tmp_path, "trainer.max_epochs=8")])
         run = self.train(cfg)
-        scores = evaluate(cfg, run, ["test"])["test"]
+        scores = evaluate_run(Experiment(cfg), run, ["test"])["test"]
         assert scores["r2"] > 0.75
         assert scores["rmse"] < 0.5, "in 100,000 dollars"
         assert {path.name for path in (run / "pictures").glob("*.png")} >= {
@@ -66,7 +66,7 @@ class TableTests:
         rows = table_file.read(cfg.data).take(test.ids)
         np.testing.assert_array_equal(from_json(metadata["preprocessing"]).transform(rows), test.images.values)
         assert json.loads(metadata["classes"]) == ["no", "yes"]
-        assert evaluate(cfg, run, ["test"])["test"]["accuracy"] > 0.8
+        assert evaluate_run(Experiment(cfg), run, ["test"])["test"]["accuracy"] > 0.8
 
     def test_other_rows_are_encoded_as_those_that_were_trained_on(self, tmp_path, capsys):
         run = self.train(mixed_config(tmp_path, *self.keys(tmp_path / "runs", "data.batch_size=16")))
@@ -76,7 +76,7 @@ class TableTests:
         columns["city"] = [{"Aachen": "Zug"}.get(city, city) for city in columns["city"]]
         columns["income"] = [f"{float(text) + 1000}" if text else "" for text in columns["income"]]
         other = write_csv(tmp_path / "other.csv", columns)
-        main([str(run), f"data.root={other.as_posix()}"], "test")
+        evaluate_command([str(run), f"data.root={other.as_posix()}"], "test")
         assert "warning" not in capsys.readouterr().err, "rows of another file"
         cfg = load_config([f"data.root={other.as_posix()}"], base=run / "config.yaml")
         fitted = build_dataset(cfg, "test")
@@ -95,15 +95,15 @@ class TableTests:
         columns["paid"][:40] = ["late"] * 40
         other = write_csv(tmp_path / "other.csv", columns)
         with pytest.raises(UserError, match=r"'paid' has 'late', and .* was trained on 'no', 'yes' only"):
-            main([str(run), f"data.root={other.as_posix()}"], "test")
+            evaluate_command([str(run), f"data.root={other.as_posix()}"], "test")
 
     def test_rows_that_were_trained_on_are_counted(self, tmp_path, capsys):
         cfg = mixed_config(tmp_path, *self.keys(tmp_path / "runs", "trainer.max_epochs=1"))
         run = self.train(cfg)
-        write_splits(describe_splits(cfg), run)
-        main([str(run)], "test")
+        write_splits(describe_splits(Experiment(cfg)), run)
+        evaluate_command([str(run)], "test")
         assert "warning" not in capsys.readouterr().err
-        main([str(run), "seed=7"], "test")
+        evaluate_command([str(run), "seed=7"], "test")
         found = re.search(r"was trained on (\d+) of these test samples", capsys.readouterr().err)
         assert found
         assert 15 <= int(found[1]) <= 28, "about 70 % of 30"

@@ -13,6 +13,7 @@ from src.kit.scenes import read_yolo
 from src.kit.splitting import SplitRule
 from src.kit.splitting.rule import group_by_pattern
 from src.kit.splitting.stratify import split_by_fractions
+from src.kit.training import Experiment
 from src.kit.training.split_record import compare, describe, describe_splits, refuse_other_data, write_splits
 
 
@@ -99,7 +100,7 @@ def test_images_of_one_patient_stay_together_in_an_image_folder(tmp_path, folds)
     keys = [f"data.root={tmp_path.as_posix()}", "data.group_pattern=(patient[0-9]+)", "data.image_size=8"]
     keys += [f"data.folds={folds}", "data.fold=2"] if folds else []
     cfg = load_config(["data=image_folder", *keys])
-    splits = describe_splits(cfg)
+    splits = describe_splits(Experiment(cfg))
     patients = {name: {path.split("/")[1].split("-")[0] for path in part["ids"]} for name, part in splits.items()}
     assert sum(part["samples"] for part in splits.values()) == 60
     assert not patients["train"] & patients["val"]
@@ -119,14 +120,14 @@ def test_a_fold_that_does_not_exist_is_refused(keys):
 
 def test_saved_splits_tell_which_samples_were_used_and_whether_they_are_the_same(tmp_path):
     cfg = load_config([])
-    splits = describe_splits(cfg)
+    splits = describe_splits(Experiment(cfg))
     write_splits(splits, tmp_path)
     saved = json.loads((tmp_path / "splits.json").read_text("utf-8"))
     assert saved == splits
     assert sorted(number for part in saved.values() for number in part["ids"]) == list(range(1797))
-    assert compare(describe_splits(cfg), tmp_path) == []
+    assert compare(describe_splits(Experiment(cfg)), tmp_path) == []
     refuse_other_data(splits, tmp_path)
-    other = describe_splits(load_config(["seed=1"]))
+    other = describe_splits(Experiment(load_config(["seed=1"])))
     assert compare(other, tmp_path)[0] == "train (1,259 samples, now 1,259)"
     with pytest.raises(UserError, match=r"The data have changed since .* bring them back, or begin anew with --from"):
         refuse_other_data(other, tmp_path)
@@ -138,13 +139,13 @@ def test_a_file_that_was_added_or_moved_to_another_class_is_seen(tmp_path):
         for number in range(10):
             Image.new("RGB", (8, 8)).save(tmp_path / "data" / name / f"{number}.png")
     cfg = load_config(["data=image_folder", f"data.root={(tmp_path / 'data').as_posix()}"])
-    splits = describe_splits(cfg)
+    splits = describe_splits(Experiment(cfg))
     assert all(part["ids"][0].startswith("a/") for part in splits.values()), "paths below data.root"
     write_splits(splits, tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "data" / "a" / "10.png")
-    assert compare(describe_splits(cfg), tmp_path)
+    assert compare(describe_splits(Experiment(cfg)), tmp_path)
     (tmp_path / "data" / "a" / "10.png").unlink()
-    assert not compare(describe_splits(cfg), tmp_path)
+    assert not compare(describe_splits(Experiment(cfg)), tmp_path)
 
 
 def test_data_of_another_kind_than_the_task_learns_from_are_one_sentence(tmp_path):
@@ -157,7 +158,7 @@ def test_data_of_another_kind_than_the_task_learns_from_are_one_sentence(tmp_pat
     cfg = load_config(["data=yolo_folder", f"data.root={tmp_path.as_posix()}"])
     assert len(build_dataset(cfg, "train")) == 1
     with pytest.raises(UserError, match="task=classification learns from one class for each image, and data=yolo_f"):
-        describe_splits(cfg)
+        describe_splits(Experiment(cfg))
 
 
 def test_the_ids_of_annotated_images_are_their_paths(tmp_path):

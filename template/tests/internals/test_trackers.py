@@ -27,8 +27,8 @@ class TextTracker(Tracker):
     def log(self, metrics, step):
         self.path.write_text(f"{self.seed} {step} {metrics}")
 
-def build(run_dir, cfg, *, file: str = "metrics.txt"):
-    return TextTracker(run_dir / file, cfg["seed"])
+def build(run_dir, cfg, *, filename: str = "metrics.txt"):
+    return TextTracker(run_dir / filename, cfg["seed"])
 """
 
 
@@ -60,7 +60,7 @@ def test_a_tracker_of_ones_own_is_one_file(tmp_path: Path, monkeypatch: pytest.M
     own = ModuleType("own")
     exec(OWN, own.__dict__)
     monkeypatch.setattr(trackers, "load_component", lambda group, name: {("tracker", "own"): own}[group, name])
-    cfg = OmegaConf.create({"tracker": {"name": "own", "file": "log.txt"}, "seed": 7})
+    cfg = OmegaConf.create({"tracker": {"name": "own", "filename": "log.txt"}, "seed": 7})
     open_tracker(cfg, tmp_path).log({"val/accuracy": 0.5}, 3)
     assert (tmp_path / "log.txt").read_text("utf-8") == "7 3 {'val/accuracy': 0.5}"
 

@@ -67,10 +67,10 @@ def open_tracker(cfg: DictConfig, run_dir: Path) -> Tracker:
     name = cfg.tracker.name
     if name == "none":
         return Guard(Tracker(), name)
-    keys: Any = {key: value for key, value in OmegaConf.to_container(cfg.tracker).items() if key != "name"}  # type: ignore[union-attr]
     values: Any = OmegaConf.to_container(cfg, resolve=True)
+    keys = {key: value for key, value in values["tracker"].items() if key not in ("name", "file")}
     try:
-        return Guard(load_component("tracker", name).build(run_dir, values, **keys), name)
+        return Guard(load_component("tracker", cfg.tracker.get("file") or name).build(run_dir, values, **keys), name)
     except UserError:
         raise
     except ImportError as error:
