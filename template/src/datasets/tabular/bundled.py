@@ -34,7 +34,7 @@ def build(
         resample: Balance the classes of the training rows: make up rows, drop rows, or both.
         preprocessing: A run's model.safetensors: encode, scale and number the classes as that run does.
     """
-    keys = {"name": name, "target": target, "columns": columns, "select": select}
+    keys: dict[str, Any] = {"name": name, "target": target, "columns": columns, "select": select}
     keys |= {"resample": resample, "preprocessing": preprocessing}
     return load_table(partial(read_whole, name=name, target=target), split, keys)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.catalog import STAGES, Selection, auto_select_dataset, specs
+from src.kit.catalog import STAGES, Selection, auto_select_dataset, dataset_specs
 from src.kit.config import UserError, load_config
 from src.kit.hardware import peak_mib
 
@@ -87,9 +87,9 @@ def validate_pipeline(argv: Sequence[str], stage: str, doc: str) -> None:
 
 def choose_task(dataset: str | None, overrides: Sequence[str]) -> list[str]:
     """The override that sets the data set's first task, if the default task does not fit it and none was given."""
-    if dataset not in specs() or any(word.startswith("task=") for word in overrides):
+    if dataset not in dataset_specs() or any(word.startswith("task=") for word in overrides):
         return []
-    tasks = specs()[dataset].tasks
+    tasks = dataset_specs()[dataset].tasks
     return [] if load_config([]).task in tasks else [f"task={tasks[0]}"]
 
 
