@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
 
 def take_options(argv: list[str]) -> tuple[list[str], Path, int]:
     """Separate `--out FOLDER` and `--shard-size SIZE` from the overrides."""
-    from src.kit.config import parse_size
+    from src.kit.shards import parse_size
 
     found = {"--out": "", "--shard-size": "256MB"}
     rest = list(argv)

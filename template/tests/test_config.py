@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.kit.config.compose import CONFIGS, load_config, option_names, write_config
-from src.kit.config.errors import UserError
 from src.kit.config.keys import leaves, reference
+from src.kit.errors import UserError
 
 
 def test_overrides_beat_groups_and_groups_beat_defaults():

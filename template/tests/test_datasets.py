@@ -10,7 +10,7 @@ from PIL import Image
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import option_names
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.loading import ArrayImages
 from src.kit.splitting import stratified_split
 

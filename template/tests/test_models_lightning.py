@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torchvision.models import resnet18
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.lightning import weights_to_numpy
 from src.kit.training.networks import build_model
 from src.kit.weights import save_weights

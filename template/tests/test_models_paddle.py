@@ -10,7 +10,7 @@ import paddle
 import pytest
 from safetensors.numpy import save
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.paddle import weights_to_numpy
 from src.kit.training.networks import build_model
 from src.kit.weights import save_weights

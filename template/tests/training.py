@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scripts.train import main
 from src.kit.config.compose import load_config, option, option_names
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.run import Run
 from src.kit.training import TrainingLoop, build_loss, find_checkpoint, newest_run, train_run
 from src.kit.weights import files as weights

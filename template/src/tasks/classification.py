@@ -8,7 +8,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.loading import Loader, Split, build_image_loader
-from src.kit.training import BaseTask, draw_image_batch
+from src.kit.report import draw_image_batch
+from src.kit.training import BaseTask
 
 SHOWN = 24  # pictures in the grid of sample predictions
 

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.benchmark import main
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Split
 
 STEM = 2 * 112 * 112 * 64 * 3 * 7 * 7  # of ResNet's first convolution, whose input needs no gradient

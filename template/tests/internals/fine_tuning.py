@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.run import Run, read_rows
 from src.kit.training import find_checkpoint
 from src.kit.training.networks import build_model

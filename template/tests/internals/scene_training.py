@@ -12,7 +12,7 @@ from PIL import Image
 from scripts.train import main, train
 from src.datasets.scenes import digit_scenes
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.run import Run, read_json, read_rows
 from src.kit.training import TrainingLoop, find_checkpoint, load_task
 from src.kit.weights import load_weights

@@ -10,11 +10,11 @@ import pytest
 from src.datasets.tabular import table_file
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.run import Run
 from src.kit.tabular.preprocessing import from_json
 from src.kit.training import Experiment, evaluate_command, evaluate_run, find_checkpoint
-from src.kit.training.split_record import describe_splits, write_splits
+from src.kit.training.checkpoints import describe_splits, write_splits
 from src.kit.weights import load_metadata, load_weights
 from tests.experiments import fit
 from tests.internals.tables import mixed_columns, mixed_config, write_csv

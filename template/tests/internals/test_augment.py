@@ -12,7 +12,7 @@ import pytest
 
 from src.kit.augment.advanced import import_albumentations
 from src.kit.augment.batches import AUGMENTATIONS, build_augmentation
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.hardware.probe import SystemProbe, free_ram
 from src.kit.loading import ArrayImages, FileImages, Loader, Split, plan_epoch
 from src.kit.loading.cache import CachedImages, choose_cache, keep_decoded, read_all

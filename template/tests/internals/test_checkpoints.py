@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.training import find_checkpoint
 from src.kit.training.checkpoints import Checkpoints, find
 

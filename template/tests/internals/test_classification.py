@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.training import load_task
 from src.tasks import classification
 

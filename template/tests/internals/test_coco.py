@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco
 
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.scenes import coco_format, format_files
 from src.kit.scenes.annotations import Annotations
 from src.kit.scenes.coco_format import find_coco_splits

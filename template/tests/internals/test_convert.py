@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pycocotools import mask
 from scene_files import SQUARE, annotation, coco_content, image, write_coco, write_yolo
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.scenes import convert as module
 from src.kit.scenes.annotations import rasterise
 from src.kit.scenes.convert import FORMATS, convert_data_set

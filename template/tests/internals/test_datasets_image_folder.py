@@ -9,7 +9,7 @@ from PIL import Image
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import CONFIGS
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.loading import decoding
 from src.kit.loading.decoding import decode
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.loading import decoding
 from src.kit.loading.decoding import decode, open_rgb
 

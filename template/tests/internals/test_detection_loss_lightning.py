@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from torchvision.ops import complete_box_iou
 
-from src.kit.training.losses import build_loss
+from src.kit.training.networks import build_loss
 from src.tasks.losses.lightning.detection.boxes import assign, complete_iou, distribution_loss, head_losses
 
 POINTS = torch.tensor([[4.0, 4], [12, 4], [4, 12], [12, 12]])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.kit.training.losses import build_loss
+from src.kit.training.networks import build_loss
 from src.tasks.losses.lightning.detection import boxes as lightning
 from src.tasks.losses.paddle.detection import boxes as theirs
 

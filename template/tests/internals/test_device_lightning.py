@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches
 from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.run import Run

@@ -5,7 +5,7 @@ import paddle
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.paddle.device import Batches, DeviceBatches, build_batches
 from src.kit.run import Run

@@ -10,7 +10,7 @@ from PIL import Image
 from src.datasets.scenes import digit_scenes
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.scenes import digit_images, read_coco
 from src.kit.scenes.loader import outline_boxes
 from src.kit.splitting import stratified_split

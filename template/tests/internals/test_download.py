@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from src.kit.config.errors import UserError
 from src.kit.download import (
     RemoteFile,
     cache_folder,
@@ -27,6 +26,7 @@ from src.kit.download import (
     locked,
     transfer,
 )
+from src.kit.errors import UserError
 from tests.internals.fault_server import serving
 
 CONTENT = bytes(range(256)) * 4000

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from src.kit.config.errors import UserError
 from src.kit.download import RemoteFile, connection, fetch_all, transfer
+from src.kit.errors import UserError
 from tests.internals.fault_server import serving
 from tests.internals.faults import FAULTS, Asked
 

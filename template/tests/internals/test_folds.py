@@ -5,7 +5,7 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.splitting.stratify import make_folds
 
 

@@ -17,7 +17,7 @@ from src.kit.catalog.build import build_dataset
 from src.kit.catalog.imagenet import prepare_imagenet
 from src.kit.catalog.specs import DatasetSpec, find_spec
 from src.kit.config.compose import CONFIGS
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 
 # WordNet id, synonyms, children: the numbers of the development kit follow another order than the ids
 SYNSETS = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, FileImages, Loader, Split
 
 

@@ -6,7 +6,7 @@ import paddle
 import pytest
 from omegaconf import OmegaConf
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.training import build_loss
 
 

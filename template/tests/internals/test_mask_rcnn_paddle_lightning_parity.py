@@ -8,7 +8,7 @@ import pytest
 import torch
 from mask_rcnn import BATCHES, SIDE
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.lightning import weights_to_numpy
 from src.kit.training.networks import build_model
 from src.kit.weights import save_weights

@@ -3,7 +3,7 @@
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.memory.fit import find_batch, round_batch
 
 

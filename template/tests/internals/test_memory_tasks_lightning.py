@@ -4,7 +4,7 @@ import pytest
 from omegaconf import DictConfig
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.lightning.memory_trace import trace_steps
 from src.kit.memory.allocators import MIB, ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import Estimator

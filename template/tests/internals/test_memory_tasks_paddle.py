@@ -6,7 +6,7 @@ import paddle
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.hardware.hardware import Gpu, Hardware
 from src.kit.memory.allocators import MIB
 from src.kit.memory.estimate import Estimator, estimate

@@ -12,7 +12,7 @@ from scene_files import write_yolo
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.mini import create_mini_dataset
 from src.kit.mini.create import share_out
 

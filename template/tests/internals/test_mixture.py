@@ -10,10 +10,10 @@ from PIL import Image
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.loading.images import to_channels
 from src.kit.training import Experiment
-from src.kit.training.split_record import describe_splits
+from src.kit.training.checkpoints import describe_splits
 from tests.experiments import build_loader
 
 

@@ -7,7 +7,7 @@ import torch
 
 import src.kit.lightning as lightning_kit
 import src.kit.paddle as paddle_kit
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.training.networks import build_model
 from tests.cases import INPUTS, classifiers, model_config, models
 

@@ -9,7 +9,7 @@ from scene_files import SQUARE, annotation, coco_content, image, write_coco, wri
 from scripts.train import main
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.training import load_task
 
 

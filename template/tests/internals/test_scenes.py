@@ -10,7 +10,7 @@ import pytest
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco, write_yolo
 
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.scenes.annotations import Annotations
 from src.kit.scenes.coco_format import find_coco_splits, read_coco
 from src.kit.scenes.samples import Sample, Scenes, choose_scenes, concatenate, renumber_classes

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.kit.training.losses import build_loss
+from src.kit.training.networks import build_loss
 
 
 def build(cross_entropy=0.0, dice=0.0, focal=0.0, gamma=2.0):

@@ -9,7 +9,7 @@ from redrawn import redrawn
 
 import src.kit.lightning as lightning_kit
 import src.kit.paddle as paddle_kit
-from src.kit.training.losses import build_loss
+from src.kit.training.networks import build_loss
 from src.models.lightning.segmentation import deeplab as lightning
 from src.models.paddle.segmentation import deeplab as theirs
 

@@ -8,7 +8,7 @@ import pytest
 
 from src.kit.catalog.specs import STAGES, auto_select_dataset, dataset_specs, tiers
 from src.kit.config.compose import load_config, option_names
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.hardware.diagnosis import EIGHT_GB_MIB, SIXTEEN_GB_MIB
 from src.kit.hardware.hardware import Gpu, Hardware
 

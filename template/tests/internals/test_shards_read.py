@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.shards.read import WINDOW, ShardFolder, ShardImages
 from src.kit.shards.write import write_shards

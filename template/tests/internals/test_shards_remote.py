@@ -17,8 +17,8 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
 from src.kit.download import retry
+from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.shards.read import WINDOW
 from src.kit.shards.remote import Prefetcher

@@ -15,10 +15,10 @@ from scripts import make_shards
 from scripts.make_shards import main
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.config.sizes import parse_size
+from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, FileImages, Split
 from src.kit.shards.read import ShardFolder, ShardImages, parse_index
+from src.kit.shards.remote import parse_size
 from src.kit.shards.write import write_shards
 
 

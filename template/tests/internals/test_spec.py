@@ -13,7 +13,7 @@ import src.kit.catalog.specs as specs_module
 from src.datasets.scenes import digit_scenes
 from src.kit.catalog.specs import DatasetSpec, PublishedFile, dataset_specs, fetch_dataset, find_spec, parse_spec
 from src.kit.config.compose import CONFIGS, help_text, option_names
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 
 SOURCE = Path(specs_module.__file__).parents[1]
 COMPOSED = {"mixture", "shards"}  # made of other data sets

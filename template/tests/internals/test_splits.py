@@ -8,13 +8,13 @@ from PIL import Image
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.scenes import read_yolo
 from src.kit.splitting import SplitRule
 from src.kit.splitting.rule import group_by_pattern
 from src.kit.splitting.stratify import split_by_fractions
 from src.kit.training import Experiment
-from src.kit.training.split_record import compare, describe, describe_splits, refuse_other_data, write_splits
+from src.kit.training.checkpoints import compare, describe, describe_splits, refuse_other_data, write_splits
 
 
 def multilabel(seed: int = 0, samples: int = 2000, classes: int = 20) -> np.ndarray:

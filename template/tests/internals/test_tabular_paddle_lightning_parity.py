@@ -7,7 +7,7 @@ import torch
 
 import src.kit.lightning as lightning_kit
 import src.kit.paddle as paddle_kit
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.models.lightning.tabular.tabular_mlp import build as tabular_mlp
 from src.models.paddle.tabular.tabular_mlp import build as paddle_mlp
 from src.models.tabular.tabular_sizes import embedding_width

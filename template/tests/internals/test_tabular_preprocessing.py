@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from src.datasets.tabular import table_file
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.tabular.preprocessing import MOST_CATEGORIES, fit, from_json
 from src.kit.tabular.table import Table
 from src.kit.weights import load_weights, save_weights

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from scripts.train import main
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.tabular import read_table
 from tests.internals.tables import mixed_columns, table_config, write_csv
 

@@ -8,7 +8,7 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.tabular.preprocessing import resample
 from src.tasks import tabular, tabular_regression
 from tests.internals.tables import mixed_config

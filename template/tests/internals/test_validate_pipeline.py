@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from src.kit.benchmarks.pipeline import Report, check_pipeline, choose_task, print_report, validate_pipeline
 from src.kit.catalog import Selection
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.hardware.probe import peak_mib
 
 PROJECT = Path(__file__).parents[2]

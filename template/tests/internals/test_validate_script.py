@@ -17,7 +17,7 @@ from src.kit.checks import report
 from src.kit.checks.check import extensions, printable
 from src.kit.checks.findings import KINDS, SEVERITIES, Finding
 from src.kit.checks.report import SIZE, lenient, thumbnail
-from src.kit.config.errors import run_main
+from src.kit.errors import run_main
 from tests.internals.checked_data import class_folders, coco_folder, picture, yolo_folder
 
 ROOT = Path(__file__).resolve().parents[2]

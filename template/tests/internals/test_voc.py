@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from scene_files import image
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.scenes import voc_format
 
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>20</xmax><ymax>5.5</ymax></bndbox>"

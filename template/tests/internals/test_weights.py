@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.training.networks import find_pretrained, is_small
 from src.kit.weights import adapt_stem, check_shapes, count_classes, load_weights, missing_weights, save_weights
 

@@ -8,7 +8,7 @@ import pytest
 from scene_files import configuration, image, write_yolo
 
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.scenes import yolo_format
 
 needs_photos = pytest.mark.skipif(not os.environ.get("TEST_DATA_DIR"), reason="TEST_DATA_DIR is not set: no photos")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from redrawn import redrawn
 
-from src.kit.config.errors import UserError
 from src.kit.detection_lightning import cell_centres, decode_boxes, flatten_levels, fold_for_inference, top_detections
+from src.kit.errors import UserError
 from src.kit.lightning import weights_from_numpy, weights_to_numpy
 from src.models.detection.yolov10_sizes import SIZES
 from src.models.lightning.detection import yolov10

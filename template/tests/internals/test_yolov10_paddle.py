@@ -5,8 +5,8 @@ import paddle
 import pytest
 from redrawn import redrawn
 
-from src.kit.config.errors import UserError
 from src.kit.detection_paddle import flatten_levels, fold_for_inference
+from src.kit.errors import UserError
 from src.kit.paddle import weights_from_numpy, weights_to_numpy
 from src.models.paddle.detection import yolov10
 

@@ -1,10 +1,9 @@
 """The configuration: composed from `src/configs` and the command line, checked before any framework loads."""
 
-from src.kit.config.building import GENERAL_KEYS, build_component
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
 from src.kit.config.compose import help_text, load_config, option, option_names, write_config
-from src.kit.config.errors import UserError, run_main
-from src.kit.config.sizes import parse_size
+from src.kit.config.keys import GENERAL_KEYS, build_component
+from src.kit.errors import UserError, run_main
 
 __all__ = [
     "GENERAL_KEYS",
@@ -18,7 +17,6 @@ __all__ = [
     "load_config",
     "option",
     "option_names",
-    "parse_size",
     "run_main",
     "signature",
     "unknown",

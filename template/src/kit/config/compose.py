@@ -10,7 +10,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from src.kit.config.components import PLACES, signature, unknown
-from src.kit.config.errors import UserError
 from src.kit.config.keys import (
     OPEN,
     allowed,
@@ -23,6 +22,7 @@ from src.kit.config.keys import (
     reference,
     unknown_key,
 )
+from src.kit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # of configs/data: facts about data sets

@@ -9,11 +9,12 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
+from src.kit.report import describe_batch
 from src.kit.scenes.examples import example_objects, example_targets_boxes
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
 from src.kit.scenes.samples import IGNORE, Sample, Scenes
 from src.kit.scenes.scores import CROWD, OBJECT
-from src.kit.training import BaseTask, describe_batch
+from src.kit.training import BaseTask
 
 LEAST_SCORE = 0.25  # of a predicted object that is worth showing
 

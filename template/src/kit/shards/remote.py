@@ -1,6 +1,7 @@
 """Read shards behind a URL, through a cache folder of limited size that all processes share."""
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -8,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from src.kit.config import UserError, parse_size
+from src.kit.config import UserError
 from src.kit.download import Broken, Restart, SourceFailed, ask, fetch, locked, retry
 from src.kit.shards.read import INDEX, WINDOW, ShardFile, ShardFolder, Source, parse_index, read_table
 
@@ -205,3 +206,20 @@ class RemoteShards:
     def expect(self, shards: list[int]) -> None:
         """Fetch the first of these shards in the background, the others while earlier ones are read."""
         self.prefetcher.expect(shards)
+
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", re.IGNORECASE)
+
+
+def parse_size(text: str | int, key: str) -> int:
+    """Bytes, from a number of them or a number with KB, MB, GB or TB (powers of 1000).
+
+    Raises:
+        UserError: names `key`, if the text is no size above 0.
+    """
+    match = SIZE.fullmatch(str(text).strip())
+    size = round(float(match[1]) * UNITS[(match[2] or "").upper()]) if match else 0
+    if size < 1:
+        raise UserError(f"{key} must be a size such as 256MB or 20GB, not {text!r}.")
+    return size

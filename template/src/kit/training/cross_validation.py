@@ -12,7 +12,7 @@ from src.kit.catalog import build_dataset
 from src.kit.config import UserError, write_config
 from src.kit.report import collect, write_fold_report
 from src.kit.run import new_folder, read_json
-from src.kit.training.split_record import describe_split
+from src.kit.training.checkpoints import describe_split
 
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
 
