@@ -12,7 +12,7 @@ from src.kit.config.compose import load_config
 from src.kit.run import Run, read_rows
 from src.kit.shards.write import write_shards
 from src.kit.training import TrainingLoop, find_checkpoint
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights
 from tests.experiments import fit
 from tests.internals.scene_training import write_digit_scenes
 
@@ -78,7 +78,7 @@ class ResumeTests:
         self.fit(cfg, cut)
         total = [(epoch, batch) for epoch in range(cfg.trainer.max_epochs) for batch in range(BATCHES)]
         assert seen == total[total.index(begins) :]
-        expected, found = (weights.load(find_checkpoint(run, "last") / "model.safetensors")[0] for run in (whole, cut))
+        expected, found = (load_weights(find_checkpoint(run, "last") / "model.safetensors")[0] for run in (whole, cut))
         assert all(np.array_equal(expected[name], found[name]) for name in expected)
         rows, again = ([{**row, "epoch_s": 0} for row in read_rows(run / "metrics.jsonl")] for run in (whole, cut))
         assert rows == again

@@ -93,7 +93,7 @@ def override(cfg: DictConfig, key: str, text: str, groups: set[str]) -> None:
         for name in leaves(value, key):
             if OmegaConf.select(cfg, name, default=...) is ...:
                 raise UserError(unknown_key(name, leaves(cfg), groups))
-    OmegaConf.update(cfg, key, value, force_add=free)
+    OmegaConf.update(cfg, key, value, force_add=free, merge=key not in OPEN)
 
 
 def parse(key: str, text: str, rule: dict[str, Any]) -> Any:

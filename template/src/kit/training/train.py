@@ -129,6 +129,8 @@ class TrainedRun:
     def prepare(self, image: Any) -> np.ndarray:
         """float32 (C, H, W), resized and normalised as in training."""
         height, width, channels = self.experiment.input_shape
+        if not isinstance(image, np.ndarray) and not Path(image).is_file():
+            raise UserError(f"{image} does not exist: name an image file or pass an array.")
         pixels = image if isinstance(image, np.ndarray) else decode(Path(image), height)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.shape[-1] != channels:
