@@ -9,11 +9,13 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.kit import report
 from src.kit.loading import ArrayImages
 from src.kit.report import draw_confusion, draw_images, draw_predictions, figures
 from src.kit.report.figures import draw_curves, points, shorten
 from src.kit.report.model_graph import draw_model_graph, group, model_table
 from src.tasks import classification
+from src.utils import visualization
 
 ROWS = [
     {"epoch": 1, "step": 5, "lr": 0.1, "train/loss": 2.0, "val/loss": 2.1, "val/accuracy": 0.3, "epoch_s": 1.0},
@@ -129,3 +131,9 @@ def test_table_counts_a_layer_that_is_called_twice_once() -> None:
     table = model_table([layer("conv", parameters=2**18), layer("relu", "ReLU", 0), layer("conv", parameters=2**18)])
     assert "262,144 parameters, 1 MiB" in table
     assert "4 x 2 x 2" in table
+
+
+def test_the_public_module_draws_what_the_report_shows(tmp_path: Path) -> None:
+    assert set(visualization.__all__) <= set(report.__all__)
+    path = visualization.draw_confusion(np.array([[9, 1], [2, 8]]), ["cat", "dog"], tmp_path / "confusion.png")
+    assert path.is_file()
