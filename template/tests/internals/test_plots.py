@@ -92,7 +92,7 @@ def test_task_writes_its_two_pictures_for_a_part_of_the_split(tmp_path: Path) ->
     images = ArrayImages(random.integers(0, 255, (40, 8, 8, 1), dtype=np.uint8))
     split = SimpleNamespace(images=images, classes=("a", "b", "c"))
     outputs = random.normal(size=(30, 3)).astype(np.float32)
-    written = classification.pictures(
+    written = classification.Task().draw_predictions(
         [(outputs, random.integers(0, 3, 30))], split, OmegaConf.create(), tmp_path, "test"
     )
     assert [path.name for path in written] == ["test-confusion.png", "test-samples.png"]

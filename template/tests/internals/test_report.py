@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Path:
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"epoch": 4, "tr', encoding="utf-8")
     draw_curves(rows, folder / "pictures")
     classes, targets = ["cat", "dog", EVIL], np.array([0, 1, 2, 2])
-    evaluation = classification.evaluate([(np.eye(3)[[0, 1, 1, 2]], targets)], classes)
+    evaluation = classification.Task().evaluate([(np.eye(3)[[0, 1, 1, 2]], targets)], classes)
     (folder / "evaluation-test.json").write_text(json.dumps(evaluation), encoding="utf-8")
     draw_confusion(np.array(evaluation["confusion_matrix"]), classes, folder / "pictures" / "test-confusion.png")
     info = {"framework": "lightning", "status": "finished", "duration_s": 65, "parameters": 12345, "gpu": None}
