@@ -44,7 +44,7 @@ def test_curves_of_one_epoch_and_of_none(tmp_path: Path) -> None:
 
 def test_one_epoch_has_one_tick_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure) or path)
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append(figure) or path)
     draw_curves(ROWS[:1], tmp_path)
     for figure in drawn:
         (axes,) = figure.axes

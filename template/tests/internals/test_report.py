@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.report import collect, draw_confusion, draw_curves, duration, reports, write_report
+from src.kit.report import collect_folds, draw_confusion, draw_curves, duration, reports, write_report
 from src.kit.run import write_json
 from src.tasks import classification
 
@@ -137,5 +137,5 @@ def test_folds_are_compared_by_the_scores_that_all_have(tmp_path):
         (tmp_path / name).mkdir()
         for split in ("val", "test"):
             write_json(tmp_path / name / f"evaluation-{split}.json", {"map": 0.5, "map_large": large, "samples": 3})
-    result = collect([tmp_path / "fold-1", tmp_path / "fold-2"])
+    result = collect_folds([tmp_path / "fold-1", tmp_path / "fold-2"])
     assert {split: [*scores] for split, scores in result["scores"].items()} == {"test": ["map"], "val": ["map"]}
