@@ -119,7 +119,7 @@ def title(result: dict[str, Any]) -> str:
 
 def draw_bars(result: dict[str, Any], path: Path) -> None:
     """Draw a bar for each side's median and a dot for each round."""
-    from src.kit.report import BLUE, FAINT, GREEN, INK, VERMILLION, new_figure, save
+    from src.kit.report import BLUE, FAINT, GREEN, INK, VERMILLION, new_figure, save_figure
 
     figure = new_figure(8.4, 2.8)
     axes = figure.add_subplot()
@@ -134,7 +134,7 @@ def draw_bars(result: dict[str, Any], path: Path) -> None:
     axes.set_xlim(0, 1.3 * max(max(side["rounds_samples_per_s"]) for side in result["sides"].values()))
     axes.set_xlabel("samples a second")
     axes.set_title(title(result), fontsize=10)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

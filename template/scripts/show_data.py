@@ -11,10 +11,13 @@ Any key of the configuration can be set: seed=1 shows other images, data.batch_s
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import UserError, help_text, load_config, run_main
+from omegaconf import DictConfig
+
+from src.kit.config import UserError, help_text, load_config, option_names, run_main
 
 MAX_IMAGES = 16
 
@@ -22,23 +25,30 @@ MAX_IMAGES = 16
 def main(argv: list[str]) -> None:
     """Draw the first batch of a split and print the picture's path."""
     if "--help" in argv or "-h" in argv:
-        sys.stdout.write(f"{__doc__}\n{help_text()}")
+        sys.stdout.write(f"{__doc__}\n{help_text(argv)}")
         return
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--split", choices=("train", "val", "test"), default="train")
     parser.add_argument("--out", type=Path)
     options, overrides = parser.parse_known_args(argv)
     cfg = load_config(overrides)
-    from src.kit.training import Experiment  # import NumPy and Pillow only if the keys are right
+    from src.kit.catalog import build_dataset  # imports NumPy and Pillow: only if the keys are right
 
     path = options.out or Path(f"data-{cfg.data.name}-{options.split}.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out={path} must end in .png.")
-    experiment = Experiment(cfg)
-    dataset = experiment.split(options.split)
+    dataset = build_dataset(cfg, options.split)
     cfg.data.batch_size = min(cfg.data.batch_size, len(dataset))  # unlike training, accept fewer samples than a batch
-    experiment.task.draw_batch(cfg, dataset, options.split, path, MAX_IMAGES)
+    fitting_task(cfg, dataset).draw_batch(cfg, dataset, options.split, path, MAX_IMAGES)
     print(f"The first images of {cfg.data.name}, {options.split} split: {path.resolve()}")
+
+
+def fitting_task(cfg: DictConfig, dataset: Any) -> Any:
+    """The configured task, or else one that learns from such data: looking at a data set needs no `task=`."""
+    from src.kit.training import load_task
+
+    tasks = [load_task(name) for name in (cfg.task, *option_names("task"))]
+    return next((task for task in tasks if task.content == dataset.content), tasks[0])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from src.kit.config import UserError
-from src.kit.loading import SUFFIXES, FileImages, Split, collect, find_splits, scan
+from src.kit.loading import SUFFIXES, FileImages, Split, find_splits, list_images, scan_classes
 from src.kit.splitting import SplitRule
 
 
@@ -21,19 +21,19 @@ def build(split: SplitRule, *, root: str = "data/images", image_size: int = 224)
     """
     folder = Path(root).expanduser()
     folders = find_splits(folder)
-    classes = tuple(scan(folders["train"]))
+    classes = tuple(scan_classes(folders["train"]))
     if len(classes) < 2:
         raise UserError(
             f"{folders['train']} has images in {len(classes)} class folder{'s' * (len(classes) != 1)} and needs at "
             f"least 2: put the images ({', '.join(SUFFIXES)}) in one folder for each class and set data.root."
         )
     if split.name in folders and (split.name == "test" or (split.name == "val" and split.fold is None)):
-        paths, targets = collect([folders[split.name]], classes)
+        paths, targets = list_images([folders[split.name]], classes)
         return Split(FileImages(paths, image_size), targets, classes)
     sources = [folders["train"]]
     if "val" in folders:
         sources += [folders["val"]] if split.fold is not None else []
         split = replace(split, val_fraction=0.0)
-    paths, targets = collect(sources, classes)
+    paths, targets = list_images(sources, classes)
     chosen = split.choose(targets, paths, test="test" not in folders, root=folder)
     return Split(FileImages([paths[index] for index in chosen], image_size), targets[chosen], classes)

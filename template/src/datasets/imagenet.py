@@ -10,7 +10,7 @@ import numpy as np
 
 from src.kit.catalog import SYNSETS, find_spec, prepare_imagenet
 from src.kit.config import UserError
-from src.kit.loading import FileImages, Split, scan
+from src.kit.loading import FileImages, Split, scan_classes
 from src.kit.splitting import SplitRule
 
 
@@ -29,7 +29,7 @@ def build(split: SplitRule, *, root: str = "data/imagenet", image_size: int = 22
     folder = place / ("val" if split.name == "test" else "train")
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist: run `python scripts/download.py data=imagenet`.")
-    images = scan(folder)
+    images = scan_classes(folder)
     classes = read_classes(place)
     if sorted(images) != sorted(classes):
         wrong = min(set(images) ^ set(classes))

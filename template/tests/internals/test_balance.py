@@ -5,28 +5,28 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.loading.order import METHODS, draw, epoch_size
+from src.kit.loading.order import METHODS, draw_samples, epoch_size
 from tests.experiments import build_loader
 
 TARGETS = np.random.default_rng(0).permutation(np.repeat([0, 1, 4], [900, 90, 10]))
 
 
 def counts(method: str, seed: int = 0) -> list[int]:
-    return np.bincount(TARGETS[draw(TARGETS, method, np.random.default_rng(seed))])[[0, 1, 4]].tolist()
+    return np.bincount(TARGETS[draw_samples(TARGETS, method, np.random.default_rng(seed))])[[0, 1, 4]].tolist()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_size_of_an_epoch_is_known_before_it_is_drawn(method):
-    drawn = draw(TARGETS, method, np.random.default_rng(0))
+    drawn = draw_samples(TARGETS, method, np.random.default_rng(0))
     assert len(drawn) == epoch_size(TARGETS, method)
     assert drawn.dtype == np.int64
-    assert np.array_equal(drawn, draw(TARGETS, method, np.random.default_rng(0)))
-    assert not np.array_equal(drawn, draw(TARGETS, method, np.random.default_rng(1)))
+    assert np.array_equal(drawn, draw_samples(TARGETS, method, np.random.default_rng(0)))
+    assert not np.array_equal(drawn, draw_samples(TARGETS, method, np.random.default_rng(1)))
     assert len(np.unique(TARGETS[drawn[:50]])) > 1, "shuffled"
 
 
 def test_none_draws_every_sample_once():
-    assert sorted(draw(TARGETS, "none", np.random.default_rng(0))) == list(range(1000))
+    assert sorted(draw_samples(TARGETS, "none", np.random.default_rng(0))) == list(range(1000))
 
 
 def test_weighted_draws_every_class_equally_often_on_average():
@@ -37,7 +37,7 @@ def test_weighted_draws_every_class_equally_often_on_average():
 
 def test_oversampling_repeats_all_samples_of_a_class_equally_often():
     assert counts("oversample") == [900, 900, 900]
-    drawn = draw(TARGETS, "oversample", np.random.default_rng(0))
+    drawn = draw_samples(TARGETS, "oversample", np.random.default_rng(0))
     times = np.bincount(drawn, minlength=1000)
     assert {int(value) for value in times[TARGETS == 4]} == {90}
     assert {int(value) for value in times[TARGETS == 0]} == {1}
@@ -45,7 +45,7 @@ def test_oversampling_repeats_all_samples_of_a_class_equally_often():
 
 def test_undersampling_draws_other_samples_of_the_large_classes_each_time():
     assert counts("undersample") == [10, 10, 10]
-    first, second = (set(draw(TARGETS, "undersample", np.random.default_rng(seed))) for seed in (0, 1))
+    first, second = (set(draw_samples(TARGETS, "undersample", np.random.default_rng(seed))) for seed in (0, 1))
     assert len(first) == 30, "none twice"
     rare = set(np.flatnonzero(TARGETS == 4))
     assert rare <= first & second

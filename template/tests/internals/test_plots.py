@@ -9,11 +9,13 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.kit import report
 from src.kit.loading import ArrayImages
 from src.kit.report import draw_confusion, draw_images, draw_predictions, figures
 from src.kit.report.figures import draw_curves, points, shorten
 from src.kit.report.model_graph import draw_model_graph, group, model_table
 from src.tasks import classification
+from src.utils import visualization
 
 ROWS = [
     {"epoch": 1, "step": 5, "lr": 0.1, "train/loss": 2.0, "val/loss": 2.1, "val/accuracy": 0.3, "epoch_s": 1.0},
@@ -42,7 +44,7 @@ def test_curves_of_one_epoch_and_of_none(tmp_path: Path) -> None:
 
 def test_one_epoch_has_one_tick_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure) or path)
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append(figure) or path)
     draw_curves(ROWS[:1], tmp_path)
     for figure in drawn:
         (axes,) = figure.axes
@@ -90,7 +92,7 @@ def test_task_writes_its_two_pictures_for_a_part_of_the_split(tmp_path: Path) ->
     images = ArrayImages(random.integers(0, 255, (40, 8, 8, 1), dtype=np.uint8))
     split = SimpleNamespace(images=images, classes=("a", "b", "c"))
     outputs = random.normal(size=(30, 3)).astype(np.float32)
-    written = classification.pictures(
+    written = classification.Task().draw_predictions(
         [(outputs, random.integers(0, 3, 30))], split, OmegaConf.create(), tmp_path, "test"
     )
     assert [path.name for path in written] == ["test-confusion.png", "test-samples.png"]
@@ -129,3 +131,9 @@ def test_table_counts_a_layer_that_is_called_twice_once() -> None:
     table = model_table([layer("conv", parameters=2**18), layer("relu", "ReLU", 0), layer("conv", parameters=2**18)])
     assert "262,144 parameters, 1 MiB" in table
     assert "4 x 2 x 2" in table
+
+
+def test_the_public_module_draws_what_the_report_shows(tmp_path: Path) -> None:
+    assert set(visualization.__all__) <= set(report.__all__)
+    path = visualization.draw_confusion(np.array([[9, 1], [2, 8]]), ["cat", "dog"], tmp_path / "confusion.png")
+    assert path.is_file()

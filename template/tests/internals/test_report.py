@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.report import collect, draw_confusion, draw_curves, duration, reports, write_report
+from src.kit.report import collect_folds, draw_confusion, draw_curves, duration, reports, write_report
 from src.kit.run import write_json
 from src.tasks import classification
 
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Path:
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"epoch": 4, "tr', encoding="utf-8")
     draw_curves(rows, folder / "pictures")
     classes, targets = ["cat", "dog", EVIL], np.array([0, 1, 2, 2])
-    evaluation = classification.evaluate([(np.eye(3)[[0, 1, 1, 2]], targets)], classes)
+    evaluation = classification.Task().evaluate([(np.eye(3)[[0, 1, 1, 2]], targets)], classes)
     (folder / "evaluation-test.json").write_text(json.dumps(evaluation), encoding="utf-8")
     draw_confusion(np.array(evaluation["confusion_matrix"]), classes, folder / "pictures" / "test-confusion.png")
     info = {"framework": "lightning", "status": "finished", "duration_s": 65, "parameters": 12345, "gpu": None}
@@ -137,5 +137,5 @@ def test_folds_are_compared_by_the_scores_that_all_have(tmp_path):
         (tmp_path / name).mkdir()
         for split in ("val", "test"):
             write_json(tmp_path / name / f"evaluation-{split}.json", {"map": 0.5, "map_large": large, "samples": 3})
-    result = collect([tmp_path / "fold-1", tmp_path / "fold-2"])
+    result = collect_folds([tmp_path / "fold-1", tmp_path / "fold-2"])
     assert {split: [*scores] for split, scores in result["scores"].items()} == {"test": ["map"], "val": ["map"]}

@@ -10,9 +10,9 @@ from PIL import Image
 from scene_files import write_yolo
 
 from src.kit.config.compose import load_config
+from src.kit.report.figures import describe_batch, name_of
 from src.kit.scenes.drawing import class_colour, draw_scenes, ink_on, paint_regions
 from src.kit.scenes.samples import Sample
-from src.kit.training.batch_picture import describe, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,11 +83,11 @@ def test_mixed_targets_are_named_by_share():
 
 def test_the_title_names_what_changes_training_images():
     keys = ["data.mixup_alpha=0.2", "data.sizes=[8, 16]"]
-    assert describe(load_config(["data.augment=basic"]), "train") == "digits: train split, augment=basic"
+    assert describe_batch(load_config(["data.augment=basic"]), "train") == "digits: train split, augment=basic"
     said = "digits: train split, augment=none, mixup_alpha=0.2, sizes=[8, 16]"
-    assert describe(load_config(keys), "train") == said
-    assert describe(load_config([*keys, "data.cutmix_alpha=1"]), "train").count("cutmix_alpha=1.0") == 1
-    assert describe(load_config(keys), "val") == "digits: val split"
+    assert describe_batch(load_config(keys), "train") == said
+    assert describe_batch(load_config([*keys, "data.cutmix_alpha=1"]), "train").count("cutmix_alpha=1.0") == 1
+    assert describe_batch(load_config(keys), "val") == "digits: val split"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -20,7 +20,7 @@ from src.kit.checks.images import find_copies, image_findings, inspect_files
 from src.kit.checks.quarantine import quarantine, restore
 from src.kit.checks.report import Result, write_json_report, write_page
 from src.kit.config import UserError
-from src.kit.loading import SUFFIXES, Split, find_splits, scan
+from src.kit.loading import SUFFIXES, Split, find_splits, scan_classes
 
 Checker = type[ImageFiles] | Callable[[DictConfig], Source]  # called with the folder, or with the configuration
 KIT = Path(__file__).resolve().parents[1]
@@ -196,7 +196,7 @@ class ClassFolders(ImageFiles):
         splits = find_splits(root)
         for split, folder in splits.items():
             name = split if len(splits) > 1 or folder != root else ""
-            found = scan(folder)
+            found = scan_classes(folder)
             for label, paths in found.items():
                 self.entries += [Entry(self.relative(path), name, label) for path in paths]
                 self.counts[name][label] = len(paths)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFile, ImageOps
 from src.kit.checks.findings import KINDS, SEVERITIES, Facts, Finding, Region, Source
 from src.kit.checks.images import FORMATS, MAX_BYTES
 from src.kit.loading import MAX_PIXELS, to_eight_bits
-from src.kit.report import TEMPLATE, card, duration, fold, section, table, text
+from src.kit.report import TEMPLATE, card, details, duration, escaped, section, table
 from src.kit.run import write_json
 
 SHOWN = 12  # thumbnails of each kind
@@ -101,8 +101,8 @@ def write_page(result: Result, path: Path) -> None:
     with lenient():
         kinds = [kind_section(kind, found, result.source.root) for kind, found in groups]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=text(f"Data check: {result.name}"),
-        subtitle=text(str(result.source.root)),
+        title=escaped(f"Data check: {result.name}"),
+        subtitle=escaped(str(result.source.root)),
         cards="".join(cards),
         advice=verdict(result),
         sections="\n".join([f"<style>{STYLE}</style>", contents(groups), *kinds, *data_sections(result)]),
@@ -126,7 +126,8 @@ def verdict(result: Result) -> str:
 def contents(groups: Sequence[tuple[str, list[Finding]]]) -> str:
     """The list of kinds found, with links."""
     rows = "".join(
-        f'<li><a href="#{kind}">{text(KINDS[kind].title)}</a> {pill(kind, len(found))}</li>' for kind, found in groups
+        f'<li><a href="#{kind}">{escaped(KINDS[kind].title)}</a> {pill(kind, len(found))}</li>'
+        for kind, found in groups
     )
     return section("Findings", f'<ul class="contents">{rows}</ul>' if rows else "")
 
@@ -146,8 +147,8 @@ def kind_section(kind: str, found: Sequence[Finding], root: Path) -> str:
     if len(figures) == len(found):
         listed = ""
     pairs = " pairs" if any(finding.other for finding in found) else ""
-    gallery = f'<div class="gallery{pairs}">{"".join(figures)}</div>{fold(f"All {len(found):,}", listed)}'
-    head = f"<h2>{text(KINDS[kind].title)} {pill(kind, len(found))}</h2><p>{text(KINDS[kind].advice)}</p>"
+    gallery = f'<div class="gallery{pairs}">{"".join(figures)}</div>{details(f"All {len(found):,}", listed)}'
+    head = f"<h2>{escaped(KINDS[kind].title)} {pill(kind, len(found))}</h2><p>{escaped(KINDS[kind].advice)}</p>"
     return f'<section class="kind" id="{kind}">{head}{gallery if figures else listed}</section>'
 
 
@@ -156,7 +157,7 @@ def draw_finding(finding: Finding, root: Path) -> str:
     urls = [thumbnail(root / finding.path, finding.region), thumbnail(root / finding.other) if finding.other else ""]
     images = "".join(f'<img alt="" src="{url}">' for url in urls if url)
     folder, slash, name = finding.path.rpartition("/")
-    caption = f"<i>{text(folder + slash)}</i><b>{text(name)}</b>{text(finding.sentence)}"
+    caption = f"<i>{escaped(folder + slash)}</i><b>{escaped(name)}</b>{escaped(finding.sentence)}"
     return f"<figure><div>{images}</div><figcaption>{caption}</figcaption></figure>" if images else ""
 
 

@@ -188,12 +188,12 @@ class Split:
         return replace(part, targets=numbers[part.targets], classes=tuple(self.classes[number] for number in kept))
 
 
-def collect(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
+def list_images(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
     """The images of several folders of class folders, and their class numbers, int64 (N,)."""
     paths: list[Path] = []
     numbers: list[int] = []
     for folder in folders:
-        for name, images in scan(folder).items():
+        for name, images in scan_classes(folder).items():
             if name not in classes:
                 raise UserError(f"{folder}: {unknown('class', name, classes)}")
             paths += images
@@ -216,7 +216,7 @@ def find_splits(root: Path) -> dict[str, Path]:
     }
 
 
-def scan(folder: Path) -> dict[str, list[Path]]:
+def scan_classes(folder: Path) -> dict[str, list[Path]]:
     """Class name -> its images at any depth, sorted. Skips hidden files and folders without images."""
     found: dict[str, list[Path]] = {}
     children = sorted(folder.iterdir()) if folder.is_dir() else []

@@ -50,7 +50,7 @@ def order(
     elif sampler == "none":
         drawn = rng.permutation(len(split))
     else:
-        drawn = draw(split.targets, sampler, rng)
+        drawn = draw_samples(split.targets, sampler, rng)
     share = -(-len(drawn) // world_size)
     everyone = np.resize(drawn, share * world_size)
     return everyone[rank * share : (rank + 1) * share] if own else everyone[rank::world_size]
@@ -63,7 +63,7 @@ def own_order(split: Any) -> Callable[[np.random.Generator], np.ndarray] | None:
     return own
 
 
-def draw(targets: np.ndarray, method: str, rng: np.random.Generator) -> np.ndarray:
+def draw_samples(targets: np.ndarray, method: str, rng: np.random.Generator) -> np.ndarray:
     """Draw the samples of one epoch from classes of unequal size: int64 sample numbers, shuffled.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from src.kit.config import UserError
-from src.kit.loading import FileImages, Split, collect, find_splits, scan
+from src.kit.loading import FileImages, Split, find_splits, list_images, scan_classes
 from src.kit.splitting import iterative_split
 
 # classes int64 (N,) or sets of classes bool (N, K), the class names, and a function that writes samples:
@@ -99,8 +99,8 @@ def open_original(original: Path | str | Split) -> Original:
 def open_class_folders(root: Path) -> Original:
     """Open a folder of class folders."""
     folder = find_splits(root)["train"]
-    classes = tuple(scan(folder))
-    paths, targets = collect([folder], classes)
+    classes = tuple(scan_classes(folder))
+    paths, targets = list_images([folder], classes)
 
     def copy(partial: Path, name: str, chosen: np.ndarray) -> None:
         for index in chosen:

@@ -14,12 +14,12 @@ from src.kit.report.figures import (
     draw_images,
     draw_predictions,
     new_figure,
-    save,
+    save_figure,
     shorten,
 )
-from src.kit.report.html import card, duration, fold, section, table, text
+from src.kit.report.html import card, details, duration, escaped, section, table
 from src.kit.report.model_graph import count_parameters, draw_model_graph, model_table
-from src.kit.report.reports import TEMPLATE, collect, write_fold_report, write_report
+from src.kit.report.reports import TEMPLATE, collect_folds, write_fold_report, write_report
 
 __all__ = [
     "BLUE",
@@ -29,9 +29,10 @@ __all__ = [
     "TEMPLATE",
     "VERMILLION",
     "card",
-    "collect",
+    "collect_folds",
     "count_parameters",
     "describe_batch",
+    "details",
     "draw_confusion",
     "draw_curves",
     "draw_grid",
@@ -40,14 +41,13 @@ __all__ = [
     "draw_model_graph",
     "draw_predictions",
     "duration",
-    "fold",
+    "escaped",
     "model_table",
     "new_figure",
-    "save",
+    "save_figure",
     "section",
     "shorten",
     "table",
-    "text",
     "write_fold_report",
     "write_report",
 ]

@@ -64,7 +64,7 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     return Figure(figsize=(width, height), layout=layout)
 
 
-def save(figure: "Figure", path: Path, dpi: int = 130) -> Path:
+def save_figure(figure: "Figure", path: Path, dpi: int = 130) -> Path:
     """Write a figure as PNG atomically and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -124,7 +124,7 @@ def draw_lines(lines: Mapping[str, tuple[list[float], list[float]]], title: str,
         axes.set_xticks([only])
     axes.grid(axis="y")
     axes.legend(handlelength=1.4)  # placed where it hides least; shows the last values
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def shorten(text: str, length: int) -> str:
@@ -179,7 +179,7 @@ def draw_grid(images: np.ndarray, captions: Sequence[Sequence[Caption]], title: 
     axes.set_ylim(-rows * cell, 0)
     axes.set_axis_off()
     axes.set_title(title)
-    return save(figure, path, dpi=140)
+    return save_figure(figure, path, dpi=140)
 
 
 def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> Path:
@@ -212,7 +212,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> Pa
     bar = figure.colorbar(image, shrink=0.6, aspect=24, ticks=[0, 0.05, 0.2, 0.5, 1], format="{x:.0%}")
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.set_label("share of the true class")
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_folds(result: Mapping[str, Any], path: Path) -> Path:
@@ -232,7 +232,7 @@ def draw_folds(result: Mapping[str, Any], path: Path) -> Path:
     axes.set_title(f"Scores of {result['folds']} folds")
     axes.grid(axis="x")
     axes.legend()
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_image_batch(cfg: DictConfig, dataset: Split, split: str, path: Path, count: int) -> Path:

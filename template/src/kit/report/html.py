@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def text(value: Any) -> str:
+def escaped(value: Any) -> str:
     """Return a value as escaped text: floats with four digits, None and "" as a dash."""
     if isinstance(value, float):
         return f"{value:.4f}"
@@ -25,7 +25,7 @@ def card(value: str, label: str) -> str:
     return f'<div class="card"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
 
 
-def fold(title: str, body: str) -> str:
+def details(title: str, body: str) -> str:
     """Return a part that opens on a click, or "" if it is empty."""
     return f'<details class="fold"><summary>{escape(title)}</summary>{body}</details>' if body else ""
 
@@ -53,7 +53,7 @@ def side_by_side(paths: Sequence[Path], kind: str) -> str:
 
 def pairs(values: Mapping[str, Any]) -> str:
     """Return nested keys and values as a table with dotted keys."""
-    rows = [f"<tr><td>{escape(key)}</td><td>{text(value)}</td></tr>" for key, value in flatten(values).items()]
+    rows = [f"<tr><td>{escape(key)}</td><td>{escaped(value)}</td></tr>" for key, value in flatten(values).items()]
     return f'<div class="scroll"><table class="pairs">{"".join(rows)}</table></div>' if rows else ""
 
 
@@ -73,7 +73,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     numbers = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
     kind = {key: ' class="number"' if key in numbers else "" for key in rows[0]}
-    head = "".join(f"<th{kind[key]}>{text(key)}</th>" for key in rows[0])
+    head = "".join(f"<th{kind[key]}>{escaped(key)}</th>" for key in rows[0])
     body = "".join("<tr>" + "".join(cell(value, kind[key]) for key, value in row.items()) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -82,7 +82,7 @@ def cell(value: Any, kind: str) -> str:
     """Return one cell of a table."""
     if isinstance(value, float) and 0 <= value <= 1:
         return f'<td class="number bar" style="--share:{value:.1%}">{value:.4f}</td>'
-    return f"<td{kind}>{text(value)}</td>"
+    return f"<td{kind}>{escaped(value)}</td>"
 
 
 def duration(seconds: float) -> str:
@@ -95,4 +95,4 @@ def duration(seconds: float) -> str:
 
 def preformatted(path: Path) -> str:
     """Return a text file's content preformatted, or "" if it doesn't exist."""
-    return f"<pre>{text(path.read_text(encoding='utf-8').strip())}</pre>" if path.is_file() else ""
+    return f"<pre>{escaped(path.read_text(encoding='utf-8').strip())}</pre>" if path.is_file() else ""

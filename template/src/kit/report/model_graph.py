@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from src.kit.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PINK, new_figure, save, shorten
+from src.kit.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PINK, new_figure, save_figure, shorten
 
 Layer = Mapping[str, Any]
 MAX_BLOCKS = 24  # readable in one picture
@@ -103,4 +103,4 @@ def draw_model_graph(layers: Sequence[Layer], path: Path) -> Path:
     axes.set_ylim(-(len(blocks) - 1) * pitch - 0.1, 1.1)
     axes.set_axis_off()
     axes.set_title(f"Network: {total:,} parameters, {total * 4 / 2**20:.3g} MiB")
-    return save(figure, path)
+    return save_figure(figure, path)

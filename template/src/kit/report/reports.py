@@ -15,7 +15,18 @@ from typing import Any
 
 from src.kit.report.advice import advice
 from src.kit.report.figures import draw_folds
-from src.kit.report.html import card, duration, fold, pairs, picture, preformatted, section, side_by_side, table, text
+from src.kit.report.html import (
+    card,
+    details,
+    duration,
+    escaped,
+    pairs,
+    picture,
+    preformatted,
+    section,
+    side_by_side,
+    table,
+)
 from src.kit.run import read_json, read_rows, write_json
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,7 +55,7 @@ def write_report(run_dir: Path) -> Path:
         section(
             "Curves",
             side_by_side([folder / f"{name}.png" for name in CURVES], "chart"),
-            fold("All epochs", table(rows)),
+            details("All epochs", table(rows)),
         ),
         *(evaluation_section(SPLITS[split], split, evaluation, folder) for split, evaluation in evaluations.items()),
         section("Data", picture(folder / "training-images.png", "photo")),
@@ -52,15 +63,15 @@ def write_report(run_dir: Path) -> Path:
         section(
             "Network",
             picture(run_dir / "model_graph.png", "chart"),
-            fold("All layers", preformatted(run_dir / "model.txt")),
+            details("All layers", preformatted(run_dir / "model.txt")),
         ),
         section("Configuration", preformatted(run_dir / "config.yaml")),
         section("Environment", pairs({key: value for key, value in info.items() if key != "command"})),
-        section("Repeat this run", f"<pre>{text(command)}</pre>", started_with(info)),
+        section("Repeat this run", f"<pre>{escaped(command)}</pre>", started_with(info)),
     ]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=text(run_dir.name),
-        subtitle=text(" · ".join(str(info[key]) for key in ("framework", "started", "status") if info.get(key))),
+        title=escaped(run_dir.name),
+        subtitle=escaped(" · ".join(str(info[key]) for key in ("framework", "started", "status") if info.get(key))),
         cards="".join(headline(info, rows, evaluations)),
         advice=advice_box(rows),
         sections="\n".join(sections),
@@ -97,7 +108,7 @@ def advice_box(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     verdict, colon, rest = advice(rows).partition(":")
     kind = "advice good" if verdict == "Converged" else "advice"
-    return f'<p class="{kind}"><b>{text(verdict)}{colon}</b>{text(rest)}</p>'
+    return f'<p class="{kind}"><b>{escaped(verdict)}{colon}</b>{escaped(rest)}</p>'
 
 
 def evaluation_section(title: str, split: str, evaluation: Mapping[str, Any], folder: Path) -> str:
@@ -127,10 +138,10 @@ def started_with(info: Mapping[str, Any]) -> str:
     """Return the command that started the run."""
     command = info.get("command")
     words = " ".join(command) if isinstance(command, list) else command
-    return f"<h3>Started with</h3><pre>{text(words)}</pre>" if words else ""
+    return f"<h3>Started with</h3><pre>{escaped(words)}</pre>" if words else ""
 
 
-def collect(runs: Sequence[Path]) -> dict[str, Any]:
+def collect_folds(runs: Sequence[Path]) -> dict[str, Any]:
     """Collect the scores of the folds' runs.
 
     Returns:
@@ -165,8 +176,8 @@ def write_fold_report(folder: Path, result: Mapping[str, Any]) -> None:
     test = result["scores"]["test"]
     cards = [card(f"{row['mean']:.2%} ± {row['std']:.2%}", f"test {name}") for name, row in list(test.items())[:1]]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=text(folder.name),
-        subtitle=text(f"{result['folds']} folds: mean and standard deviation"),
+        title=escaped(folder.name),
+        subtitle=escaped(f"{result['folds']} folds: mean and standard deviation"),
         cards="".join([*cards, card(str(result["folds"]), "folds")]),
         advice="",
         sections="\n".join(

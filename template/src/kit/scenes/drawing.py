@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.report import FAINT, INK, new_figure, save, shorten
+from src.kit.report import FAINT, INK, new_figure, save_figure, shorten
 from src.kit.scenes.loader import build_augmentation
 from src.kit.scenes.samples import IGNORE, Sample, Scenes
 from src.kit.scenes.scores import Objects
@@ -117,7 +117,7 @@ def draw_scenes(
         side = CELL - 2 * GAP
         axes = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
         draw_scene(axes, sample, classes, scores[number] if scores else None)
-    return save(figure, path, dpi=130)
+    return save_figure(figure, path, dpi=130)
 
 
 def draw_scene(axes: Any, sample: Sample, classes: Sequence[str], scores: np.ndarray | None = None) -> None:

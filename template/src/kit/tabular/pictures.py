@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.kit.report import BLUE, FAINT, new_figure, save, shorten
+from src.kit.report import BLUE, FAINT, new_figure, save_figure, shorten
 
 MOST = 5000  # points drawn
 COLUMNS = 40  # drawn
@@ -27,7 +27,7 @@ def draw_rows(values: np.ndarray, columns: Sequence[str], targets: Sequence[str]
     axes.spines[:].set_visible(False)
     axes.set_title("Training rows")
     figure.colorbar(image, shrink=0.6, label="standard deviations, or a code")
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_numbers(predicted: np.ndarray, true: np.ndarray, name: str, path: Path) -> Path:
@@ -45,4 +45,4 @@ def draw_numbers(predicted: np.ndarray, true: np.ndarray, name: str, path: Path)
     axes.set_title(f"Predictions of {name}")
     axes.set_xlabel("true")
     axes.set_ylabel("predicted")
-    return save(figure, path)
+    return save_figure(figure, path)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError, write_config
-from src.kit.report import collect, write_fold_report
+from src.kit.report import collect_folds, write_fold_report
 from src.kit.run import new_folder, read_json
 from src.kit.training.checkpoints import describe_split
 
@@ -38,7 +38,7 @@ def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
         folder = new_folder(Path(cfg.output_dir), cfg.name)
         write_config(cfg, folder / "config.yaml")
     runs = [train_fold(folder, number, count) for number in range(1, count + 1)]
-    write_fold_report(folder, collect(runs))
+    write_fold_report(folder, collect_folds(runs))
     sys.stdout.write(f"report: {folder / 'report.html'}\n")
     return folder
 
