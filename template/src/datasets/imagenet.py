@@ -5,16 +5,17 @@ Russakovsky et al., 2015, https://arxiv.org/abs/1409.0575
 
 from collections import Counter
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from src.kit.catalog import SYNSETS, find_spec, prepare_imagenet
-from src.kit.config import UserError
+from src.kit.config import Range, UserError
 from src.kit.loading import FileImages, Split, scan
 from src.kit.splitting import SplitRule
 
 
-def build(split: SplitRule, *, root: str = "data/imagenet", image_size: int = 224) -> Split:
+def build(split: SplitRule, *, root: str = "data/imagenet", image_size: Annotated[int, Range(min=1)] = 224) -> Split:
     """RGB images (N, image_size, image_size, 3), decoded on demand.
 
     "val" is `val_fraction` of the 1,281,167 training images, for choosing models. "test" is the publisher's validation

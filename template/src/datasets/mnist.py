@@ -6,16 +6,17 @@ The file format: http://yann.lecun.com/exdb/mnist/
 import gzip
 import zlib
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from src.kit.catalog import fetch_dataset
-from src.kit.config import UserError
+from src.kit.config import Range, UserError
 from src.kit.loading import ArrayImages, Split
 from src.kit.splitting import SplitRule
 
 
-def build(split: SplitRule, *, root: str = "data/mnist", image_size: int = 28) -> Split:
+def build(split: SplitRule, *, root: str = "data/mnist", image_size: Annotated[int, Range(min=1)] = 28) -> Split:
     """Grey images (N, image_size, image_size, 1). "val" is cut from the 60,000; "test" is the publisher's 10,000.
 
     Args:
