@@ -26,12 +26,12 @@ def build(split: SplitRule, *, root: str = "data/imagenet", image_size: Annotate
         root: Folder of the data set.
         image_size: Height and width in pixels; images are resized and cropped to a square.
     """
-    place = Path(root).expanduser()
-    folder = place / ("val" if split.name == "test" else "train")
+    base = Path(root).expanduser()
+    folder = base / ("val" if split.name == "test" else "train")
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist: run `python scripts/download.py data=imagenet`.")
     images = scan(folder)
-    classes = read_classes(place)
+    classes = read_classes(base)
     if sorted(images) != sorted(classes):
         wrong = min(set(images) ^ set(classes))
         raise UserError(
@@ -41,7 +41,7 @@ def build(split: SplitRule, *, root: str = "data/imagenet", image_size: Annotate
     paths = [path for wnid in classes for path in images[wnid]]
     targets = np.repeat(np.arange(len(classes), dtype=np.int64), [len(images[wnid]) for wnid in classes])
     if split.name != "test":
-        chosen = split.choose(targets, paths, root=place)
+        chosen = split.choose(targets, paths, root=base)
         paths, targets = [paths[index] for index in chosen], targets[chosen]
     return Split(FileImages(paths, image_size), targets, tuple(classes.values()))
 

@@ -29,8 +29,8 @@ def build(split: SplitRule, *, root: str = "data/mnist", image_size: Annotated[i
     targets = read_idx(folder / f"{prefix}-labels-idx1-ubyte", 1).astype(np.int64)
     if len(images) != len(targets) or (len(targets) and targets.max() > 9):
         raise UserError(
-            f"{folder} holds {len(images)} {prefix} images and {len(targets)} labels, which must be as many and 0 to "
-            "9: empty the folder and run `python scripts/download.py data=mnist`."
+            f"{folder} holds {len(images)} {prefix} images and {len(targets)} labels, and needs one label of 0 to 9 "
+            "for each image: empty the folder and run `python scripts/download.py data=mnist`."
         )
     chosen = np.arange(len(targets)) if split.name == "test" else split.choose(targets)
     classes = tuple(str(digit) for digit in range(10))

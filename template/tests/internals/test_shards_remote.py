@@ -168,7 +168,7 @@ def test_a_corrupt_shard_is_refused_in_one_sentence(server, tmp_path):
     with pytest.raises(UserError) as caught:
         list(loader(load(server, tmp_path / "cache")))
     message = str(caught.value)
-    assert "train-000003.tar has another content than" in message
+    assert "train-000003.tar has other content than" in message
     assert "\n" not in message
     assert not list((tmp_path / "cache").glob(f"{load(server, tmp_path).images.source.index.shards[3].sha256}*"))
 
