@@ -50,21 +50,21 @@ def take_options(argv: list[str]) -> tuple[list[str], Path, int]:
     """Separate `--out FOLDER` and `--shard-size SIZE` from the overrides."""
     from src.kit.shards import parse_size
 
-    found = {"--out": "", "--shard-size": "256MB"}
+    options = {"--out": "", "--shard-size": "256MB"}
     rest = list(argv)
-    for option in found:
-        if option in rest:
-            place = rest.index(option)
-            found[option] = rest[place + 1] if place + 1 < len(rest) else ""
-            del rest[place : place + 2]
-    if not found["--out"]:
+    for name in options:
+        if name in rest:
+            index = rest.index(name)
+            options[name] = rest[index + 1] if index + 1 < len(rest) else ""
+            del rest[index : index + 2]
+    if not options["--out"]:
         raise UserError("--out needs the folder to write, such as --out data/shards.")
-    out = Path(found["--out"]).expanduser()
+    out = Path(options["--out"]).expanduser()
     if out.exists():
         raise UserError(f"{out} exists already: choose another folder for --out, or delete it.")
-    size = parse_size(found["--shard-size"], "--shard-size")
+    size = parse_size(options["--shard-size"], "--shard-size")
     if size < SMALLEST:
-        raise UserError(f"--shard-size {found['--shard-size']} is less than an empty shard's {SMALLEST:,} bytes.")
+        raise UserError(f"--shard-size {options['--shard-size']} is less than an empty shard's {SMALLEST:,} bytes.")
     return rest, out, size
 
 

@@ -4,11 +4,12 @@ Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from src.kit.catalog import fetch_dataset
-from src.kit.config import UserError
+from src.kit.config import Range, UserError
 from src.kit.loading import ArrayImages, Split
 from src.kit.splitting import SplitRule
 
@@ -18,7 +19,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue planes
 
 
-def build(split: SplitRule, *, root: str = "data/cifar10", image_size: int = 32) -> Split:
+def build(split: SplitRule, *, root: str = "data/cifar10", image_size: Annotated[int, Range(min=1)] = 32) -> Split:
     """Colour images (N, image_size, image_size, 3). "val" is cut from the 50,000; "test" is the publisher's 10,000.
 
     Args:

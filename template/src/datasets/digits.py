@@ -3,13 +3,16 @@
 Alpaydin and Kaynak, 1998, https://archive.ics.uci.edu/dataset/80
 """
 
+from typing import Annotated
+
 import numpy as np
 
+from src.kit.config import Range
 from src.kit.loading import ArrayImages, Split
 from src.kit.splitting import SplitRule
 
 
-def build(split: SplitRule, *, image_size: int = 8) -> Split:
+def build(split: SplitRule, *, image_size: Annotated[int, Range(min=1)] = 8) -> Split:
     """Grey images (N, image_size, image_size, 1); `val_fraction` and `test_fraction` are cut from the one set there is.
 
     Args:

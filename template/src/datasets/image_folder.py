@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-from src.kit.config import UserError
+from src.kit.config import Range, UserError
 from src.kit.loading import SUFFIXES, FileImages, Split, find_splits, list_images, scan_classes
 from src.kit.splitting import SplitRule
 
 
-def build(split: SplitRule, *, root: str = "data/images", image_size: int = 224) -> Split:
+def build(split: SplitRule, *, root: str = "data/images", image_size: Annotated[int, Range(min=1)] = 224) -> Split:
     """RGB images (N, image_size, image_size, 3), decoded on demand.
 
     If root/train has class folders, it is the training split, and a val or test folder next to it is that split. A

@@ -5,16 +5,17 @@ Russakovsky et al., 2015, https://arxiv.org/abs/1409.0575
 
 from collections import Counter
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from src.kit.catalog import SYNSETS, find_spec, prepare_imagenet
-from src.kit.config import UserError
+from src.kit.config import Range, UserError
 from src.kit.loading import FileImages, Split, scan_classes
 from src.kit.splitting import SplitRule
 
 
-def build(split: SplitRule, *, root: str = "data/imagenet", image_size: int = 224) -> Split:
+def build(split: SplitRule, *, root: str = "data/imagenet", image_size: Annotated[int, Range(min=1)] = 224) -> Split:
     """RGB images (N, image_size, image_size, 3), decoded on demand.
 
     "val" is `val_fraction` of the 1,281,167 training images, for choosing models. "test" is the publisher's validation
@@ -25,12 +26,12 @@ def build(split: SplitRule, *, root: str = "data/imagenet", image_size: int = 22
         root: Folder of the data set.
         image_size: Height and width in pixels; images are resized and cropped to a square.
     """
-    place = Path(root).expanduser()
-    folder = place / ("val" if split.name == "test" else "train")
+    base = Path(root).expanduser()
+    folder = base / ("val" if split.name == "test" else "train")
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist: run `python scripts/download.py data=imagenet`.")
     images = scan_classes(folder)
-    classes = read_classes(place)
+    classes = read_classes(base)
     if sorted(images) != sorted(classes):
         wrong = min(set(images) ^ set(classes))
         raise UserError(
@@ -40,7 +41,7 @@ def build(split: SplitRule, *, root: str = "data/imagenet", image_size: int = 22
     paths = [path for wnid in classes for path in images[wnid]]
     targets = np.repeat(np.arange(len(classes), dtype=np.int64), [len(images[wnid]) for wnid in classes])
     if split.name != "test":
-        chosen = split.choose(targets, paths, root=place)
+        chosen = split.choose(targets, paths, root=base)
         paths, targets = [paths[index] for index in chosen], targets[chosen]
     return Split(FileImages(paths, image_size), targets, tuple(classes.values()))
 

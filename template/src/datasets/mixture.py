@@ -9,13 +9,13 @@ those it leaves out keep their names, and null drops one. All other keys are key
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_split, download_dataset
-from src.kit.config import UserError, option, option_names, unknown
+from src.kit.config import Range, UserError, option, option_names, unknown
 from src.kit.loading import MixedImages, Split
 from src.kit.splitting import SplitRule
 from src.kit.training import list_ids
@@ -35,7 +35,7 @@ def build(
     split: SplitRule,
     *,
     sources: Sequence[Any],
-    image_size: int = 28,
+    image_size: Annotated[int, Range(min=1)] = 28,
     mean: Sequence[float] = (0.5,),
     std: Sequence[float] = (0.5,),
 ) -> Split:

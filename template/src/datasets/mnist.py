@@ -6,16 +6,17 @@ The file format: http://yann.lecun.com/exdb/mnist/
 import gzip
 import zlib
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from src.kit.catalog import fetch_dataset
-from src.kit.config import UserError
+from src.kit.config import Range, UserError
 from src.kit.loading import ArrayImages, Split
 from src.kit.splitting import SplitRule
 
 
-def build(split: SplitRule, *, root: str = "data/mnist", image_size: int = 28) -> Split:
+def build(split: SplitRule, *, root: str = "data/mnist", image_size: Annotated[int, Range(min=1)] = 28) -> Split:
     """Grey images (N, image_size, image_size, 1). "val" is cut from the 60,000; "test" is the publisher's 10,000.
 
     Args:
@@ -28,8 +29,8 @@ def build(split: SplitRule, *, root: str = "data/mnist", image_size: int = 28) -
     targets = read_idx(folder / f"{prefix}-labels-idx1-ubyte", 1).astype(np.int64)
     if len(images) != len(targets) or (len(targets) and targets.max() > 9):
         raise UserError(
-            f"{folder} holds {len(images)} {prefix} images and {len(targets)} labels, which must be as many and 0 to "
-            "9: empty the folder and run `python scripts/download.py data=mnist`."
+            f"{folder} holds {len(images)} {prefix} images and {len(targets)} labels, and needs one label of 0 to 9 "
+            "for each image: empty the folder and run `python scripts/download.py data=mnist`."
         )
     chosen = np.arange(len(targets)) if split.name == "test" else split.choose(targets)
     classes = tuple(str(digit) for digit in range(10))

@@ -4,7 +4,9 @@ A shard is a plain tar in WebDataset's layout (https://github.com/webdataset/web
 index next to it says where each sample starts, so any sample is read without the ones before it.
 """
 
-from src.kit.config import UserError
+from typing import Annotated
+
+from src.kit.config import Range, UserError
 from src.kit.loading import Split
 from src.kit.shards import ShardImages, open_source
 from src.kit.splitting import SplitRule
@@ -14,9 +16,9 @@ def build(
     split: SplitRule,
     *,
     root: str = "data/shards",
-    image_size: int = 224,
+    image_size: Annotated[int, Range(min=1)] = 224,
     shard_cache: str = "data/shard_cache",
-    shard_cache_limit: int | str = "20GB",
+    shard_cache_limit: Annotated[int | str, Range(min=1)] = "20GB",
 ) -> Split:
     """Images (N, image_size, image_size, C), decoded on demand; the splits are those that were written.
 

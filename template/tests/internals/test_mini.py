@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from src.kit.errors import UserError
 from src.kit.mini import create_mini_dataset
 from src.kit.mini.create import share_out
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"ape": 60, "bee": 30, "cat": 10}
 
 
@@ -207,6 +211,15 @@ def test_data_without_a_class_for_each_image_are_refused(tmp_path):
         with pytest.raises(UserError, match=f"holds {held}, and create_mini_dataset takes one class for each image"):
             create_mini_dataset(original, 4, 0.25, tmp_path / "mini")
     assert not (tmp_path / "mini").exists()
+
+
+def test_a_project_without_boxes_has_it_too(folder, tmp_path):
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("*scenes*", "__pycache__"))
+    keys = "original_dataset='images', sample_count=20, validation_split=0.2, output_dir='mini'"
+    code = f"from src.datasets.utils import create_mini_dataset; print(create_mini_dataset({keys}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.strip() == "mini"
+    assert len(list((tmp_path / "mini").rglob("*.png"))) == 20
 
 
 def test_shares_are_exact_and_leave_no_class_out():

@@ -5,6 +5,7 @@ import pytest
 from pycocotools import mask as runs
 
 from src.kit.errors import UserError
+from src.kit.scenes import class_map
 from src.kit.scenes.samples import Sample
 from src.kit.scenes.scores import encode, predicted_objects, true_objects
 from src.kit.training.evaluation import refuse_other_classes
@@ -36,12 +37,12 @@ SAMPLES = [
 
 
 def test_objects_are_padded_to_the_most_of_the_batch():
-    labels, boxes, kinds = detection.arrays(SAMPLES)
+    labels, boxes, kinds = detection.Task().targets(SAMPLES)
     assert labels.tolist() == [[2, 1, 0], [0, 0, 0], [1, 0, 0]]
     assert kinds.tolist() == [[1, 2, 1], [0, 0, 0], [1, 0, 0]]
     assert (labels.dtype, boxes.dtype, kinds.dtype) == (np.int64, np.float32, np.uint8)
     assert boxes[2].tolist() == [[3, 3, 5, 5], [0] * 4, [0] * 4]
-    *same, masks = instance_segmentation.arrays(SAMPLES)
+    *same, masks = instance_segmentation.Task().targets(SAMPLES)
     assert all(np.array_equal(one, other) for one, other in zip(same, (labels, boxes, kinds), strict=True))
     assert (masks.shape, masks.dtype) == ((3, 3, SIDE, SIDE), np.uint8)
     assert masks[0, 1].sum() == 64
@@ -50,13 +51,13 @@ def test_objects_are_padded_to_the_most_of_the_batch():
 
 @pytest.mark.parametrize("task", [detection, instance_segmentation])
 def test_a_batch_without_objects_has_arrays_too(task):
-    labels, boxes, kinds, *masks = task.arrays([sample(), sample()])
+    labels, boxes, kinds, *masks = task.Task().targets([sample(), sample()])
     assert (labels.shape, boxes.shape, kinds.shape) == ((2, 0), (2, 0, 4), (2, 0))
     assert all(each.shape == (2, 0, SIDE, SIDE) for each in masks)
 
 
 def test_padding_is_taken_off_again():
-    *arrays, masks = instance_segmentation.arrays(SAMPLES)
+    *arrays, masks = instance_segmentation.Task().targets(SAMPLES)
     for row, whole in enumerate(SAMPLES):
         found = true_objects(*(array[row] for array in arrays), masks[row])
         assert np.array_equal(found.boxes, whole.boxes)
@@ -85,12 +86,12 @@ def test_only_predictions_with_some_score_are_kept():
     outputs = np.zeros((3, 4, 6), np.float32)
     outputs[0, 0] = [0, 0, 6, 6, 0.9, 2]
     outputs[0, 1] = [0, 0, 6, 6, 0.0005, 1]
-    kept = detection.keep(outputs, *detection.arrays(SAMPLES))
+    kept = detection.Task().collect(outputs, *detection.Task().targets(SAMPLES))
     assert [len(predicted) for predicted, _ in kept] == [1, 0, 0]
     assert [len(true) for _, true in kept] == [3, 0, 1]
-    scores = detection.metrics(kept, ("a", "b", "c"))
+    scores = detection.Task().metrics(kept, ("a", "b", "c"))
     assert scores == {"map": pytest.approx(1 / 3), "map50": pytest.approx(1 / 3)}, "one of three classes is found"
-    whole = detection.evaluate(kept, ("a", "b", "c"))
+    whole = detection.Task().evaluate(kept, ("a", "b", "c"))
     assert (whole["samples"], whole["classes"]) == (3, ["a", "b", "c"])
     assert [row["objects"] for row in whole["per_class"]] == [1, 1, 1]
 
@@ -121,17 +122,17 @@ def test_boxes_at_and_beyond_the_border_and_without_area_are_cut_to_the_image(bo
 
 
 def test_instances_are_scored_by_masks_and_boxes():
-    arrays = instance_segmentation.arrays(SAMPLES[2:])
+    arrays = instance_segmentation.Task().targets(SAMPLES[2:])
     outputs = np.zeros((1, 2, 6 + 28 * 28), np.float32)
     outputs[0, 0, :6] = [3, 3, 5, 5, 0.9, 1]
     outputs[0, 0, 6:] = 1
-    kept = instance_segmentation.keep(outputs, *arrays)
-    assert instance_segmentation.metrics(kept, ("a", "b")) == pytest.approx(
+    kept = instance_segmentation.Task().collect(outputs, *arrays)
+    assert instance_segmentation.Task().metrics(kept, ("a", "b")) == pytest.approx(
         {"mask_map": 1, "mask_map50": 1, "map50": 1}
     )
     outputs[0, 0, 6:] = 0
-    kept = instance_segmentation.keep(outputs, *arrays)
-    scores = instance_segmentation.evaluate(kept, ("a", "b"))
+    kept = instance_segmentation.Task().collect(outputs, *arrays)
+    scores = instance_segmentation.Task().evaluate(kept, ("a", "b"))
     assert (scores["mask_map"], scores["map"]) == (0, pytest.approx(1)), "the box is right and the mask is empty"
     assert scores["per_class"][1] == {
         "class": "b", "mask_map": 0, "mask_map50": 0, "map": pytest.approx(1), "map50": pytest.approx(1), "objects": 1
@@ -140,18 +141,18 @@ def test_instances_are_scored_by_masks_and_boxes():
 
 def test_a_class_map_is_drawn_from_outlines_large_ones_first():
     small, large = (0, (0, 0, 3, 3)), (4, (0, 0, 8, 8))
-    drawn = segmentation.class_map(sample(small, large))
-    assert np.array_equal(drawn, segmentation.class_map(sample(large, small)))
+    drawn = class_map(sample(small, large))
+    assert np.array_equal(drawn, class_map(sample(large, small)))
     assert drawn[0, 0] == 1
     assert drawn[5, 5] == 5
     assert drawn[9, 9] == 0, "background"
     assert np.unique(drawn).tolist() == [0, 1, 5]
-    crowded = segmentation.class_map(sample(small, large, crowd=(1,)))
+    crowded = class_map(sample(small, large, crowd=(1,)))
     assert (crowded[0, 0], crowded[5, 5]) == (1, 255), "a crowd's pixels are not learned"
-    assert not segmentation.class_map(sample()).any()
+    assert not class_map(sample()).any()
     given = np.full((SIDE, SIDE), 3, np.uint8)
-    assert segmentation.class_map(sample(small, semantic=given)) is given
-    (stacked,) = segmentation.arrays([sample(small), sample(semantic=given)])
+    assert class_map(sample(small, semantic=given)) is given
+    (stacked,) = segmentation.Task().targets([sample(small), sample(semantic=given)])
     assert (stacked.shape, stacked.dtype) == ((2, SIDE, SIDE), np.uint8)
 
 
@@ -160,11 +161,13 @@ def test_pixels_are_counted_by_hand():
     outputs = np.zeros((1, 4, 2, 3), np.float32)
     for place, k in np.ndenumerate(np.array([[0, 1, 1], [1, 0, 3]])):
         outputs[0, k, place[0], place[1]] = 1
-    kept = segmentation.keep(outputs, true) + segmentation.keep(outputs, np.full_like(true, 255))
+    kept = segmentation.Task().collect(outputs, true) + segmentation.Task().collect(outputs, np.full_like(true, 255))
     names = ("sky", "sea", "sand", "never")
     # sky: 1 of 3, sea: 2 of 3, sand: 0 of 1; the last class is neither true nor counted where it is predicted
-    assert segmentation.metrics(kept, names) == pytest.approx({"miou": (1 / 3 + 2 / 3 + 0) / 3, "pixel_accuracy": 0.6})
-    whole = segmentation.evaluate(kept, names)
+    assert segmentation.Task().metrics(kept, names) == pytest.approx(
+        {"miou": (1 / 3 + 2 / 3 + 0) / 3, "pixel_accuracy": 0.6}
+    )
+    whole = segmentation.Task().evaluate(kept, names)
     assert [row["iou"] for row in whole["per_class"]] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 0, None]
     assert [row["pixel_share"] for row in whole["per_class"]] == pytest.approx([0.4, 0.4, 0.2, 0])
     assert whole["samples"] == 2
@@ -174,13 +177,13 @@ def test_pixels_are_counted_by_hand():
 def test_a_class_that_is_only_predicted_lowers_the_mean():
     outputs = np.zeros((1, 2, 1, 2), np.float32)
     outputs[0, 1, 0, 1] = 1
-    kept = segmentation.keep(outputs, np.zeros((1, 1, 2), np.uint8))
-    assert segmentation.metrics(kept, ("a", "b")) == {"miou": 0.25, "pixel_accuracy": 0.5}
+    kept = segmentation.Task().collect(outputs, np.zeros((1, 1, 2), np.uint8))
+    assert segmentation.Task().metrics(kept, ("a", "b")) == {"miou": 0.25, "pixel_accuracy": 0.5}
 
 
 def test_nothing_known_scores_0():
-    kept = segmentation.keep(np.zeros((1, 2, 1, 2), np.float32), np.full((1, 1, 2), 255, np.uint8))
-    assert segmentation.metrics(kept, ("a", "b")) == {"miou": 0.0, "pixel_accuracy": 0.0}
+    kept = segmentation.Task().collect(np.zeros((1, 2, 1, 2), np.float32), np.full((1, 1, 2), 255, np.uint8))
+    assert segmentation.Task().metrics(kept, ("a", "b")) == {"miou": 0.0, "pixel_accuracy": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.download import retry
+from src.kit.download import connection
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.shards.read import WINDOW
@@ -62,7 +62,7 @@ class Handler(SimpleHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """400 samples in shards of 50 KB at `server.url`; sample i's pixels are i % 251."""
-    monkeypatch.setattr(retry, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(connection, "BACKOFF_S", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("DATASET_MIRROR", raising=False)
     write(tmp_path / "www")
@@ -168,7 +168,7 @@ def test_a_corrupt_shard_is_refused_in_one_sentence(server, tmp_path):
     with pytest.raises(UserError) as caught:
         list(loader(load(server, tmp_path / "cache")))
     message = str(caught.value)
-    assert "train-000003.tar has another content than" in message
+    assert "train-000003.tar has other content than" in message
     assert "\n" not in message
     assert not list((tmp_path / "cache").glob(f"{load(server, tmp_path).images.source.index.shards[3].sha256}*"))
 

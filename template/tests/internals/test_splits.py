@@ -14,7 +14,13 @@ from src.kit.splitting import SplitRule
 from src.kit.splitting.rule import group_by_pattern
 from src.kit.splitting.stratify import split_by_fractions
 from src.kit.training import Experiment
-from src.kit.training.checkpoints import compare, describe, describe_splits, refuse_other_data, write_splits
+from src.kit.training.checkpoints import (
+    compare_splits,
+    describe_split,
+    describe_splits,
+    refuse_other_data,
+    write_splits,
+)
 
 
 def multilabel(seed: int = 0, samples: int = 2000, classes: int = 20) -> np.ndarray:
@@ -125,11 +131,11 @@ def test_saved_splits_tell_which_samples_were_used_and_whether_they_are_the_same
     saved = json.loads((tmp_path / "splits.json").read_text("utf-8"))
     assert saved == splits
     assert sorted(number for part in saved.values() for number in part["ids"]) == list(range(1797))
-    assert compare(describe_splits(Experiment(cfg)), tmp_path) == []
+    assert compare_splits(describe_splits(Experiment(cfg)), tmp_path) == []
     refuse_other_data(splits, tmp_path)
     other = describe_splits(Experiment(load_config(["seed=1"])))
-    assert compare(other, tmp_path)[0] == "train (1,259 samples, now 1,259)"
-    with pytest.raises(UserError, match=r"The data have changed since .* bring them back, or begin anew with --from"):
+    assert compare_splits(other, tmp_path)[0] == "train (1,259 samples, now 1,259)"
+    with pytest.raises(UserError, match=r"The data have changed since .* restore them, or start over with --from"):
         refuse_other_data(other, tmp_path)
 
 
@@ -143,9 +149,9 @@ def test_a_file_that_was_added_or_moved_to_another_class_is_seen(tmp_path):
     assert all(part["ids"][0].startswith("a/") for part in splits.values()), "paths below data.root"
     write_splits(splits, tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "data" / "a" / "10.png")
-    assert compare(describe_splits(Experiment(cfg)), tmp_path)
+    assert compare_splits(describe_splits(Experiment(cfg)), tmp_path)
     (tmp_path / "data" / "a" / "10.png").unlink()
-    assert not compare(describe_splits(Experiment(cfg)), tmp_path)
+    assert not compare_splits(describe_splits(Experiment(cfg)), tmp_path)
 
 
 def test_data_of_another_kind_than_the_task_learns_from_are_one_sentence(tmp_path):
@@ -168,8 +174,8 @@ def test_the_ids_of_annotated_images_are_their_paths(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / "train" / f"{number}.png")
     (tmp_path / "labels" / "train" / "1.txt").write_text("1 0.5 0.5 0.5 0.5", "utf-8")
     scenes = read_yolo(tmp_path / "images" / "train", tmp_path / "labels" / "train", ("cat", "dog"))
-    first = describe(scenes, tmp_path)
+    first = describe_split(scenes, tmp_path)
     assert first["ids"] == [f"images/train/{number}.png" for number in range(3)]
     (tmp_path / "labels" / "train" / "1.txt").write_text("0 0.5 0.5 0.5 0.5", "utf-8")
     relabelled = read_yolo(tmp_path / "images" / "train", tmp_path / "labels" / "train", ("cat", "dog"))
-    assert describe(relabelled, tmp_path)["sha256"] != first["sha256"]
+    assert describe_split(relabelled, tmp_path)["sha256"] != first["sha256"]

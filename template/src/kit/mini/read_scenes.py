@@ -59,10 +59,10 @@ def open_yolo(root: Path) -> Original:
 
     def write(folder: Path, name: str, chosen: np.ndarray) -> None:
         for record in (scenes.record(int(index)) for index in chosen):
-            place = record.path.relative_to(images)
-            copy_file(record.path, folder / "images" / name / place)
-            if (text := (labels / place).with_suffix(".txt")).is_file():
-                copy_file(text, (folder / "labels" / name / place).with_suffix(".txt"))
+            relative = record.path.relative_to(images)
+            copy_file(record.path, folder / "images" / name / relative)
+            if (text := (labels / relative).with_suffix(".txt")).is_file():
+                copy_file(text, (folder / "labels" / name / relative).with_suffix(".txt"))
         (folder / "labels" / name).mkdir(parents=True, exist_ok=True)  # where no image has a label file
         copy_file(root / "data.yaml", folder / "data.yaml")
 

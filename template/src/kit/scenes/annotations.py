@@ -1,4 +1,4 @@
-"""The annotations of a whole data set, whatever its format, in a few arrays; nothing is decoded.
+"""The annotations of a whole data set, in any format, in a few arrays, without decoding images.
 
 `Outlines` holds polygons and run-length codes, `Record` the annotations of one image, `Annotations` those of all.
 """
@@ -123,7 +123,7 @@ class Record:
         """Give class k the number `numbers[k]`, or drop its objects where that is -1."""
         labels = numbers[self.labels]
         kept = np.flatnonzero(labels >= 0)
-        outlines = None if self.outlines is None else [self.outlines[place] for place in kept]
+        outlines = None if self.outlines is None else [self.outlines[row] for row in kept]
         return replace(self, boxes=self.boxes[kept], labels=labels[kept], crowd=self.crowd[kept], outlines=outlines)
 
 
@@ -145,7 +145,7 @@ class Annotations:
         self.labels: Any = array("q")
         self.crowd: Any = array("b")
         self.outlines: Outlines | None = Outlines()
-        self.rows = np.empty(0, np.int64)  # the place of each object in `outlines`
+        self.rows = np.empty(0, np.int64)  # the index of each object in `outlines`
         self.starts = np.empty(0, np.int64)  # objects starts[i] to starts[i + 1] are image i's
 
     def __len__(self) -> int:

@@ -46,23 +46,21 @@ def find_coco_splits(root: Path) -> dict[str, tuple[Path, Path, Path | None]]:
     images/, the class maps in class_maps/<split>/.
     """
     files = sorted((root / "annotations").glob("*.json"))
-    found = by_split(files) or ({"train": files[0]} if len(files) == 1 else {})
-    if not found:
+    annotation_files = by_split(files) or ({"train": files[0]} if len(files) == 1 else {})
+    if not annotation_files:
         inside = by_split(folder for folder in subfolders(root) if (folder / BESIDE).is_file())
-        found = {split: folder / BESIDE for split, folder in inside.items()}
-    if "train" not in found:
+        annotation_files = {split: folder / BESIDE for split, folder in inside.items()}
+    if "train" not in annotation_files:
         raise UserError(
             f"{root} holds no COCO data set: put the images in {root / 'train'} and the annotations in "
             f"{root / 'annotations' / 'train.json'} (and the same for val and test), or choose another folder."
         )
     splits = {}
-    for split, file in found.items():
+    for split, file in annotation_files.items():
         name = file.parent.name if file.name == BESIDE else file.stem.removeprefix("instances_")
-        places = [root / name, root / split, root / "images" / name, root / "images" / split]
-        images = next((place for place in places if place.is_dir()), root / "images")
-        maps = next(
-            (place for place in (root / "class_maps" / name, root / "class_maps" / split) if place.is_dir()), None
-        )
+        candidates = [root / name, root / split, root / "images" / name, root / "images" / split]
+        images = next((path for path in candidates if path.is_dir()), root / "images")
+        maps = next((path for path in (root / "class_maps" / name, root / "class_maps" / split) if path.is_dir()), None)
         splits[split] = (file, images, maps)
     return splits
 
@@ -95,7 +93,7 @@ def read_coco(path: Path, images: Path, class_maps: Path | None = None) -> Scene
 def read_once(path: Path, images: Path, class_maps: Path | None, stamp: int) -> Scenes:
     """Read the file; `stamp` is its modification time."""
     annotations = Annotations()
-    found: dict[str, dict[Any, Any]] = {"images": {}, "categories": {}}
+    entries: dict[str, dict[Any, Any]] = {"images": {}, "categories": {}}
     numbers: dict[Any, int] = {}  # image id -> its number, in the order in which images or annotations name it
     ids: list[Any] = []  # of the annotations
     for section, entry in stream(path):
@@ -106,32 +104,32 @@ def read_once(path: Path, images: Path, class_maps: Path | None, stamp: int) -> 
             ids.append(entry["id"])
             number = numbers.setdefault(entry["image_id"], len(numbers))
             add_annotation(annotations, entry, number, f"{path}: annotation {entry['id']}")
-        elif entry["id"] in found[section]:
+        elif entry["id"] in entries[section]:
             raise UserError(f"{path}: two entries in {section!r} have the id {entry['id']!r}.")
         elif section == "images":
-            found["images"][entry["id"]] = (entry["file_name"], entry["width"], entry["height"])
+            entries["images"][entry["id"]] = (entry["file_name"], entry["width"], entry["height"])
             numbers.setdefault(entry["id"], len(numbers))
         else:
-            found["categories"][entry["id"]] = str(entry["name"])
-    if not found["images"] or not found["categories"]:
+            entries["categories"][entry["id"]] = str(entry["name"])
+    if not entries["images"] or not entries["categories"]:
         raise UserError(f"{path} is no COCO annotation file: it must list 'images', 'annotations' and 'categories'.")
-    add_images(annotations, numbers, found["images"], path, images, class_maps)
-    categories = sorted(found["categories"])
+    add_images(annotations, numbers, entries["images"], path, images, class_maps)
+    categories = sorted(entries["categories"])
     labels = np.array(annotations.labels, np.int64)
-    for place in np.flatnonzero(~np.isin(labels, categories))[:1]:
+    for row in np.flatnonzero(~np.isin(labels, categories))[:1]:
         raise UserError(
-            f"{path}: annotation {ids[place]} has the category_id {labels[place]}, which is not in 'categories'."
+            f"{path}: annotation {ids[row]} has the category_id {labels[row]}, which is not in 'categories'."
         )
     check_codes(annotations, ids, path)
     annotations.labels = np.searchsorted(categories, labels)
     annotations.class_ids = {identifier: number for number, identifier in enumerate(categories)}
-    return Scenes(annotations.finish(path), [found["categories"][identifier] for identifier in categories])
+    return Scenes(annotations.finish(path), [entries["categories"][identifier] for identifier in categories])
 
 
 def add_images(
     annotations: Annotations,
     numbers: Mapping[Any, int],
-    found: Mapping[Any, tuple[str, Any, Any]],
+    entries: Mapping[Any, tuple[str, Any, Any]],
     path: Path,
     images: Path,
     class_maps: Path | None,
@@ -139,9 +137,9 @@ def add_images(
     """Add the images in the order of `numbers`; every file must be there."""
     listed: dict[Path, set[str]] = {}
     for identifier in numbers:
-        if identifier not in found:
+        if identifier not in entries:
             raise UserError(f"{path}: annotations have the image_id {identifier!r}, which is not in 'images'.")
-        name, width, height = found[identifier]
+        name, width, height = entries[identifier]
         where = f"{path}: image {identifier!r}"
         if not all(isinstance(side, int) and side > 0 for side in (width, height)):
             raise UserError(f"{where} has the width {width!r} and the height {height!r}, which must be pixels.")
@@ -160,12 +158,12 @@ def add_images(
 def check_codes(annotations: Annotations, ids: Sequence[Any], path: Path) -> None:
     """Refuse a run-length code of another size than its image."""
     assert annotations.outlines is not None
-    for place, code in annotations.outlines.codes.items():
-        image = annotations.owners[place]
+    for row, code in annotations.outlines.codes.items():
+        image = annotations.owners[row]
         width, height = annotations.sizes[2 * image : 2 * image + 2]
         if list(code["size"]) != [height, width]:
             raise UserError(
-                f"{path}: annotation {ids[place]} has a run-length code of the size {code['size']}, "
+                f"{path}: annotation {ids[row]} has a run-length code of the size {code['size']}, "
                 f"but its image is [{height}, {width}]."
             )
 
@@ -253,9 +251,9 @@ def write_split(root: Path, split: str, classes: Sequence[str], entries: Iterabl
         for name, record in entries:
             assert record.size is not None
             images.append({"id": len(images) + 1, "file_name": name, "width": record.size[0], "height": record.size[1]})
-            for place in range(len(record.labels)):
+            for row in range(len(record.labels)):
                 count += 1
-                entry = {"id": count, "image_id": len(images), **describe_object(record, place)}
+                entry = {"id": count, "image_id": len(images), **describe_object(record, row)}
                 file.write(f"{',' if count > 1 else ''}\n{json.dumps(entry)}")
         categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
         file.write(
@@ -268,21 +266,21 @@ def write_classes(root: Path, classes: Sequence[str], splits: Sequence[str]) -> 
     """Do nothing: the splits' files have the classes."""
 
 
-def describe_object(record: Record, place: int) -> dict[str, Any]:
+def describe_object(record: Record, row: int) -> dict[str, Any]:
     """One object's category, box, outline and area."""
     from pycocotools import mask
 
     assert record.size is not None
-    left, top, right, bottom = record.boxes[place].astype(float)
+    left, top, right, bottom = record.boxes[row].astype(float)
     entry = {
-        "category_id": int(record.labels[place]) + 1,
+        "category_id": int(record.labels[row]) + 1,
         "bbox": [round(value, 3) for value in (left, top, right - left, bottom - top)],
-        "iscrowd": int(record.crowd[place]),
+        "iscrowd": int(record.crowd[row]),
         "area": round((right - left) * (bottom - top), 3),
     }
     if record.outlines is None:
         return entry
-    outline = record.outlines[place]
+    outline = record.outlines[row]
     area = int(mask.area(encode_outline(outline, record.size[1], record.size[0])))
     return {**entry, "area": area, "segmentation": outline_to_json(outline)}
 

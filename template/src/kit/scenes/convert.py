@@ -96,5 +96,5 @@ def shown_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
-    except Exception as error:  # Pillow's parsers raise whatever they stumble over
+    except Exception as error:  # Pillow's parsers raise errors of any type
         raise UserError(f"Cannot read {path}: {error}. Replace the file or move it out of the data set.") from error

@@ -36,9 +36,9 @@ def compose_scene(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, 
             drawn = enlarge(glyphs[number], int(rng.integers(size // 4, size // 2)))
             side = len(drawn)
             left, top = rng.integers(0, size - side + 1, 2)
-            place = np.s_[top : top + side, left : left + side]
+            region = np.s_[top : top + side, left : left + side]
             ink, mask = np.zeros((size, size), np.float32), np.zeros((size, size), bool)
-            ink[place], mask[place] = drawn, fill_holes(drawn > 0.4)
+            ink[region], mask[region] = drawn, fill_holes(drawn > 0.4)
             if all(visible_share(old, [*whole[at + 1 :], mask]) >= LEAST_VISIBLE for at, old in enumerate(whole)):
                 image = paint(image, ink, rng)
                 whole.append(mask)

@@ -29,9 +29,9 @@ def draw_objects(kept: Sequence[tuple[Objects, Objects]], dataset: Scenes, cfg: 
     for index, (predicted, _) in enumerate(kept[:SHOWN]):
         sample = read_sample(dataset, index, cfg)
         truth = boxes_only(sample) if predicted.outlines is None else sample
-        found, sure = with_objects(truth, predicted)
-        drawn += [truth, found]
-        scores += [None, sure]
+        shown, certain = with_objects(truth, predicted)
+        drawn += [truth, shown]
+        scores += [None, certain]
     title = f"true (left) and predicted with a score of {LEAST_SCORE:.0%} or more (right)"
     return draw_scenes(drawn, dataset.classes, title, path, scores)
 
@@ -86,14 +86,14 @@ def with_objects(sample: Sample, predicted: Objects) -> tuple[Sample, np.ndarray
 
     side = sample.image.shape[0]
     boxes = predicted.boxes.clip(0, side)
-    sure = (predicted.scores >= LEAST_SCORE) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    certain = (predicted.scores >= LEAST_SCORE) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     masks = None
     if predicted.outlines is not None:
-        chosen = [decode(predicted.outlines[place]).astype(bool) for place in np.flatnonzero(sure)]
+        chosen = [decode(predicted.outlines[row]).astype(bool) for row in np.flatnonzero(certain)]
         masks = np.stack(chosen) if chosen else np.zeros((0, side, side), bool)
-    boxes, labels, crowd = boxes[sure], predicted.labels[sure], predicted.crowd[sure]
+    boxes, labels, crowd = boxes[certain], predicted.labels[certain], predicted.crowd[certain]
     shown = replace(sample, boxes=boxes, labels=labels, crowd=crowd, masks=masks, semantic=None)
-    return shown, predicted.scores[sure]
+    return shown, predicted.scores[certain]
 
 
 def draw_scenes(
@@ -130,27 +130,27 @@ def draw_scene(axes: Any, sample: Sample, classes: Sequence[str], scores: np.nda
     axes.spines[:].set_visible(False)
     # large objects first, so that small ones and their names stay on top
     sizes = (sample.boxes[:, 2] - sample.boxes[:, 0]) * (sample.boxes[:, 3] - sample.boxes[:, 1])
-    for place in np.argsort(-sizes):
-        score = "" if scores is None else f" {scores[place]:.0%}"
-        draw_object(axes, sample, int(place), classes, score)
+    for row in np.argsort(-sizes):
+        score = "" if scores is None else f" {scores[row]:.0%}"
+        draw_object(axes, sample, int(row), classes, score)
     if sample.semantic is not None:
         name_regions(axes, sample.semantic, classes)
     elif not len(sample.labels):
         axes.text(side * 0.02, side * 0.03, "no objects", color="white", backgroundcolor=FAINT, fontsize=7, va="top")
 
 
-def draw_object(axes: Any, sample: Sample, place: int, classes: Sequence[str], score: str) -> None:
+def draw_object(axes: Any, sample: Sample, row: int, classes: Sequence[str], score: str) -> None:
     """Draw one box with its class name on the upper edge, or inside if there is no room above."""
     side = sample.image.shape[0]
-    left, top, right, bottom = sample.boxes[place].tolist()
-    colour = class_colour(int(sample.labels[place]))
-    style = "--" if sample.crowd[place] else "-"
+    left, top, right, bottom = sample.boxes[row].tolist()
+    colour = class_colour(int(sample.labels[row]))
+    style = "--" if sample.crowd[row] else "-"
     corners = ([left, right, right, left, left], [top, top, bottom, bottom, top])
     axes.plot(*corners, color="white", linewidth=2.4, alpha=0.55, solid_joinstyle="miter")  # visible on any background
     axes.plot(*corners, color=colour, linewidth=1.4, linestyle=style, solid_joinstyle="miter")
     if max(right - left, bottom - top) < side / 22:
         return  # a name would hide more than the object itself
-    name = shorten(classes[sample.labels[place]], 16) + (" (crowd)" if sample.crowd[place] else score)
+    name = shorten(classes[sample.labels[row]], 16) + (" (crowd)" if sample.crowd[row] else score)
     above = top > side / 24
     x, y = max(min(left, side * (0.99 - 0.0165 * len(name))), side * 0.006), top + side * (-0.004 if above else 0.012)
     write_name(axes, x, y, name, colour, va="bottom" if above else "top")
@@ -178,8 +178,8 @@ def paint_regions(sample: Sample) -> np.ndarray:
         for number in np.unique(sample.semantic[sample.semantic != IGNORE]):
             blend_colour(painted, sample.semantic == number, class_colour(int(number)), 0.5)
     if sample.masks is not None:
-        for place in np.argsort(-sample.masks.sum(axis=(1, 2))):
-            blend_colour(painted, sample.masks[place], class_colour(int(sample.labels[place])), 0.45)
+        for row in np.argsort(-sample.masks.sum(axis=(1, 2))):
+            blend_colour(painted, sample.masks[row], class_colour(int(sample.labels[row])), 0.45)
     return painted.astype(np.uint8)
 
 

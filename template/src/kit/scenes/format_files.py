@@ -19,12 +19,12 @@ DECODER = json.JSONDecoder()
 
 def by_split(paths: Iterable[Path]) -> dict[str, Path]:
     """Find the splits' paths by their names: train, instances_train, train2017 (and val, valid, validation, test)."""
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for path in sorted(paths):
         name = re.fullmatch(r"(?:instances_)?([a-z]+)(?:\d{4})?", path.stem.lower())
         if name and name[1] in SPLITS:
-            found.setdefault(SPLITS[name[1]], path)
-    return {split: found[split] for split in ("train", "val", "test") if split in found}
+            by_name.setdefault(SPLITS[name[1]], path)
+    return {split: by_name[split] for split in ("train", "val", "test") if split in by_name}
 
 
 def subfolders(parent: Path) -> list[Path]:
@@ -68,7 +68,7 @@ class JsonReader:
     """Decode one value after the other, with little more than the current one in memory."""
 
     def __init__(self, file: TextIO) -> None:
-        self.file, self.buffer, self.place = file, "", 0
+        self.file, self.buffer, self.position = file, "", 0
         self.before = 0  # characters before the buffer
 
     def entries(self) -> Iterator[tuple[str, Any]]:
@@ -77,7 +77,7 @@ class JsonReader:
         while self.peek() != "}":
             key = self.value()
             if not isinstance(key, str):
-                raise json.JSONDecodeError("a key must be a text", self.buffer, self.place)
+                raise json.JSONDecodeError("a key must be a text", self.buffer, self.position)
             self.expect(":")
             if self.peek() == "[":
                 self.expect("[")
@@ -90,29 +90,29 @@ class JsonReader:
             self.comma("}")
         self.expect("}")
         if self.peek():
-            raise json.JSONDecodeError("more text after the end", self.buffer, self.place)
+            raise json.JSONDecodeError("more text after the end", self.buffer, self.position)
 
     def comma(self, closing: str) -> None:
         """Step over a comma that another value follows, or stay before the closing bracket."""
         if self.peek() != closing:
             self.expect(",")
             if self.peek() == closing:
-                raise json.JSONDecodeError("a comma before the end", self.buffer, self.place)
+                raise json.JSONDecodeError("a comma before the end", self.buffer, self.position)
 
     def expect(self, mark: str) -> None:
         """Step over this character."""
         if self.peek() != mark:
-            raise json.JSONDecodeError(f"{mark!r} is missing", self.buffer, self.place)
-        self.place += 1
+            raise json.JSONDecodeError(f"{mark!r} is missing", self.buffer, self.position)
+        self.position += 1
 
     def peek(self) -> str:
         """The next character that is no space; "" at the end of the file."""
         while True:
-            space = SPACE.match(self.buffer, self.place)
+            space = SPACE.match(self.buffer, self.position)
             assert space is not None
-            self.place = space.end()
-            if self.place < len(self.buffer):
-                return self.buffer[self.place]
+            self.position = space.end()
+            if self.position < len(self.buffer):
+                return self.buffer[self.position]
             if not self.more():
                 return ""
 
@@ -121,20 +121,20 @@ class JsonReader:
         self.peek()
         while True:
             try:
-                value, end = DECODER.raw_decode(self.buffer, self.place)
+                value, end = DECODER.raw_decode(self.buffer, self.position)
             except json.JSONDecodeError:
                 if not self.more():
                     raise
                 continue
             # a number may go on in the next chunk, and its first digits alone are a number too
             if self.buffer[end : end + 1] not in UNFINISHED or not self.more():
-                self.place = end
+                self.position = end
                 return value
 
     def more(self) -> bool:
         """Read on, at least doubling the unread text; return False at the end of the file."""
-        chunk = self.file.read(max(CHUNK, len(self.buffer) - self.place))
+        chunk = self.file.read(max(CHUNK, len(self.buffer) - self.position))
         if chunk:
-            self.before += self.place
-            self.buffer, self.place = self.buffer[self.place :] + chunk, 0
+            self.before += self.position
+            self.buffer, self.position = self.buffer[self.position :] + chunk, 0
         return bool(chunk)

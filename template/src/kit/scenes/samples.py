@@ -1,6 +1,6 @@
 """Annotated images: `Sample` is one image in memory, `Scenes` a data set of them that is read lazily.
 
-`choose_scenes` makes the train, val and test splits from whatever splits a data set's files have.
+`choose_scenes` makes the train, val and test splits from those of a data set's files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -140,9 +140,9 @@ class Scenes:
         masks = None
         if record.outlines is not None:
             masks = np.zeros((len(record.outlines), height, width), bool)
-            for place, outline in enumerate(record.outlines):
+            for row, outline in enumerate(record.outlines):
                 try:
-                    masks[place] = rasterise(outline, height, width)
+                    masks[row] = rasterise(outline, height, width)
                 except ValueError as error:
                     raise UserError(f"The outlines of {record.path} cannot be drawn: {error}.") from error
         semantic = None

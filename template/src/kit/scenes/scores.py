@@ -68,22 +68,22 @@ def coco_scores(
     images = [{"id": number, "height": 0, "width": 0} for number in range(len(true))]
     categories = [{"id": number, "name": name} for number, name in enumerate(classes)]
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth, found = COCO(), COCO()
+        truth, detections = COCO(), COCO()
         truth.dataset = {"images": images, "categories": categories, "annotations": list(to_annotations(true, kind))}
-        found.dataset = {
+        detections.dataset = {
             "images": images,
             "categories": categories,
             "annotations": list(to_annotations(predicted, kind)),
         }
         truth.createIndex()
-        found.createIndex()
-        counter = COCOeval(truth, found, kind)
+        detections.createIndex()
+        counter = COCOeval(truth, detections, kind)
         counter.evaluate()
         counter.accumulate()
         counter.summarize()
     precision = counter.eval["precision"][:, :, :, 0, 2]  # (overlaps, recalls, classes) of all areas, 100 detections
     objects = np.bincount(np.concatenate([each.labels[~each.crowd] for each in true]), minlength=len(classes))
-    result: dict[str, Any] = {name: max(0.0, float(counter.stats[place])) for name, place in SCORES.items()}
+    result: dict[str, Any] = {name: max(0.0, float(counter.stats[index])) for name, index in SCORES.items()}
     result |= {name: None for name in SIZES if counter.stats[SCORES[name]] < 0}
     result["per_class"] = [
         {

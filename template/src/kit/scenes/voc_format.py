@@ -27,10 +27,10 @@ class SafeBuilder(ElementTree.TreeBuilder):
 
 def find_voc_splits(root: Path) -> dict[str, Path]:
     """Find the file that lists each split's images."""
-    found = by_split((root / "ImageSets" / "Main").glob("*.txt"))
-    if "train" not in found:
+    splits = by_split((root / "ImageSets" / "Main").glob("*.txt"))
+    if "train" not in splits:
         raise UserError(f"{root} holds no VOC data set: {root / 'ImageSets' / 'Main' / 'train.txt'} does not exist.")
-    return found
+    return splits
 
 
 def read_voc_classes(root: Path) -> tuple[str, ...]:
@@ -97,10 +97,10 @@ def parse_xml(path: Path) -> ElementTree.Element:
 
 def text_of(element: ElementTree.Element, key: str, path: Path) -> str:
     """The text of an element that must be there."""
-    found = (element.findtext(key) or "").strip()
-    if not found:
+    content = (element.findtext(key) or "").strip()
+    if not content:
         raise UserError(f"{path} has a <{element.tag}> without <{key.replace('/', '><')}>.")
-    return found
+    return content
 
 
 def number_of(element: ElementTree.Element, key: str, path: Path) -> float:
@@ -152,9 +152,9 @@ def describe_image(name: str, record: Record, classes: Sequence[str]) -> Element
     first, last = np.rint(record.boxes[:, :2]).astype(int) + 1, np.rint(record.boxes[:, 2:]).astype(int)
     middle = np.floor((record.boxes[:, :2] + record.boxes[:, 2:]) / 2).astype(int) + 1
     first, last = np.where(last < first, middle, first), np.where(last < first, middle, last)
-    for place, label in enumerate(record.labels):
-        box = dict(zip(("xmin", "ymin", "xmax", "ymax"), (*first[place], *last[place]), strict=True))
-        difficult = int(record.crowd[place])
+    for row, label in enumerate(record.labels):
+        box = dict(zip(("xmin", "ymin", "xmax", "ymax"), (*first[row], *last[row]), strict=True))
+        difficult = int(record.crowd[row])
         add_elements(root, {"object": {"name": classes[label], "difficult": difficult, "bndbox": box}})
     return root
 

@@ -26,17 +26,17 @@ def is_yolo(root: Path) -> bool:
 
 def find_yolo_splits(root: Path) -> dict[str, tuple[Path, Path]]:
     """Find each split's images and labels: images/<split> and labels/<split>, or <split>/images and /labels."""
-    found = {
+    splits = {
         split: (path, root / "labels" / path.name) for split, path in by_split(subfolders(root / "images")).items()
     }
     outer = by_split(path for path in subfolders(root) if (path / "images").is_dir())
-    found = found or {split: (path / "images", path / "labels") for split, path in outer.items()}
-    if "train" not in found:
+    splits = splits or {split: (path / "images", path / "labels") for split, path in outer.items()}
+    if "train" not in splits:
         raise UserError(
             f"{root} holds no YOLO data set: put the images in {root / 'images' / 'train'} and the text files in "
             f"{root / 'labels' / 'train'} (and the same for val and test), or choose another folder."
         )
-    return found
+    return splits
 
 
 def read_classes(root: Path) -> tuple[str, ...]:
@@ -127,23 +127,23 @@ def write_split(root: Path, split: str, classes: Sequence[str], entries: Iterabl
     lost: Counter[str] = Counter()
     for name, record in entries:
         lines = []
-        for place, label in enumerate(record.labels):
-            if record.crowd[place]:
+        for row, label in enumerate(record.labels):
+            if record.crowd[row]:
                 lost["crowd regions left out, which YOLO's format does not know"] += 1
                 continue
-            lines.append(" ".join([str(label), *(f"{value:.6f}" for value in coordinates_of(record, place, lost))]))
+            lines.append(" ".join([str(label), *(f"{value:.6f}" for value in coordinates_of(record, row, lost))]))
         path = root / "labels" / split / Path(name).with_suffix(".txt")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     return lost
 
 
-def coordinates_of(record: Record, place: int, lost: Counter[str]) -> np.ndarray:
+def coordinates_of(record: Record, row: int, lost: Counter[str]) -> np.ndarray:
     """An object's outline or, without one, its box: fractions of the image."""
     assert record.size is not None
     width, height = record.size
     if record.outlines is not None:
-        outline = record.outlines[place]
+        outline = record.outlines[row]
         ring = one_ring(outline, height, width)
         if len(ring) >= 3:
             if isinstance(outline, Mapping):
@@ -152,7 +152,7 @@ def coordinates_of(record: Record, place: int, lost: Counter[str]) -> np.ndarray
                 lost["outlines of several parts joined into one"] += 1
             return (ring / [width, height]).clip(0, 1).ravel()
         lost["empty outlines replaced by boxes"] += 1
-    left, top, right, bottom = record.boxes[place].astype(float) / np.tile([width, height], 2)
+    left, top, right, bottom = record.boxes[row].astype(float) / np.tile([width, height], 2)
     return np.array([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
 
 
@@ -186,6 +186,6 @@ def trace(mask: np.ndarray) -> list[np.ndarray]:
     rows, columns = extent(mask)
     # OpenCV gives the middles of the outermost pixels: of pixels a third as large they are close to the edge
     large = np.kron(mask[rows, columns], np.ones((3, 3), np.uint8))
-    found, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     corner = np.array([columns.start, rows.start], np.float32)
-    return [(ring.reshape(-1, 2).astype(np.float32) + 0.5) / 3 + corner for ring in found if len(ring) > 2]
+    return [(ring.reshape(-1, 2).astype(np.float32) + 0.5) / 3 + corner for ring in contours if len(ring) > 2]

@@ -187,9 +187,9 @@ class ShardImages:
     def get(self, indices: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, C); a shard that is missing or damaged is a `UserError` that names it."""
         planes = np.empty((len(indices), 3, self.image_size, self.image_size), np.uint8)
-        for place, name, content in self.read_files(indices):
+        for position, name, content in self.read_files(indices):
             try:
-                to_planes(decode(content, self.image_size), planes[place])
+                to_planes(decode(content, self.image_size), planes[position])
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
         return planes[:, : self.shape[2]].transpose(0, 2, 3, 1)  # the three channels of a grey image are the same
@@ -206,18 +206,18 @@ class ShardImages:
         for shard in np.unique(shards):
             entry = self.source.index.shards[shard]
             with self.source.open(int(shard)) as file:
-                for place in order[shards[order] == shard]:
-                    row = self.source.table[numbers[place]]
+                for position in order[shards[order] == shard]:
+                    row = self.source.table[numbers[position]]
                     file.seek((int(row["block"]) - 1) * BLOCK)
                     member = file.read(BLOCK + int(row["size"]))
                     content = member[BLOCK:]
                     if zlib.crc32(content) != row["crc32"]:
                         raise UserError(
-                            f"Sample {numbers[place] - self.starts[shard]} of {file.name} is damaged (its checksum "
+                            f"Sample {numbers[position] - self.starts[shard]} of {file.name} is damaged (its checksum "
                             "differs): delete that file, and fetch or copy it again."
                         )
                     name = tarfile.TarInfo.frombuf(member[:BLOCK], "ascii", "strict").name
-                    yield int(place), f"{entry.name}/{PurePosixPath(name).name}", content
+                    yield int(position), f"{entry.name}/{PurePosixPath(name).name}", content
 
     def shards_of(self, numbers: np.ndarray) -> np.ndarray:
         """The shard of each sample: int64 (N,)."""

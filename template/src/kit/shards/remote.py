@@ -36,7 +36,7 @@ def open_source(root: str, split: str, cache: str, cache_limit: int | str) -> So
 
 
 class ShardCache:
-    """Shards in files named by their checksum: an existing one is right, whatever its URL has now."""
+    """Shards in files named by their checksum: an existing one is right, even if its URL has changed."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         """`limit`: bytes that the folder may hold."""

@@ -35,21 +35,21 @@ def write_shards(
     while first < len(order):
         path = folder / f"{name}-{len(shards):06d}.tar"
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for place in range(first, len(order)):
-                content, suffix = encode_image(split.images, int(order[place]))
+            for number in range(first, len(order)):
+                content, suffix = encode_image(split.images, int(order[number]))
                 # two headers, the class, and the two empty blocks at the end
                 grown = tar.offset + padded(len(content), BLOCK) + 5 * BLOCK
-                if place > first and padded(grown, tarfile.RECORDSIZE) > shard_bytes:
+                if number > first and padded(grown, tarfile.RECORDSIZE) > shard_bytes:
                     break
-                target = int(split.targets[order[place]])
-                table[place] = (tar.offset // BLOCK + 1, len(content), zlib.crc32(content), target)
-                add_file(tar, f"{place:09d}{suffix}", content)
-                add_file(tar, f"{place:09d}.cls", str(target).encode())
+                target = int(split.targets[order[number]])
+                table[number] = (tar.offset // BLOCK + 1, len(content), zlib.crc32(content), target)
+                add_file(tar, f"{number:09d}{suffix}", content)
+                add_file(tar, f"{number:09d}.cls", str(target).encode())
                 advance()
             else:
-                place = len(order)
-        shards.append(describe_file(path, place - first))
-        first = place
+                number = len(order)
+        shards.append(describe_file(path, number - first))
+        first = number
     path = folder / f"{name}-samples.npy"
     path.write_bytes(table_to_bytes(table))
     index = Index(split.classes, split.flippable, split.images.shape[2], describe_file(path, len(order)), tuple(shards))
