@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from src.kit.hardware.gpus import Gpu
-from src.kit.lightning.memory_autocast import CudaKernels
-from src.kit.lightning.memory_blank import find, reveal
-from src.kit.memory.examples import make_targets
-from src.kit.memory.shape import Shape
+from src.kit.lightning.memory_tensors import CudaKernels, fill_with_noise, iterate_tensors
+from src.kit.memory.inputs import example_targets
+from src.kit.memory.inputs import DataShape
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
@@ -30,7 +29,7 @@ class SameNoise(TorchFunctionMode):
 
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(function, "__name__", "") == "detach":
-            reveal(args[0], self.batch)
+            fill_with_noise(args[0], self.batch)
         return function(*args, **(kwargs or {}))
 
 
@@ -43,25 +42,26 @@ def measured(found: list[int]) -> Iterator[None]:
     found.append(sum(event.nbytes() for event in events if event.name() == "[memory]"))
 
 
-def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
+def real_step(cfg: DictConfig, shape: DataShape, batch: int) -> list[int]:
     """Bytes in use after building the network, after the forward pass and after the optimizer's first step."""
     found: list[int] = []
     gc.collect()
     gc.disable()
     with measured(found):
         network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
-    loss: Any = build_loss(cfg, shape.counts())
+    loss: Any = build_loss(cfg, shape.class_counts())
     sees_targets = getattr(network, "takes_targets", False)
     with measured(found):
         optimizer = build_optimizer(cfg, network)
         images = torch.empty(batch, shape.channels, shape.image_size, shape.image_size).zero_()
-        arrays = [torch.from_numpy(array).clone() for array in make_targets(cfg.task, shape, batch)]
+        arrays = [torch.from_numpy(array).clone() for array in example_targets(cfg.task, shape, batch)]
         half = torch.bfloat16 if cfg.trainer.precision == "bf16-mixed" else None
         with CudaKernels(), torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
             with SameNoise(batch) if shape.objects else nullcontext():
                 outputs = network(images, *arrays) if sees_targets else network(images)
-            for tensor in find((outputs,)) if shape.objects else ():
-                reveal(tensor, batch)
+            for tensor in iterate_tensors((outputs,)) if shape.objects else ():
+                fill_with_noise(tensor, batch)
+                del tensor  # as in training, only autograd may keep the outputs
             value = loss(outputs, *arrays)
             del outputs
     with measured(found):
