@@ -1,5 +1,7 @@
 """What a training step really takes of Paddle's CPU allocator, beside the events of a trace."""
 
+import gc
+
 import paddle
 from omegaconf import DictConfig
 from paddle.base import core
@@ -18,6 +20,7 @@ def used() -> int:
 def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
     """Bytes in use after building the network, after the forward pass and after the backward pass."""
     paddle.set_device("cpu")
+    gc.collect()
     start = used()
     network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments)
     network.train()
