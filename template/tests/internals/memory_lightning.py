@@ -1,4 +1,4 @@
-"""What a training step really takes of PyTorch's CPU allocator, beside the events of a trace."""
+"""Measure what a training step really takes from PyTorch's CPU allocator, to compare with a trace."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -7,21 +7,19 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from src.kit.hardware.gpus import Gpu
-from src.kit.lightning.memory_tensors import CudaKernels, fill_with_noise, iterate_tensors
-from src.kit.memory.inputs import example_targets
-from src.kit.memory.inputs import DataShape
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from src.kit.hardware.hardware import Hardware
+from src.kit.hardware.hardware import Gpu, Hardware
 from src.kit.lightning import build_optimizer
+from src.kit.lightning.memory_tensors import CudaKernels, fill_with_noise, iterate_tensors
+from src.kit.memory.inputs import DataShape, example_targets
 from src.kit.training import build_loss
 from src.kit.training.networks import build_model
 
 
 class SameNoise(TorchFunctionMode):
-    """Gives a real network the values that the trace looks for objects in; no memory is taken."""
+    """Fills what a real network detaches with the noise that the trace has there; takes no memory."""
 
     def __init__(self, batch: int) -> None:
         super().__init__()
@@ -35,7 +33,7 @@ class SameNoise(TorchFunctionMode):
 
 @contextmanager
 def measured(found: list[int]) -> Iterator[None]:
-    """Appends the bytes that torch's CPU allocator gave out and did not get back."""
+    """Append the bytes that torch's CPU allocator gave out in the block and did not get back."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield
     events = profiler.profiler.kineto_results.events()
@@ -73,6 +71,6 @@ def real_step(cfg: DictConfig, shape: DataShape, batch: int) -> list[int]:
 
 
 def hardware(mib: int) -> Hardware:
-    """A machine with one GPU of so many MiB, or without."""
+    """A machine with one GPU of `mib` MiB, or without a GPU for 0."""
     gpus = (Gpu("nvidia", "test", mib, "8.0"),) if mib else ()
     return Hardware(gpus, None, None, (), "Linux", "", 4, (), 16000, 1000)

@@ -16,6 +16,7 @@ import paddle
 from paddle.base import core
 from src.kit.memory import DataShape, Recorder, Trace, example_targets
 from src.kit.paddle.memory_program import without_weights
+from src.kit.paddle.optimizer import build_optimizer
 from src.kit.training import build_loss, build_model
 
 STEPS = 2  # the second one has the optimizer's state
@@ -142,8 +143,6 @@ def record_update(recorder: Recorder, cfg: DictConfig, trained: Sequence[int], f
 
 def count_optimizer_states(cfg: DictConfig) -> int:
     """How many tensors of a parameter's size the configured optimizer keeps for it, such as momentum."""
-    from src.trainers.paddle_optimizer import build_optimizer
-
     with paddle.utils.unique_name.guard():  # names count what a process has made
         zero = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(0.0))  # draws no random numbers
         layer = paddle.nn.Linear(2, 3, weight_attr=zero, bias_attr=False)
