@@ -1,4 +1,4 @@
-"""What a training step really takes of PyTorch's CPU allocator, beside the events of a trace."""
+"""Measure what a training step really takes from PyTorch's CPU allocator, to compare with a trace."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -7,22 +7,19 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from src.kit.hardware.gpus import Gpu
-from src.kit.lightning.memory_autocast import CudaKernels
-from src.kit.lightning.memory_blank import find, reveal
-from src.kit.memory.examples import make_targets
-from src.kit.memory.shape import Shape
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from src.kit.hardware.hardware import Hardware
+from src.kit.hardware.hardware import Gpu, Hardware
 from src.kit.lightning import build_optimizer
+from src.kit.lightning.memory_tensors import CudaKernels, fill_with_noise, iterate_tensors
+from src.kit.memory.inputs import DataShape, example_targets
 from src.kit.training import build_loss
 from src.kit.training.networks import build_model
 
 
 class SameNoise(TorchFunctionMode):
-    """Gives a real network the values that the trace looks for objects in; no memory is taken."""
+    """Fills what a real network detaches with the noise that the trace has there; takes no memory."""
 
     def __init__(self, batch: int) -> None:
         super().__init__()
@@ -30,38 +27,39 @@ class SameNoise(TorchFunctionMode):
 
     def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(function, "__name__", "") == "detach":
-            reveal(args[0], self.batch)
+            fill_with_noise(args[0], self.batch)
         return function(*args, **(kwargs or {}))
 
 
 @contextmanager
 def measured(found: list[int]) -> Iterator[None]:
-    """Appends the bytes that torch's CPU allocator gave out and did not get back."""
+    """Append the bytes that torch's CPU allocator gave out in the block and did not get back."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield
     events = profiler.profiler.kineto_results.events()
     found.append(sum(event.nbytes() for event in events if event.name() == "[memory]"))
 
 
-def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
+def real_step(cfg: DictConfig, shape: DataShape, batch: int) -> list[int]:
     """Bytes in use after building the network, after the forward pass and after the optimizer's first step."""
     found: list[int] = []
     gc.collect()
     gc.disable()
     with measured(found):
         network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
-    loss: Any = build_loss(cfg, shape.counts())
+    loss: Any = build_loss(cfg, shape.class_counts())
     sees_targets = getattr(network, "takes_targets", False)
     with measured(found):
         optimizer = build_optimizer(cfg, network)
         images = torch.empty(batch, shape.channels, shape.image_size, shape.image_size).zero_()
-        arrays = [torch.from_numpy(array).clone() for array in make_targets(cfg.task, shape, batch)]
+        arrays = [torch.from_numpy(array).clone() for array in example_targets(cfg.task, shape, batch)]
         half = torch.bfloat16 if cfg.trainer.precision == "bf16-mixed" else None
         with CudaKernels(), torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
             with SameNoise(batch) if shape.objects else nullcontext():
                 outputs = network(images, *arrays) if sees_targets else network(images)
-            for tensor in find((outputs,)) if shape.objects else ():
-                reveal(tensor, batch)
+            for tensor in iterate_tensors((outputs,)) if shape.objects else ():
+                fill_with_noise(tensor, batch)
+                del tensor  # as in training, only autograd may keep the outputs
             value = loss(outputs, *arrays)
             del outputs
     with measured(found):
@@ -73,6 +71,6 @@ def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
 
 
 def hardware(mib: int) -> Hardware:
-    """A machine with one GPU of so many MiB, or without."""
+    """A machine with one GPU of `mib` MiB, or without a GPU for 0."""
     gpus = (Gpu("nvidia", "test", mib, "8.0"),) if mib else ()
     return Hardware(gpus, None, None, (), "Linux", "", 4, (), 16000, 1000)

@@ -1,4 +1,4 @@
-"""What tests ask of an estimate's events, in either framework."""
+"""Reads traces in tests of either framework."""
 
 from src.kit.memory.allocators import Trace
 

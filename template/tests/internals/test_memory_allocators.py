@@ -1,4 +1,4 @@
-"""The models of the allocators, against what their published rules give by hand."""
+"""The models of the allocators, against results of their published rules worked out by hand."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_paddle_takes_what_is_asked_for_and_cuts_from_the_end() -> None:
 
 
 @pytest.mark.parametrize("kind", [TorchAllocator, PaddleAllocator])
-def test_neighbours_melt_in_any_order(kind: type[Allocator]) -> None:
+def test_neighbours_merge_in_any_order(kind: type[Allocator]) -> None:
     for order in ((0, 1, 2), (2, 0, 1), (1, 0, 2)):
         allocator = kind()
         allocator.release(allocator.allocate(18 * MIB))
@@ -79,7 +79,7 @@ def test_growth_is_a_straight_line_for_each_block() -> None:
     assert ScaledTrace((2, 4), traces).at(32).events == ((0, 100), (1, 320), (1, -1))
 
 
-def test_deaths_that_follow_each_other_are_sorted() -> None:
+def test_consecutive_frees_are_sorted() -> None:
     recorder = Recorder()
     blocks = [recorder.allocate(1) for _ in range(3)]
     for block in reversed(blocks):

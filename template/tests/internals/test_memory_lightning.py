@@ -14,6 +14,7 @@ from src.kit.memory.allocators import ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import GPUS, Estimator, estimate
 from src.kit.memory.fit import fit_memory, fits_gpu
 from src.kit.memory.inputs import DataShape, find_data_shape
+from src.kit.training import Experiment
 from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live
 
@@ -89,17 +90,17 @@ def test_largest_batch_fits_and_a_larger_one_does_not() -> None:
 def test_refuse_says_what_to_change() -> None:
     with pytest.raises(UserError) as caught:
         fit_memory(load_config(LARGE), hardware(12282))
-    said = str(caught.value)
-    assert "data.batch_size=256" in said
-    assert "12.0 GiB" in said
-    assert "trainer.accumulate_grad_batches=" in said
+    message = str(caught.value)
+    assert "data.batch_size=256" in message
+    assert "12.0 GiB" in message
+    assert "trainer.accumulate_grad_batches=" in message
 
 
 def test_adapt_keeps_the_effective_batch() -> None:
-    cfg, said = fit_memory(load_config([*LARGE, "trainer.on_oom=adapt"]), hardware(12282))
+    cfg, message = fit_memory(load_config([*LARGE, "trainer.on_oom=adapt"]), hardware(12282))
     assert cfg.data.batch_size * cfg.trainer.accumulate_grad_batches == 256
     assert cfg.data.batch_size < 256
-    assert "training goes on with" in said
+    assert "training goes on with" in message
     assert estimate(cfg).needed <= 12282
 
 
@@ -121,9 +122,9 @@ def test_a_network_that_looks_at_its_pixels_is_trained_all_the_same(monkeypatch:
 
     monkeypatch.setattr("src.kit.lightning.memory_trace.build_model", lambda *_: Looking(64, 10))
     cfg = load_config([])
-    kept, said = fit_memory(cfg, hardware(8000))
+    kept, message = fit_memory(cfg, hardware(8000))
     assert kept == cfg
-    assert "cannot be estimated" in said
+    assert "cannot be estimated" in message
 
 
 def test_auto_without_a_gpu() -> None:
@@ -135,18 +136,19 @@ def limited(limit: int, tried: list[int]) -> Callable[[DictConfig], bool]:
 
     def step(cfg: DictConfig) -> bool:
         tried.append(cfg.data.batch_size)
-        return real_step(cfg, find_data_shape(cfg), cfg.data.batch_size)[1] <= limit
+        return real_step(cfg, find_data_shape(Experiment(cfg)), cfg.data.batch_size)[1] <= limit
 
     return step
 
 
-def test_auto_by_estimate_and_real_steps() -> None:
+def test_auto_by_estimate_and_real_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg, tried = load_config(["data.batch_size=auto", "data.cache=none"]), []
-    shape = dataclasses.replace(find_data_shape(cfg), images=900)
-    chosen, _ = fit_memory(cfg, hardware(4000), limited(3_000_000, tried), shape)
+    shape = dataclasses.replace(find_data_shape(Experiment(cfg)), images=900)
+    monkeypatch.setattr("src.kit.memory.fit.find_data_shape", lambda _: shape)
+    chosen, _ = fit_memory(cfg, hardware(4000), limited(3_000_000, tried))
     assert 1 <= len(tried) <= 3
     assert chosen.data.batch_size in tried
-    assert real_step(chosen, find_data_shape(cfg), chosen.data.batch_size)[1] <= 3_000_000
+    assert real_step(chosen, find_data_shape(Experiment(cfg)), chosen.data.batch_size)[1] <= 3_000_000
 
 
 def test_a_trial_in_a_process_of_its_own() -> None:

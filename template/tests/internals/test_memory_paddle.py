@@ -7,6 +7,7 @@ from src.kit.config.compose import load_config
 from src.kit.memory.allocators import ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import Estimator, estimate
 from src.kit.memory.inputs import DataShape
+from src.kit.paddle.memory_measured import count_optimizer_states
 from src.kit.paddle.memory_trace import trace_steps
 from tests.internals.memory_paddle import real_step
 from tests.internals.memory_traces import live
@@ -53,3 +54,8 @@ def test_the_network_still_trains_afterwards() -> None:
     trace_steps(cfg, SHAPE, (2, 4))
     assert paddle.in_dynamic_mode()
     assert float(paddle.ones([2]).sum()) == 2.0
+
+
+@pytest.mark.parametrize(("name", "states"), [("adamw", 2), ("sgd", 1)])
+def test_an_optimizers_state_is_counted(name: str, states: int) -> None:
+    assert count_optimizer_states(load_config(["framework=paddle", f"optimizer={name}"])) == states

@@ -10,6 +10,7 @@ from src.kit.memory.allocators import MIB, ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import Estimator
 from src.kit.memory.fit import fit_memory
 from src.kit.memory.inputs import find_data_shape
+from src.kit.training import Experiment
 from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live
 
@@ -31,7 +32,7 @@ SCALARS = 1024  # bytes: numbers that kernels keep for themselves, and the shape
 @pytest.mark.parametrize("batch", [2, 5])
 def test_every_byte_that_is_kept(name: str, batch: int) -> None:
     cfg = load_config(TASKS[name])
-    shape = find_data_shape(cfg)
+    shape = find_data_shape(Experiment(cfg))
     parameters, forward, step = real_step(cfg, shape, batch)
     series, kinds = live(trace_steps(cfg, shape, (batch,))[0])
     assert parameters == pytest.approx(series[kinds.index("data") - 1], abs=SCALARS)
@@ -43,7 +44,7 @@ def test_every_byte_that_is_kept(name: str, batch: int) -> None:
 @pytest.mark.parametrize("name", ["yolov10n", "deeplab"])
 def test_the_line_through_two_batches_is_exact(name: str) -> None:
     cfg = load_config([*TASKS[name], "trainer.precision=bf16-mixed"])
-    shape = find_data_shape(cfg)
+    shape = find_data_shape(Experiment(cfg))
     line = ScaledTrace((2, 4), trace_steps(cfg, shape, (2, 4)))
     assert line.same_operations
     assert simulate_allocator(line.at(12), "lightning") == simulate_allocator(
@@ -73,9 +74,9 @@ def test_a_batch_that_will_not_fit() -> None:
     keys = ["task=detection", "data=coco128", "data.batch_size=64"]
     with pytest.raises(UserError, match=r"data\.batch_size=64 needs"):
         fit_memory(load_config(keys), hardware(8188))
-    cfg, said = fit_memory(load_config([*keys, "trainer.on_oom=adapt"]), hardware(8188))
+    cfg, message = fit_memory(load_config([*keys, "trainer.on_oom=adapt"]), hardware(8188))
     assert cfg.data.batch_size * cfg.trainer.accumulate_grad_batches == 64
-    assert "training goes on with" in said
+    assert "training goes on with" in message
 
 
 @pytest.mark.parametrize(("name", "most"), [("mask_rcnn", 300), ("deeplab", 300), ("tabular", 242)])

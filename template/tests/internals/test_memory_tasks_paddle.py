@@ -13,6 +13,7 @@ from src.kit.memory.estimate import Estimator, estimate
 from src.kit.memory.fit import fit_memory
 from src.kit.memory.inputs import find_data_shape
 from src.kit.paddle.memory_trace import trace_steps
+from src.kit.training import Experiment
 from tests.internals.memory_paddle import real_step
 from tests.internals.memory_traces import live
 
@@ -30,7 +31,7 @@ TASKS = {
 @pytest.mark.parametrize("batch", [2, 5])
 def test_what_is_kept(name: str, batch: int) -> None:
     cfg = load_config(["framework=paddle", "trainer.accelerator=cpu", *TASKS[name]])
-    shape = find_data_shape(cfg)
+    shape = find_data_shape(Experiment(cfg))
     series, kinds = live(trace_steps(cfg, shape, (batch,))[0])
     parameters, forward, backward = real_step(cfg, shape, batch)
     # a network with losses of its own has its gradients from the start, as in every step but the first
@@ -80,6 +81,6 @@ def test_a_network_that_looks_at_its_pixels_is_trained_all_the_same(
     monkeypatch.setattr("src.kit.paddle.memory_program.build_model", lambda *_: Looking(64, 10))
     gpu = Hardware((Gpu("nvidia", "test", 8000, "8.0"),), None, None, (), "Linux", "", 4, (), 16000, 1000)
     cfg = load_config(["framework=paddle"])
-    kept, said = fit_memory(cfg, gpu)
+    kept, message = fit_memory(cfg, gpu)
     assert kept == cfg
-    assert "cannot be estimated" in said
+    assert "cannot be estimated" in message

@@ -16,9 +16,9 @@ import paddle
 from paddle.base import core
 from src.kit.memory import DataShape, Recorder, Trace, example_targets
 from src.kit.paddle.memory_program import without_weights
+from src.kit.paddle.optimizer import build_optimizer
 from src.kit.training import build_loss, build_model
 
-STATES = {"adamw": 2, "sgd": 1}  # optimizer -> state tensors of a parameter's size
 STEPS = 2  # the second one has the optimizer's state
 PIECES = 64  # blocks that a measured total is split into: one large block would fit nowhere
 
@@ -137,5 +137,17 @@ def record_update(recorder: Recorder, cfg: DictConfig, trained: Sequence[int], f
         for block in [recorder.allocate(size, "workspace") for size in trained]:
             recorder.free(block)
     if first:
-        for size in list(trained) * STATES[cfg.optimizer.name]:
+        for size in list(trained) * count_optimizer_states(cfg):
             recorder.allocate(size, "optimizer")
+
+
+def count_optimizer_states(cfg: DictConfig) -> int:
+    """How many tensors of a parameter's size the configured optimizer keeps for it, such as momentum."""
+    with paddle.utils.unique_name.guard():  # names count what a process has made
+        zero = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(0.0))  # draws no random numbers
+        layer = paddle.nn.Linear(2, 3, weight_attr=zero, bias_attr=False)
+        optimizer = build_optimizer(cfg, layer)
+        layer(paddle.ones([1, 2])).sum().backward()
+        optimizer.step()
+        states = [value for value in optimizer.state_dict().values() if isinstance(value, paddle.Tensor)]
+    return sum(value.shape == layer.weight.shape for value in states)

@@ -38,15 +38,15 @@ def trace_steps(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> li
         return trace_measured_steps(cfg, shape, batches)
     network = StaticNetwork(cfg, shape)
     kind = HALF_PRECISION.get(cfg.trainer.precision)
-    traces = []
+    steps = []
     for batch in batches:
         program = network.build_program(batch)
         casts = find_casts(program, kind) if kind else Casts()
         loss = None
         if shape.objects:
             loss = measure_loss(cfg, shape, batch, network.outputs, "float16" if kind else "float32")
-        traces.append(record_steps(cfg, program, casts, loss))
-    return traces
+        steps.append((program, casts, loss))
+    return [record_steps(cfg, *step) for step in steps]  # builds an optimizer, which must not disturb measurements
 
 
 def record_steps(cfg: DictConfig, program: Program, casts: Casts, loss: Measured | None) -> Trace:
