@@ -14,7 +14,7 @@ from src.kit.config.compose import load_config, option, option_names
 from src.kit.errors import UserError
 from src.kit.run import Run
 from src.kit.training import TrainingLoop, build_loss, find_checkpoint, newest_run, train_run
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights
 from src.tasks.classification import concatenate
 from tests.experiments import fit, predict
 
@@ -43,7 +43,7 @@ class TrainingTests:
         cfg = self.configure(folder, *overrides)
         with Run(cfg) as run:
             fit(cfg, run)
-        return run.path, weights.load(find_checkpoint(run.path, "last") / "model.safetensors")[0]
+        return run.path, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
     def test_it_learns_and_leaves_a_complete_run_folder(self, tmp_path):
         run = train_run(
@@ -86,7 +86,7 @@ class TrainingTests:
         main(["--from", str(run)])
         again = max(tmp_path.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime).parent
         assert again != run
-        repeated = weights.load(find_checkpoint(again, "last") / "model.safetensors")[0]
+        repeated = load_weights(find_checkpoint(again, "last") / "model.safetensors")[0]
         assert all(np.array_equal(first[name], repeated[name]) for name in first)
 
     @pytest.mark.parametrize("scheduler", ["one_cycle", "plateau"])
@@ -112,7 +112,7 @@ class TrainingTests:
         cfg = load_config([], base=run / "config.yaml")
         with Run(cfg, run) as resumed_run:
             fit(cfg, resumed_run, find_checkpoint(run, "last"))
-        resumed = weights.load(find_checkpoint(run, "last") / "model.safetensors")[0]
+        resumed = load_weights(find_checkpoint(run, "last") / "model.safetensors")[0]
         assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
         assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -127,7 +127,7 @@ class TrainingTests:
         cfg = load_config([], base=run / "config.yaml")
         with Run(cfg, run) as again:
             fit(cfg, again, find_checkpoint(run, "last"))
-        kept = weights.load(find_checkpoint(run, "last") / "model.safetensors")[0]
+        kept = load_weights(find_checkpoint(run, "last") / "model.safetensors")[0]
         assert all(np.array_equal(first[name], kept[name]) for name in first)
 
     def test_a_tracker_that_cannot_start_leaves_nothing(self, tmp_path, monkeypatch):
