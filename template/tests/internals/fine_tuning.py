@@ -126,7 +126,7 @@ class FineTuningTests:
         return run.path, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
     def compare(self, keys: list[str], first: list[str], second: list[str], layer: str) -> None:
-        """Train with `first`, continue with `second` in small steps, and expect all weights but `layer`'s to be kept."""
+        """Train with `first`, continue with `second` in small steps; all weights but `layer`'s must be kept."""
         run, before = self.fit(*keys, *first)
         file = find_checkpoint(run, "last") / "model.safetensors"
         again, after = self.fit(*keys, *second, f"model.weights={file.as_posix()}", "optimizer.lr=1e-7")
