@@ -174,7 +174,7 @@ class ProposalNetwork(nn.Layer):
         found: list[list[tuple[paddle.Tensor, paddle.Tensor]]] = [[] for _ in range(batch)]
         sizes = paddle.full([batch, 2], size)
         for score, offset, anchor in zip(scores, offsets, anchors, strict=True):
-            boxes, sure, counts = ops.generate_proposals(
+            boxes, confidence, counts = ops.generate_proposals(
                 functional.sigmoid(score.astype("float32")),
                 offset.astype("float32"),
                 sizes,
@@ -188,12 +188,12 @@ class ProposalNetwork(nn.Layer):
             )
             ends = counts.cumsum().tolist()
             for image, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-                found[image].append((boxes[start:end], sure[start:end].flatten()))
-        return [self.surest(*(paddle.concat(parts) for parts in zip(*each, strict=True))) for each in found]
+                found[image].append((boxes[start:end], confidence[start:end].flatten()))
+        return [self.top_boxes(*(paddle.concat(parts) for parts in zip(*each, strict=True))) for each in found]
 
-    def surest(self, boxes: paddle.Tensor, sure: paddle.Tensor) -> paddle.Tensor:
+    def top_boxes(self, boxes: paddle.Tensor, scores: paddle.Tensor) -> paddle.Tensor:
         """Return the `count` boxes with the highest scores."""
-        return boxes[sure.topk(min(self.count, sure.shape[0]))[1]]
+        return boxes[scores.topk(min(self.count, scores.shape[0]))[1]]
 
 
 def proposal_losses(

@@ -1,4 +1,4 @@
-"""Starting from weights made for other classes; test_fine_tuning_lightning.py and ..._paddle.py run it in theirs."""
+"""Starting from weights made for other classes; test_fine_tuning_lightning.py and ..._paddle.py run these tests."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ class FineTuningTests:
 
     @pytest.fixture
     def said(self, caplog, monkeypatch) -> pytest.LogCaptureFixture:
-        """What the run's log is told, also where an earlier test's run has cut it off from the others."""
+        """The messages in the run's log, even after another test's run has cut it off."""
         monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
         caplog.set_level(logging.INFO, "train")
         return caplog
@@ -67,7 +67,7 @@ class FineTuningTests:
         self.expect(tmp_path, said, name, (before, after), changes, layers)
 
     def expect(self, tmp_path, said, name, counts, changes, layers) -> None:
-        """From weights for so many classes to so many others, only these layers keep their initial values."""
+        """Only these layers keep their initial values when the number of classes changes from before to after."""
         before, after = counts
         trained = {key: array + 1 for key, array in self.arrays(self.build(name, before, **changes)).items()}
         file = tmp_path / "model.safetensors"
@@ -126,7 +126,7 @@ class FineTuningTests:
         return run.path, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
     def compare(self, keys: list[str], first: list[str], second: list[str], layer: str) -> None:
-        """Train with `first`, go on with `second` in small steps, and expect all but `layer` to have come along."""
+        """Train with `first`, continue with `second` in small steps; all weights but `layer`'s must be kept."""
         run, before = self.fit(*keys, *first)
         file = find_checkpoint(run, "last") / "model.safetensors"
         again, after = self.fit(*keys, *second, f"model.weights={file.as_posix()}", "optimizer.lr=1e-7")

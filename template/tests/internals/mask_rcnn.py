@@ -1,4 +1,4 @@
-"""What must hold for Mask R-CNN in every framework; test_mask_rcnn_lightning.py and ..._paddle.py run it in theirs."""
+"""Tests of Mask R-CNN in any framework; test_mask_rcnn_lightning.py and test_mask_rcnn_paddle.py run them."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ class MaskRCNNTests:
         assert np.isfinite(rows).all()
         for image in rows:
             found = image[image[:, 4] > 0]
-            assert (np.diff(image[:, 4]) <= 1e-6).all(), "the surest first"
+            assert (np.diff(image[:, 4]) <= 1e-6).all(), "most confident first"
             assert ((found[:, 4] >= 0.05) & (found[:, 4] <= 1)).all()
             assert ((found[:, :4] >= 0) & (found[:, :4] <= SIDE)).all()
             assert np.isin(found[:, 5], (0, 1)).all()
@@ -110,7 +110,7 @@ class MaskRCNNTests:
         assert np.isfinite(losses).all()
 
     def test_it_learns_one_image_by_heart(self):
-        """Boxes, classes and masks come out as they were put in."""
+        """It reproduces the boxes, classes and masks."""
         rng = np.random.default_rng(0)
         images = rng.normal(0, 0.1, (1, 3, SIDE, SIDE)).astype(np.float32)
         truth = arrays([(1, (4, 4, 28, 36)), (1, (34, 20, 62, 44))])

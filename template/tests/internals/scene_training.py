@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
 
-from scripts.train import main, train
+from scripts.train import main
 from src.datasets.scenes import digit_scenes
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.run import Run, read_json, read_rows
-from src.kit.training import TrainingLoop, find_checkpoint, load_task
+from src.kit.training import TrainingLoop, find_checkpoint, load_task, train_run
 from src.kit.weights import load_weights
 from tests.experiments import fit
 
@@ -41,7 +40,7 @@ def write_digit_scenes(root: Path) -> Path:
     """A few scenes of digits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digit_scenes, "SCENES", FEW)
-        return digit_scenes.download(OmegaConf.create({"root": str(root)}))
+        return digit_scenes.download(root=str(root))
 
 
 def polygon(x1: float, y1: float, x2: float, y2: float, **keys: Any) -> dict[str, Any]:
@@ -106,7 +105,7 @@ class SceneTrainingTests:
 
     @pytest.mark.parametrize("task", SCENE_TASKS)
     def test_a_run_folder_is_complete(self, tmp_path, task):
-        run = train(self.configure(tmp_path, task))
+        run = train_run(self.configure(tmp_path, task))
         (row,) = read_rows(run / "metrics.jsonl")
         assert 0 <= row[load_task(task).monitor] <= 1
         assert row["train/loss"] > 0

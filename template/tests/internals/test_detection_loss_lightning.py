@@ -32,8 +32,8 @@ def assigned(scores, boxes, labels, true, valid, count):
 def test_the_cells_that_fit_best_learn_an_object():
     scores = [[0.9, 0.25], [0.1, 0.81], [0.5, 1.0], [0.5, 1.0]]  # of two classes; the object's is the second
     owner, target = assigned(scores, [WIDE] * 4, [1], [WIDE], [True], 1)
-    assert owner.tolist() == [[-1, 0, -1, -1]], "the surest of the cells inside, and none outside"
-    assert target[0].tolist() == pytest.approx([0, 1, 0, 0], abs=1e-5), "it shall reach its overlap"
+    assert owner.tolist() == [[-1, 0, -1, -1]], "the most confident of the cells inside, and none outside"
+    assert target[0].tolist() == pytest.approx([0, 1, 0, 0], abs=1e-5), "its target is its overlap"
     owner, target = assigned(scores, [WIDE] * 4, [1], [WIDE], [True], 10)
     assert owner.tolist() == [[0, 0, -1, -1]]
     assert target[0].tolist() == pytest.approx([math.sqrt(0.25 / 0.81), 1, 0, 0], abs=1e-5)

@@ -26,7 +26,7 @@ def test_each_part_by_hand():
     assert build(cross_entropy=1)(pixels, true).item() == pytest.approx(-(math.log(0.7) + math.log(0.3)) / 2, abs=1e-5)
     focal = -(0.3**2 * math.log(0.7) + 0.7**2 * math.log(0.3)) / 2
     assert build(focal=1)(pixels, true).item() == pytest.approx(focal, abs=1e-5)
-    # class 2 does not occur; the third pixel is not looked at
+    # class 2 does not occur; the third pixel is ignored
     first, second = 1 - 2 * 0.7 / (1.2 + 1), 1 - 2 * 0.3 / (0.5 + 1)
     assert build(dice=1)(pixels, true).item() == pytest.approx((first + second) / 2, abs=1e-5)
     total = build(cross_entropy=2, dice=3, focal=4)(pixels, true).item()

@@ -43,7 +43,7 @@ def test_the_parameters_are_as_many_as_the_papers(size):
 
 
 @pytest.mark.parametrize("size", ["n", "m"])  # with a large kernel and without
-def test_fusing_changes_no_output_and_not_the_network_itself(size, images):
+def test_folding_changes_no_output_and_not_the_network_itself(size, images):
     network = lively(yolov10.build(size=size, classes=3, channels=3, image_size=64)).eval()
     before = weights_to_numpy(network)
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_training_gives_both_heads_levels_and_evaluation_boxes(network, images):
     with torch.no_grad():
         rows = network.eval()(images)
     assert rows.shape == (2, 84, 6), "one for each of the cells, since there are fewer than 300"
-    assert (rows[..., 4].diff(dim=1) <= 0).all(), "the surest first"
+    assert (rows[..., 4].diff(dim=1) <= 0).all(), "most confident first"
     assert ((rows[..., 4] > 0) & (rows[..., 4] < 1)).all()
     assert set(rows[..., 5].unique().tolist()) <= {0.0, 1.0, 2.0}
     assert (rows[..., 2:4] > rows[..., :2]).all()
@@ -121,7 +121,7 @@ def test_boxes_lie_around_their_cells_by_the_expected_distances():
     assert boxes[0, 20].tolist() == pytest.approx([16 - 7.5 * 32, 16, 80, 112])
 
 
-def test_the_surest_pairs_of_cell_and_class_come_first():
+def test_the_most_confident_pairs_of_cell_and_class_come_first():
     boxes = torch.arange(12.0).reshape(1, 3, 4)
     logits = torch.tensor([[[0.0, 3.0], [2.0, -5.0], [1.0, 2.5]]])
     rows = top_detections(boxes, logits, 3)[0]

@@ -23,7 +23,7 @@ def images() -> paddle.Tensor:
 
 
 @pytest.mark.parametrize("size", ["n", "m"])  # with a large kernel and without
-def test_fusing_changes_no_output_and_not_the_network_itself(size, images):
+def test_folding_changes_no_output_and_not_the_network_itself(size, images):
     network = lively(yolov10.build(size=size, classes=3, channels=3, image_size=64))
     network.eval()
     before = weights_to_numpy(network)

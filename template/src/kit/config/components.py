@@ -70,8 +70,8 @@ def component_files(group: str, framework: str = "") -> dict[str, Path]:
     return found
 
 
-def load_component(group: str, name: str, framework: str = "") -> ModuleType:
-    """Import a component's file.
+def load_component(group: str, name: str, framework: str = "", option: str = "") -> ModuleType:
+    """Import a component's file; `option` is the YAML that names it, if not `name`.
 
     Raises:
         UserError: there is no such file; the message lists those that exist.
@@ -81,7 +81,8 @@ def load_component(group: str, name: str, framework: str = "") -> ModuleType:
         others = [other for other in FRAMEWORKS if other != framework and find_component(group, name, other)]
         if others and framework:
             raise UserError(
-                f"{group}={name} exists for {others[0]} only: set framework={others[0]} or choose another {group}."
+                f"{group}={option or name} exists for {others[0]} only: set framework={others[0]} or choose another "
+                f"{group}."
             )
         raise UserError(unknown(group, name, buildable(group, framework)))
     module: ModuleType = import_module(".".join(path.relative_to(SRC.parent).with_suffix("").parts))

@@ -27,9 +27,10 @@ from src.kit.errors import UserError
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # of configs/data: facts about data sets
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
-GENERAL: dict[str, dict[str, Any]] = {
+GENERAL: dict[str, dict[str, Any]] = {  # keys of any component of a group, with their defaults
     "model": {"tasks": None, "pretrained": False, "weights": None},
     "loss": {"tasks": None},
+    "scheduler": {"warmup_epochs": 0},
 }
 
 

@@ -2,8 +2,7 @@
 
 from src.kit.lightning.callback import RunCallback, RunLogger, to_numpy
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose_image_cache
-from src.kit.lightning.networks import list_layers, weights_from_numpy, weights_to_numpy
-from src.kit.lightning.optimizer import build_optimizer
+from src.kit.lightning.networks import build_optimizer, list_layers, weights_from_numpy, weights_to_numpy
 from src.kit.lightning.trainer import (
     build_scheduler,
     build_trainer,

@@ -17,7 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.lightning.memory_tensors import CudaKernels, NoiseOnDetach, UnknownValues, fill_with_noise, iterate_tensors
-from src.kit.lightning.optimizer import build_optimizer
+from src.kit.lightning.networks import build_optimizer
 from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
 from src.kit.training import batches_per_step, build_loss, build_model
 

@@ -1,12 +1,14 @@
-"""PyTorch networks: weights to and from NumPy, and their layers for the report."""
+"""PyTorch networks: weights to and from NumPy, their layers for the report, and their optimizer."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
+from src.kit.config import build_component
 from src.kit.weights import check_shapes
 
 
@@ -58,3 +60,16 @@ def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, An
     for handle in handles:
         handle.remove()
     return rows
+
+
+def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """Build `cfg.optimizer` for a network's parameters; clipping is Lightning's.
+
+    The component's `build(parameters, *, fused, ...)` gets `fused=True` unless gradients are scaled (fp16): a fused
+    step unscales them itself, which is after Lightning would have to clip them.
+    """
+    fused = cfg.trainer.precision != "16-mixed"
+    optimizer: torch.optim.Optimizer = build_component(
+        "optimizer", cfg.optimizer, "lightning", network.parameters(), fused=fused
+    )
+    return optimizer

@@ -8,8 +8,13 @@ use_avx2(SystemProbe())  # before Paddle is imported
 from src.kit.paddle.callback import RunCallback, to_numpy  # noqa: E402
 from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose_image_cache  # noqa: E402
 from src.kit.paddle.devices import open_process, readable_errors, refuse_unsupported, run_on_devices, use_gpu  # noqa: E402
-from src.kit.paddle.networks import initialise_like_torch, list_layers, weights_from_numpy, weights_to_numpy  # noqa: E402
-from src.kit.paddle.optimizer import build_optimizer  # noqa: E402
+from src.kit.paddle.networks import (  # noqa: E402
+    build_optimizer,
+    initialise_like_torch,
+    list_layers,
+    weights_from_numpy,
+    weights_to_numpy,
+)
 from src.kit.paddle.predict import load_network, predict, predict_images  # noqa: E402
 
 __all__ = [

@@ -1,14 +1,16 @@
-"""Paddle networks: weights to and from NumPy, initial values as in PyTorch, and their layers for the report."""
+"""Paddle networks: weights to and from NumPy, initial values as in PyTorch, layers for the report, the optimizer."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 
 import paddle
 from paddle import nn
 from paddle.nn import initializer
+from src.kit.config import build_component
 from src.kit.weights import check_shapes
 
 
@@ -92,3 +94,16 @@ def list_layers(network: nn.Layer, shape: tuple[int, ...]) -> list[dict[str, Any
     for handle in handles:
         handle.remove()
     return rows
+
+
+def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
+    """Build `cfg.optimizer` for a network's parameters.
+
+    The component's `build(parameters, *, grad_clip, ...)` gets what `trainer.gradient_clip_val` asks for, or None.
+    """
+    keys, clip = cfg.trainer, None
+    if keys.gradient_clip_val and keys.gradient_clip_algorithm == "norm":
+        clip = paddle.nn.ClipGradByGlobalNorm(keys.gradient_clip_val)
+    elif keys.gradient_clip_val:
+        clip = paddle.nn.ClipGradByValue(keys.gradient_clip_val)
+    return build_component("optimizer", cfg.optimizer, "paddle", network.parameters(), grad_clip=clip)

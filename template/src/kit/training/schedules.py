@@ -53,7 +53,7 @@ class Schedule:
     """The learning rate of every optimizer step: a linear warm-up, then the schedule that `cfg.name` names."""
 
     def __init__(self, cfg: DictConfig, base_lr: float, steps_per_epoch: int, max_epochs: int) -> None:
-        self.base_lr, self.warmup = base_lr, round(cfg.warmup_epochs * steps_per_epoch)
+        self.base_lr, self.warmup = base_lr, round((cfg.get("warmup_epochs") or 0) * steps_per_epoch)
         own = {key: value for key, value in cfg.items() if key != "warmup_epochs"}
         total = steps_per_epoch * max_epochs - self.warmup
         self.factor: Callable[[float], float] = build_component(

@@ -1,4 +1,4 @@
-"""Weights that belong to no framework: NumPy arrays with PyTorch's names and layouts, in .safetensors files."""
+"""Weights that belong to no framework: NumPy arrays under PyTorch's names and layouts, in `.safetensors` files."""
 
 import json
 import logging
@@ -13,6 +13,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from src.kit.config import UserError
+
+__all__ = [
+    "IMAGENET_CLASSES",
+    "adapt_stem",
+    "check_shapes",
+    "count_classes",
+    "download_weights",
+    "load_metadata",
+    "load_weights",
+    "missing_weights",
+    "save_weights",
+]
 
 Arrays = dict[str, np.ndarray]
 
