@@ -22,6 +22,7 @@ FORBIDDEN = {  # what a project made for the key alone must not import
     "lightning": {"paddle"},
     "paddle": {"torch", "torchvision", "pytorch_lightning", "lightning", "torchmetrics"},
 }
+SCENES = ("detection", "segmentation", "instance_segmentation", "all")
 VERSIONS = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
 
 
@@ -30,7 +31,7 @@ def framework(project: Path) -> str:
 
 
 def requirement_lines(file: Path) -> list[str]:
-    return [line for line in file.read_text("utf-8").splitlines() if line and not line.startswith(("#", "--"))]
+    return [line for line in file.read_text("utf-8").splitlines() if line and not line.startswith(("#", "-"))]
 
 
 def test_every_example_has_a_list() -> None:
@@ -115,6 +116,7 @@ def test_requirements_name_the_chosen_packages(variant: Path) -> None:
         if backends:
             expected = packages["common"] + packages["tracker"][answers.get("tracker", "tensorboard")]
             expected += packages["task"]["tabular"] if answers.get("task") in ("tabular", "all") else []
+            expected += packages["task"]["scenes"] if answers.get("task", "classification") in SCENES else []
             expected += [package for backend in backends for package in packages[backend][build]]
             assert sorted(requirement_lines(file)) == sorted(expected)
 
