@@ -86,7 +86,7 @@ def update(session: nox.Session) -> None:
     if not shutil.which("git"):
         session.error("git is not on PATH: install it, copier needs it.")
     if git("rev-parse", "--verify", "HEAD").returncode:
-        session.error("This folder is not a git repository with a commit: run git init, git add . and git commit first.")
+        session.error("This is not a git repository with a commit: run git init, git add . and git commit first.")
     if git("status", "--porcelain").stdout:
         session.error("There are uncommitted changes: commit or stash them, then update.")
     address = source[1].removeprefix("git+").replace("gh:", "https://github.com/").replace("gl:", "https://gitlab.com/")
@@ -102,7 +102,7 @@ def update(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Write requirements-cpu.lock: every package with its hash, for this system and Python.
 
-    `-- gpu` locks requirements-gpu.txt. Options are passed to uv: `-- gpu --python-platform linux --python-version 3.11`.
+    `-- gpu` locks requirements-gpu.txt. uv gets the options: `-- gpu --python-platform linux --python-version 3.11`.
     """
     if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
         session.install("uv")

@@ -133,7 +133,7 @@ def test_scores_choose_the_framework(terminal: pexpect.spawn, tmp_path: Path) ->
     answers = answers_of(tmp_path)
     assert answers["framework"] == "paddle"
     assert (answers["team_familiarity"], answers["community"]) == ("1 5", "5 3")
-    text = (tmp_path / "project/docs/technical-selection.md").read_text("utf-8")
+    text = (tmp_path / "project/docs/select_framework.md").read_text("utf-8")
     assert "PaddlePaddle is recommended: 4.10 against 3.30." in text
 
 
