@@ -1,17 +1,18 @@
-"""Estimated beside measured GPU memory, for 176 trainings in both frameworks; one JSON line each.
+"""Compare estimated with measured GPU memory, for 176 trainings in both frameworks; one JSON line each.
 
-    python ../benchmarks/gpu_memory.py                    # in a project's folder, with a GPU; goes on where it stopped
+    python ../benchmarks/gpu_memory.py                    # in a project's folder, with a GPU; resumes
     python ../benchmarks/gpu_memory.py --plan             # the rows, without measuring or estimating them
     python ../benchmarks/gpu_memory.py --dry-run          # the estimates of the same rows, on any machine
-    python ../benchmarks/gpu_memory.py --summary          # errors of what was measured so far
+    python ../benchmarks/gpu_memory.py --summary          # errors of the rows measured so far
 
 Options: --out FILE (gpu_memory.jsonl), --framework lightning|paddle, --limit N rows.
 
-Each row is measured in a process of its own, on made-up batches, so that no data set is needed; a framework that is not
-installed is left out, since the two GPU builds need an environment each: run it in both, with the same FILE. Rows come
-in an order that has every model early. One that runs out of memory is a row with an error.
-The summary is of all rows, and of the families that are held out: no constant of the estimate may ever be fitted to
-those. None comes from these rows so far, and nothing was measured with it yet: no GPU could be had.
+Each row is measured in its own process on made-up batches, so no data set is needed. Models and frameworks that the
+project lacks, or that are not installed, are skipped; the GPU builds of the two frameworks need an environment each:
+run it in both, with the same FILE. Rows are shuffled, so that every model comes early. A row that runs out of memory
+has an error.
+The summary covers all rows, and the held-out families: no constant of the estimate may ever be fitted to those. None
+has been fitted to these rows so far, and nothing has been measured with it yet: no GPU was available.
 """
 
 import argparse
@@ -30,32 +31,29 @@ from typing import Any
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
-from src.kit.config.compose import load_config
-from src.kit.memory.estimate import PREFETCHED, Estimator
-from src.kit.memory.examples import make_targets
-from src.kit.memory.shape import Shape, find_shape
-from src.kit.training.backends import load_benchmark
+from src.kit.config import find_component, load_config
+from src.kit.memory import MIB, PREFETCHED, DataShape, Estimator, example_targets, find_data_shape
+from src.kit.training import load_benchmark
 
-# family -> the keys of its models, and the batches that are tried
+# model -> its family, its file below src/models, and its keys
 MODELS = {
-    "small_cnn": ("cnn", ["data=imagenet"]),
-    "resnet18": ("resnet", ["data=imagenet"]),
-    "resnet50": ("resnet", ["data=imagenet"]),
-    "efficientnet_b0": ("efficientnet", ["data=imagenet"]),
-    "resnet18_attention": ("attention", ["data=imagenet"]),
-    "yolov10n": ("yolov10", ["task=detection", "data=coco2017"]),
-    "retinanet_resnet18": ("retinanet", ["task=detection", "data=coco2017", "loss=network"]),
-    "deeplab_resnet18": ("deeplab", ["task=segmentation", "data=coco2017"]),
-    "mask_rcnn_resnet18": ("mask_rcnn", ["task=instance_segmentation", "data=coco2017"]),
+    "small_cnn": ("cnn", "small_cnn", ["data=imagenet"]),
+    "resnet18": ("resnet", "resnet", ["data=imagenet"]),
+    "resnet50": ("resnet", "resnet", ["data=imagenet"]),
+    "efficientnet_b0": ("efficientnet", "efficientnet", ["data=imagenet"]),
+    "resnet18_attention": ("attention", "resnet_attention", ["data=imagenet"]),
+    "yolov10n": ("yolov10", "yolov10", ["task=detection", "data=coco2017"]),
+    "retinanet_resnet18": ("retinanet", "retinanet", ["task=detection", "data=coco2017", "loss=network"]),
+    "deeplab_resnet18": ("deeplab", "deeplab", ["task=segmentation", "data=coco2017"]),
+    "mask_rcnn_resnet18": ("mask_rcnn", "mask_rcnn", ["task=instance_segmentation", "data=coco2017"]),
 }
-HELD_OUT = ("efficientnet", "attention", "retinanet", "mask_rcnn")
+HELD_OUT = ("efficientnet", "efficientnet", "attention", "retinanet", "mask_rcnn")
 BATCHES = {"data=imagenet": (8, 32, 128), "data=coco2017": (2, 8)}
 PRECISIONS = ("32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "sgd")
 FRAMEWORKS = ("lightning", "paddle")
 PACKAGES = {"lightning": "torch", "paddle": "paddle"}
 KEYS = ("framework", "model", "precision", "optimizer", "batch")
-MIB = 1 << 20
 
 
 def main(argv: list[str]) -> None:
@@ -73,10 +71,10 @@ def main(argv: list[str]) -> None:
         print(json.dumps(measure(json.loads(options.row))))
         return
     if options.summary:
-        print("\n".join(summary(read(options.out))))
+        print("\n".join(summary(read_rows(options.out))))
         return
     rows = [row for row in all_rows() if options.framework in (None, row["framework"])][: options.limit]
-    done = {key(row) for row in read(options.out)}
+    done = {row_key(row) for row in read_rows(options.out)}
     for row in rows:
         if options.plan:
             print(json.dumps(row))
@@ -84,7 +82,7 @@ def main(argv: list[str]) -> None:
             continue
         elif options.dry_run:
             print(json.dumps({**row, "estimate": estimate(row)}), flush=True)
-        elif key(row) not in done:
+        elif row_key(row) not in done:
             line = json.dumps({**row, **in_process(row)})
             print(line, flush=True)
             with options.out.open("a", encoding="utf-8") as file:
@@ -92,10 +90,10 @@ def main(argv: list[str]) -> None:
 
 
 def all_rows() -> list[dict[str, Any]]:
-    """Every combination that there is, in an order that is always the same."""
+    """Every combination that this project can train, in a fixed random order."""
     rows = []
-    for framework, (model, (_, keys)) in itertools.product(FRAMEWORKS, MODELS.items()):
-        if model in import_module(f"src.models.{framework}").MODELS:
+    for framework, (model, (_, file, keys)) in itertools.product(FRAMEWORKS, MODELS.items()):
+        if find_component("model", file, framework):
             batches = next(sizes for data, sizes in BATCHES.items() if data in keys)
             for values in itertools.product(PRECISIONS, OPTIMIZERS, batches):
                 rows.append(dict(zip(KEYS, (framework, model, *values), strict=True)))
@@ -103,13 +101,13 @@ def all_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def key(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What tells rows apart."""
+def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """The values that identify a row."""
     return tuple(row[name] for name in KEYS)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows that are there; a line that was cut off is measured again."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows measured so far, without a line that was cut off."""
     rows = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
         try:
@@ -123,16 +121,16 @@ def configure(row: dict[str, Any]) -> Any:
     """The row's configuration."""
     groups = [f"{name}={row[name]}" for name in ("framework", "model", "optimizer")]
     keys = [f"data.batch_size={row['batch']}", f"trainer.precision={row['precision']}", "data.cache=none"]
-    return load_config([*MODELS[row["model"]][1], *groups, *keys, "deterministic=false"])
+    return load_config([*MODELS[row["model"]][2], *groups, *keys, "deterministic=false"])
 
 
 def estimate(row: dict[str, Any], capability: str | None = None) -> dict[str, Any]:
-    """What is expected."""
+    """The estimate of a row."""
     return Estimator(configure(row), capability=capability).at(row["batch"]).to_dict()
 
 
 def in_process(row: dict[str, Any]) -> dict[str, Any]:
-    """Measure a row in a new process; what fails is a row too."""
+    """Measure a row in a new process; a failure becomes a row with an error."""
     command = [sys.executable, __file__, "--row", json.dumps(row)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -142,13 +140,13 @@ def in_process(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(row: dict[str, Any]) -> dict[str, Any]:
-    """Three steps on made-up batches, and what the framework and the driver say they took."""
+    """Train three steps on made-up batches; returns what the framework and the driver report."""
     cfg = configure(row)
-    shape = find_shape(cfg)
+    shape = find_data_shape(cfg)
     backend = load_benchmark(row["framework"])
     before = used_by_all()
-    trainer = backend.Trainer(cfg, described(shape))
-    # as many as lie on the GPU at once
+    trainer = backend.Trainer(cfg, stand_in(shape))
+    # as many as the training holds on the GPU
     batches = [make_batch(cfg, shape, row["batch"]) for _ in range(1 + PREFETCHED[row["framework"]])]
     for step in range(3):
         trainer.step(batches[step % len(batches)])
@@ -159,23 +157,23 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
     return {"measured": found, "estimate": estimate(row, capability)}
 
 
-def described(shape: Shape) -> Any:
-    """What a network is built from, in place of a data set."""
+def stand_in(shape: DataShape) -> Any:
+    """A stand-in for the data set that a network is built for."""
     images = SimpleNamespace(shape=(shape.image_size, shape.image_size, shape.channels))
     classes = tuple(map(str, range(shape.classes)))
-    return SimpleNamespace(classes=classes, class_counts=shape.counts, images=images, has_class_maps=True)
+    return SimpleNamespace(classes=classes, class_counts=shape.class_counts, images=images, has_class_maps=True)
 
 
-def make_batch(cfg: Any, shape: Shape, size: int) -> list[Any]:
-    """Noise, and the targets that the estimate assumes, as the framework's tensors; Paddle's are on the GPU."""
+def make_batch(cfg: Any, shape: DataShape, size: int) -> list[Any]:
+    """Noise and the estimate's made-up targets, as the framework's tensors; Paddle's are on the GPU."""
     sides = (size, shape.channels, shape.image_size, shape.image_size)
-    arrays = [np.random.default_rng(0).standard_normal(sides, np.float32), *make_targets(cfg.task, shape, size)]
+    arrays = [np.random.default_rng(0).standard_normal(sides, np.float32), *example_targets(cfg.task, shape, size)]
     make = {"lightning": ("torch", "from_numpy"), "paddle": ("paddle", "to_tensor")}[cfg.framework]
     return [getattr(import_module(make[0]), make[1])(array) for array in arrays]
 
 
 def used_by_all() -> float:
-    """MiB of the GPU that are in use, by nvidia-smi: nothing else may run there."""
+    """MiB of the GPU in use by all processes, by nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0])
 

@@ -1,10 +1,10 @@
-"""Estimates beside the GPU memory that others measured for timm's networks, with whole families held out.
+"""Compare estimates with the GPU memory that others measured for timm's networks, with whole families held out.
 
     python ../benchmarks/gpu_memory_timm.py ROWS.csv vgg11 seresnet50 ...    # in a project's folder; needs timm, no GPU
 
 ROWS.csv has model, batch_size, measured_mib (seen from outside the process) and fake_tensor_mib (a naive count), from
 itu-rad/GPUMemNet. Its optimizer, precision and GPU are not recorded: float32 and SGD without momentum are assumed here,
-and one number is fitted, what every process takes besides: the median on half of the families, judged on the other
+and one number is fitted, what every process takes on top: the median on half of the families, judged on the other
 half, 20 times. A row is left out where the GPU of 40 GB was full: above 36,000 MiB, or not above the smaller batch's.
 """
 
@@ -21,13 +21,10 @@ sys.path.insert(0, str(Path.cwd()))
 import numpy as np
 import timm
 import torch
-from src.kit.config.compose import load_config
-from src.kit.lightning.memory_blank import Blank
-from src.kit.lightning.memory_trace import record
-from src.kit.memory.allocators import MIB
-from src.kit.memory.replay import replay
-from src.kit.memory.shape import Shape
-from src.kit.memory.trace import Growth
+from src.kit.config import load_config
+from src.kit.lightning.memory_tensors import UnknownValues
+from src.kit.lightning.memory_trace import record_steps
+from src.kit.memory import MIB, DataShape, ScaledTrace, simulate_allocator
 
 FULL_MIB = 36000
 BATCHES = (8, 16)
@@ -43,9 +40,9 @@ def main(argv: list[str]) -> None:
     for name in argv[1:]:
         kept = usable([row for row in rows if row["model"] == name])
         if kept:
-            growth = trace(name)
+            scaled = trace(name)
             for row in kept:
-                size = replay(growth.at(int(row["batch_size"])), "lightning").reserved / MIB
+                size = simulate_allocator(scaled.at(int(row["batch_size"])), "lightning").reserved / MIB
                 measured, naive = float(row["measured_mib"]), float(row["fake_tensor_mib"])
                 found.append((re.split(r"[^a-z]", name)[0], size, measured, naive))
                 print(name, row["batch_size"], round(size), round(measured), flush=True)
@@ -65,20 +62,20 @@ def usable(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return kept
 
 
-def trace(name: str) -> Growth:
+def trace(name: str) -> ScaledTrace:
     """Two training steps of a network whose weights are never filled."""
     loss, traces = torch.nn.functional.cross_entropy, []
-    with Blank():
+    with UnknownValues():
         for batch in BATCHES:
             network = timm.create_model(name).train()
             channels, side, _ = network.default_cfg["input_size"]
-            shape, targets = Shape(1000, channels, side, 1), [np.zeros(batch, np.int64)]
-            traces.append(record(network, loss, partial(build_optimizer, network), shape, targets, KEYS))
-    return Growth(BATCHES, traces)
+            shape, targets = DataShape(1000, channels, side, 1), [np.zeros(batch, np.int64)]
+            traces.append(record_steps(network, loss, partial(build_optimizer, network), shape, targets, KEYS))
+    return ScaledTrace(BATCHES, traces)
 
 
 def build_optimizer(network: torch.nn.Module) -> torch.optim.Optimizer:
-    """As simple as there is: no state."""
+    """SGD without state."""
     return torch.optim.SGD(network.parameters(), 0.1, foreach=True)
 
 

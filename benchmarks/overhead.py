@@ -17,12 +17,10 @@ sys.path.insert(0, str(Path.cwd()))
 import numpy as np
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.run.folder import Run
-from src.kit.training import backends as trainers
-from src.kit.training.builders import build_loader, build_network
-from src.kit.training.checkpoints import find
-from src.kit.training.session import Session
-from src.kit.weights import files as weights
+from src.kit.run import Run
+from src.kit.training import find_checkpoint
+from src.kit.training import TrainingLoop
+from src.kit.weights import load_weights
 
 EPOCHS, ROUNDS = 3, 4
 SIZES = {  # about 1, 5 and 30 ms a step on 2 cores
@@ -67,29 +65,29 @@ def main(framework: str) -> None:
 def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """Seconds of each epoch of our trainer, validation, logging and metrics included, and the final weights."""
     times: list[float] = []
-    start, end = Session.start_epoch, Session.end_epoch
+    start, end = TrainingLoop.start_epoch, TrainingLoop.end_epoch
 
-    def timed_start(self: Session) -> None:
+    def timed_start(self: TrainingLoop) -> None:
         start(self)
         times.append(time.perf_counter())
 
-    def timed_end(self: Session, outputs: np.ndarray, targets: np.ndarray, loss: float, save: Any) -> bool:
+    def timed_end(self: TrainingLoop, outputs: np.ndarray, targets: np.ndarray, loss: float, save: Any) -> bool:
         times[-1] = time.perf_counter() - times[-1]
         return end(self, outputs, targets, loss, save)
 
     with tempfile.TemporaryDirectory() as folder:
         cfg.output_dir = folder
-        Session.start_epoch, Session.end_epoch = timed_start, timed_end  # type: ignore[method-assign]
+        TrainingLoop.start_epoch, TrainingLoop.end_epoch = timed_start, timed_end  # type: ignore[method-assign]
         with Run(cfg) as run:
-            trainers.load(cfg.framework).fit(cfg, run)
-        Session.start_epoch, Session.end_epoch = start, end  # type: ignore[method-assign]
-        return times, weights.load(find(run.path, "last") / "model.safetensors")[0]
+            fit(cfg, run)
+        TrainingLoop.start_epoch, TrainingLoop.end_epoch = start, end  # type: ignore[method-assign]
+        return times, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
 
 def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loop that a user would write in PyTorch."""
     import torch
-    from src.kit.lightning import state
+    from src.kit.lightning import weights_to_numpy
 
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     torch.manual_seed(cfg.seed)
@@ -118,13 +116,13 @@ def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
             parts = [(network(torch.from_numpy(images)), torch.from_numpy(targets)) for images, targets in val_loader]
             loss_function(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])).item()
         times.append(time.perf_counter() - started)
-    return times, state.to_numpy(network)
+    return times, weights_to_numpy(network)
 
 
 def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loop that a user would write in Paddle."""
     import paddle
-    from src.kit.paddle import state
+    from src.kit.paddle import weights_to_numpy
 
     train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
     paddle.seed(cfg.seed)
@@ -157,7 +155,7 @@ def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
             parts = [(network(paddle.to_tensor(images)), paddle.to_tensor(targets)) for images, targets in val_loader]
             loss_function(paddle.concat([part[0] for part in parts]), paddle.concat([part[1] for part in parts])).item()
         times.append(time.perf_counter() - started)
-    return times, state.to_numpy(network)
+    return times, weights_to_numpy(network)
 
 
 def fit_with_lightning_defaults(cfg: Any) -> list[float]:

@@ -23,9 +23,8 @@ from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.loading.base import ArrayImages, FileImages, Split
 from src.kit.loading.loader import Loader
-from src.kit.shards.read import ShardImages
-from src.kit.shards.sources import Folder
-from src.kit.shards.write import write_split
+from src.kit.shards.read import ShardFolder, ShardImages
+from src.kit.shards.write import write_shards
 
 SAMPLES = 1_000_000
 LATENCY_S = 0.05  # added to each answer of the server
@@ -52,7 +51,7 @@ def memory(folder: Path) -> list[str]:
     numbers = np.arange(SAMPLES)
     pixels = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], 1).astype(np.uint8)[:, None, None]
     split = Split(ArrayImages(pixels), numbers % 10, tuple("0123456789"))
-    write_split(split, "train", folder / "train", 256_000_000, numbers, lambda: None)
+    write_shards(split, "train", folder / "train", 256_000_000, numbers, lambda: None)
     shards = list((folder / "train").glob("*.tar"))
     command = [sys.executable, __file__, "--epoch", str(folder / "train")]
     peak, took = map(float, subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
@@ -66,7 +65,7 @@ def memory(folder: Path) -> list[str]:
 
 def read_epoch(folder: Path) -> None:
     """Read a shuffled epoch, check that every sample came once, and print peak memory in bytes and seconds."""
-    images = ShardImages(Folder(folder), 1)
+    images = ShardImages(ShardFolder(folder), 1)
     split = Split(images, images.targets(), images.source.index.classes)
     seen = np.zeros(len(split), np.uint8)
     begin = time.perf_counter()
@@ -83,7 +82,7 @@ def throughput(photos: Path, folder: Path) -> list[str]:
     assert isinstance(files.images, FileImages)
     order = np.random.default_rng(0).permutation(len(files))
     size = sum(path.stat().st_size for path in files.images.paths)
-    write_split(files, "train", folder / "train", size // 16, order, lambda: None)
+    write_shards(files, "train", folder / "train", size // 16, order, lambda: None)
     local = build_dataset(load_config(["data=shards", f"data.root={folder.as_posix()}"]), "train")
     paths = [*files.images.paths, *(folder / "train").glob("*.tar")]
     with serve(folder) as url:

@@ -91,7 +91,7 @@ def test_answer_alone_decides_what_is_rendered(tmp_path: Path) -> None:
 def test_the_project_judges_drivers_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default is what scripts/doctor.py accepts: builds run on every driver of their major version of CUDA."""
     monkeypatch.syspath_prepend(str(ROOT / "template"))
-    from src.kit.hardware.nvidia import DRIVER_CUDA
+    from src.kit.hardware.hardware import DRIVER_CUDA
 
     assert list(VERSIONS["drivers"]) == VERSIONS["cuda"]
     macro = "{% from 'questions/gpu.jinja' import newest_cuda %}{{ newest_cuda(versions, framework, '%s') }}"

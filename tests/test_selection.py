@@ -200,4 +200,4 @@ def test_script_refuses_bad_scores(score: str, projects: dict[str, Path]) -> Non
 def test_script_has_nobody_to_ask(projects: dict[str, Path]) -> None:
     done = run(projects["paddle"])
     assert done.returncode == 2
-    assert done.stderr == "error: There is nobody to ask; give the scores, as in --team-familiarity 4 3.\n"
+    assert done.stderr == "error: There is no terminal to ask on: give the scores, as in --team-familiarity 4 3.\n"

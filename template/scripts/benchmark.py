@@ -7,11 +7,11 @@
 
 Options: --seconds of each measurement (2), --rounds (3), --json.
 
-Three sides take turns on one device: this project's trainer as train.py uses it, a loop written by hand on the same
-data (forward pass, backward pass, optimizer), and that loop on a batch that stays on the device. All are timed from an
-epoch's first step to its last; ratios are medians of the rounds. Of several epochs the first, in which images are
-decoded, does not count; one that is longer than --seconds is timed at its beginning. MFU is the share of the device's
-peak that the network's own operations reach. The figures and a picture go into outputs/benchmarks/.
+Three sides take turns on one device: this project's trainer as train.py uses it, a hand-written loop on the same
+data (forward pass, backward pass, optimizer), and that loop on one batch that stays on the device. All are timed from
+an epoch's first step to its last; ratios are medians of the rounds. The first of several epochs, which decodes the
+images, does not count; an epoch longer than --seconds is timed at its start only. MFU is the share of the device's peak
+that the network's own operations reach. The figures and a picture are written to outputs/benchmarks/.
 """
 
 import argparse
@@ -38,7 +38,7 @@ ROWS = {
 
 
 def main(argv: list[str]) -> None:
-    """Print the table or the JSON object, and leave both with the picture in a folder."""
+    """Print a table or a JSON object, and write figures and picture to a folder."""
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text()}")
         return
@@ -51,46 +51,50 @@ def main(argv: list[str]) -> None:
         raise UserError("--seconds must be above 0 and --rounds 1 or more.")
     cfg = load_config(overrides)
     result = benchmark(cfg, options.seconds, options.rounds)
-    folder = write(cfg, result)
+    folder = write_results(cfg, result)
     if options.json:
         print(json.dumps(result, indent=2))
     else:
-        show(result)
+        print_table(result)
         print(f"Written to {folder}")
 
 
 def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
-    """Measure `cfg` on one device, without its tracker, and say what was measured."""
-    from src.kit.benchmarks import measure
+    """Measure `cfg` on one device, without its tracker; returns the figures and what they refer to."""
+    from src.kit.benchmarks import measure_training
     from src.kit.hardware import detect
     from src.kit.memory import fit_memory
-    from src.kit.run import describe
-    from src.kit.training import backends as trainers
+    from src.kit.run import describe_run
+    from src.kit.training import load_benchmark
 
-    if (asked := cfg.trainer.accelerator) not in ("auto", "cpu", "gpu"):
-        raise UserError(f"The benchmark is for CPUs and NVIDIA GPUs, not for trainer.accelerator={asked}: use auto.")
-    backend = trainers.load_benchmark(cfg.framework)  # a missing package is said in one sentence
+    if (accelerator := cfg.trainer.accelerator) not in ("auto", "cpu", "gpu"):
+        raise UserError(
+            f"The benchmark is for CPUs and NVIDIA GPUs, not for trainer.accelerator={accelerator}: use auto."
+        )
+    backend = load_benchmark(cfg.framework)  # raises a sentence if a package is missing
     cfg = fit_memory(cfg, detect())[0].copy()
-    device = "gpu" if backend.gpu_name(cfg) or asked == "gpu" else "cpu"
+    device = "gpu" if backend.gpu_name(cfg) or accelerator == "gpu" else "cpu"
     cfg.merge_with_dotlist([*ALONE, "tracker.name=none", f"trainer.accelerator={device}"])
     keys = {"model": cfg.model.name, "data": cfg.data.name, "precision": cfg.trainer.precision}
-    return keys | {"batch_size": cfg.data.batch_size} | describe(cfg) | measure(cfg, backend, seconds, rounds)
+    return (
+        keys | {"batch_size": cfg.data.batch_size} | describe_run(cfg) | measure_training(cfg, backend, seconds, rounds)
+    )
 
 
-def write(cfg: Any, result: dict[str, Any]) -> Path:
-    """Leave the configuration, benchmark.json and benchmark.png in a new folder, and return it."""
+def write_results(cfg: Any, result: dict[str, Any]) -> Path:
+    """Write the configuration, benchmark.json and benchmark.png to a new folder, and return it."""
     from src.kit.config import write_config
     from src.kit.run import new_folder, write_json
 
     folder = new_folder(Path(cfg.output_dir) / "benchmarks", cfg.name)
     write_config(cfg, folder / "config.yaml")
     write_json(folder / "benchmark.json", result)
-    draw(result, folder / "benchmark.png")
+    draw_bars(result, folder / "benchmark.png")
     return folder
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the table, "-" where there is nothing to measure, and what its figures refer to."""
+def print_table(result: dict[str, Any]) -> None:
+    """Print the table, with "-" for what was not measured, and what its figures refer to."""
     from rich.console import Console
     from rich.table import Table
 
@@ -105,7 +109,7 @@ def show(result: dict[str, Any]) -> None:
     operations = f"{result['step_flops'] / 1e9:,.3f} GFLOP" if result["step_flops"] else "unknown operations"
     print(f"A step: {operations}; peak: {result['peak_flops'] / 1e12:,.3f} TFLOP/s ({result['peak_of']}).")
     print(f"An epoch: {result['steps']} steps, and {result['validation_s']:.2f} s of validation.", end=" ")
-    print(f"The process took {result['memory_mib']:,} MiB at most when this project trained first.")
+    print(f"The process took {result['memory_mib']:,} MiB of RAM at most, while only this project had trained.")
 
 
 def title(result: dict[str, Any]) -> str:
@@ -113,18 +117,18 @@ def title(result: dict[str, Any]) -> str:
     return "{model}, {data}, {framework}, {precision}, {device}, batches of {batch_size}".format(**result)
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
-    """Draw a bar for each side's median, with a dot for each round."""
+def draw_bars(result: dict[str, Any], path: Path) -> None:
+    """Draw a bar for each side's median and a dot for each round."""
     from src.kit.report import BLUE, FAINT, GREEN, INK, VERMILLION, new_figure, save
 
     figure = new_figure(8.4, 2.8)
     axes = figure.add_subplot()
-    for place, side in enumerate(result["sides"].values()):
+    for row, side in enumerate(result["sides"].values()):
         rate, rounds = side["samples_per_s"], side["rounds_samples_per_s"]
-        axes.barh(place, rate, 0.6, color=(BLUE, VERMILLION, GREEN)[place])
-        axes.plot(rounds, [place] * len(rounds), "o", color=INK, markersize=3)
+        axes.barh(row, rate, 0.6, color=(BLUE, VERMILLION, GREEN)[row])
+        axes.plot(rounds, [row] * len(rounds), "o", color=INK, markersize=3)
         used = f"   MFU {side['mfu']:.1%}" if side["mfu"] else ""
-        axes.text(max(rate, *rounds), place, f"  {rate:,.0f}{used}", va="center", color=FAINT)
+        axes.text(max(rate, *rounds), row, f"  {rate:,.0f}{used}", va="center", color=FAINT)
     axes.set_yticks(range(len(SIDES)), list(SIDES.values()))
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3 * max(max(side["rounds_samples_per_s"]) for side in result["sides"].values()))

@@ -1,15 +1,15 @@
-"""Measure how fast data come: from this project's loader, from Pillow and the framework's DataLoader, in training.
+"""Measure loading speed: this project's loader, Pillow with the framework's DataLoader, and training on the data.
 
     python scripts/benchmark_data.py                                            # the digits, on any machine
     python scripts/benchmark_data.py data=cifar10 model=resnet18
     python scripts/benchmark_data.py data=image_folder data.root=photos --json
     python scripts/benchmark_data.py data=mnist --seconds 10 --rounds 7 --images 20000
 
-Options: --seconds of each measurement (2), --rounds (3), --images that are used at most (2000), --json.
+Options: --seconds of each measurement (2), --rounds (3), --images to use at most (2000), --json.
 
 The sides take turns, so that a busy machine slows all of them; ratios are medians of the rounds. The plain pipeline has
-as many worker processes as there are cores, and no augmentation. "synthetic" trains on one batch that stays on the
-device: what "real" lacks to it is what the data cost.
+a worker process for each core, and no augmentation. "synthetic" trains on one batch that stays on the device: the
+difference to "real" is the cost of the data.
 """
 
 import argparse
@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.kit.config import UserError, help_text, load_config, run_main
 
-TURNS = 4  # of training in the time of one measurement of loading
+TURNS = 4  # turns of training in the time of one loading measurement
 ROWS = {
     "ours": "this project's loader",
-    "cached": "the same, decoded in memory",
+    "cached": "the same, cached in memory",
     "plain": "Pillow + DataLoader",
     "synthetic": "training, synthetic data",
     "real": "training, this data",
@@ -53,55 +53,56 @@ def main(argv: list[str]) -> None:
     if options.json:
         print(json.dumps(result, indent=2))
     else:
-        show(result)
+        print_tables(result)
 
 
 def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, Any]:
-    """Measure `cfg.data` and `cfg.model` with `images` random training samples, and say what was measured."""
+    """Measure `cfg.data` and `cfg.model` with up to `images` random training samples."""
     import numpy as np
 
     from src.kit.catalog import build_dataset
     from src.kit.loading import Split
-    from src.kit.training import backends as trainers
+    from src.kit.training import load_benchmark
 
     split = build_dataset(cfg, "train")
     if split.content != Split.content:
         raise UserError(f"data={cfg.data.name} holds {split.content}, and this measures {Split.content}.")
     split = split.take(np.random.default_rng(cfg.seed).permutation(len(split))[:images])
-    backend = trainers.load_benchmark(cfg.framework)  # a missing package is said in one sentence
+    backend = load_benchmark(cfg.framework)  # raises a sentence if a package is missing
     keys = {"framework": cfg.framework, "data": cfg.data.name, "model": cfg.model.name}
     shape = {"image_shape": list(split.images.shape), "batch_size": cfg.data.batch_size, "images": len(split)}
-    return {**keys, **shape, **measure(cfg, split, backend, seconds, rounds)}
+    return {**keys, **shape, **measure_rates(cfg, split, backend, seconds, rounds)}
 
 
-def measure(cfg: Any, split: Any, backend: Any, seconds: float, rounds: int) -> dict[str, Any]:
+def measure_rates(cfg: Any, split: Any, backend: Any, seconds: float, rounds: int) -> dict[str, Any]:
     """Images a second of this project's batches, of Pillow and the framework's DataLoader, and of training.
 
     Args:
-        backend: `src/kit/lightning/benchmark.py` or `paddle_benchmark.py`.
+        backend: the module src/kit/<framework>/benchmark.py.
         seconds: of each measurement in each round.
 
     Returns:
-        rates (images a second, the median of the rounds) and ratios (the medians of each round's own).
+        rates (images a second, medians of the rounds), ratios (medians of the rounds' ratios) and workers.
     """
     import numpy as np
 
-    from src.kit.benchmarks import REPEATS, alternate, loading, training
+    from src.kit.benchmarks import REPEATS, loading_rate, measure_in_turns, training_rate
     from src.kit.loading import choose_workers, keep_decoded
-    from src.kit.training import build_loader
+    from src.kit.training import load_task
 
+    build_loader = load_task(cfg.task).build_loader
     workers = choose_workers(in_memory=False)
     in_memory = split.images.in_memory
     repeated = split if in_memory else split.take(np.tile(np.arange(len(split)), REPEATS))
     sources = {"ours": build_loader(cfg, repeated, "train"), "plain": backend.plain_loader(cfg, split, workers)}
     if not in_memory:
         sources["cached"] = build_loader(cfg, keep_decoded(split, "memory"), "train")
-        deque(sources["cached"], maxlen=0)  # the epoch in which it decodes
-    rates = alternate({name: partial(loading, source, seconds) for name, source in sources.items()}, rounds)
+        deque(sources["cached"], maxlen=0)  # the epoch that decodes
+    rates = measure_in_turns({name: partial(loading_rate, source, seconds) for name, source in sources.items()}, rounds)
     trainer = backend.Trainer(cfg, split)
     sides = {"synthetic": [trainer.synthetic()], "real": trainer.real()}
-    turns = {name: partial(training, trainer, source, seconds / TURNS) for name, source in sides.items()}
-    rates |= alternate(turns, TURNS * rounds)
+    turns = {name: partial(training_rate, trainer, source, seconds / TURNS) for name, source in sides.items()}
+    rates |= measure_in_turns(turns, TURNS * rounds)
     pairs = {
         "ours / plain": ("ours", "plain"),
         "cached / plain": ("cached", "plain"),
@@ -112,7 +113,7 @@ def measure(cfg: Any, split: Any, backend: Any, seconds: float, rounds: int) -> 
     return {"rates": {name: median(values) for name, values in rates.items()}, "ratios": ratios, "workers": workers}
 
 
-def show(result: dict[str, Any]) -> None:
+def print_tables(result: dict[str, Any]) -> None:
     """Print two tables: images a second, and the ratios."""
     from rich.console import Console
     from rich.table import Table

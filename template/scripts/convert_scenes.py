@@ -3,8 +3,8 @@
     python scripts/convert_scenes.py --from coco --to yolo data/mine data/mine_yolo
     python scripts/convert_scenes.py --from voc --to coco --link data/VOC2012 data/voc_coco
 
-All splits are written to the new folder TARGET, in the layout that data=coco_folder and data=yolo_folder read.
-Images are copied, or hard-linked with --link. What the new format has no room for is counted and printed.
+All splits go to the new folder TARGET, in the layout that data=coco_folder and data=yolo_folder read. Images are
+copied, or hard-linked with --link. The script prints how much the new format could not represent.
 """
 
 import argparse
@@ -17,19 +17,19 @@ from src.kit.config import run_main
 
 
 def main(argv: list[str]) -> None:
-    """Convert and print what became of the data set."""
+    """Convert, and print what was written and what was lost."""
     formats = ("coco", "voc", "yolo")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="before", choices=formats, required=True, help="the format of SOURCE")
     parser.add_argument("--to", dest="after", choices=formats, required=True, help="the format of TARGET")
-    parser.add_argument("--link", action="store_true", help="make hard links of the images: no time, no space")
+    parser.add_argument("--link", action="store_true", help="hard-link the images instead of copying them")
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the data set's folder")
     parser.add_argument("target", type=Path, metavar="TARGET", help="a new folder")
     options = parser.parse_args(argv)
-    from src.kit.scenes import convert  # NumPy and Pillow: not needed for --help
+    from src.kit.scenes import convert_data_set  # NumPy and Pillow: not needed for --help
 
     source, target = options.source.expanduser(), options.target.expanduser()
-    counts = convert(source, target, options.before, options.after, options.link)
+    counts = convert_data_set(source, target, options.before, options.after, options.link)
     print(f"{target} holds the data set in the format {options.after}:")
     for name, count in counts.items():
         print(f"  {count:>9,} {name}")

@@ -1,4 +1,4 @@
-"""Estimate the GPU memory that a training takes, without a GPU and before it starts.
+"""Estimate the GPU memory that a training takes, before it starts and without a GPU.
 
     python scripts/estimate_memory.py                                            # the defaults, on any machine
     python scripts/estimate_memory.py model=resnet18 data.batch_size=64 trainer.precision=bf16-mixed optimizer=adamw
@@ -7,9 +7,9 @@
 
 Options: --json.
 
-The data set need not be there where its shape is known; tables are read. Parameters, gradients, optimizer state and
-activations are exact; workspaces, CUDA context and fragmentation follow published rules and were not measured on a GPU
-yet. Where losses depend on the objects in the images, the last lines say how many are assumed.
+The data set is read only if its shape is not known. Parameters, gradients, optimizer state and activations are exact;
+workspaces, CUDA context and fragmentation follow published rules and have not been measured on a GPU yet. The last
+lines state what was assumed.
 """
 
 import argparse
@@ -26,10 +26,10 @@ ROWS = {
     "parameters": "weights and buffers",
     "gradients": "of all parameters",
     "optimizer": "moments or velocities",
-    "activations": "what the backward pass needs, and what is in work",
+    "activations": "kept for the backward pass, and temporary",
     "workspace": "scratch of cuDNN and cuBLAS",
-    "data": "batches, and images kept by data.cache",
-    "fragmentation": "taken by the allocator and not by tensors",
+    "data": "batches, and images cached by data.cache",
+    "fragmentation": "reserved by the allocator, unused by tensors",
     "context": "CUDA and the framework's kernels",
     "total": "as nvidia-smi shows it",
     "needed": "with a margin",
@@ -44,23 +44,23 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--json", action="store_true")
     options, overrides = parser.parse_known_args(argv)
-    result = find(load_config(overrides))
+    result = estimate_training(load_config(overrides))
     if options.json:
         print(json.dumps(result, indent=2))
     else:
-        show(result)
+        print_tables(result)
 
 
-def find(cfg: Any) -> dict[str, Any]:
-    """The estimate of one configuration, what fits each GPU, and which one to take."""
+def estimate_training(cfg: Any) -> dict[str, Any]:
+    """The estimate of one configuration, the largest batch for each GPU, and the smallest GPU that is enough."""
     from src.kit.hardware import detect
-    from src.kit.memory import GPUS, Estimator, fallback
+    from src.kit.memory import GPUS, Estimator, default_batch_size
 
-    batch = cfg.data.batch_size if cfg.data.batch_size != "auto" else fallback(cfg, detect())
+    batch = cfg.data.batch_size if cfg.data.batch_size != "auto" else default_batch_size(cfg, detect())
     estimator = Estimator(cfg)
-    found = estimator.at(batch)
+    estimate = estimator.at(batch)
     largest = {size: estimator.largest(memory) for size, memory in GPUS.items()}
-    enough = next((size for size, memory in GPUS.items() if found.needed <= memory), None)
+    enough = next((size for size, memory in GPUS.items() if estimate.needed <= memory), None)
     keys = {
         "framework": cfg.framework,
         "model": cfg.model.name,
@@ -68,11 +68,11 @@ def find(cfg: Any) -> dict[str, Any]:
         "precision": cfg.trainer.precision,
     }
     fits = {"largest_batch": largest, "smallest_gpu_gb": enough}
-    return {**keys, "mib": found.to_dict(), **fits, "notes": estimator.notes}
+    return {**keys, "mib": estimate.to_dict(), **fits, "notes": estimator.notes}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print one table of memory, one of GPUs, and the recommendation."""
+def print_tables(result: dict[str, Any]) -> None:
+    """Print a table of memory, one of GPUs, the assumptions and a recommendation."""
     from rich.console import Console
     from rich.table import Table
 

@@ -18,9 +18,9 @@ def main(argv: list[str]) -> None:
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(__doc__ or "")
         return
-    from src.kit.training import main as evaluate
+    from src.kit.training import evaluate_command
 
-    evaluate(argv, "val")
+    evaluate_command(argv, "val")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Write a data set as shards, for data that are read over the network or have too many files for the file system:
+"""Write a data set as shards, for data that is read over the network or has too many files for the file system:
 
     python scripts/make_shards.py data=digits --out data/digits-shards
     python scripts/make_shards.py data=image_folder data.root=photos --out shards --shard-size 256MB
     python scripts/train.py data=shards data.root=shards
     python scripts/train.py data=shards data.root=https://example.org/shards data.shard_cache_limit=50GB
 
-OUT gets a folder for each split. Image files are stored as they are, images from memory as PNG, the training split in
-random order (`seed`). A shard is a tar in WebDataset's layout, which other tools read too. OUT appears when it is
-complete, and an OUT that exists is left alone.
+OUT gets a folder per split. Image files are stored as they are, images from memory as PNG, the training split in random
+order (`seed`). A shard is a tar in WebDataset's layout, which other tools read too. OUT appears when it is complete; an
+existing OUT is left alone.
 """
 
 import os
@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 
 from src.kit.config import UserError, help_text, load_config, run_main
 
-SMALLEST = 10_000  # bytes of a shard: an empty tar has as many
+SMALLEST = 10_000  # bytes of an empty tar
 
 
 def main(argv: list[str]) -> None:
@@ -35,9 +35,9 @@ def main(argv: list[str]) -> None:
     argv, out, size = take_options(argv)
     cfg = load_config(argv)
     temporary = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
     try:
-        write(cfg, temporary, size)
+        write_splits(cfg, temporary, size)
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> None:
 
 
 def take_options(argv: list[str]) -> tuple[list[str], Path, int]:
-    """Split `--out FOLDER` and `--shard-size SIZE` off the overrides."""
-    from src.kit.config import parse_size
+    """Separate `--out FOLDER` and `--shard-size SIZE` from the overrides."""
+    from src.kit.shards import parse_size
 
     found = {"--out": "", "--shard-size": "256MB"}
     rest = list(argv)
@@ -68,30 +68,30 @@ def take_options(argv: list[str]) -> tuple[list[str], Path, int]:
     return rest, out, size
 
 
-def write(cfg: DictConfig, folder: Path, size: int) -> None:
-    """Write each split into a folder of its own."""
+def write_splits(cfg: DictConfig, folder: Path, size: int) -> None:
+    """Write each split to its own folder."""
     import numpy as np
 
     from src.kit.catalog import SPLITS, build_dataset
     from src.kit.loading import Split
-    from src.kit.shards import write_split
+    from src.kit.shards import write_shards
 
     for name in SPLITS:
         split = build_dataset(cfg, name)
         if split.content != Split.content:
             raise UserError(f"data={cfg.data.name} holds {split.content}, and shards hold {Split.content}.")
         order = np.arange(len(split))
-        if name == "train":  # else the images of a class, often neighbours in their folder, would be neighbours here
+        if name == "train":  # images of a class, often neighbours in their folder, must not be neighbours here
             order = np.random.default_rng(cfg.seed).permutation(order)
         with progress(name, len(split)) as advance:
-            index = write_split(split, name, folder / name, size, order, advance)
+            index = write_shards(split, name, folder / name, size, order, advance)
         total = sum(shard.bytes for shard in index.shards)
         print(f"{name}: {len(split):,} samples, {len(index.shards)} shards, {total / 1e6:.1f} MB")
 
 
 @contextmanager
 def progress(name: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing otherwise."""
+    """Show a progress bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda: None
         return

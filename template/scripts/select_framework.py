@@ -1,10 +1,10 @@
-"""Score both frameworks and say which to take:
+"""Score both frameworks and recommend one:
 
-    python scripts/select_framework.py                                       # asks for the scores
-    python scripts/select_framework.py --team-familiarity 2 5 --write        # the other scores stay as suggested
+    python scripts/select_framework.py                                  # asks for the scores
+    python scripts/select_framework.py --team-familiarity 2 5 --write   # keeps the suggested scores of the others
 
-Scores go from 1 (poor) to 5 (excellent), PyTorch Lightning's first. `--write` puts the result into
-docs/select_framework.md. Needs nothing installed.
+Scores range from 1 (poor) to 5 (excellent), PyTorch Lightning's first. `--write` writes the result to
+docs/select_framework.md. Runs without any package installed.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import UserError, run_main
+from src.kit.errors import UserError, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
-THRESHOLD = 350  # in hundredths, as all results are: sums of whole numbers are exact
+THRESHOLD = 350  # in hundredths, like all results: sums of whole numbers are exact
 NAMES = ("PyTorch Lightning", "PaddlePaddle")
 
 
 class Criterion(NamedTuple):
-    """`weight` in percent; `start` are the suggested scores of Lightning and Paddle, for `reason`."""
+    """One row: `weight` in percent, `start` the suggested scores of Lightning and Paddle, `reason` why."""
 
     key: str
     label: str
@@ -42,13 +42,13 @@ CRITERIA = (
 
 
 def totals(scores: list[tuple[int, int]]) -> tuple[int, int]:
-    """The weighted results of Lightning and Paddle, 100 to 500 hundredths."""
+    """Return the weighted results of Lightning and Paddle, 100 to 500 hundredths."""
     first, second = (sum(c.weight * pair[i] for c, pair in zip(CRITERIA, scores, strict=True)) for i in (0, 1))
     return first, second
 
 
 def verdict(scores: list[tuple[int, int]]) -> str:
-    """One sentence."""
+    """Return the recommendation in one sentence."""
     results = totals(scores)
     best, worst = max(results), min(results)
     winner = NAMES[results.index(best)]
@@ -67,7 +67,7 @@ def two_places(hundredths: int) -> str:
 
 
 def table(scores: list[tuple[int, int]]) -> str:
-    """The scores and the results as a Markdown table."""
+    """Format the scores and the results as a Markdown table."""
     first, second = (two_places(total) for total in totals(scores))
     rows = [f"| criterion | weight | {NAMES[0]} | {NAMES[1]} |", "|---|---|---|---|"]
     rows += [f"| {c.label} | {c.weight} % | {a} | {b} |" for c, (a, b) in zip(CRITERIA, scores, strict=True)]
@@ -75,7 +75,7 @@ def table(scores: list[tuple[int, int]]) -> str:
 
 
 def document(scores: list[tuple[int, int]]) -> str:
-    """What docs/select_framework.md holds."""
+    """Return the content of docs/select_framework.md."""
     reasons = "\n".join(f"- {c.label} {c.start[0]} and {c.start[1]}: {c.reason}." for c in CRITERIA)
     return f"""# Technical selection
 
@@ -83,8 +83,8 @@ def document(scores: list[tuple[int, int]]) -> str:
 
 {table(scores)}
 
-Scores go from 1 (poor) to 5 (excellent). A framework is recommended from {two_places(THRESHOLD)} on.
-These were the scores to start from; they are opinions, no measurements:
+Scores range from 1 (poor) to 5 (excellent); a framework that reaches {two_places(THRESHOLD)} is recommended.
+The suggested scores are opinions, not measurements:
 
 {reasons}
 
@@ -92,8 +92,8 @@ Score again at any time: `python scripts/select_framework.py --write`.
 """
 
 
-def pair(label: str, text: str) -> tuple[int, int]:
-    """ "4 3" -> (4, 3). Raises UserError on anything but two whole numbers from 1 to 5."""
+def parse_pair(label: str, text: str) -> tuple[int, int]:
+    """ "4 3" -> (4, 3). Raises UserError unless it is two whole numbers from 1 to 5."""
     found = re.fullmatch(r"\s*([1-5])\s+([1-5])\s*", text)
     if not found:
         raise UserError(f"{label}: type two whole numbers from 1 to 5, as in 4 3, not {text[:40]!r}.")
@@ -101,29 +101,29 @@ def pair(label: str, text: str) -> tuple[int, int]:
 
 
 def ask(criterion: Criterion) -> tuple[int, int]:
-    """Ask until the answer is right; Enter takes the suggestion."""
+    """Ask until the answer is valid; Enter takes the suggestion."""
     suggestion = "{} {}".format(*criterion.start)
     while True:
         try:
-            return pair(criterion.label, input(f"{criterion.label} [{suggestion}]: ") or suggestion)
+            return parse_pair(criterion.label, input(f"{criterion.label} [{suggestion}]: ") or suggestion)
         except UserError as error:
             print(error)
         except EOFError:
-            raise UserError("There is nobody to ask; give the scores, as in --team-familiarity 4 3.") from None
+            raise UserError("There is no terminal to ask on: give the scores, as in --team-familiarity 4 3.") from None
 
 
 def main(argv: list[str]) -> None:
-    """Print the table and the verdict, and write them where that is wanted."""
-    parser = argparse.ArgumentParser(description="Scores PyTorch Lightning and PaddlePaddle and says which to take.")
+    """Print the table and the verdict; with `--write`, write them to the document."""
+    parser = argparse.ArgumentParser(description="Scores PyTorch Lightning and PaddlePaddle and recommends one.")
     for c in CRITERIA:
         parser.add_argument(f"--{c.key.replace('_', '-')}", nargs=2, metavar=("LIGHTNING", "PADDLE"), help=c.reason)
     parser.add_argument("--write", action="store_true", help="write docs/select_framework.md")
     options = parser.parse_args(argv)
     given = {c.key: getattr(options, c.key) for c in CRITERIA if getattr(options, c.key)}
     if given:
-        scores = [pair(c.label, " ".join(given[c.key])) if c.key in given else c.start for c in CRITERIA]
+        scores = [parse_pair(c.label, " ".join(given[c.key])) if c.key in given else c.start for c in CRITERIA]
     else:
-        print(f"Scores from 1 (poor) to 5 (excellent), {NAMES[0]}'s first; Enter takes what is shown.")
+        print(f"Scores from 1 (poor) to 5 (excellent), {NAMES[0]}'s first; Enter takes the suggestion.")
         scores = [ask(criterion) for criterion in CRITERIA]
     print(f"\n{table(scores)}\n\n{verdict(scores)}")
     if options.write:

@@ -1,11 +1,11 @@
-"""Write a picture of a batch as the network sees it: resized, augmented, with boxes, outlines and class names.
+"""Draw a batch as the network sees it: resized, augmented and labelled.
 
-    python scripts/show_data.py                                  # the digits
-    python scripts/show_data.py data=coco128 data.augment=advanced
-    python scripts/show_data.py data=coco128 --split val --out val.png
+    python scripts/show_data.py                                  # the data set of src/configs/config.yaml
+    python scripts/show_data.py data=image_folder data.root=photos data.augment=advanced
+    python scripts/show_data.py --split val --out val.png
 
---split is train (shuffled and augmented), val or test; --out is data-<name>-<split>.png unless given. Any key of the
-configuration can be set: seed=1 shows other images, data.batch_size=8 so many.
+--split is train (shuffled and augmented, the default), val or test. --out defaults to data-<name>-<split>.png.
+Any key of the configuration can be set: seed=1 shows other images, data.batch_size=8 shows eight.
 """
 
 import argparse
@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.kit.config import UserError, help_text, load_config, run_main
 
-MOST = 16  # images in the picture
+MAX_IMAGES = 16
 
 
 def main(argv: list[str]) -> None:
-    """Draw the first batch of a split and print where the picture is."""
+    """Draw the first batch of a split and print the picture's path."""
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text()}")
         return
@@ -29,15 +29,15 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path)
     options, overrides = parser.parse_known_args(argv)
     cfg = load_config(overrides)
-    from src.kit.catalog import build_dataset  # NumPy and Pillow: not needed to say that a key is misspelt
-    from src.kit.training import draw_batch
+    from src.kit.training import Experiment  # import NumPy and Pillow only if the keys are right
 
     path = options.out or Path(f"data-{cfg.data.name}-{options.split}.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out={path} must end in .png.")
-    dataset = build_dataset(cfg, options.split)
-    cfg.data.batch_size = min(cfg.data.batch_size, len(dataset))  # training refuses fewer samples; a picture shows them
-    draw_batch(cfg, dataset, options.split, path, MOST)
+    experiment = Experiment(cfg)
+    dataset = experiment.split(options.split)
+    cfg.data.batch_size = min(cfg.data.batch_size, len(dataset))  # unlike training, accept fewer samples than a batch
+    experiment.task.draw_batch(cfg, dataset, options.split, path, MAX_IMAGES)
     print(f"The first images of {cfg.data.name}, {options.split} split: {path.resolve()}")
 
 

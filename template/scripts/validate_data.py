@@ -1,11 +1,11 @@
-"""Check a data set: files, sizes, modes, copies, leaks between splits, annotations.
+"""Check a data set: unreadable and odd files, copies, leaks between splits, class balance, annotations.
 
     python scripts/validate_data.py data=image_folder data.root=photos
-    python scripts/validate_data.py data=coco_folder data.root=data/mine --quarantine
-    python scripts/validate_data.py data=coco_folder data.root=data/mine --restore
+    python scripts/validate_data.py data=image_folder data.root=photos --quarantine
+    python scripts/validate_data.py data=image_folder data.root=photos --restore
 
-It writes a page with pictures of what is wrong and the same as JSON, and changes nothing unless it is asked to. The
-exit code is 1 when there are errors, 0 when there are only warnings.
+Writes an HTML page with thumbnails of the problems and a JSON file. Files move only with --quarantine. The exit code is
+1 if there are errors, else 0.
 """
 
 import argparse
@@ -23,25 +23,25 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="the configuration, as for training")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration, as for training")
     parser.add_argument("--quarantine", action="store_true", help="move files with errors to ROOT/.quarantine/TIME")
-    parser.add_argument("--restore", action="store_true", help="put everything back from ROOT/.quarantine")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="the page; outputs/data-report-NAME/report.html")
+    parser.add_argument("--restore", action="store_true", help="move everything in ROOT/.quarantine back")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="the same for programs; beside the page, ending in .json"
+        "--report", type=Path, metavar="FILE", help="HTML page (default: outputs/data-report-NAME/report.html)"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads; one a core unless given")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="JSON file (default: next to the page)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: one per core)")
     options = parser.parse_intermixed_args(argv)
     if options.workers < 1:
         raise UserError(f"--workers={options.workers} must be at least 1.")
     if options.restore and options.quarantine:
         raise UserError("--quarantine moves files away and --restore moves them back: choose one of them.")
     cfg = load_config(options.overrides)
-    from src.kit.checks import check_and_report, put_back  # NumPy and Pillow: not needed for --help
+    from src.kit.checks import check_data, restore_data  # NumPy and Pillow: not needed for --help
 
     if options.restore:
-        put_back(cfg)
-    elif check_and_report(cfg, options):
+        restore_data(cfg)
+    elif check_data(cfg, options.workers, options.report, options.json, options.quarantine):
         sys.exit(1)
 
 

@@ -1,7 +1,7 @@
-"""What the tests of both frameworks' networks share."""
+"""Shared by the tests of both frameworks' networks."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,15 +9,27 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-# (channels, image size): the small stem; and beyond 64 pixels ImageNet's, with grey images.
+from src.kit.config import find_component
+
+# (channels, image size): the small stem; ImageNet's stem above 64 pixels, with grey images
 INPUTS = [(3, 32), (1, 65)]
 CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "model"
 
 
-def classifiers(models: Iterable[str]) -> list[str]:
-    """Those of the models that this project has and that are for classification; your own may leave `tasks` out."""
-    configs = [(file.stem, OmegaConf.load(file)) for name in models for file in CONFIGS.rglob(f"{name}.yaml")]
-    return [name for name, config in configs if "classification" in config.get("tasks", ["classification"])]
+def models(framework: str) -> dict[str, DictConfig]:
+    """Option -> configuration of every model that the framework has a file for."""
+    configs = {file.stem: OmegaConf.load(file) for file in sorted(CONFIGS.rglob("*.yaml"))}
+    return {
+        option: config
+        for option, config in configs.items()
+        if find_component("model", config.get("file") or config.name, framework)
+    }
+
+
+def classifiers(framework: str) -> list[str]:
+    """The models for classification; your own may leave `tasks` out."""
+    fitting = models(framework).items()
+    return [option for option, config in fitting if "classification" in config.get("tasks", ["classification"])]
 
 
 def model_config(framework: str, name: str, **changes) -> DictConfig:

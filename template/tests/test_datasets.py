@@ -8,10 +8,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.kit.catalog.build import DATASETS, build_dataset
-from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages
-from src.kit.splitting.splits import stratified_split
+from src.kit.catalog.build import build_dataset
+from src.kit.config.compose import option_names
+from src.kit.errors import UserError
+from src.kit.loading import ArrayImages
+from src.kit.splitting import stratified_split
 
 CONFIGS = Path(__file__).parents[1] / "src" / "configs" / "data"
 
@@ -50,7 +51,7 @@ def write_cifar(folder: Path, count: int = 20) -> np.ndarray:
     return records
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if any(CONFIGS.rglob(f"{name}.yaml"))])
+@pytest.mark.parametrize("name", option_names("data"))
 def test_every_data_set_has_a_small_config(name):
     lines = [line for line in next(CONFIGS.rglob(f"{name}.yaml")).read_text("utf-8").splitlines() if line.strip()]
     assert len([line for line in lines if not line.startswith("#")]) <= 10

@@ -1,4 +1,4 @@
-"""Every registered network in PyTorch: shapes, gradients, weights."""
+"""Every network in PyTorch: shapes, gradients, weights."""
 
 import os
 import subprocess
@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import save
 from torchvision.models import resnet18
 
-from src.kit.config.errors import UserError
-from src.kit.lightning import state
-from src.kit.training.networks import MODELS, build_model
-from src.kit.weights import files as weights
+from src.kit.errors import UserError
+from src.kit.lightning import weights_to_numpy
+from src.kit.training.networks import build_model
+from src.kit.weights import save_weights
 from tests.cases import INPUTS, classifiers, hub, model_config
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
-@pytest.mark.parametrize("name", classifiers(MODELS["lightning"]))
+@pytest.mark.parametrize("name", classifiers("lightning"))
 def test_forward_and_backward(name: str, channels: int, size: int):
-    network = build_model(model_config("lightning", name), num_classes=5, in_channels=channels, image_size=size)
+    network = build_model(model_config("lightning", name), classes=5, channels=channels, image_size=size)
     logits = network(torch.randn(2, channels, size, size))
     assert logits.shape == (2, 5)
     assert logits.dtype == torch.float32
@@ -32,14 +32,14 @@ def test_forward_and_backward(name: str, channels: int, size: int):
 
 
 def test_smallest_images():
-    network = build_model(model_config("lightning", "small_cnn"), num_classes=10, in_channels=1, image_size=8)
+    network = build_model(model_config("lightning", "small_cnn"), classes=10, channels=1, image_size=8)
     assert network(torch.randn(2, 1, 8, 8)).shape == (2, 10)
 
 
 def test_small_images_keep_their_resolution():
     config = model_config("lightning", "resnet18")
-    small = build_model(config, num_classes=2, in_channels=3, image_size=32)
-    large = build_model(config, num_classes=2, in_channels=3, image_size=224)
+    small = build_model(config, classes=2, channels=3, image_size=32)
+    large = build_model(config, classes=2, channels=3, image_size=224)
     assert (small.conv1.kernel_size, small.conv1.stride) == ((3, 3), (1, 1))
     assert (large.conv1.kernel_size, large.conv1.stride) == ((7, 7), (2, 2))
     assert isinstance(small.maxpool, torch.nn.Identity)
@@ -49,7 +49,7 @@ def test_small_images_keep_their_resolution():
 def test_dropout_acts_only_while_training(name: str):
     torch.manual_seed(0)
     config = model_config("lightning", name, dropout=0.5)
-    network = build_model(config, num_classes=4, in_channels=3, image_size=8).eval()
+    network = build_model(config, classes=4, channels=3, image_size=8).eval()
     images = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         assert torch.equal(network(images), network(images))
@@ -60,18 +60,18 @@ def test_dropout_acts_only_while_training(name: str):
 
 def test_weights_survive_a_round_trip(tmp_path: Path):
     config = model_config("lightning", "small_cnn")
-    first = build_model(config, num_classes=4, in_channels=3, image_size=16)
+    first = build_model(config, classes=4, channels=3, image_size=16)
     first(torch.randn(4, 3, 16, 16))  # moves BatchNorm's statistics
-    weights.save(tmp_path / "model.safetensors", state.to_numpy(first), {})
+    save_weights(tmp_path / "model.safetensors", weights_to_numpy(first), {})
     config = model_config("lightning", "small_cnn", weights=str(tmp_path / "model.safetensors"))
-    second = build_model(config, num_classes=4, in_channels=3, image_size=16)
+    second = build_model(config, classes=4, channels=3, image_size=16)
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(first.eval()(images), second.eval()(images))
 
 
 def test_numpy_weights_are_a_copy():
-    network = build_model(model_config("lightning", "small_cnn"), num_classes=4, in_channels=3, image_size=16)
-    arrays = state.to_numpy(network)
+    network = build_model(model_config("lightning", "small_cnn"), classes=4, channels=3, image_size=16)
+    arrays = weights_to_numpy(network)
     before = arrays["0.weight"].copy()
     with torch.no_grad():
         network[0].weight.zero_()
@@ -79,17 +79,17 @@ def test_numpy_weights_are_a_copy():
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path):
-    other = build_model(model_config("lightning", "resnet18"), num_classes=4, in_channels=3, image_size=32)
-    weights.save(tmp_path / "model.safetensors", state.to_numpy(other), {})
+    other = build_model(model_config("lightning", "resnet18"), classes=4, channels=3, image_size=32)
+    save_weights(tmp_path / "model.safetensors", weights_to_numpy(other), {})
     config = model_config("lightning", "small_cnn", weights=str(tmp_path / "model.safetensors"))
     with pytest.raises(UserError, match=r"checkpoint of another model: bn1\.bias is \(64,\) in the file"):
-        build_model(config, num_classes=4, in_channels=3, image_size=32)
+        build_model(config, classes=4, channels=3, image_size=32)
 
 
 def test_pretrained_and_weights_exclude_each_other():
     config = model_config("lightning", "resnet18", pretrained=True, weights="model.safetensors")
     with pytest.raises(UserError, match="exclude each other"):
-        build_model(config, num_classes=4, in_channels=3, image_size=32)
+        build_model(config, classes=4, channels=3, image_size=32)
 
 
 def test_heads_must_divide_the_features():
@@ -104,7 +104,7 @@ from src.kit.training.networks import build_model
 
 
 config = model_config("lightning", "resnet18", pretrained=True, stem="imagenet")
-network = build_model(config, num_classes=5, in_channels=1, image_size=32)
+network = build_model(config, classes=5, channels=1, image_size=32)
 assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
 numpy.savez(sys.argv[1], stem=network.conv1.weight.detach(), last=network.layer4[1].conv2.weight.detach())
 """

@@ -1,4 +1,4 @@
-"""Every registered network in Paddle: shapes, gradients, weights."""
+"""Every network in Paddle: shapes, gradients, weights."""
 
 import os
 import subprocess
@@ -10,17 +10,17 @@ import paddle
 import pytest
 from safetensors.numpy import save
 
-from src.kit.config.errors import UserError
-from src.kit.paddle import state
-from src.kit.training.networks import MODELS, build_model
-from src.kit.weights import files as weights
+from src.kit.errors import UserError
+from src.kit.paddle import weights_to_numpy
+from src.kit.training.networks import build_model
+from src.kit.weights import save_weights
 from tests.cases import INPUTS, classifiers, hub, model_config
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
-@pytest.mark.parametrize("name", classifiers(MODELS["paddle"]))
+@pytest.mark.parametrize("name", classifiers("paddle"))
 def test_forward_and_backward(name: str, channels: int, size: int):
-    network = build_model(model_config("paddle", name), num_classes=5, in_channels=channels, image_size=size)
+    network = build_model(model_config("paddle", name), classes=5, channels=channels, image_size=size)
     logits = network(paddle.randn([2, channels, size, size]))
     assert logits.shape == [2, 5]
     assert logits.dtype == paddle.float32
@@ -33,14 +33,14 @@ def test_forward_and_backward(name: str, channels: int, size: int):
 
 
 def test_smallest_images():
-    network = build_model(model_config("paddle", "small_cnn"), num_classes=10, in_channels=1, image_size=8)
+    network = build_model(model_config("paddle", "small_cnn"), classes=10, channels=1, image_size=8)
     assert network(paddle.randn([2, 1, 8, 8])).shape == [2, 10]
 
 
 def test_small_images_keep_their_resolution():
     config = model_config("paddle", "resnet18")
-    small = build_model(config, num_classes=2, in_channels=3, image_size=32)
-    large = build_model(config, num_classes=2, in_channels=3, image_size=224)
+    small = build_model(config, classes=2, channels=3, image_size=32)
+    large = build_model(config, classes=2, channels=3, image_size=224)
     assert small.conv1.weight.shape == [64, 3, 3, 3]
     assert large.conv1.weight.shape == [64, 3, 7, 7]
     assert isinstance(small.maxpool, paddle.nn.Identity)
@@ -50,7 +50,7 @@ def test_small_images_keep_their_resolution():
 def test_dropout_acts_only_while_training(name: str):
     paddle.seed(0)
     config = model_config("paddle", name, dropout=0.5)
-    network = build_model(config, num_classes=4, in_channels=3, image_size=8)
+    network = build_model(config, classes=4, channels=3, image_size=8)
     network.eval()
     images = paddle.randn([2, 3, 8, 8])
     with paddle.no_grad():
@@ -80,8 +80,8 @@ def test_whole_images_lose_a_residual_branch_while_training():
 
 def test_initial_values_follow_pytorch():
     paddle.seed(0)
-    network = build_model(model_config("paddle", "resnet18"), num_classes=1000, in_channels=3, image_size=224)
-    arrays = state.to_numpy(network)
+    network = build_model(model_config("paddle", "resnet18"), classes=1000, channels=3, image_size=224)
+    arrays = weights_to_numpy(network)
     assert arrays["layer4.0.conv1.weight"].std() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.02)
     assert np.abs(arrays["fc.weight"]).max() == pytest.approx(512**-0.5, rel=0.01)
     assert np.abs(arrays["fc.bias"]).max() == pytest.approx(512**-0.5, rel=0.05)
@@ -89,11 +89,11 @@ def test_initial_values_follow_pytorch():
 
 def test_weights_survive_a_round_trip(tmp_path: Path):
     config = model_config("paddle", "small_cnn")
-    first = build_model(config, num_classes=4, in_channels=3, image_size=16)
+    first = build_model(config, classes=4, channels=3, image_size=16)
     first(paddle.randn([4, 3, 16, 16]))  # moves BatchNorm's statistics
-    weights.save(tmp_path / "model.safetensors", state.to_numpy(first), {})
+    save_weights(tmp_path / "model.safetensors", weights_to_numpy(first), {})
     config = model_config("paddle", "small_cnn", weights=str(tmp_path / "model.safetensors"))
-    second = build_model(config, num_classes=4, in_channels=3, image_size=16)
+    second = build_model(config, classes=4, channels=3, image_size=16)
     first.eval()
     second.eval()
     images = paddle.randn([2, 3, 16, 16])
@@ -101,11 +101,11 @@ def test_weights_survive_a_round_trip(tmp_path: Path):
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path):
-    other = build_model(model_config("paddle", "resnet18"), num_classes=4, in_channels=3, image_size=32)
-    weights.save(tmp_path / "model.safetensors", state.to_numpy(other), {})
+    other = build_model(model_config("paddle", "resnet18"), classes=4, channels=3, image_size=32)
+    save_weights(tmp_path / "model.safetensors", weights_to_numpy(other), {})
     config = model_config("paddle", "small_cnn", weights=str(tmp_path / "model.safetensors"))
     with pytest.raises(UserError, match=r"checkpoint of another model: bn1\.bias is \(64,\) in the file"):
-        build_model(config, num_classes=4, in_channels=3, image_size=32)
+        build_model(config, classes=4, channels=3, image_size=32)
 
 
 def test_heads_must_divide_the_features():
@@ -120,16 +120,16 @@ from src.kit.training.networks import build_model
 
 
 config = model_config("paddle", "resnet18_attention", pretrained=True)
-network = build_model(config, num_classes=5, in_channels=3, image_size=128)
+network = build_model(config, classes=5, channels=3, image_size=128)
 numpy.savez(sys.argv[1], stem=network.conv1.weight.numpy(), last=network.layer4[1].conv2.weight.numpy())
 """
 
 
 def test_pretrained_weights_come_from_the_hub(tmp_path: Path):
-    network = build_model(model_config("paddle", "resnet18"), num_classes=1000, in_channels=3, image_size=224)
+    network = build_model(model_config("paddle", "resnet18"), classes=1000, channels=3, image_size=224)
     generator = np.random.default_rng(0)
     published = {
-        name: generator.random(array.shape, dtype=np.float32) for name, array in state.to_numpy(network).items()
+        name: generator.random(array.shape, dtype=np.float32) for name, array in weights_to_numpy(network).items()
     }
     published["bn1.num_batches_tracked"] = np.array(7)  # as in the files that PyTorch writes
     # A process of its own: huggingface_hub reads its environment variables when it is first imported.

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from tests.training import TrainingTests
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from tests.training import TrainingTests
 
 

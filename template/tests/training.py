@@ -7,19 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from scripts.train import main, train
-from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.config.registry import resolve
-from src.kit.run.folder import Run
-from src.kit.training import backends as trainers
-from src.kit.training.checkpoints import find
-from src.kit.training.evaluation import newest
-from src.kit.training.session import Session
+from scripts.train import main
+from src.kit.config.compose import load_config, option, option_names
+from src.kit.errors import UserError
+from src.kit.run import Run
+from src.kit.training import TrainingLoop, build_loss, find_checkpoint, newest_run, train_run
 from src.kit.weights import files as weights
-from src.tasks import classification
+from src.tasks.classification import concatenate
+from tests.experiments import fit, predict
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -45,11 +42,11 @@ class TrainingTests:
         """Train without the evaluation after it, and return the run folder and the last checkpoint's weights."""
         cfg = self.configure(folder, *overrides)
         with Run(cfg) as run:
-            trainers.load(self.framework).fit(cfg, run)
-        return run.path, weights.load(find(run.path, "last") / "model.safetensors")[0]
+            fit(cfg, run)
+        return run.path, weights.load(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
     def test_it_learns_and_leaves_a_complete_run_folder(self, tmp_path):
-        run = train(
+        run = train_run(
             self.configure(tmp_path, "trainer.max_epochs=5", "trainer.limit_train_batches=1.0", "optimizer.lr=0.01")
         )
         result = json.loads((run / "evaluation-test.json").read_text("utf-8"))
@@ -89,7 +86,7 @@ class TrainingTests:
         main(["--from", str(run)])
         again = max(tmp_path.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime).parent
         assert again != run
-        repeated = weights.load(find(again, "last") / "model.safetensors")[0]
+        repeated = weights.load(find_checkpoint(again, "last") / "model.safetensors")[0]
         assert all(np.array_equal(first[name], repeated[name]) for name in first)
 
     @pytest.mark.parametrize("scheduler", ["one_cycle", "plateau"])
@@ -97,14 +94,14 @@ class TrainingTests:
         # dropout and momentum: the generator and the optimizer must go on where they stood
         overrides = ["trainer.max_epochs=3", f"scheduler={scheduler}", "model.dropout=0.2", "optimizer=sgd"]
         _, whole = self.run(tmp_path / "whole", *overrides)
-        original = Session.start_epoch
+        original = TrainingLoop.start_epoch
 
-        def crash_in_the_third_epoch(session: Session) -> None:
-            if session.epoch == 2:
+        def crash_in_the_third_epoch(loop: TrainingLoop) -> None:
+            if loop.epoch == 2:
                 raise ConnectionError("pulled the plug")
-            original(session)
+            original(loop)
 
-        monkeypatch.setattr(Session, "start_epoch", crash_in_the_third_epoch)
+        monkeypatch.setattr(TrainingLoop, "start_epoch", crash_in_the_third_epoch)
         with pytest.raises(ConnectionError):
             self.run(tmp_path / "cut", *overrides)
         monkeypatch.undo()
@@ -114,8 +111,8 @@ class TrainingTests:
             file.write(json.dumps({"epoch": 3, "step": 12, "lr": 0.0}) + "\n" + '{"epoch": ')  # logged, never saved
         cfg = load_config([], base=run / "config.yaml")
         with Run(cfg, run) as resumed_run:
-            trainers.load(self.framework).fit(cfg, resumed_run, find(run, "last"))
-        resumed = weights.load(find(run, "last") / "model.safetensors")[0]
+            fit(cfg, resumed_run, find_checkpoint(run, "last"))
+        resumed = weights.load(find_checkpoint(run, "last") / "model.safetensors")[0]
         assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
         assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -129,8 +126,8 @@ class TrainingTests:
         run, first = self.run(tmp_path)
         cfg = load_config([], base=run / "config.yaml")
         with Run(cfg, run) as again:
-            trainers.load(self.framework).fit(cfg, again, find(run, "last"))
-        kept = weights.load(find(run, "last") / "model.safetensors")[0]
+            fit(cfg, again, find_checkpoint(run, "last"))
+        kept = weights.load(find_checkpoint(run, "last") / "model.safetensors")[0]
         assert all(np.array_equal(first[name], kept[name]) for name in first)
 
     def test_a_tracker_that_cannot_start_leaves_nothing(self, tmp_path, monkeypatch):
@@ -172,7 +169,7 @@ class TrainingTests:
         run, _ = self.run(tmp_path, "trainer.limit_train_batches=3", "trainer.limit_test_batches=2")
         assert json.loads((run / "metrics.jsonl").read_text("utf-8"))["step"] == 3
         cfg = load_config([], base=run / "config.yaml")
-        outputs, targets = classification.join(trainers.load(self.framework).predict(cfg, find(run, "best"), "test"))
+        outputs, targets = concatenate(predict(cfg, find_checkpoint(run, "best"), "test"))
         assert outputs.shape == (64, 10)
         assert targets.shape == (64,)
 
@@ -188,25 +185,22 @@ class TrainingTests:
 
     def test_weights_of_another_model_are_refused(self, tmp_path):
         run, _ = self.run(tmp_path)
-        checkpoint = find(run, "best") / "model.safetensors"
+        checkpoint = find_checkpoint(run, "best") / "model.safetensors"
         with pytest.raises(UserError, match="another model"):
             self.run(tmp_path / "other", "model=resnet18", f"model.weights={checkpoint.as_posix()}")
         with pytest.raises(UserError, match="another model"):
-            trainers.load(self.framework).predict(
-                load_config(["model=resnet18"], base=run / "config.yaml"), find(run, "best"), "test"
-            )
+            predict(load_config(["model=resnet18"], base=run / "config.yaml"), find_checkpoint(run, "best"), "test")
 
-    def test_every_loss_that_can_be_chosen_is_there(self):
-        from src.kit.training.tasks import LOSSES
-
-        losses = LOSSES[self.framework]
-        names = [path.stem for path in (ROOT / "src" / "configs" / "loss").rglob("*.yaml")]
+    def test_every_loss_that_can_be_chosen_can_be_built(self):
+        names = [name for name in option_names("loss") if option("loss", name, self.framework).tasks != ["tabular"]]
         assert "cross_entropy" in names
-        assert all(callable(resolve(losses, name, "loss")) for name in names)
+        for name in names:
+            cfg = OmegaConf.create({"framework": self.framework, "loss": option("loss", name, self.framework)})
+            assert callable(build_loss(cfg, np.array([3, 2, 1])))
 
     def test_weights_of_an_earlier_run_are_the_start_of_the_next(self, tmp_path):
         run, first = self.run(tmp_path)
-        file = (find(run, "last") / "model.safetensors").as_posix()
+        file = (find_checkpoint(run, "last") / "model.safetensors").as_posix()
         _, second = self.run(tmp_path, f"model.weights={file}", "optimizer.lr=1e-12", "optimizer.weight_decay=0")
         trained = [name for name in first if "running" not in name]
         assert all(np.allclose(first[name], second[name], atol=1e-6) for name in trained)
@@ -234,7 +228,7 @@ class TrainingTests:
 
     def test_eval_and_test_scripts_print_their_split(self, tmp_path):
         run, _ = self.run(tmp_path)
-        assert newest(tmp_path) == run
+        assert newest_run(tmp_path) == run
         for script, split in (("eval", "val"), ("test", "test")):
             command = [sys.executable, f"scripts/{script}.py", str(run), "checkpoint=last", "data.batch_size=512"]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

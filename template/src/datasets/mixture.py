@@ -2,23 +2,23 @@
 
     python scripts/train.py data=mixture "data.sources=[{data: digits, weight: 0.7}, {data: mnist, weight: 0.3}]"
 
-A source is the name of a data set's config. `weight` is its share of the samples that an epoch draws (1 if left out).
-`classes` renames its classes; those it does not name keep their names, and null drops one. All other keys are keys of
-that config, such as `root`.
+A source names a data set. `weight` is its share of the samples in an epoch (default 1). `classes` renames its classes;
+those it leaves out keep their names, and null drops one. All other keys are keys of that data set, such as `root`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.catalog import DATASETS
-from src.kit.config import UserError, option, option_names, resolve, unknown
+from src.kit.catalog import build_split, download_dataset
+from src.kit.config import UserError, option, option_names, unknown
 from src.kit.loading import MixedImages, Split
+from src.kit.splitting import SplitRule
 from src.kit.training import list_ids
-
-GIVEN = ("image_size", "fold", "folds")  # what the mixture decides for its sources
 
 
 @dataclass(frozen=True)
@@ -31,29 +31,43 @@ class Source:
     cfg: DictConfig
 
 
-def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
-    """All samples of a split of every source, `image_size` x `image_size`, with as many channels as `mean` has values.
+def build(
+    split: SplitRule,
+    *,
+    sources: Sequence[Any],
+    image_size: int = 28,
+    mean: Sequence[float] = (0.5,),
+    std: Sequence[float] = (0.5,),
+) -> Split:
+    """All samples of this split of every source, image_size x image_size, with one channel per value of `mean`.
 
-    The classes come in the order in which the sources name them first.
+    Classes are numbered in the order in which the sources first name them.
+
+    Args:
+        sources: Data sets to mix, such as {data: digits, weight: 0.7}.
+        image_size: Height and width in pixels.
+        mean: One value for grey images, three for colour.
+        std: As many values as `mean`.
 
     Raises:
-        UserError: a source, key or class that does not exist, a weight that is not above 0, data that are no images
-            with one class each, or keys that only a source can have.
+        UserError: an unknown source, key or class, a weight that isn't above 0, data other than images with one class
+            each, or keys that only a source can have.
     """
-    refuse(cfg_data)
+    refuse_keys(split, mean, std)
+    shared = {"image_size": image_size, "fold": split.fold, "folds": split.folds}
     parts, classes, ids = [], list[str](), list[str]()
-    sources = read_sources(cfg_data)
-    for source in sources:
-        part = resolve(DATASETS, source.cfg.name, "data set").load(source.cfg, split, seed)
-        if not isinstance(part, Split) or hasattr(part.images, "epoch_order"):
+    entries = read_sources(sources, shared)
+    for source in entries:
+        part = build_split(source.cfg, split.name, split.seed)
+        if not isinstance(part, Split) or part.content != Split.content or hasattr(part.images, "epoch_order"):
             raise UserError(
                 f"data.sources cannot mix {source.name}: it takes images with one class each, and no shards."
             )
-        parts.append(rename(part, source, classes))
+        parts.append(rename_classes(part, source, classes))
         own = list_ids(parts[-1], Path(source.cfg.get("root", ".")))
         ids += [f"{source.name}/{id}" for id in own or range(len(parts[-1]))]
     return Split(
-        MixedImages([part.images for part in parts], [source.weight for source in sources], len(cfg_data.mean)),
+        MixedImages([part.images for part in parts], [source.weight for source in entries], len(mean)),
         np.concatenate([part.targets for part in parts]),
         tuple(classes),
         flippable=all(part.flippable for part in parts),
@@ -61,36 +75,35 @@ def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
     )
 
 
-def refuse(cfg_data: DictConfig) -> None:
-    """Refuse keys that would have no effect, and numbers of channels that no image has."""
-    if cfg_data.group_pattern is not None:
+def refuse_keys(split: SplitRule, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse keys without effect, and numbers of channels that no image has."""
+    if split.group_pattern is not None:
         raise UserError(
-            f"data.group_pattern={cfg_data.group_pattern!r} is for the images of one data set: give it to those "
-            "entries of data.sources that are folders, as {data: image_folder, group_pattern: ...}, and set it to null."
+            f"data.group_pattern={split.group_pattern!r} is for the images of one data set: give it to those entries "
+            "of data.sources that are folders, as {data: image_folder, group_pattern: ...}, and set it to null."
         )
-    mean, std = list(cfg_data.mean), list(cfg_data.std)
     if len(mean) not in (1, 3) or len(mean) != len(std):
         raise UserError(
-            f"data.mean={mean} and data.std={std} decide whether a mixture is grey or in colour: give both one value, "
-            "or both three."
+            f"data.mean={list(mean)} and data.std={list(std)} decide whether a mixture is grey or in colour: give both "
+            "one value, or both three."
         )
 
 
-def download(cfg_data: DictConfig) -> None:
-    """Fetch what the sources need."""
-    for source in read_sources(cfg_data):
-        resolve(DATASETS, source.cfg.name, "data set").download(source.cfg)
+def download(*, sources: Sequence[Any]) -> None:
+    """Download what the sources need."""
+    for source in read_sources(sources, {}):
+        download_dataset(source.cfg)
 
 
-def read_sources(cfg_data: DictConfig) -> list[Source]:
-    """Check `data.sources` and give each the config of its data set."""
+def read_sources(entries: Sequence[Any], shared: dict[str, Any]) -> list[Source]:
+    """Check `data.sources` and compose each source's configuration, with the `shared` keys of the mixture."""
     sources = []
-    for entry in OmegaConf.to_container(cfg_data.sources, resolve=True):
+    for entry in entries:
         if not isinstance(entry, dict) or "data" not in entry:
             raise UserError(f"data.sources must list entries such as {{data: digits, weight: 0.5}}, not {entry!r}.")
         keys = {str(key): value for key, value in entry.items()}
         name, weight, renamed = str(keys.pop("data")), keys.pop("weight", 1.0), keys.pop("classes", None) or {}
-        known = [name for name in option_names("data") if name != cfg_data.name]
+        known = [name for name in option_names("data") if name != "mixture"]
         if name not in known:
             raise UserError(unknown("data set in data.sources", name, known))
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
@@ -101,16 +114,15 @@ def read_sources(cfg_data: DictConfig) -> list[Source]:
         for key in keys:
             if key not in cfg:
                 raise UserError(f"data.sources: {unknown(f'key of {name}', key, cfg)}")
-            if key in GIVEN:
+            if key in shared:
                 raise UserError(f"data.sources: {key} is the mixture's, not one of {name}'s: set data.{key}.")
-        cfg = OmegaConf.merge(cfg, {key: cfg_data[key] for key in GIVEN}, keys)
         names = {str(old): None if new is None else str(new) for old, new in renamed.items()}
-        sources.append(Source(name, float(weight), names, cfg))
+        sources.append(Source(name, float(weight), names, OmegaConf.merge(cfg, shared, keys)))
     return sources
 
 
-def rename(part: Split, source: Source, classes: list[str]) -> Split:
-    """Give a source's samples their classes in the mixture, `classes`, which grows by those that are new."""
+def rename_classes(part: Split, source: Source, classes: list[str]) -> Split:
+    """Number a source's samples by the mixture's `classes`, to which new names are added."""
     for old in source.renamed:
         if old not in part.classes:
             raise UserError(f"data.sources: {unknown(f'class of {source.name}', old, part.classes)}")

@@ -1,4 +1,4 @@
-"""MNIST: 70,000 hand-written digits of 28 x 28, from the original IDX files (LeCun, Cortes and Burges).
+"""MNIST: 70,000 hand-written digits of 28 x 28 pixels, from the original IDX files (LeCun, Cortes and Burges).
 
 The file format: http://yann.lecun.com/exdb/mnist/
 """
@@ -8,29 +8,32 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 
 from src.kit.catalog import fetch_dataset
 from src.kit.config import UserError
 from src.kit.loading import ArrayImages, Split
-from src.kit.splitting import split_off_val
+from src.kit.splitting import SplitRule
 
 
-def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
-    """Grey images (N, 28, 28, 1). "val" is `val_fraction` of the 60,000; "test" the 10,000 of the publisher."""
-    root = Path(cfg_data.root).expanduser()
-    prefix = "t10k" if split == "test" else "train"
-    images = read_idx(root / f"{prefix}-images-idx3-ubyte", 3)[..., None]
-    targets = read_idx(root / f"{prefix}-labels-idx1-ubyte", 1).astype(np.int64)
+def build(split: SplitRule, *, root: str = "data/mnist", image_size: int = 28) -> Split:
+    """Grey images (N, image_size, image_size, 1). "val" is cut from the 60,000; "test" is the publisher's 10,000.
+
+    Args:
+        root: Folder of the data set.
+        image_size: Height and width in pixels; the originals have 28.
+    """
+    folder = Path(root).expanduser()
+    prefix = "t10k" if split.name == "test" else "train"
+    images = read_idx(folder / f"{prefix}-images-idx3-ubyte", 3)[..., None]
+    targets = read_idx(folder / f"{prefix}-labels-idx1-ubyte", 1).astype(np.int64)
     if len(images) != len(targets) or (len(targets) and targets.max() > 9):
         raise UserError(
-            f"{root} holds {len(images)} {prefix} images and {len(targets)} labels, which must be as many and 0 to 9: "
-            "empty the folder and run `python scripts/download.py data=mnist`."
+            f"{folder} holds {len(images)} {prefix} images and {len(targets)} labels, which must be as many and 0 to "
+            "9: empty the folder and run `python scripts/download.py data=mnist`."
         )
-    chosen = np.arange(len(targets)) if split == "test" else split_off_val(targets, cfg_data, seed, split)
+    chosen = np.arange(len(targets)) if split.name == "test" else split.choose(targets)
     classes = tuple(str(digit) for digit in range(10))
-    kept = ArrayImages(images[chosen], cfg_data.image_size)
-    return Split(kept, targets[chosen], classes, flippable=False, ids=chosen)
+    return Split(ArrayImages(images[chosen], image_size), targets[chosen], classes, flippable=False, ids=chosen)
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -55,6 +58,6 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def download(cfg_data: DictConfig) -> Path:
-    """Fetch, verify and unpack the four files into `cfg_data.root`."""
-    return fetch_dataset("mnist", cfg_data.root)
+def download(*, root: str) -> Path:
+    """Download, verify and unpack the four files into `root`."""
+    return fetch_dataset("mnist", root)

@@ -1,28 +1,37 @@
 """Data larger than the disk: shards that `scripts/make_shards.py` wrote, read from a folder or over HTTP.
 
-A shard is a plain tar in WebDataset's layout (https://github.com/webdataset/webdataset), so that other tools read it
-too; an index beside it says where each sample lies, so that any sample is read without the ones before it.
+A shard is a plain tar in WebDataset's layout (https://github.com/webdataset/webdataset), which other tools read too. An
+index next to it says where each sample starts, so any sample is read without the ones before it.
 """
-
-from omegaconf import DictConfig
 
 from src.kit.config import UserError
 from src.kit.loading import Split
 from src.kit.shards import ShardImages, open_source
+from src.kit.splitting import SplitRule
 
 
-def load(cfg_data: DictConfig, split: str, seed: int) -> Split:
-    """Images (N, image_size, image_size, C), decoded when they are asked for; the splits are the written ones."""
-    if cfg_data.fold is not None:
+def build(
+    split: SplitRule,
+    *,
+    root: str = "data/shards",
+    image_size: int = 224,
+    shard_cache: str = "data/shard_cache",
+    shard_cache_limit: int | str = "20GB",
+) -> Split:
+    """Images (N, image_size, image_size, C), decoded on demand; the splits are those that were written.
+
+    Args:
+        root: Folder or http(s) URL of the shards.
+        image_size: Height and width in pixels.
+        shard_cache: Folder for the shards in use that come from a URL.
+        shard_cache_limit: Largest size of this folder in bytes, such as 20GB.
+    """
+    if split.fold is not None:
         raise UserError("data=shards has the splits that were written and no folds: leave trainer.folds=null.")
-    if cfg_data.group_pattern is not None:
+    if split.group_pattern is not None:
         raise UserError(
             "data=shards has the splits that were written: give data.group_pattern to scripts/make_shards.py instead."
         )
-    source = open_source(cfg_data, split)
-    images = ShardImages(source, cfg_data.image_size)
+    source = open_source(root, split.name, shard_cache, shard_cache_limit)
+    images = ShardImages(source, image_size)
     return Split(images, images.targets(), source.index.classes, source.index.flippable)
-
-
-def download(cfg_data: DictConfig) -> None:
-    """Nothing to fetch beforehand: shards behind a URL are fetched while they are needed."""

@@ -7,116 +7,127 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.loading import Split, build_image_loader
+from src.kit.loading import Loader, Split, build_image_loader
+from src.kit.report import draw_image_batch
+from src.kit.training import BaseTask
 
-MONITOR = "val/accuracy"
-MODE = "max"
-CONTENT = Split.content
-VALIDATION_LOSS = True  # predictions are what the loss takes
 SHOWN = 24  # pictures in the grid of sample predictions
 
-build_loader = build_image_loader
-Kept = Sequence[tuple[np.ndarray, np.ndarray]]  # logits (B, K) and class indices (B,) of each batch
+Collected = Sequence[tuple[np.ndarray, np.ndarray]]  # logits (B, K) and class indices (B,) of each batch
 
 
-def classes(dataset: Split) -> tuple[str, ...]:
-    """What the network tells apart."""
-    return dataset.classes
+class Task(BaseTask):
+    """One class for each image."""
+
+    monitor = "val/accuracy"
+    content = Split.content
+
+    def input_shape(self, cfg: DictConfig, dataset: Split) -> tuple[int, int, int]:
+        return dataset.images.shape
+
+    def build_loader(self, cfg: DictConfig, dataset: Split, kind: str, rank: int = 0, world_size: int = 1) -> Loader:
+        return build_image_loader(cfg, dataset, kind, rank, world_size)
+
+    def collect(self, outputs: np.ndarray, *targets: np.ndarray) -> Collected:
+        """All of a batch's logits (B, K) and class indices (B,)."""
+        return [(outputs, targets[0])]
+
+    def metrics(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:
+        """The accuracy in [0, 1]."""
+        outputs, targets = concatenate(collected)
+        return {"accuracy": float((outputs.argmax(axis=1) == targets).mean())}
+
+    def evaluate(self, collected: Collected, names: Sequence[str]) -> dict[str, Any]:
+        """Return the full evaluation, ready for JSON.
+
+        Macro averages run over the classes that occur in the targets or the predictions, as scikit-learn's do: a class
+        that a small sample never shows doesn't pull them down. A ratio of nothing to nothing counts as 0.
+
+        Returns:
+            accuracy, top5_accuracy (more than five classes), {precision,recall,f1}_{macro,weighted}, samples, classes,
+            per_class (one row a class) and confusion_matrix (K x K counts; rows: true, columns: predicted).
+        """
+        from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+        outputs, targets = concatenate(collected)
+        labels = np.arange(len(names))
+        predicted = outputs.argmax(axis=1)
+        matrix = confusion_matrix(targets, predicted, labels=labels)
+        *scores, support = precision_recall_fscore_support(targets, predicted, labels=labels, zero_division=0)
+        seen = (matrix.sum(axis=0) + matrix.sum(axis=1)) > 0
+        result: dict[str, Any] = self.metrics(collected, names)
+        if len(names) > 5:
+            five = np.argpartition(outputs, -5, axis=1)[:, -5:]  # (N, 5), in no order
+            result["top5_accuracy"] = float((five == targets[:, None]).any(axis=1).mean())
+        for name, values in zip(("precision", "recall", "f1"), scores, strict=True):
+            result[f"{name}_macro"] = float(values[seen].mean())
+            result[f"{name}_weighted"] = float(np.average(values, weights=support))
+        rows = zip(names, *(values.tolist() for values in scores), support.tolist(), strict=True)
+        columns = ("class", "precision", "recall", "f1", "samples")
+        return {
+            **result,
+            "samples": len(targets),
+            "classes": list(names),
+            "per_class": [dict(zip(columns, row, strict=True)) for row in rows],
+            "confusion_matrix": matrix.tolist(),
+        }
+
+    def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
+        """{"class", "score"} of each row: the likeliest class and its probability."""
+        probabilities = softmax(outputs)
+        best = probabilities.argmax(axis=1)
+        return [{"class": names[k], "score": float(row[k])} for k, row in zip(best, probabilities, strict=True)]
+
+    def draw_samples(self, dataset: Split, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
+        from src.kit.report import draw_images
+
+        names = [dataset.classes[target] for target in dataset.targets[chosen]]
+        return draw_images(dataset.images.get(chosen), names, path)
+
+    def draw_batch(self, cfg: DictConfig, dataset: Split, split: str, path: Path, count: int) -> Path:
+        return draw_image_batch(cfg, dataset, split, path, count)
+
+    def draw_predictions(
+        self, collected: Collected, dataset: Split, cfg: DictConfig, folder: Path, prefix: str
+    ) -> list[Path]:
+        """Write the confusion matrix and sample predictions as `folder/prefix-{confusion,samples}.png`.
+
+        Row i of the logits (N, K) belongs to image i of the split; N may be smaller than the split.
+        """
+        from src.kit.report import draw_confusion, draw_predictions
+
+        outputs, targets = concatenate(collected)
+        names, predicted = dataset.classes, outputs.argmax(axis=1)
+        confidence = softmax(outputs).max(axis=1)
+        chosen = choose_samples(confidence, predicted == targets, SHOWN)
+        return [
+            draw_confusion(count_pairs(targets, predicted, len(names)), names, folder / f"{prefix}-confusion.png"),
+            draw_predictions(
+                dataset.images.get(chosen),
+                [names[index] for index in targets[chosen]],
+                [names[index] for index in predicted[chosen]],
+                confidence[chosen],
+                folder / f"{prefix}-samples.png",
+            ),
+        ]
 
 
-def image_shape(cfg: DictConfig, dataset: Split) -> tuple[int, int, int]:
-    """Height, width and channels of the network's input."""
-    return dataset.images.shape
-
-
-def keep(outputs: np.ndarray, targets: np.ndarray) -> Kept:
-    """What the metrics need of a batch: all of its logits (B, K) and class indices (B,)."""
-    return [(outputs, targets)]
-
-
-def join(kept: Kept) -> tuple[np.ndarray, np.ndarray]:
+def concatenate(collected: Collected) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, K) and class indices (N,) of all batches."""
-    outputs, targets = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    outputs, targets = (np.concatenate(parts) for parts in zip(*collected, strict=True))
     assert len(outputs) == len(targets) > 0, f"{len(outputs)} outputs for {len(targets)} targets"
     return outputs, targets
 
 
-def metrics(kept: Kept, names: Sequence[str]) -> dict[str, float]:
-    """Return what is computed after every epoch: the accuracy in [0, 1]."""
-    outputs, targets = join(kept)
-    return {"accuracy": float((outputs.argmax(axis=1) == targets).mean())}
-
-
-def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
-    """Return the full evaluation, ready for JSON.
-
-    Macro averages run over the classes that occur in the targets or the predictions, as scikit-learn's do: a class
-    that a small sample never shows doesn't pull them down. A ratio of nothing to nothing counts as 0.
-
-    Returns:
-        accuracy, top5_accuracy (more than five classes), {precision,recall,f1}_{macro,weighted}, samples, classes,
-        per_class (one row a class) and confusion_matrix (K x K counts; rows: true, columns: predicted).
-    """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    outputs, targets = join(kept)
-    labels = np.arange(len(names))
-    predicted = outputs.argmax(axis=1)
-    matrix = confusion_matrix(targets, predicted, labels=labels)
-    *scores, support = precision_recall_fscore_support(targets, predicted, labels=labels, zero_division=0)
-    seen = (matrix.sum(axis=0) + matrix.sum(axis=1)) > 0
-    result: dict[str, Any] = metrics(kept, names)
-    if len(names) > 5:
-        five = np.argpartition(outputs, -5, axis=1)[:, -5:]  # (N, 5), in no order
-        result["top5_accuracy"] = float((five == targets[:, None]).any(axis=1).mean())
-    for name, values in zip(("precision", "recall", "f1"), scores, strict=True):
-        result[f"{name}_macro"] = float(values[seen].mean())
-        result[f"{name}_weighted"] = float(np.average(values, weights=support))
-    rows = zip(names, *(values.tolist() for values in scores), support.tolist(), strict=True)
-    columns = ("class", "precision", "recall", "f1", "samples")
-    return {
-        **result,
-        "samples": len(targets),
-        "classes": list(names),
-        "per_class": [dict(zip(columns, row, strict=True)) for row in rows],
-        "confusion_matrix": matrix.tolist(),
-    }
-
-
-def pictures(kept: Kept, split: Split, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
-    """Write the confusion matrix and sample predictions as `folder/prefix-{confusion,samples}.png`.
-
-    Row i of the logits (N, K) belongs to image i of the split; N may be smaller than the split.
-    """
-    from src.kit.report import draw_confusion, draw_predictions
-
-    outputs, targets = join(kept)
-    predicted = outputs.argmax(axis=1)
-    matrix = np.zeros((len(split.classes), len(split.classes)), dtype=np.int64)
+def count_pairs(targets: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """The confusion matrix: int64 (K, K) counts of true (rows) and predicted (columns) classes."""
+    matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (targets, predicted), 1)
-    confidence = softmax(outputs).max(axis=1)
-    chosen = choose_samples(confidence, predicted == targets, SHOWN)
-    return [
-        draw_confusion(matrix, split.classes, folder / f"{prefix}-confusion.png"),
-        draw_predictions(
-            split.images.get(chosen),
-            [split.classes[index] for index in targets[chosen]],
-            [split.classes[index] for index in predicted[chosen]],
-            confidence[chosen],
-            folder / f"{prefix}-samples.png",
-        ),
-    ]
-
-
-def draw_images(split: Split, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
-    """Draw the images of these numbers with their classes."""
-    from src.kit.report import draw_images as draw
-
-    return draw(split.images.get(chosen), [split.classes[target] for target in split.targets[chosen]], path)
+    return matrix
 
 
 def choose_samples(confidence: np.ndarray, correct: np.ndarray, count: int) -> np.ndarray:
-    """Return at most `count` indices: mistakes first, the surest first, then right answers, the least sure first."""
+    """Return up to `count` indices: mistakes first, the surest first, then right answers, the least sure first."""
     order = np.lexsort((np.where(correct, confidence, -confidence), correct))
     return order[:count]
 

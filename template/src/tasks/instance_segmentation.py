@@ -7,65 +7,91 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.config import UserError
 from src.kit.scenes import (
+    Objects,
     Sample,
-    SceneLoader,
     Scenes,
-    build_scene_loader,
+    SceneTask,
     coco_scores,
     encode,
+    example_targets_masks,
+    pad_objects,
     predicted_objects,
     true_objects,
 )
-from src.tasks import detection
 
-MONITOR = "val/mask_map"
-MODE = "max"
-CONTENT = Scenes.content
-VALIDATION_LOSS = False  # the losses come from the network in training
 LEAST_SCORE = 0.05
 SIDE = 28  # of a predicted mask, which is stretched over its box
 
-classes, image_shape, pictures = detection.classes, detection.image_shape, detection.pictures
-Kept = detection.Kept
+Collected = Sequence[tuple[Objects, Objects]]  # predicted and true, of each image
 
 
-def check(cfg: DictConfig, dataset: Scenes) -> None:
-    """Refuse data without outlines.
+class Task(SceneTask):
+    """A box, a class and a mask for each object in an image."""
 
-    Raises:
-        UserError: says what is missing.
-    """
-    if not dataset.has_outlines:
-        raise UserError(
-            f"task={cfg.task} needs an outline for every object, and data={cfg.data.name} has only boxes for some or "
-            "all: choose another data set or task=detection."
-        )
+    monitor = "val/mask_map"
+    has_validation_loss = False  # the network computes its losses in training only
 
+    def check(self, cfg: DictConfig, dataset: Scenes) -> None:
+        self.require_outlines(cfg, dataset, dataset.has_outlines)
 
-def build_loader(cfg: DictConfig, dataset: Scenes, kind: str, rank: int = 0, world_size: int = 1) -> SceneLoader:
-    """Batches of images and `arrays`."""
-    return build_scene_loader(cfg, dataset, kind, rank, world_size, arrays)
+    def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
+        """Labels, boxes and kinds as `pad_objects` says, and masks uint8 (B, M, H, W) of the objects."""
+        labels, boxes, kinds = pad_objects(samples)
+        masks = np.zeros((*labels.shape, *samples[0].image.shape[:2]), np.uint8)
+        for row, sample in enumerate(samples):
+            masks[row, : len(sample.labels)] = sample.masks
+        return labels, boxes, kinds, masks
 
+    def collect(self, outputs: np.ndarray, *targets: np.ndarray) -> Collected:
+        """The objects in float32 (B, D, 6 + 28 * 28): x1, y1, x2, y2, score, class and the mask's values in 0..1."""
+        collected = []
+        size = targets[-1].shape[2:]
+        for rows, *truth in zip(outputs, *targets, strict=True):
+            sure = rows[rows[:, 4] >= LEAST_SCORE]
+            drawn = [paste(row[6:].reshape(SIDE, SIDE), row[:4], size) for row in sure]
+            predicted = predicted_objects(sure[:, :6], encode(np.stack(drawn)) if drawn else [])
+            collected.append((predicted, true_objects(*truth)))
+        return collected
 
-def arrays(targets: Sequence[Sample]) -> tuple[np.ndarray, ...]:
-    """Detection's labels, boxes and kinds, and masks uint8 (B, M, H, W) of the objects."""
-    labels, boxes, kinds = detection.arrays(targets)
-    masks = np.zeros((*labels.shape, *targets[0].image.shape[:2]), np.uint8)
-    for row, sample in enumerate(targets):
-        masks[row, : len(sample.labels)] = sample.masks
-    return labels, boxes, kinds, masks
+    def metrics(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:
+        """`mask_map` and `mask_map50`, of masks, and `map50`, of boxes."""
+        masks, boxes = coco_scores(collected, names, "segm"), coco_scores(collected, names, "bbox")
+        return {"mask_map": masks["map"], "mask_map50": masks["map50"], "map50": boxes["map50"]}
 
+    def evaluate(self, collected: Collected, names: Sequence[str]) -> dict[str, Any]:
+        """All of `coco_scores`: for boxes, and for masks under names that begin with mask_."""
+        masks, boxes = coco_scores(collected, names, "segm"), coco_scores(collected, names, "bbox")
+        per_class = [
+            {
+                "class": mask["class"],
+                "mask_map": mask["map"],
+                "mask_map50": mask["map50"],
+                "map": box["map"],
+                "map50": box["map50"],
+                "objects": box["objects"],
+            }
+            for mask, box in zip(masks.pop("per_class"), boxes.pop("per_class"), strict=True)
+        ]
+        scores = {f"mask_{name}": value for name, value in masks.items()} | boxes
+        return {**scores, "per_class": per_class, "samples": len(collected), "classes": list(names)}
 
-def keep(outputs: np.ndarray, labels: np.ndarray, boxes: np.ndarray, kinds: np.ndarray, masks: np.ndarray) -> Kept:
-    """What the scores need of float32 (B, D, 6 + 28 * 28): x1, y1, x2, y2, score, class and the mask's values 0..1."""
-    kept = []
-    for rows, *truth in zip(outputs, labels, boxes, kinds, masks, strict=True):
-        sure = rows[rows[:, 4] >= LEAST_SCORE]
-        drawn = [paste(row[6:].reshape(SIDE, SIDE), row[:4], masks.shape[2:]) for row in sure]
-        kept.append((predicted_objects(sure[:, :6], encode(np.stack(drawn)) if drawn else []), true_objects(*truth)))
-    return kept
+    def draw_samples(self, dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
+        """Draw images with their boxes and masks."""
+        from src.kit.scenes import draw_truth
+
+        return draw_truth(dataset, chosen, cfg, path, lambda sample: sample)
+
+    def draw_predictions(
+        self, collected: Collected, dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str
+    ) -> list[Path]:
+        """Write `folder/prefix-samples.png`: the truth and the predictions, side by side."""
+        from src.kit.scenes import draw_objects
+
+        return [draw_objects(collected, dataset, cfg, folder / f"{prefix}-samples.png")]
+
+    def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
+        return example_targets_masks(shape, batch)
 
 
 def paste(mask: np.ndarray, box: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -78,34 +104,3 @@ def paste(mask: np.ndarray, box: np.ndarray, size: tuple[int, ...]) -> np.ndarra
     whole = np.zeros(size, bool)
     whole[top:bottom, left:right] = cv2.resize(mask, (int(right - left), int(bottom - top))) > 0.5
     return whole
-
-
-def metrics(kept: Kept, names: Sequence[str]) -> dict[str, float]:
-    """`mask_map` and `mask_map50`, of masks, and `map50`, of boxes."""
-    masks, boxes = coco_scores(kept, names, "segm"), coco_scores(kept, names, "bbox")
-    return {"mask_map": masks["map"], "mask_map50": masks["map50"], "map50": boxes["map50"]}
-
-
-def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
-    """All of `coco_scores`: for boxes, and for masks under names that begin with mask_."""
-    masks, boxes = coco_scores(kept, names, "segm"), coco_scores(kept, names, "bbox")
-    per_class = [
-        {
-            "class": mask["class"],
-            "mask_map": mask["map"],
-            "mask_map50": mask["map50"],
-            "map": box["map"],
-            "map50": box["map50"],
-            "objects": box["objects"],
-        }
-        for mask, box in zip(masks.pop("per_class"), boxes.pop("per_class"), strict=True)
-    ]
-    scores = {f"mask_{name}": value for name, value in masks.items()} | boxes
-    return {**scores, "per_class": per_class, "samples": len(kept), "classes": list(names)}
-
-
-def draw_images(dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
-    """Draw the images of these numbers with their boxes and masks."""
-    from src.kit.scenes import draw_truth
-
-    return draw_truth(dataset, chosen, cfg, path, lambda sample: sample)

@@ -6,52 +6,51 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from src.kit.config import UserError
+from src.kit.loading import Loader
 from src.kit.tabular import TableSplit, build_table_loader
 from src.tasks import classification
 
-MONITOR = "val/accuracy"
-MODE = "max"
-CONTENT = TableSplit.content
-VALIDATION_LOSS = True  # predictions are what the loss takes
 
-build_loader = build_table_loader
-keep, metrics, evaluate = classification.keep, classification.metrics, classification.evaluate
-Kept = classification.Kept
+class Task(classification.Task):
+    """One class for each row; `dataset` is a `TableSplit`."""
 
+    content = TableSplit.content
 
-def classes(dataset: TableSplit) -> tuple[str, ...]:
-    """What the network tells apart."""
-    return dataset.classes
+    def input_shape(self, cfg: DictConfig, dataset: Any) -> tuple[int, int, int]:
+        """(1, 1, F): a row is like an image of one pixel with F channels."""
+        shape: tuple[int, int, int] = dataset.images.shape
+        return shape
 
+    def network_arguments(self, dataset: Any) -> dict[str, Any]:
+        return {"cardinalities": dataset.preprocessing.cardinalities}
 
-def image_shape(cfg: DictConfig, dataset: TableSplit) -> tuple[int, int, int]:
-    """(1, 1, F): a row is like an image of one pixel with F channels."""
-    return dataset.images.shape
+    def metadata(self, dataset: Any) -> dict[str, str]:
+        """The fitted preprocessing, so that new rows are encoded as the training rows were."""
+        return {"preprocessing": dataset.preprocessing.to_json()}
 
+    def build_loader(self, cfg: DictConfig, dataset: Any, kind: str, rank: int = 0, world_size: int = 1) -> Loader:
+        return build_table_loader(cfg, dataset, kind, rank, world_size)
 
-def network_arguments(dataset: TableSplit) -> dict[str, Any]:
-    """What the network must know of the data beside the number of classes and channels."""
-    return {"cardinalities": dataset.preprocessing.cardinalities}
+    def draw_samples(self, dataset: Any, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
+        """Draw rows as the network sees them."""
+        from src.kit.tabular import draw_rows
 
+        names = [dataset.classes[target] if dataset.classes else f"{target:.4g}" for target in dataset.targets[chosen]]
+        return draw_rows(dataset.images.get(chosen)[:, 0, 0], dataset.preprocessing.names, names, path)
 
-def metadata(dataset: TableSplit) -> dict[str, str]:
-    """What model.safetensors keeps, so that new rows are encoded as the training rows were."""
-    return {"preprocessing": dataset.preprocessing.to_json()}
+    def draw_batch(self, cfg: DictConfig, dataset: Any, split: str, path: Path, count: int) -> Path:
+        raise UserError(
+            f"data={cfg.data.name} holds {dataset.content} and no images: look at it with "
+            f"`python scripts/validate_data.py data={cfg.data.name}`."
+        )
 
+    def draw_predictions(
+        self, collected: classification.Collected, dataset: Any, cfg: DictConfig, folder: Path, prefix: str
+    ) -> list[Path]:
+        """Write the confusion matrix as `folder/prefix-confusion.png`."""
+        from src.kit.report import draw_confusion
 
-def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
-    """Write the confusion matrix as `folder/prefix-confusion.png`."""
-    from src.kit.report import draw_confusion
-
-    outputs, targets = classification.join(kept)
-    matrix = np.zeros((len(dataset.classes), len(dataset.classes)), np.int64)
-    np.add.at(matrix, (targets, outputs.argmax(axis=1)), 1)
-    return [draw_confusion(matrix, dataset.classes, folder / f"{prefix}-confusion.png")]
-
-
-def draw_images(dataset: TableSplit, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
-    """Draw the rows of these numbers as the network sees them."""
-    from src.kit.tabular import draw_rows
-
-    names = [dataset.classes[target] if dataset.classes else f"{target:.4g}" for target in dataset.targets[chosen]]
-    return draw_rows(dataset.images.get(chosen)[:, 0, 0], dataset.preprocessing.names, names, path)
+        outputs, targets = classification.concatenate(collected)
+        matrix = classification.count_pairs(targets, outputs.argmax(axis=1), len(dataset.classes))
+        return [draw_confusion(matrix, dataset.classes, folder / f"{prefix}-confusion.png")]

@@ -7,56 +7,57 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.tabular import TableSplit
 from src.tasks import tabular
-from src.tasks.classification import join
-
-MONITOR = "val/rmse"
-MODE = "min"
-CONTENT = TableSplit.content
-VALIDATION_LOSS = True  # predictions are what the loss takes
-
-Kept = Sequence[tuple[np.ndarray, np.ndarray]]  # predicted and true float64 (B,) of each batch
-
-build_loader, image_shape, draw_images = tabular.build_loader, tabular.image_shape, tabular.draw_images
-network_arguments, metadata = tabular.network_arguments, tabular.metadata
+from src.tasks.classification import Collected, concatenate
 
 
-def classes(dataset: TableSplit) -> tuple[str, ...]:
-    """The name of the only output."""
-    return (dataset.preprocessing.target,)
+class Task(tabular.Task):
+    """One number for each row; predicted and true numbers are float64 (B,)."""
 
+    monitor = "val/rmse"
+    mode = "min"
 
-def keep(outputs: np.ndarray, targets: np.ndarray) -> Kept:
-    """What the scores need of a batch's outputs (B, 1) and targets (B, 3): predicted and true, in the target's unit."""
-    distance, mean, scale = targets.astype(np.float64).T
-    return [(outputs[:, 0].astype(np.float64) * scale + mean, distance * scale + mean)]
+    def classes(self, dataset: Any) -> tuple[str, ...]:
+        """The name of the only output."""
+        return (dataset.preprocessing.target,)
 
+    def collect(self, outputs: np.ndarray, *targets: np.ndarray) -> Collected:
+        """Predicted and true numbers in the target's unit, from outputs (B, 1) and targets (B, 3)."""
+        distance, mean, scale = targets[0].astype(np.float64).T
+        return [(outputs[:, 0].astype(np.float64) * scale + mean, distance * scale + mean)]
 
-def metrics(kept: Kept, names: Sequence[str]) -> dict[str, float]:
-    """`rmse` and `mae`, the root mean squared and the mean absolute error, in the target's unit.
+    def metrics(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:
+        """`rmse` and `mae`, the root mean squared and the mean absolute error, in the target's unit; and `r2`.
 
-    `r2` is the part of the variance that is explained: 1 at best, 0 for always the mean, 0 where there is no variance.
-    """
-    predicted, true = join(kept)
-    squared = float(((predicted - true) ** 2).mean())
-    variance = float(true.var())
-    return {
-        "rmse": squared**0.5,
-        "mae": float(np.abs(predicted - true).mean()),
-        "r2": 1 - squared / variance if variance > 0 else 0.0,
-    }
+        `r2` is the share of the variance that is explained: 1 at best, 0 for predicting the mean or without variance.
+        """
+        predicted, true = concatenate(collected)
+        squared = float(((predicted - true) ** 2).mean())
+        variance = float(true.var())
+        return {
+            "rmse": squared**0.5,
+            "mae": float(np.abs(predicted - true).mean()),
+            "r2": 1 - squared / variance if variance > 0 else 0.0,
+        }
 
+    def evaluate(self, collected: Collected, names: Sequence[str]) -> dict[str, Any]:
+        """The scores of `metrics` and the largest error, for JSON."""
+        predicted, true = concatenate(collected)
+        largest = float(np.abs(predicted - true).max())
+        return {**self.metrics(collected, names), "max_error": largest, "samples": len(true)}
 
-def evaluate(kept: Kept, names: Sequence[str]) -> dict[str, Any]:
-    """The scores of `metrics` and the largest error, for JSON."""
-    predicted, true = join(kept)
-    return {**metrics(kept, names), "max_error": float(np.abs(predicted - true).max()), "samples": len(true)}
+    def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
+        """Standardised numbers, as the network gives them."""
+        return [{names[0]: float(value)} for value in outputs[:, 0]]
 
+    def draw_predictions(
+        self, collected: Collected, dataset: Any, cfg: DictConfig, folder: Path, prefix: str
+    ) -> list[Path]:
+        """Draw predicted against true numbers as `folder/prefix-predictions.png`."""
+        from src.kit.tabular import draw_numbers
 
-def pictures(kept: Kept, dataset: TableSplit, cfg: DictConfig, folder: Path, prefix: str) -> list[Path]:
-    """Write predicted against true numbers as `folder/prefix-predictions.png`."""
-    from src.kit.tabular import draw_numbers
+        predicted, true = concatenate(collected)
+        return [draw_numbers(predicted, true, dataset.preprocessing.target, folder / f"{prefix}-predictions.png")]
 
-    predicted, true = join(kept)
-    return [draw_numbers(predicted, true, dataset.preprocessing.target, folder / f"{prefix}-predictions.png")]
+    def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
+        return (np.zeros((batch, 3), np.float32),)

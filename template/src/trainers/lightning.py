@@ -1,119 +1,145 @@
-"""Train and predict with PyTorch Lightning."""
+"""Training with PyTorch Lightning: an ordinary LightningModule, its data, and the call that fits it.
 
-import logging
-import warnings
+experiment = Experiment(load_config(["model=small_cnn", "data=digits"]))
+pl.Trainer(max_epochs=1).fit(build_module(experiment), DataModule(experiment))     # in a notebook, say
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
 
-from src.kit.catalog import build_dataset
-from src.kit.config import UserError
-from src.kit.lightning import Batches, choose, list_layers, state
+from src.kit.lightning import (
+    Batches,
+    DeviceBatches,
+    RunCallback,
+    RunLogger,
+    build_batches,
+    build_optimizer,
+    build_scheduler,
+    build_trainer,
+    choose_image_cache,
+    readable_errors,
+)
 from src.kit.loading import keep_decoded
 from src.kit.run import Run
-from src.kit.training import Collector, Session, build_loader, build_network, tasks
-from src.kit.weights import files as weights
-from src.trainers.lightning_module import Module, to_numpy
+from src.kit.training import Experiment, build_loss, build_network, load_callbacks, load_task
 
 
-def fit(cfg: DictConfig, run: Run, resume: Path | None = None) -> None:
+class Module(pl.LightningModule):
+    """The network, its loss and its optimizer; `RunCallback` follows a run, so nothing here has to."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        classes: tuple[str, ...],
+        input_shape: tuple[int, int, int],
+        network_arguments: Mapping[str, Any],
+        class_counts: list[int] | None = None,
+        network: torch.nn.Module | None = None,
+    ) -> None:
+        """Build the network and the loss that `config` names.
+
+        Args:
+            config: a run's configuration as plain mappings, so that `load_from_checkpoint` can rebuild everything.
+            classes: names of the network's outputs.
+            input_shape: height, width and channels of the images.
+            network_arguments: further arguments of the network's `build`.
+            class_counts: training samples of each class, for losses that weight classes.
+            network: the network, if it has been built (and started from given weights) already.
+        """
+        super().__init__()
+        self.save_hyperparameters(ignore=["network"])
+        self.config = OmegaConf.create(dict(config))
+        self.network = network or build_network(self.config, classes, input_shape, dict(network_arguments), False)
+        self.loss = build_loss(self.config, None if class_counts is None else torch.tensor(class_counts).numpy())
+        self.takes_targets = getattr(self.network, "takes_targets", False)
+        self.has_validation_loss = load_task(self.config.task).has_validation_loss
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """float32 (B, C, H, W) -> the task's outputs, such as logits (B, K)."""
+        return self.network(images)
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        images, *targets = batch
+        # networks that compute their own loss also receive the targets
+        outputs = self.network(images, *targets) if self.takes_targets else self.network(images)
+        loss: torch.Tensor = self.loss(outputs, *targets)
+        return loss
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> dict[str, Any]:
+        images, *targets = batch
+        outputs = self.network(images)
+        return {"outputs": outputs, "loss": self.loss(outputs, *targets) if self.has_validation_loss else None}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.config, self.network)
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(callback, RunCallback) for callback in callbacks):
+            return optimizer  # it sets the learning rate, also for plateaus and growing batches
+        return build_scheduler(self.config, optimizer, int(self.trainer.estimated_stepping_batches))
+
+
+class DataModule(pl.LightningDataModule):
+    """An experiment's training and validation split as batches of tensors."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__()
+        self.experiment = experiment
+        self.cache = "none"
+        self.splits: dict[str, Any] = {}
+
+    def setup(self, stage: str) -> None:
+        """Choose where decoded images are kept: nowhere, in memory or on the device."""
+        splits = {name: self.experiment.split(name) for name in ("train", "val")}
+        device = self.trainer.strategy.root_device
+        self.cache = choose_image_cache(self.experiment.cfg, list(splits.values()), device, self.trainer.num_devices)
+        self.splits = {name: keep_decoded(split, self.cache) for name, split in splits.items()}
+
+    def train_dataloader(self) -> Batches | DeviceBatches:
+        return self.batches("train")
+
+    def val_dataloader(self) -> Batches | DeviceBatches:
+        return self.batches("val")
+
+    def batches(self, kind: str) -> Batches | DeviceBatches:
+        """This rank's batches of a split."""
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        loader = self.experiment.build_loader(kind, rank, ranks, self.splits[kind])
+        return build_batches(loader, self.cache, self.trainer.strategy.root_device)
+
+
+def build_module(experiment: Experiment) -> Module:
+    """The module of an experiment, its network started from `model.pretrained` or `model.weights`."""
+    config: Any = OmegaConf.to_container(experiment.cfg, resolve=True)
+    counts = experiment.split("train").class_counts()
+    return Module(
+        config,
+        experiment.classes,
+        experiment.input_shape,
+        experiment.network_arguments,
+        None if counts is None else [int(count) for count in counts],
+        experiment.build_network(),
+    )
+
+
+def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> None:
     """Train until `trainer.max_epochs` or an early stop; checkpoints and metrics go into the run folder.
 
-    `resume` is a checkpoint folder to go on from.
+    `checkpoint` is a checkpoint folder to continue from.
 
     Raises:
         UserError: what Lightning or the machine cannot do, a loss that is not finite, a GPU out of memory.
     """
-    quiet()
-    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
-    trainer = build_trainer(cfg)
-    cache = choose(cfg, (train, val), trainer.strategy.root_device, trainer.num_devices)
-    run.log.debug("data.cache=%s keeps images in: %s", cfg.data.cache, cache)
-    train, val = keep_decoded(train, cache), keep_decoded(val, cache)
+    cfg: DictConfig = experiment.cfg
+    callbacks = [RunCallback(experiment, run), *load_callbacks(cfg)]
+    trainer = build_trainer(cfg, callbacks, RunLogger(run))
     torch.manual_seed(cfg.seed)
-    module = Module(cfg, build_network(cfg, train), train, val, cache)
-    batches = len(build_loader(cfg, train, "train", world_size=trainer.world_size))
-    module.session = Session(cfg, run, batches, lambda losses: torch.stack(list(losses)).tolist())
-    checkpoint = resume / "training.ckpt" if resume else None
-    try:
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-    except torch.cuda.OutOfMemoryError as error:
-        raise UserError(
-            f"The GPU ran out of memory with data.batch_size={cfg.data.batch_size}: halve it and double "
-            "trainer.accumulate_grad_batches, or use trainer.precision=bf16-mixed."
-        ) from error
-    except MisconfigurationException as error:
-        raise UserError(first_sentence(error)) from error
-
-
-def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
-    """What the task keeps of the predictions for a split, under a checkpoint folder's weights, in float32."""
-    dataset = build_dataset(cfg, split)
-    device = torch.device(f"cuda:{torch.cuda.current_device()}" if use_gpu(cfg) else "cpu")
-    network = build_network(cfg, dataset, initial=False)
-    state.from_numpy(network, weights.load(checkpoint / "model.safetensors")[0])
-    network.to(device).eval()
-    collector = Collector(tasks.load(cfg.task), to_numpy)
-    with torch.inference_mode():
-        for images, *arrays in Batches(build_loader(cfg, dataset, split), device):
-            collector.add(network(images.to(device, non_blocking=True)), arrays)
-    return collector.result()[0]
-
-
-def layers(cfg: DictConfig, dataset: Any) -> list[dict[str, Any]]:
-    """The network's layers for `src/kit/report/model_graph.py`, with their shapes for one image of the data set."""
-    height, width, channels = tasks.load(cfg.task).image_shape(cfg, dataset)
-    return list_layers(build_network(cfg, dataset, initial=False), (1, channels, height, width))
-
-
-def build_trainer(cfg: DictConfig) -> pl.Trainer:
-    """A Lightning trainer that leaves logging, checkpoints and progress to the session.
-
-    Lightning's own do their work every step: with its defaults a 0.6 ms step takes 2.8 times as long.
-    """
-    keys = cfg.trainer
-    if keys.precision == "16-mixed" and not use_gpu(cfg):
-        raise UserError("trainer.precision=16-mixed needs a GPU: use bf16-mixed or 32-true on a CPU.")
-    try:
-        return pl.Trainer(
-            max_epochs=keys.max_epochs,
-            accelerator=keys.accelerator,
-            # on a CPU, devices counts processes, and auto must not start one a core
-            devices=keys.devices if isinstance(keys.devices, (int, str)) else list(keys.devices),
-            num_nodes=keys.num_nodes,
-            strategy=keys.strategy,
-            precision=keys.precision,
-            gradient_clip_val=keys.gradient_clip_val,
-            gradient_clip_algorithm=keys.gradient_clip_algorithm,
-            deterministic="warn" if cfg.deterministic else None,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
+    module = build_module(experiment)
+    with readable_errors(cfg):
+        trainer.fit(
+            module, DataModule(experiment), ckpt_path=checkpoint and checkpoint / "training.ckpt", weights_only=True
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise UserError(f"Lightning refuses these trainer keys: {first_sentence(error)}") from error
-
-
-def use_gpu(cfg: DictConfig) -> bool:
-    """Whether `trainer.accelerator` leads to a CUDA GPU on this machine."""
-    return cfg.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
-
-
-def first_sentence(error: Exception) -> str:
-    """The first sentence of a framework's message, on one line."""
-    return " ".join(str(error).split()).split(". ")[0].rstrip(".") + "."
-
-
-def quiet() -> None:
-    """Silence Lightning's banner and its hints that do not apply to arrays batched in memory."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*GPU available but not used.*")
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # `set_epoch` takes the first batch

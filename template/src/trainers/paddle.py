@@ -1,130 +1,129 @@
-"""Train and predict with PaddlePaddle's high-level API."""
+"""Training with PaddlePaddle's high-level API: an ordinary `paddle.Model`, and the call that fits it."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import paddle
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.catalog import build_dataset
-from src.kit.config import UserError
-from src.kit.hardware import Machine
 from src.kit.loading import keep_decoded
 from src.kit.paddle import (
     Batches,
     DeviceBatches,
+    RunCallback,
     build_batches,
-    choose,
-    count_devices,
-    failure_file,
-    list_layers,
+    build_optimizer,
+    choose_image_cache,
+    open_process,
+    readable_errors,
     refuse_unsupported,
-    start_ranks,
-    state,
-    use_avx2,
-    use_gpu,
+    run_on_devices,
+    to_numpy,
 )
 from src.kit.run import Run
-from src.kit.training import Collector, Session, build_loader, build_network, tasks
-from src.kit.weights import files as weights
-from src.trainers.paddle_model import Model, SessionCallback, to_numpy
-
-use_avx2(Machine())  # here, since whatever computes with Paddle imports this first
+from src.kit.training import Collector, Experiment, TrainingLoop, load_callbacks
 
 
-def fit(cfg: DictConfig, run: Run, resume: Path | None = None) -> None:
+class Model(paddle.Model):
+    """`paddle.Model` whose `train_batch` leaves the loss on the device: the original fetches it every step."""
+
+    def __init__(self, experiment: Experiment, network: paddle.nn.Layer, loop: TrainingLoop | None = None) -> None:
+        """`loop` counts and sets the learning rate in a run; without it, `fit` behaves as Paddle's own."""
+        super().__init__(network, [paddle.static.InputSpec([None, None, None, None], "float32", "images")])
+        cfg = experiment.cfg
+        self.loop, self.loss = loop, experiment.build_loss()
+        self.has_validation_loss = experiment.task.has_validation_loss
+        self.takes_targets = getattr(network, "takes_targets", False)
+        self.parallel = paddle.DataParallel(network) if paddle.distributed.get_world_size() > 1 else network
+        self.optimizer = build_optimizer(cfg, network)
+        self.scaler = paddle.amp.GradScaler(enable=cfg.trainer.precision == "16-mixed", init_loss_scaling=65536.0)
+        self.amp = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(cfg.trainer.precision)
+        self.collector = Collector(experiment.task, to_numpy)
+        self.logged: dict[str, float] = {}
+        self.prepare(self.optimizer)
+
+    def train_batch(self, inputs: list[Any], labels: list[Any] | None = None, update: bool = True) -> list[Any]:
+        """One forward and backward pass; gradients become a step when the loop says so, or else at `update`."""
+        targets = labels or []
+        self.parallel.train()
+        with paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
+            # networks that compute their own loss also receive the targets
+            outputs = self.parallel(inputs[0], *targets) if self.takes_targets else self.parallel(inputs[0])
+        loss = self.loss(outputs, *targets)
+        # a step's gradient is the mean over its batches, as in Lightning
+        parts = self.loop.accumulate if self.loop else 1
+        self.scaler.scale(loss / parts if parts > 1 else loss).backward()
+        if self.loop.updates() if self.loop else update:
+            if self.loop:
+                self.optimizer.set_lr(self.loop.lr)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.clear_grad()
+        self.last_loss = loss.detach()
+        return []
+
+    def eval_batch(self, inputs: list[Any], labels: list[Any] | None = None) -> list[Any]:
+        """Collect the predictions; the metrics come from all of them at once."""
+        targets = labels or []
+        self.network.eval()
+        with paddle.no_grad(), paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
+            outputs = self.network(inputs[0])
+        with paddle.no_grad():
+            loss = self.loss(outputs, *targets) if self.has_validation_loss else None
+        self.collector.add(outputs, targets, loss)
+        return []
+
+    def log(self, name: str, value: float) -> None:
+        """Log a value of this epoch to metrics.csv, the tracker and the report, from your own callback."""
+        self.logged[name] = float(value)
+
+
+def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> None:
     """Train until `trainer.max_epochs` or an early stop; checkpoints and metrics go into the run folder.
 
-    `resume` is a checkpoint folder to go on from. Several devices are several processes, started here unless
+    `checkpoint` is a checkpoint folder to continue from. Several devices are several processes, started here unless
     `python -m paddle.distributed.launch` has started them already.
 
     Raises:
         UserError: what Paddle or the machine cannot do, a loss that is not finite, a GPU out of memory.
     """
-    refuse_unsupported(cfg)
-    devices = count_devices(cfg)
-    if len(devices) > 1 and paddle.distributed.get_world_size() == 1:
-        start_ranks(fit_rank, cfg, devices, run.path, resume)
-        return
-    if paddle.distributed.get_world_size() > 1:
-        paddle.distributed.init_parallel_env()
-    fit_process(cfg, run, resume)
+    refuse_unsupported(experiment.cfg)
+    if not run_on_devices(fit_rank, experiment.cfg, run.path, checkpoint):
+        fit_process(experiment, run, checkpoint)
 
 
-def fit_rank(plain: dict[str, Any], path: Path, resume: Path | None) -> None:
+def fit_rank(plain: dict[str, Any], path: Path, checkpoint: Path | None) -> None:
     """Train as one of several processes that `fit` started."""
     cfg = OmegaConf.create(plain)
-    paddle.distributed.init_parallel_env()
-    try:
-        with Run(cfg, path) as run:
-            fit_process(cfg, run, resume)
-    except UserError as error:
-        failure_file(path).write_text(str(error), "utf-8")
-        sys.exit(2)
+    assert isinstance(cfg, DictConfig)
+    with Run(cfg, path) as run:
+        fit_process(Experiment(cfg), run, checkpoint)
 
 
-def fit_process(cfg: DictConfig, run: Run, resume: Path | None) -> None:
+def fit_process(experiment: Experiment, run: Run, checkpoint: Path | None) -> None:
     """Train in this process, which is the only one or one rank of several."""
-    paddle.set_device(
-        paddle.get_device() if paddle.distributed.get_world_size() > 1 else "gpu" if use_gpu(cfg) else "cpu"
-    )
-    if use_gpu(cfg):
-        paddle.set_flags({"FLAGS_cudnn_deterministic": bool(cfg.deterministic)})
+    cfg = experiment.cfg
     # optimizer state is stored under names that count what the process has made so far
-    with paddle.utils.unique_name.guard():
-        model, loaders, callback = prepare(cfg, run)
-        if resume:
-            callback.load(resume)
-        if model.session.epoch >= cfg.trainer.max_epochs:  # it was cut off after its last epoch
+    with open_process(cfg, run), paddle.utils.unique_name.guard():
+        train, val = load_batches(experiment)
+        paddle.seed(cfg.seed)
+        network = experiment.build_network()
+        loop = TrainingLoop(experiment, run, len(train), lambda losses: paddle.stack(list(losses)).tolist())
+        callback = RunCallback(experiment, model := Model(experiment, network, loop), loop, train.loader)
+        if checkpoint:
+            callback.load_checkpoint(checkpoint)
+        if loop.epoch >= cfg.trainer.max_epochs:  # it was cut off after its last epoch
             return
-        try:
-            model.fit(
-                *loaders,
-                epochs=cfg.trainer.max_epochs - model.session.epoch,
-                verbose=0,
-                callbacks=[callback],
-            )
-        except (MemoryError, RuntimeError) as error:
-            if "out of memory" not in str(error).lower():
-                raise
-            raise UserError(
-                f"The GPU ran out of memory with data.batch_size={cfg.data.batch_size}: halve it and double "
-                "trainer.accumulate_grad_batches, or use trainer.precision=bf16-mixed."
-            ) from error
+        extra: Any = OmegaConf.to_container(cfg.trainer.extra, resolve=True)
+        options = {"epochs": cfg.trainer.max_epochs - loop.epoch, "verbose": 0} | extra
+        with readable_errors(cfg):
+            model.fit(train, val, callbacks=[callback, *load_callbacks(cfg)], **options)
 
 
-def prepare(cfg: DictConfig, run: Run) -> tuple[Model, list[Batches | DeviceBatches], SessionCallback]:
-    """Data, network and session of this rank."""
-    rank, world_size = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
-    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
-    cache = choose(cfg, (train, val))
-    run.log.debug("data.cache=%s keeps images in: %s", cfg.data.cache, cache)
-    train, val = keep_decoded(train, cache), keep_decoded(val, cache)
-    paddle.seed(cfg.seed)
-    network = build_network(cfg, train)
-    splits = ((train, "train"), (val, "val"))
-    loaders = [build_batches(build_loader(cfg, split, kind, rank, world_size), cache) for split, kind in splits]
-    session = Session(cfg, run, len(loaders[0]), lambda losses: paddle.stack(list(losses)).tolist())
-    model = Model(cfg, network, session, train)
-    return model, loaders, SessionCallback(cfg, model, train, loaders[0].loader)
-
-
-def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
-    """What the task keeps of the predictions for a split, under a checkpoint folder's weights, in float32."""
-    dataset = build_dataset(cfg, split)
-    paddle.set_device("gpu" if use_gpu(cfg) else "cpu")
-    network = build_network(cfg, dataset, initial=False)
-    state.from_numpy(network, weights.load(checkpoint / "model.safetensors")[0])
-    network.eval()
-    collector = Collector(tasks.load(cfg.task), to_numpy)
-    with paddle.no_grad():
-        for images, *arrays in Batches(build_loader(cfg, dataset, split)):
-            collector.add(network(images), arrays)
-    return collector.result()[0]
-
-
-def layers(cfg: DictConfig, dataset: Any) -> list[dict[str, Any]]:
-    """The network's layers for `src/kit/report/model_graph.py`, with their shapes for one image of the data set."""
-    height, width, channels = tasks.load(cfg.task).image_shape(cfg, dataset)
-    return list_layers(build_network(cfg, dataset, initial=False), (1, channels, height, width))
+def load_batches(experiment: Experiment) -> list[Batches | DeviceBatches]:
+    """This rank's training and validation batches."""
+    rank, ranks = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
+    splits = {name: experiment.split(name) for name in ("train", "val")}
+    cache = choose_image_cache(experiment.cfg, list(splits.values()))
+    kept = {name: keep_decoded(split, cache) for name, split in splits.items()}
+    return [build_batches(experiment.build_loader(name, rank, ranks, kept[name]), cache) for name in kept]

@@ -9,8 +9,8 @@ import pytest
 
 from scripts.benchmark import main
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages, Split
+from src.kit.errors import UserError
+from src.kit.loading import ArrayImages, Split
 
 STEM = 2 * 112 * 112 * 64 * 3 * 7 * 7  # of ResNet's first convolution, whose input needs no gradient
 
@@ -27,7 +27,7 @@ class BenchmarkTests:
         cfg = load_config([f"framework={self.framework}", f"model={model}", f"data.batch_size={batch}"])
         images = ArrayImages(np.zeros((batch, size, size, 3), np.uint8))
         split = Split(images, np.zeros(batch, np.int64), tuple(map(str, range(1000))))
-        return import_module(f"src.trainers.{self.framework}_benchmark").Trainer(cfg, split).flops()
+        return import_module(f"src.kit.{self.framework}.benchmark").Trainer(cfg, split).flops()
 
     def test_operations_of_resnet18_are_the_published_ones(self):
         # 1.82 x 10^9 multiply-adds, torchvision's documentation; forward once and backward twice, but for the stem

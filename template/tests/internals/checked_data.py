@@ -8,8 +8,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.kit.checks.issues import KINDS
-from src.kit.checks.run import Result, check
+from src.kit.checks import KINDS, Result, check
 
 
 def configuration(name: str, root: Path, task: str = "detection") -> DictConfig:

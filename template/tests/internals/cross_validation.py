@@ -9,8 +9,8 @@ import pytest
 from scripts.train import main
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.run.run_files import read_json, write_json
+from src.kit.errors import UserError
+from src.kit.run import read_json, write_json
 
 TINY = ["trainer.max_epochs=1", "tracker=none", "trainer.folds=2"]
 TINY += [f"trainer.limit_{kind}_batches=2" for kind in ("train", "val", "test")]

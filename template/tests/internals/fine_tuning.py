@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.run.folder import Run
-from src.kit.run.run_files import read_rows
-from src.kit.training import backends as trainers
-from src.kit.training.checkpoints import find
+from src.kit.errors import UserError
+from src.kit.run import Run, read_rows
+from src.kit.training import find_checkpoint
 from src.kit.training.networks import build_model
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights, save_weights
 from tests.cases import model_config
+from tests.experiments import fit
 from tests.internals.scene_training import TINY, write_digit_scenes
 from tests.internals.tables import mixed_columns, write_csv
 
@@ -55,7 +54,7 @@ class FineTuningTests:
         return build_model(cfg, classes, 3, 64)
 
     def arrays(self, network) -> dict[str, np.ndarray]:
-        return import_module(f"src.kit.{self.framework}.state").to_numpy(network)
+        return import_module(f"src.kit.{self.framework}").weights_to_numpy(network)
 
     def seed(self) -> None:
         """Make the next network start from the same values."""
@@ -72,20 +71,20 @@ class FineTuningTests:
         before, after = counts
         trained = {key: array + 1 for key, array in self.arrays(self.build(name, before, **changes)).items()}
         file = tmp_path / "model.safetensors"
-        weights.save(file, trained, {"classes": json.dumps([str(number) for number in range(before)])})
+        save_weights(file, trained, {"classes": json.dumps([str(number) for number in range(before)])})
         started = self.arrays(self.build(name, after, file, **changes))
         initial = self.arrays(self.build(name, after, **changes))
         left_out = {key for key, array in started.items() if not np.array_equal(array, trained[key])}
         assert {key.rpartition(".")[0] for key in left_out} == (layers if before != after else set())
         assert all(np.array_equal(started[key], initial[key]) for key in left_out)
-        lines = [record.getMessage() for record in said.records if "start anew" in record.getMessage()]
+        lines = [record.getMessage() for record in said.records if "start from random values" in record.getMessage()]
         assert len(lines) == (before != after)
         assert all(layer in line for line in lines for layer in layers)
 
     def test_layers_that_grow_with_the_classes_are_left_out_as_a_whole(self, tmp_path):
         """From 64 classes on, YOLOv10n's class branch is wider."""
         trained = self.arrays(self.build("yolov10n", 80))
-        weights.save(tmp_path / "model.safetensors", trained, {"classes": json.dumps(["thing"] * 80)})
+        save_weights(tmp_path / "model.safetensors", trained, {"classes": json.dumps(["thing"] * 80)})
         started = self.arrays(self.build("yolov10n", 2, tmp_path / "model.safetensors"))
         changed = {key for key, array in started.items() if not np.array_equal(array, trained[key])}
         assert changed
@@ -95,7 +94,7 @@ class FineTuningTests:
     @pytest.mark.parametrize("metadata", [{}, {"classes": "5"}])
     def test_a_file_that_names_no_classes_is_one_of_imagenet(self, tmp_path, metadata):
         trained = self.arrays(self.build("resnet18", 1000))
-        weights.save(tmp_path / "model.safetensors", trained, metadata)
+        save_weights(tmp_path / "model.safetensors", trained, metadata)
         started = self.arrays(self.build("resnet18_attention", 3, tmp_path / "model.safetensors"))
         new = {name for name in started if name not in trained or not np.array_equal(started[name], trained[name])}
         assert {name.partition(".")[0] for name in new} == {"attention", "norm", "fc"}
@@ -114,7 +113,7 @@ class FineTuningTests:
     )
     def test_another_model_is_refused(self, tmp_path, said, name, changes, other, change):
         trained = self.arrays(self.build(name, 10, **changes))
-        weights.save(tmp_path / "model.safetensors", trained, {"classes": json.dumps(["thing"] * 10)})
+        save_weights(tmp_path / "model.safetensors", trained, {"classes": json.dumps(["thing"] * 10)})
         with pytest.raises(UserError, match="checkpoint of another model"):
             self.build(other, 2, tmp_path / "model.safetensors", **change)
         assert not said.records
@@ -123,17 +122,17 @@ class FineTuningTests:
         """Train, and return the run folder and its weights."""
         cfg = load_config([f"framework={self.framework}", *overrides])
         with Run(cfg) as run:
-            trainers.load(self.framework).fit(cfg, run)
-        return run.path, weights.load(find(run.path, "last") / "model.safetensors")[0]
+            fit(cfg, run)
+        return run.path, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
     def compare(self, keys: list[str], first: list[str], second: list[str], layer: str) -> None:
         """Train with `first`, go on with `second` in small steps, and expect all but `layer` to have come along."""
         run, before = self.fit(*keys, *first)
-        file = find(run, "last") / "model.safetensors"
+        file = find_checkpoint(run, "last") / "model.safetensors"
         again, after = self.fit(*keys, *second, f"model.weights={file.as_posix()}", "optimizer.lr=1e-7")
         assert np.isfinite(read_rows(again / "metrics.jsonl")[0]["train/loss"])
         text = (again / "train.log").read_text("utf-8")
-        assert text.count("start anew") == 1
+        assert text.count("start from random values") == 1
         assert layer in text
         assert f"{layer}.weight" in after
         assert before[f"{layer}.weight"].shape != after[f"{layer}.weight"].shape

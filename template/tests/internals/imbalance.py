@@ -8,11 +8,10 @@ from PIL import Image
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.run.folder import Run
-from src.kit.training import backends as trainers
-from src.kit.training import tasks
-from src.kit.training.checkpoints import find
+from src.kit.run import Run
+from src.kit.training import find_checkpoint, load_task
 from src.tasks import classification
+from tests.experiments import fit, predict
 
 RARE = (1, 3, 8)
 KEPT = 0.05  # of the rare classes' training images: six of each
@@ -62,11 +61,9 @@ class ImbalanceTests:
             keys += ["data.num_workers=0", "data.cache=memory", f"output_dir={folder.as_posix()}", f"seed={seed}"]
             cfg = load_config([f"framework={self.framework}", *keys, *overrides])
             with Run(cfg) as run:
-                trainers.load(self.framework).fit(cfg, run)
-            outputs, targets = classification.join(
-                trainers.load(self.framework).predict(cfg, find(run.path, "last"), "test")
-            )
-            scores.append(tasks.load("classification").evaluate([(outputs, targets)], list("0123456789"))["f1_macro"])
+                fit(cfg, run)
+            outputs, targets = classification.join(predict(cfg, find_checkpoint(run.path, "last"), "test"))
+            scores.append(load_task("classification").evaluate([(outputs, targets)], list("0123456789"))["f1_macro"])
         return float(np.mean(scores))
 
     @pytest.fixture(scope="class")

@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch.overrides import TorchFunctionMode
-from torch.profiler import ProfilerActivity, profile
-
 from src.kit.hardware.gpus import Gpu
-from src.kit.hardware.hardware import Hardware
 from src.kit.lightning.memory_autocast import CudaKernels
 from src.kit.lightning.memory_blank import find, reveal
 from src.kit.memory.examples import make_targets
 from src.kit.memory.shape import Shape
-from src.kit.training import tasks
+from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
+
+from src.kit.hardware.hardware import Hardware
+from src.kit.lightning import build_optimizer
+from src.kit.training import build_loss
 from src.kit.training.networks import build_model
-from src.trainers.lightning_optimizer import build_optimizer
 
 
 class SameNoise(TorchFunctionMode):
@@ -50,7 +50,7 @@ def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
     gc.disable()
     with measured(found):
         network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
-    loss: Any = tasks.load_loss(cfg, shape.counts())
+    loss: Any = build_loss(cfg, shape.counts())
     sees_targets = getattr(network, "takes_targets", False)
     with measured(found):
         optimizer = build_optimizer(cfg, network)

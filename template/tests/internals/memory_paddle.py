@@ -3,11 +3,11 @@
 import paddle
 from omegaconf import DictConfig
 from paddle.base import core
-
 from src.kit.memory.examples import make_targets
 from src.kit.memory.shape import Shape
+
 from src.kit.paddle.memory_measured import noise
-from src.kit.training import tasks
+from src.kit.training import build_loss
 from src.kit.training.networks import build_model
 
 
@@ -21,7 +21,7 @@ def real_step(cfg: DictConfig, shape: Shape, batch: int) -> list[int]:
     start = used()
     network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments)
     network.train()
-    loss = tasks.load_loss(cfg, shape.counts())
+    loss = build_loss(cfg, shape.counts())
     found = [used() - start]
     images = paddle.zeros([batch, shape.channels, shape.image_size, shape.image_size])
     arrays = [paddle.to_tensor(array) for array in make_targets(cfg.task, shape, batch)]

@@ -1,6 +1,6 @@
 """What tests ask of an estimate's events, in either framework."""
 
-from src.kit.memory.trace import Trace
+from src.kit.memory.allocators import Trace
 
 
 def live(trace: Trace) -> tuple[list[int], list[str]]:

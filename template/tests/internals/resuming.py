@@ -9,13 +9,11 @@ from omegaconf import DictConfig
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.run.folder import Run
-from src.kit.run.run_files import read_rows
-from src.kit.shards.write import write_split
-from src.kit.training import backends as trainers
-from src.kit.training.checkpoints import find
-from src.kit.training.session import Session
+from src.kit.run import Run, read_rows
+from src.kit.shards.write import write_shards
+from src.kit.training import TrainingLoop, find_checkpoint
 from src.kit.weights import files as weights
+from tests.experiments import fit
 from tests.internals.scene_training import write_digit_scenes
 
 BATCHES = 7
@@ -46,21 +44,21 @@ class ResumeTests:
     def fit(self, cfg: DictConfig, folder: Path | None = None) -> Path:
         """Train, or go on from the folder's last checkpoint."""
         with Run(cfg, folder) as run:
-            trainers.load(self.framework).fit(cfg, run, find(folder, "last") if folder else None)
+            fit(cfg, run, find_checkpoint(folder, "last") if folder else None)
         return run.path
 
     def fit_until(self, cfg: DictConfig, dies: int, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Train, and die after `dies` batches."""
-        original, done = Session.step, []
+        original, done = TrainingLoop.step, []
 
-        def step(session: Session, loss: object) -> None:
+        def step(loop: TrainingLoop, loss: object) -> None:
             if len(done) == dies:
                 raise Killed
-            done.append(session.batch)
-            original(session, loss)
+            done.append(loop.batch)
+            original(loop, loss)
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(Session, "step", step)
+            patch.setattr(TrainingLoop, "step", step)
             self.fit(cfg)
         (run,) = Path(cfg.output_dir).iterdir()
         return run
@@ -70,17 +68,17 @@ class ResumeTests:
         whole = self.fit(self.configure(tmp_path / "whole", *overrides))
         cfg = self.configure(tmp_path / "cut", *overrides)
         cut = self.fit_until(cfg, dies, monkeypatch)
-        seen, original = [], Session.step
+        seen, original = [], TrainingLoop.step
 
-        def step(session: Session, loss: object) -> None:
-            seen.append((session.epoch, session.batch))
-            original(session, loss)
+        def step(loop: TrainingLoop, loss: object) -> None:
+            seen.append((loop.epoch, loop.batch))
+            original(loop, loss)
 
-        monkeypatch.setattr(Session, "step", step)
+        monkeypatch.setattr(TrainingLoop, "step", step)
         self.fit(cfg, cut)
         total = [(epoch, batch) for epoch in range(cfg.trainer.max_epochs) for batch in range(BATCHES)]
         assert seen == total[total.index(begins) :]
-        expected, found = (weights.load(find(run, "last") / "model.safetensors")[0] for run in (whole, cut))
+        expected, found = (weights.load(find_checkpoint(run, "last") / "model.safetensors")[0] for run in (whole, cut))
         assert all(np.array_equal(expected[name], found[name]) for name in expected)
         rows, again = ([{**row, "epoch_s": 0} for row in read_rows(run / "metrics.jsonl")] for run in (whole, cut))
         assert rows == again
@@ -104,7 +102,7 @@ class ResumeTests:
         root = tmp_path / "shards"
         for name in ("train", "val"):
             split = build_dataset(load_config(["data=digits"]), name)
-            write_split(split, name, root / name, 20_000, np.arange(len(split)), lambda: None)
+            write_shards(split, name, root / name, 20_000, np.arange(len(split)), lambda: None)
         keys = ["data=shards", f"data.root={root.as_posix()}", "data.image_size=8", "data.mean=[0.3]", "data.std=[0.4]"]
         keys += ["model=small_cnn", "model.dropout=0.2"]
         self.check(tmp_path, 12, (1, 5), monkeypatch, *keys)

@@ -12,14 +12,11 @@ from PIL import Image
 from scripts.train import main, train
 from src.datasets.scenes import digit_scenes
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.run.folder import Run
-from src.kit.run.run_files import read_json, read_rows
-from src.kit.training import backends as trainers
-from src.kit.training import tasks
-from src.kit.training.checkpoints import find
-from src.kit.training.session import Session
-from src.kit.weights import files as weights
+from src.kit.errors import UserError
+from src.kit.run import Run, read_json, read_rows
+from src.kit.training import TrainingLoop, find_checkpoint, load_task
+from src.kit.weights import load_weights
+from tests.experiments import fit
 
 SCENE_TASKS = ("detection", "segmentation", "instance_segmentation")
 FEW = {"train": 16, "val": 6, "test": 6}
@@ -104,14 +101,14 @@ class SceneTrainingTests:
         """Train without the evaluation after it, and return the run folder and the last checkpoint's weights."""
         cfg = self.configure(folder, task, *overrides)
         with Run(cfg) as run:
-            trainers.load(self.framework).fit(cfg, run)
-        return run.path, weights.load(find(run.path, "last") / "model.safetensors")[0]
+            fit(cfg, run)
+        return run.path, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
     @pytest.mark.parametrize("task", SCENE_TASKS)
     def test_a_run_folder_is_complete(self, tmp_path, task):
         run = train(self.configure(tmp_path, task))
         (row,) = read_rows(run / "metrics.jsonl")
-        assert 0 <= row[tasks.load(task).MONITOR] <= 1
+        assert 0 <= row[load_task(task).monitor] <= 1
         assert row["train/loss"] > 0
         assert ("val/loss" in row) == (task == "segmentation")
         for split in ("val", "test"):
@@ -125,9 +122,9 @@ class SceneTrainingTests:
         assert {"test-samples.png", "val-samples.png", "training-images.png", "loss.png", "metrics.png"} <= pictures
         page = (run / "report.html").read_text("utf-8")
         assert "Each class" in page
-        assert f"test {tasks.load(task).MONITOR.removeprefix('val/').replace('_', ' ')}" in page
+        assert f"test {load_task(task).monitor.removeprefix('val/').replace('_', ' ')}" in page
         assert not list(run.rglob(".*")), "nothing half-written"
-        _, metadata = weights.load(find(run, "best") / "model.safetensors")
+        _, metadata = load_weights(find_checkpoint(run, "best") / "model.safetensors")
         assert metadata["task"] == task
         assert json.loads(metadata["classes"]) == names
         assert read_json(run / "run.json")["status"] == "finished"
@@ -136,22 +133,22 @@ class SceneTrainingTests:
     def test_a_resumed_run_equals_an_uninterrupted_one(self, tmp_path, monkeypatch):
         overrides = ["trainer.max_epochs=2", "data.augment=advanced"]
         _, whole = self.fit(tmp_path / "whole", "detection", *overrides)
-        original = Session.start_epoch
+        original = TrainingLoop.start_epoch
 
-        def crash_in_the_second_epoch(session: Session) -> None:
-            if session.epoch == 1:
+        def crash_in_the_second_epoch(loop: TrainingLoop) -> None:
+            if loop.epoch == 1:
                 raise ConnectionError("pulled the plug")
-            original(session)
+            original(loop)
 
-        monkeypatch.setattr(Session, "start_epoch", crash_in_the_second_epoch)
+        monkeypatch.setattr(TrainingLoop, "start_epoch", crash_in_the_second_epoch)
         with pytest.raises(ConnectionError):
             self.fit(tmp_path / "cut", "detection", *overrides)
         monkeypatch.undo()
         (run,) = (tmp_path / "cut").iterdir()
         cfg = load_config([], base=run / "config.yaml")
         with Run(cfg, run) as resumed_run:
-            trainers.load(self.framework).fit(cfg, resumed_run, find(run, "last"))
-        resumed = weights.load(find(run, "last") / "model.safetensors")[0]
+            fit(cfg, resumed_run, find_checkpoint(run, "last"))
+        resumed = load_weights(find_checkpoint(run, "last") / "model.safetensors")[0]
         assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
         assert [row["epoch"] for row in read_rows(run / "metrics.jsonl")] == [1, 2]
 
@@ -191,6 +188,6 @@ class SceneTrainingTests:
         run, first = self.fit(tmp_path, "segmentation")
         main(["--from", str(run), "trainer.limit_val_batches=1"])
         again = max(tmp_path.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime).parent
-        repeated = weights.load(find(again, "last") / "model.safetensors")[0]
+        repeated = load_weights(find_checkpoint(again, "last") / "model.safetensors")[0]
         assert all(np.array_equal(first[name], repeated[name]) for name in first)
         assert "miou" in capsys.readouterr().out

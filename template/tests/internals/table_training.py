@@ -10,14 +10,13 @@ import pytest
 from src.datasets.tabular import table_file
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.run.folder import Run
+from src.kit.errors import UserError
+from src.kit.run import Run
 from src.kit.tabular.preprocessing import from_json
-from src.kit.training import backends as trainers
-from src.kit.training.checkpoints import find
-from src.kit.training.evaluation import evaluate, main
-from src.kit.training.saved_splits import describe_splits, write_splits
-from src.kit.weights import files as weights
+from src.kit.training import Experiment, evaluate_command, evaluate_run, find_checkpoint
+from src.kit.training.checkpoints import describe_splits, write_splits
+from src.kit.weights import load_metadata, load_weights
+from tests.experiments import fit
 from tests.internals.tables import mixed_columns, mixed_config, write_csv
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -31,7 +30,7 @@ class TableTests:
     def train(self, cfg) -> Path:
         """Train and return the run's folder."""
         with Run(cfg) as run:
-            trainers.load(self.framework).fit(cfg, run)
+            fit(cfg, run)
         return run.path
 
     def keys(self, folder: Path, *overrides: str) -> list[str]:
@@ -41,14 +40,14 @@ class TableTests:
         scores = []
         for seed in SEEDS:  # a mean: one of the 86 test rows is 1.2 percent
             cfg = load_config(["task=tabular", *self.keys(tmp_path, f"seed={seed}")])
-            scores.append(evaluate(cfg, self.train(cfg), ["test"])["test"]["accuracy"])
+            scores.append(evaluate_run(Experiment(cfg), self.train(cfg), ["test"])["test"]["accuracy"])
         print(f"breast cancer, {self.framework}: {[round(score, 3) for score in scores]}")
         assert np.mean(scores) >= 0.96
 
     def test_house_values(self, tmp_path):
         cfg = load_config(["task=tabular_regression", *self.keys(tmp_path, "trainer.max_epochs=8")])
         run = self.train(cfg)
-        scores = evaluate(cfg, run, ["test"])["test"]
+        scores = evaluate_run(Experiment(cfg), run, ["test"])["test"]
         assert scores["r2"] > 0.75
         assert scores["rmse"] < 0.5, "in 100,000 dollars"
         assert {path.name for path in (run / "pictures").glob("*.png")} >= {
@@ -61,13 +60,13 @@ class TableTests:
         overrides = ["data.batch_size=16", "optimizer.lr=0.01", f"data.resample={resample}"]
         cfg = mixed_config(tmp_path, *self.keys(tmp_path, *overrides))
         run = self.train(cfg)
-        checkpoint = find(run, "best")
-        metadata = weights.load(checkpoint / "model.safetensors")[1]
+        checkpoint = find_checkpoint(run, "best")
+        metadata = load_weights(checkpoint / "model.safetensors")[1]
         test = build_dataset(cfg, "test")
         rows = table_file.read(cfg.data).take(test.ids)
         np.testing.assert_array_equal(from_json(metadata["preprocessing"]).transform(rows), test.images.values)
         assert json.loads(metadata["classes"]) == ["no", "yes"]
-        assert evaluate(cfg, run, ["test"])["test"]["accuracy"] > 0.8
+        assert evaluate_run(Experiment(cfg), run, ["test"])["test"]["accuracy"] > 0.8
 
     def test_other_rows_are_encoded_as_those_that_were_trained_on(self, tmp_path, capsys):
         run = self.train(mixed_config(tmp_path, *self.keys(tmp_path / "runs", "data.batch_size=16")))
@@ -77,12 +76,12 @@ class TableTests:
         columns["city"] = [{"Aachen": "Zug"}.get(city, city) for city in columns["city"]]
         columns["income"] = [f"{float(text) + 1000}" if text else "" for text in columns["income"]]
         other = write_csv(tmp_path / "other.csv", columns)
-        main([str(run), f"data.root={other.as_posix()}"], "test")
+        evaluate_command([str(run), f"data.root={other.as_posix()}"], "test")
         assert "warning" not in capsys.readouterr().err, "rows of another file"
         cfg = load_config([f"data.root={other.as_posix()}"], base=run / "config.yaml")
         fitted = build_dataset(cfg, "test")
-        kept = weights.load_metadata(find(run, "best") / "model.safetensors")["preprocessing"]
-        cfg.data.preprocessing = str(find(run, "best") / "model.safetensors")
+        kept = load_metadata(find_checkpoint(run, "best") / "model.safetensors")["preprocessing"]
+        cfg.data.preprocessing = str(find_checkpoint(run, "best") / "model.safetensors")
         seen = build_dataset(cfg, "test")
         expected = from_json(kept).transform(table_file.read(cfg.data).take(seen.ids))
         np.testing.assert_array_equal(seen.images.values, expected)
@@ -96,15 +95,15 @@ class TableTests:
         columns["paid"][:40] = ["late"] * 40
         other = write_csv(tmp_path / "other.csv", columns)
         with pytest.raises(UserError, match=r"'paid' has 'late', and .* was trained on 'no', 'yes' only"):
-            main([str(run), f"data.root={other.as_posix()}"], "test")
+            evaluate_command([str(run), f"data.root={other.as_posix()}"], "test")
 
     def test_rows_that_were_trained_on_are_counted(self, tmp_path, capsys):
         cfg = mixed_config(tmp_path, *self.keys(tmp_path / "runs", "trainer.max_epochs=1"))
         run = self.train(cfg)
-        write_splits(describe_splits(cfg), run)
-        main([str(run)], "test")
+        write_splits(describe_splits(Experiment(cfg)), run)
+        evaluate_command([str(run)], "test")
         assert "warning" not in capsys.readouterr().err
-        main([str(run), "seed=7"], "test")
+        evaluate_command([str(run), "seed=7"], "test")
         found = re.search(r"was trained on (\d+) of these test samples", capsys.readouterr().err)
         assert found
         assert 15 <= int(found[1]) <= 28, "about 70 % of 30"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from src.kit.scenes.augment import GREY, build, outline_boxes
+from src.kit.scenes.loader import GREY, build_augmentation, outline_boxes
 from src.kit.scenes.samples import IGNORE, Sample
 
 NAMES = ("none", "basic", "advanced")
@@ -46,7 +46,7 @@ def scene(seed: int) -> Sample:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_result_is_a_sample_of_the_size(name):
-    augment = build(name, SIZE)
+    augment = build_augmentation(name, SIZE)
     for seed in range(60):
         before = scene(seed)
         kept = (before.image.copy(), before.boxes.copy(), before.masks.copy())
@@ -64,7 +64,7 @@ def test_the_result_is_a_sample_of_the_size(name):
 @pytest.mark.parametrize(("name", "tolerance"), [("none", 0.51), ("basic", 0.51), ("advanced", 1.3)])
 def test_a_box_goes_where_the_outline_goes(name, tolerance):
     """Moved on its own, without outlines, a box is that of the moved outline, within a pixel."""
-    augment = build(name, SIZE)
+    augment = build_augmentation(name, SIZE)
     compared = 0
     for seed in range(300):
         whole = scene(seed)
@@ -93,7 +93,7 @@ def test_a_box_goes_where_the_outline_goes(name, tolerance):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outlines_and_class_maps_lie_on_the_painted_pixels(name):
-    augment = build(name, SIZE)
+    augment = build_augmentation(name, SIZE)
     for seed in range(60):
         before = rectangles(np.random.default_rng(seed), 1, 120, 150, smallest=30)
         before = replace(before, image=np.dstack([before.masks[0].astype(np.uint8) * 255] * 3))
@@ -111,7 +111,7 @@ def test_outlines_and_class_maps_lie_on_the_painted_pixels(name):
 def test_letterbox_keeps_the_aspect_and_pads_both_sides_alike():
     image = np.full((60, 120, 3), 250, np.uint8)
     sample = plain(image, [[0, 0, 120, 60], [30, 15, 60, 45]], semantic=np.full((60, 120), 7, np.uint8))
-    after = build("none", 80)(sample, np.random.default_rng(0))
+    after = build_augmentation("none", 80)(sample, np.random.default_rng(0))
     assert after.boxes.tolist() == [[0, 20, 80, 60], [20, 30, 40, 50]]
     assert (after.image[20:60] == 250).all()
     assert (after.image[:20] == GREY).all()
@@ -119,14 +119,14 @@ def test_letterbox_keeps_the_aspect_and_pads_both_sides_alike():
     assert (after.semantic[20:60] == 7).all()
     assert (after.semantic[:20] == IGNORE).all()
     assert (after.semantic[60:] == IGNORE).all()
-    tall = build("none", 80)(plain(np.ones((7, 3, 3), np.uint8)), np.random.default_rng(0))
+    tall = build_augmentation("none", 80)(plain(np.ones((7, 3, 3), np.uint8)), np.random.default_rng(0))
     assert tall.image.shape == (80, 80, 3)
     assert (tall.image == 1).all(axis=(0, 2)).sum() == 34  # 3 / 7 of 80
 
 
 def test_letterbox_leaves_an_image_of_the_right_size_as_it_is():
     before = rectangles(np.random.default_rng(1), 3, SIZE, SIZE)
-    after = build("none", SIZE)(before, np.random.default_rng(0))
+    after = build_augmentation("none", SIZE)(before, np.random.default_rng(0))
     for name in ("image", "boxes", "labels", "crowd", "masks", "semantic"):
         assert np.array_equal(getattr(after, name), getattr(before, name)), name
 
@@ -139,7 +139,7 @@ def test_what_leaves_the_image_is_dropped_with_all_that_belongs_to_it(name):
         mask[y1:y2, x1:x2] = True
     sample = plain(np.full((200, 200, 3), 200, np.uint8), boxes, masks=masks)
     for drawn in (sample, replace(sample, masks=None)):
-        results = [build(name, 100)(drawn, np.random.default_rng(seed)) for seed in range(80)]
+        results = [build_augmentation(name, 100)(drawn, np.random.default_rng(seed)) for seed in range(80)]
         seen = [set(result.labels.tolist()) for result in results]
         assert all(2 in labels for labels in seen)  # most of it is always visible
         assert {2} in seen
@@ -157,7 +157,7 @@ def test_outlines_that_pillow_has_drawn_are_kept(name):
     ImageDraw.Draw(drawn).rectangle([10, 10, 80, 60], fill=1)
     sample = plain(np.full((70, 90, 3), 200, np.uint8), [[10, 10, 81, 61]], masks=np.asarray(drawn)[None])
     for seed in range(10):
-        after = build(name, SIZE)(sample, np.random.default_rng(seed))
+        after = build_augmentation(name, SIZE)(sample, np.random.default_rng(seed))
         assert after.masks.sum() > 100
 
 
@@ -166,7 +166,7 @@ def test_images_without_objects_work(name):
     for masks in (None, np.zeros((0, 50, 70), bool)):
         empty = plain(np.full((50, 70, 3), 9, np.uint8), masks=masks)
         for seed in range(20):
-            after = build(name, SIZE)(empty, np.random.default_rng(seed))
+            after = build_augmentation(name, SIZE)(empty, np.random.default_rng(seed))
             assert after.image.shape == (SIZE, SIZE, 3)
             assert len(after.boxes) == len(after.labels) == len(after.crowd) == 0
             assert (after.masks is None) == (masks is None)
@@ -178,7 +178,7 @@ def test_only_data_that_may_be_is_mirrored(name):
     left_half[:, : SIZE // 2] = 1
     sample = plain(np.dstack([left_half * 200] * 3), semantic=left_half)
     for flippable, expected in ((True, 0.5), (False, 0.0)):
-        augment, mirrored = build(name, SIZE, flippable), []
+        augment, mirrored = build_augmentation(name, SIZE, flippable), []
         for seed in range(150):
             semantic = augment(sample, np.random.default_rng(seed)).semantic
             columns, others = (np.nonzero(semantic == number)[1] for number in (1, 0))
@@ -189,7 +189,7 @@ def test_only_data_that_may_be_is_mirrored(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_generator_decides_everything(name):
-    augment = build(name, SIZE)
+    augment = build_augmentation(name, SIZE)
     before = scene(3)
     results = [augment(before, np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert np.array_equal(results[0].image, results[1].image)
@@ -199,7 +199,7 @@ def test_the_generator_decides_everything(name):
 
 def test_basic_zooms_in_and_out():
     before = plain(np.full((100, 100, 3), 255, np.uint8), [[40, 40, 60, 60]])
-    augment = build("basic", 100)
+    augment = build_augmentation("basic", 100)
     boxes = np.concatenate([augment(before, np.random.default_rng(seed)).boxes for seed in range(200)])
     widths = boxes[:, 2] - boxes[:, 0]
     assert widths.max() == pytest.approx(30, abs=1)

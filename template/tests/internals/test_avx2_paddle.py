@@ -6,14 +6,14 @@ import numpy as np
 import paddle
 import pytest
 
-from src.kit.hardware.machine import Machine
+from src.kit.hardware.probe import SystemProbe
 from src.kit.paddle.avx2 import use_avx2
 
 AMD = "vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse2 avx avx2 fma\n"
 INTEL = AMD.replace("AuthenticAMD", "GenuineIntel")
 
 
-class Recorded(Machine):
+class Recorded(SystemProbe):
     """A Linux machine with that /proc/cpuinfo."""
 
     def __init__(self, cpuinfo: str) -> None:

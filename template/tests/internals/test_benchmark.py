@@ -1,4 +1,4 @@
-"""The performance benchmark: what its clock counts, how long a turn is, peaks, utilisation, table and picture."""
+"""The performance benchmark: what its timer counts, how long a turn is, peaks, utilisation, table and picture."""
 
 import json
 import subprocess
@@ -10,50 +10,49 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.benchmark import SIDES, draw, main, show, write
-from src.kit.benchmarks.data import Clock, multiplying
-from src.kit.benchmarks.training import middle, shorten
+from scripts.benchmark import SIDES, draw_bars, main, print_table, write_results
+from src.kit.benchmarks.data import StepTimer, multiplication_rate
+from src.kit.benchmarks.training import known_median, shorten
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.hardware.gpu_speed import Utilisation, peak_flops
-from src.kit.hardware.machine import Answer, Machine
+from src.kit.errors import UserError
+from src.kit.hardware.probe import Answer, SystemProbe, Utilisation, peak_flops
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_clock(epochs: int, batches: int, seconds: float = 0.01) -> tuple[Clock, list[str]]:
+def run_timer(epochs: int, batches: int, seconds: float = 0.01) -> tuple[StepTimer, list[str]]:
     """A training whose first epoch is slow, and whose validation takes as long as three steps."""
     waits: list[str] = []
-    clock = Clock(lambda: waits.append("wait"))
-    clock.start(epochs)
+    timer = StepTimer(lambda: waits.append("wait"))
+    timer.start(epochs)
     for epoch in range(epochs):
         for step in range(1, batches + 1):
             time.sleep(seconds * (1 + 4 * (epoch == 0 and epochs > 1)))
-            clock.step(epoch, step, batches)
+            timer.step(epoch, step, batches)
         time.sleep(3 * seconds)
-        clock.epoch(epoch, {})
-    return clock, waits
+        timer.epoch(epoch, {})
+    return timer, waits
 
 
 def test_one_epoch_counts_after_the_warm_up():
-    clock, waits = run_clock(epochs=1, batches=8)
-    assert (clock.steps, len(clock.windows), len(waits)) == (5, 1, 2)
-    begin, end = clock.windows[0]
+    timer, waits = run_timer(epochs=1, batches=8)
+    assert (timer.steps, len(timer.windows), len(waits)) == (5, 1, 2)
+    begin, end = timer.windows[0]
     assert end - begin > 0.045
-    assert len(clock.validations) == 1
-    assert clock.validations[0] >= 0.029
+    assert len(timer.validations) == 1
+    assert timer.validations[0] >= 0.029
 
 
 def test_of_several_epochs_the_first_does_not_count_and_validation_is_none_of_the_steps():
-    clock, _ = run_clock(epochs=3, batches=4)
-    assert (clock.steps, len(clock.windows), len(clock.validations)) == (6, 2, 2)
-    (_, first_end), (second_begin, _) = clock.windows
+    timer, _ = run_timer(epochs=3, batches=4)
+    assert (timer.steps, len(timer.windows), len(timer.validations)) == (6, 2, 2)
+    (_, first_end), (second_begin, _) = timer.windows
     assert second_begin - first_end > 0.039  # the validation, and a step that is no whole one
 
 
 def test_an_epoch_of_two_steps_is_enough():
-    clock, _ = run_clock(epochs=2, batches=2, seconds=0.001)
-    assert (clock.steps, len(clock.windows)) == (1, 1)
+    timer, _ = run_timer(epochs=2, batches=2, seconds=0.001)
+    assert (timer.steps, len(timer.windows)) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +79,14 @@ def test_rates_of_products_wait_for_the_device():
         waits.append(time.perf_counter())
         time.sleep(0.05)
 
-    rate = multiplying(lambda: time.sleep(0.01) or 100, wait, 0.1)
+    rate = multiplication_rate(lambda: time.sleep(0.01) or 100, wait, 0.1)
     assert len(waits) == 2
     assert 0 < rate < 10000 * 0.1 / 0.15 * 1.1  # products of 0.01 s, and 0.05 s of waiting
 
 
 def test_the_middle_is_of_what_is_known():
-    assert middle([None, 3.0, 1.0, None, 2.0]) == 2.0
-    assert middle([None, None]) is None
+    assert known_median([None, 3.0, 1.0, None, 2.0]) == 2.0
+    assert known_median([None, None]) is None
 
 
 # names as nvidia-smi and the frameworks tell them
@@ -130,7 +129,7 @@ def test_other_gpus_have_no_known_peak(gpu):
     assert peak_flops(gpu, "bf16-mixed") is None
 
 
-class Recorded(Machine):
+class Recorded(SystemProbe):
     """Answers nvidia-smi's question with one text after the other."""
 
     def __init__(self, *answers: str) -> None:
@@ -143,11 +142,11 @@ class Recorded(Machine):
 
 
 def test_utilisation_is_the_mean_within_the_windows(monkeypatch):
-    monkeypatch.setattr("src.kit.hardware.gpu_speed.INTERVAL_S", 0.02)
+    monkeypatch.setattr("src.kit.hardware.probe.POLL_S", 0.02)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     machine = Recorded("80\n", "[N/A]\n", "90\n")
     begin = time.perf_counter()
-    with Utilisation(machine=machine) as gpu:
+    with Utilisation(probe=machine) as gpu:
         time.sleep(0.15)
     assert [value for _, value in gpu.samples] == [80.0, 90.0]
     assert gpu.mean([(begin, time.perf_counter())]) == 85.0
@@ -158,7 +157,7 @@ def test_utilisation_is_the_mean_within_the_windows(monkeypatch):
 
 def test_without_a_gpu_nothing_is_asked():
     machine = Recorded("80\n")
-    with Utilisation(asked=False, machine=machine) as gpu:
+    with Utilisation(asked=False, probe=machine) as gpu:
         time.sleep(0.02)
     assert machine.commands == []
     assert gpu.mean([(0, 1e12)]) is None
@@ -175,20 +174,20 @@ def result(**changes):
 
 
 def test_the_table_shows_every_figure_and_a_dash_where_there_is_none(capsys):
-    show(result())
+    print_table(result())
     out = capsys.readouterr().out
     for text in ("net, photos", "1,234", "5.68", "32.1%", "2.500 GFLOP", "by hand: 0.98", "512 MiB", "measured matrix"):
         assert text in out
     busy = next(line for line in out.splitlines() if "GPU busy" in line)
     assert busy.count("-") == 3
-    show(result(gpu_busy=87.4, allocated_mib=1500) | {"step_flops": None})
+    print_table(result(gpu_busy=87.4, allocated_mib=1500) | {"step_flops": None})
     out = capsys.readouterr().out
     assert ("87 %" in out, "1,500" in out, "unknown operations" in out) == (True, True, True)
 
 
 @pytest.mark.parametrize("mfu", [0.3, None])
 def test_the_picture_has_a_bar_for_each_side(tmp_path, mfu):
-    draw(result(mfu=mfu), tmp_path / "benchmark.png")
+    draw_bars(result(mfu=mfu), tmp_path / "benchmark.png")
     with Image.open(tmp_path / "benchmark.png") as opened:
         pixels = np.asarray(opened.convert("RGB")).astype(int)
     for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)):
@@ -197,7 +196,7 @@ def test_the_picture_has_a_bar_for_each_side(tmp_path, mfu):
 
 def test_everything_is_left_in_a_folder_of_its_own(tmp_path):
     cfg = load_config([f"output_dir={tmp_path.as_posix()}"])
-    folder = write(cfg, result())
+    folder = write_results(cfg, result())
     assert folder.parent == tmp_path / "benchmarks"
     assert folder.name.startswith(cfg.name)
     assert sorted(path.name for path in folder.iterdir()) == ["benchmark.json", "benchmark.png", "config.yaml"]

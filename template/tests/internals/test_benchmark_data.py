@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.benchmark_data import main, show
-from src.kit.benchmarks.data import Pillow, alternate, endless, loading, training
-from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages, FileImages, Split
+from scripts.benchmark_data import main, print_tables
+from src.kit.benchmarks.data import PillowSamples, loading_rate, measure_in_turns, repeat_epochs, training_rate
+from src.kit.errors import UserError
+from src.kit.loading import ArrayImages, FileImages, Split
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def test_sides_take_turns_and_the_first_round_does_not_count():
         calls.append(name)
         return float(len(calls))
 
-    rates = alternate({"a": lambda: side("a"), "b": lambda: side("b")}, 2)
+    rates = measure_in_turns({"a": lambda: side("a"), "b": lambda: side("b")}, 2)
     assert calls == ["a", "b", "a", "b", "a", "b"]
     assert rates == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
 
@@ -46,7 +46,7 @@ class Slow:
 
 def test_a_rate_is_images_a_second_after_the_first_batch():
     source = Slow()
-    assert 300 < loading(source, 0.3) <= 1000
+    assert 300 < loading_rate(source, 0.3) <= 1000
     assert source.epochs[:3] == [0, 1, 2]  # it goes on with the next epoch
 
 
@@ -62,7 +62,7 @@ def test_training_counts_steps_until_the_device_is_done():
             time.sleep(0.1)
 
     trainer = Trainer()
-    rate = training(trainer, Slow(), 0.2)
+    rate = training_rate(trainer, Slow(), 0.2)
     assert trainer.waits == 2
     assert rate == pytest.approx(10 * (trainer.steps - 1) / 0.3, rel=0.3)
 
@@ -76,7 +76,7 @@ def test_an_abandoned_iteration_is_closed():
         finally:
             closed.append(True)
 
-    iterator = endless(batches())
+    iterator = repeat_epochs(batches())
     assert next(iterator) == 0
     iterator.close()
     assert closed == [True]
@@ -84,13 +84,13 @@ def test_an_abandoned_iteration_is_closed():
 
 def test_the_plain_pipeline_opens_the_same_images(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
-    grey = Pillow(Split(ArrayImages(pixels), np.array([2, 1, 0]), ("a", "b", "c")), np.asarray)
+    grey = PillowSamples(Split(ArrayImages(pixels), np.array([2, 1, 0]), ("a", "b", "c")), np.asarray)
     image, target = grey[3 + 1]  # the samples come again and again
     assert (target, len(grey) % 3) == (1, 0)
     assert np.array_equal(image, pixels[1, :, :, 0])
     path = tmp_path / "grey.png"
     Image.fromarray(pixels[0, :, :, 0]).save(path)
-    files = Pillow(Split(FileImages([path], 8), np.array([0]), ("a", "b")), np.asarray)
+    files = PillowSamples(Split(FileImages([path], 8), np.array([0]), ("a", "b")), np.asarray)
     assert np.array_equal(files[0][0], np.repeat(pixels[0], 3, axis=2))
 
 
@@ -116,7 +116,7 @@ def test_keys_are_checked_before_a_framework_loads():
 
 def test_the_table_shows_rates_and_ratios(capsys):
     keys = {"data": "photos", "model": "net", "framework": "none", "workers": 2, "image_shape": [8, 9, 3]}
-    show({**keys, "rates": {"ours": 2000.0, "plain": 500.0}, "ratios": {"ours / plain": 4.0}})
+    print_tables({**keys, "rates": {"ours": 2000.0, "plain": 500.0}, "ratios": {"ours / plain": 4.0}})
     out = capsys.readouterr().out
     assert "photos 9 x 8" in out
     for text in ("2,000", "0.500", "ours / plain", "4.00"):

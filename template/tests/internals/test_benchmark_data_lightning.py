@@ -9,7 +9,7 @@ from PIL import Image
 from scripts.benchmark_data import main
 from src.kit.config.compose import load_config
 from src.kit.lightning import benchmark as lightning_benchmark
-from src.kit.loading.base import FileImages, Split
+from src.kit.loading import FileImages, Split
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from PIL import Image
 
 from scripts.benchmark_data import main
 from src.kit.config.compose import load_config
-from src.kit.loading.base import FileImages, Split
+from src.kit.loading import FileImages, Split
 from src.kit.paddle import benchmark as paddle_benchmark
 
 

@@ -5,13 +5,10 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.kit.config.errors import UserError
-from src.kit.hardware.free_memory import free_ram
-from src.kit.hardware.machine import Machine
-from src.kit.loading.base import ArrayImages, FileImages, Split
+from src.kit.errors import UserError
+from src.kit.hardware.probe import SystemProbe, free_ram
+from src.kit.loading import ArrayImages, FileImages, Loader, Split, plan_epoch
 from src.kit.loading.cache import CachedImages, choose_cache, keep_decoded, read_all
-from src.kit.loading.epoch_plan import plan_epoch
-from src.kit.loading.loader import Loader
 
 GIB = 2**30
 
@@ -98,7 +95,7 @@ def test_auto_takes_the_fastest_place_that_fits(files):
 def test_what_was_asked_for_and_cannot_be_is_refused(files):
     with pytest.raises(UserError, match=r"data.cache=memory needs 0.0 GiB .* and 0.0 GiB are free"):
         choice(files, "memory", 1000)
-    with pytest.raises(UserError, match=r"data.cache=device shifts and mirrors and nothing else"):
+    with pytest.raises(UserError, match=r"data.cache=device supports shifting and mirroring only"):
         choice(files, "device", GIB, GIB, augment="advanced")
     assert choice(files, "device", GIB, 0, augment="basic") == "device"  # on a CPU, too
 
@@ -122,7 +119,7 @@ def test_a_plan_has_the_samples_of_the_loader(files):
     assert plan_epoch(loader(files, augment="none")).rows is None
 
 
-class Recorded(Machine):
+class Recorded(SystemProbe):
     """A machine that has the given files and nothing else."""
 
     def __init__(self, **files: str) -> None:

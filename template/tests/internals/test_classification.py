@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from src.kit.config.errors import UserError
-from src.kit.training import tasks
+from src.kit.errors import UserError
+from src.kit.training import load_task
 from src.tasks import classification
 
 
@@ -86,6 +86,6 @@ def test_softmax_takes_large_logits() -> None:
 
 
 def test_unknown_task_names_the_known_ones() -> None:
-    assert tasks.load("classification") is classification
+    assert load_task("classification") is classification
     with pytest.raises(UserError, match="Did you mean classification"):
-        tasks.load("clasification")
+        load_task("clasification")

@@ -15,16 +15,16 @@ from pycocotools.coco import COCO
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco
 
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
+from src.kit.scenes import coco_format, format_files
 from src.kit.scenes.annotations import Annotations
-from src.kit.scenes.formats import coco, json_stream
-from src.kit.scenes.formats.coco_layout import find_coco_splits
-from src.kit.scenes.formats.json_stream import stream
+from src.kit.scenes.coco_format import find_coco_splits
+from src.kit.scenes.format_files import stream
 from src.kit.scenes.samples import Scenes
 
 
 def read(root: Path, content: dict) -> Scenes:
-    return coco.read(write_coco(root, content), root / "train")
+    return coco_format.read_coco(write_coco(root, content), root / "train")
 
 
 def test_boxes_become_corners_and_categories_are_numbered_without_gaps(tmp_path):
@@ -67,7 +67,7 @@ rings = st.lists(st.tuples(hundredths, hundredths), min_size=3, max_size=12)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(rings, min_size=1, max_size=3))
 def test_masks_of_polygons_equal_pycocotools(parts):
-    from src.kit.scenes.outlines import Outlines, rasterise
+    from src.kit.scenes.annotations import Outlines, rasterise
 
     flat = [[value for point in ring for value in point] for ring in parts]
     outlines = Outlines()
@@ -88,7 +88,7 @@ def test_masks_equal_cocos_own_reader(tmp_path):
         annotation(4, [3.2, 2.1, 0.2, 0.2], segmentation=[[3.2, 2.1, 3.4, 2.1, 3.4, 2.3]]),
     )
     file = write_coco(tmp_path, content)
-    sample = coco.read(file, tmp_path / "train").read(0)
+    sample = coco_format.read_coco(file, tmp_path / "train").read(0)
     judge = COCO(str(file))
     for place, entry in enumerate(judge.loadAnns(judge.getAnnIds(1))):
         assert np.array_equal(sample.masks[place], judge.annToMask(entry).astype(bool)), entry
@@ -171,20 +171,20 @@ def test_a_bad_image_or_category_is_named(tmp_path, section, changes, message):
     content[section][0] |= changes
     file.write_text(json.dumps(content), "utf-8")
     with pytest.raises(UserError, match=rf"train\.json: .*{message}"):
-        coco.read(file, tmp_path / "train")
+        coco_format.read_coco(file, tmp_path / "train")
 
 
 @pytest.mark.parametrize("section", ["images", "annotations", "categories"])
 def test_a_missing_key_is_named(tmp_path, section):
     content = coco_content(annotation(1, [1, 1, 2, 2]))
     file = write_coco(tmp_path, content)
-    for number, key in enumerate(coco.KEYS[section], 1):
+    for number, key in enumerate(coco_format.KEYS[section], 1):
         broken = json.loads(json.dumps(content))
         del broken[section][-1][key]
         file.write_text(json.dumps(broken), "utf-8")
         os.utime(file, ns=(number, number))
         with pytest.raises(UserError, match=rf"train\.json: .*in '{section}' has no '{key}'"):
-            coco.read(file, tmp_path / "train")
+            coco_format.read_coco(file, tmp_path / "train")
 
 
 @pytest.mark.parametrize(
@@ -225,11 +225,11 @@ values = st.recursive(
 def test_streamed_json_equals_parsed_json(tmp_path_factory, content, chunk, indent):
     path = tmp_path_factory.mktemp("json") / "x.json"
     path.write_text(json.dumps(content, indent=indent), "utf-8")
-    before, json_stream.CHUNK = json_stream.CHUNK, chunk
+    before, format_files.CHUNK = format_files.CHUNK, chunk
     try:
         found = list(stream(path))
     finally:
-        json_stream.CHUNK = before
+        format_files.CHUNK = before
     expected = [(key, x) for key, value in content.items() for x in (value if isinstance(value, list) else [value])]
     assert found == expected
 
@@ -239,7 +239,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert len(read(tmp_path, first).labels(0)) == 1
     file = write_coco(tmp_path, coco_content())
     os.utime(file, ns=(1, 1))
-    assert len(coco.read(file, tmp_path / "train").labels(0)) == 0
+    assert len(coco_format.read_coco(file, tmp_path / "train").labels(0)) == 0
 
 
 def test_an_image_of_another_size_than_annotated_is_refused_when_it_is_read(tmp_path):

@@ -7,8 +7,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from src.kit.scenes.coco_scores import SCORES, SIZES, coco_scores
-from src.kit.scenes.objects import Objects, encode
+from src.kit.scenes.scores import SCORES, SIZES, Objects, coco_scores, encode
 
 SIDE = 240
 CLASSES = ("cat", "dog", "owl", "never")

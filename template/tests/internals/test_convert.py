@@ -15,21 +15,21 @@ from hypothesis import strategies as st
 from pycocotools import mask
 from scene_files import SQUARE, annotation, coco_content, image, write_coco, write_yolo
 
-from src.kit.config.errors import UserError
-from src.kit.scenes.formats import convert as module
-from src.kit.scenes.formats.convert import convert, read
-from src.kit.scenes.formats.polygons import one_ring, trace
-from src.kit.scenes.outlines import rasterise
+from src.kit.errors import UserError
+from src.kit.scenes import convert as module
+from src.kit.scenes.annotations import rasterise
+from src.kit.scenes.convert import FORMATS, convert_data_set
+from src.kit.scenes.yolo_format import one_ring, trace
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_photos = pytest.mark.skipif(not os.environ.get("TEST_DATA_DIR"), reason="TEST_DATA_DIR is not set: no photos")
-FORMATS = ("coco", "yolo", "voc")
+NAMES = ("coco", "yolo", "voc")
 
 
 def contents(root: Path, name: str) -> dict[tuple[str, str], list]:
     """(split, stem) -> boxes in pixels with their class names, in the files' order."""
     found = {}
-    for split, scenes in read(root, name).items():
+    for split, scenes in FORMATS[name].read_splits(root).items():
         for index in range(len(scenes)):
             sample = scenes.read(index)
             objects = [(scenes.classes[k], box) for k, box in zip(sample.labels, sample.boxes.tolist(), strict=True)]
@@ -55,19 +55,19 @@ def source(tmp_path) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("before", "after"), list(permutations(FORMATS, 2)))
+@pytest.mark.parametrize(("before", "after"), list(permutations(NAMES, 2)))
 def test_every_direction_there_and_back(source, tmp_path, before, after):
     start = source
     if before != "coco":
         start = tmp_path / "start"
-        convert(source, start, "coco", before)
-    convert(start, tmp_path / "there", before, after)
-    convert(tmp_path / "there", tmp_path / "back", after, before)
+        convert_data_set(source, start, "coco", before)
+    convert_data_set(start, tmp_path / "there", before, after)
+    convert_data_set(tmp_path / "there", tmp_path / "back", after, before)
     expected = contents(start, before)
     assert_close(contents(tmp_path / "there", after), expected, 0.5)
     assert_close(contents(tmp_path / "back", before), expected, 0.5)
-    assert read(tmp_path / "back", before)["train"].classes == ("cat", "dog", "owl")
-    for scenes in read(tmp_path / "back", before).values():
+    assert FORMATS[before].read_splits(tmp_path / "back")["train"].classes == ("cat", "dog", "owl")
+    for scenes in FORMATS[before].read_splits(tmp_path / "back").values():
         for index in range(len(scenes)):
             original = next(source.rglob(scenes.path(index).name))
             assert scenes.path(index).read_bytes() == original.read_bytes()
@@ -88,11 +88,11 @@ def test_boxes_survive_exactly_in_coco_and_within_half_a_pixel_elsewhere(tmp_pat
     write_coco(root / "a", coco_content(*[annotation(number, box) for number, box in enumerate(boxes)]))
     expected = contents(root / "a", "coco")
     for name, pixels in (("yolo", 1e-4), ("voc", 1.0)):
-        convert(root / "a", root / name, "coco", name)
+        convert_data_set(root / "a", root / name, "coco", name)
         assert_close(contents(root / name, name), expected, pixels)
-        convert(root / name, root / f"{name}_back", name, "coco")
+        convert_data_set(root / name, root / f"{name}_back", name, "coco")
         assert_close(contents(root / f"{name}_back", "coco"), contents(root / name, name), 1e-3)
-    convert(root / "yolo", root / "b", "yolo", "coco")
+    convert_data_set(root / "yolo", root / "b", "yolo", "coco")
     content = json.loads((root / "b" / "annotations" / "instances_train.json").read_text())
     found = [entry["bbox"] for entry in content["annotations"]]
     np.testing.assert_allclose(np.reshape(found, (-1, 4)), np.reshape(boxes, (-1, 4)), atol=1e-4)
@@ -105,7 +105,7 @@ def test_a_box_of_at_least_a_pixel_moves_by_half_a_pixel_at_most_in_voc(tmp_path
     sizes = np.where(sizes < 1.01, 1.0, sizes)
     rows = [annotation(k, [*corners[k].round(2), *sizes[k].round(2)]) for k in range(50)]
     write_coco(tmp_path / "a", coco_content(*rows))
-    convert(tmp_path / "a", tmp_path / "b", "coco", "voc")
+    convert_data_set(tmp_path / "a", tmp_path / "b", "coco", "voc")
     assert_close(contents(tmp_path / "b", "voc"), contents(tmp_path / "a", "coco"), 0.51)
 
 
@@ -116,8 +116,8 @@ def test_outlines_are_kept_between_coco_and_yolo_and_lost_in_voc(tmp_path):
         annotation(2, [10.3, 1.1, 5.4, 7.3], segmentation=[triangle]),
     ]
     write_coco(tmp_path / "a", coco_content(*rows))
-    assert convert(tmp_path / "a", tmp_path / "b", "coco", "yolo") == {"images of train": 2}
-    convert(tmp_path / "b", tmp_path / "c", "yolo", "coco")
+    assert convert_data_set(tmp_path / "a", tmp_path / "b", "coco", "yolo") == {"images of train": 2}
+    convert_data_set(tmp_path / "b", tmp_path / "c", "yolo", "coco")
     content = json.loads((tmp_path / "c" / "annotations" / "instances_train.json").read_text())
     found = [entry["segmentation"][0] for entry in content["annotations"]]
     assert found == [pytest.approx(ring, abs=1e-3) for ring in (SQUARE, triangle)]
@@ -125,7 +125,7 @@ def test_outlines_are_kept_between_coco_and_yolo_and_lost_in_voc(tmp_path):
         36,
         mask.area(mask.frPyObjects([triangle], 10, 20))[0],
     ]
-    lost = convert(tmp_path / "c", tmp_path / "d", "coco", "voc")
+    lost = convert_data_set(tmp_path / "c", tmp_path / "d", "coco", "voc")
     assert lost == {"images of train": 2, "outlines left out, which VOC's format does not know": 2}
 
 
@@ -140,17 +140,17 @@ def test_crowd_regions_parts_and_codes(tmp_path):
         annotation(3, [2, 2, 14, 6], segmentation=parts),
     ]
     write_coco(tmp_path / "a", coco_content(*rows))
-    before = read(tmp_path / "a", "coco")["train"].read(0)
-    assert convert(tmp_path / "a", tmp_path / "b", "coco", "yolo") == {
+    before = FORMATS["coco"].read_splits(tmp_path / "a")["train"].read(0)
+    assert convert_data_set(tmp_path / "a", tmp_path / "b", "coco", "yolo") == {
         "images of train": 2,
         "crowd regions left out, which YOLO's format does not know": 1,
         "run-length codes traced as outlines, without their holes": 1,
         "outlines of several parts joined into one": 1,
     }
-    after = read(tmp_path / "b", "yolo")["train"].read(0)
+    after = FORMATS["yolo"].read_splits(tmp_path / "b")["train"].read(0)
     assert np.array_equal(after.masks, before.masks[1:])
-    assert convert(tmp_path / "a", tmp_path / "c", "coco", "voc")["crowd regions marked as difficult"] == 1
-    assert read(tmp_path / "c", "voc")["train"].read(0).crowd.tolist() == [True, False, False]
+    assert convert_data_set(tmp_path / "a", tmp_path / "c", "coco", "voc")["crowd regions marked as difficult"] == 1
+    assert FORMATS["voc"].read_splits(tmp_path / "c")["train"].read(0).crowd.tolist() == [True, False, False]
 
 
 def test_a_traced_mask_is_the_mask_again():
@@ -177,7 +177,7 @@ def test_images_of_the_same_name_get_those_of_their_folders(tmp_path):
     content["images"][0]["file_name"], content["images"][1]["file_name"] = "x/1.png", "y/1.png"
     write_coco(tmp_path / "a", content)
     for name in ("voc", "yolo"):
-        convert(tmp_path / "a", tmp_path / name, "coco", name)
+        convert_data_set(tmp_path / "a", tmp_path / name, "coco", name)
         found = contents(tmp_path / name, name)
         assert {key: objects[0][1][0] for key, objects in found.items()} == {
             ("train", "train_x_1"): 1,
@@ -186,33 +186,33 @@ def test_images_of_the_same_name_get_those_of_their_folders(tmp_path):
     image(tmp_path / "same" / "images" / "train" / "1.jpg")
     write_yolo(tmp_path / "same", {"1": "0 0.5 0.5 0.5 0.5"})
     with pytest.raises(UserError, match="whose names differ only in their endings"):
-        convert(tmp_path / "same", tmp_path / "b", "yolo", "coco")
+        convert_data_set(tmp_path / "same", tmp_path / "b", "yolo", "coco")
 
 
 def test_nothing_is_left_of_a_conversion_that_fails(source, tmp_path):
     (source / "val" / "9.png").write_bytes(b"no image")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UserError, match=r"Cannot read .*9\.png"):
-        convert(source, tmp_path / "target", "coco", "yolo")
+        convert_data_set(source, tmp_path / "target", "coco", "yolo")
     assert sorted(tmp_path.iterdir()) == before
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "mine").touch()
     with pytest.raises(UserError, match="target is there already: name a new folder"):
-        convert(source, tmp_path / "target", "coco", "yolo")
+        convert_data_set(source, tmp_path / "target", "coco", "yolo")
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["mine"]
 
 
 def test_bad_requests(source, tmp_path):
     with pytest.raises(UserError, match=r"Unknown format 'pascal'. .*coco, voc, yolo"):
-        convert(source, tmp_path / "b", "pascal", "coco")
+        convert_data_set(source, tmp_path / "b", "pascal", "coco")
     twins = [{"id": 3, "name": "cat"}, {"id": 7, "name": "cat"}]
     write_coco(tmp_path / "twins", coco_content(categories=twins))
     with pytest.raises(UserError, match="two classes of the same name: cat, cat"):
-        convert(tmp_path / "twins", tmp_path / "b", "coco", "voc")
+        convert_data_set(tmp_path / "twins", tmp_path / "b", "coco", "voc")
 
 
 def test_links_take_no_space(source, tmp_path):
-    convert(source, tmp_path / "b", "coco", "yolo", link=True)
+    convert_data_set(source, tmp_path / "b", "coco", "yolo", link=True)
     assert (tmp_path / "b" / "images" / "val" / "9.png").samefile(source / "val" / "9.png")
 
 
@@ -220,15 +220,17 @@ def test_class_maps_that_are_left_out_are_counted(source, tmp_path):
     for name, numbers in (("train", (1, 5)), ("val", (9,))):
         for number in numbers:
             image(source / "class_maps" / name / f"{number}.png", mode="L")
-    assert read(source, "coco")["train"].has_class_maps
-    for after in FORMATS:
-        counts = convert(source, tmp_path / after, "coco", after)
+    assert FORMATS["coco"].read_splits(source)["train"].has_class_maps
+    for after in NAMES:
+        counts = convert_data_set(source, tmp_path / after, "coco", after)
         assert counts["class maps left out, which are not converted"] == 3
-    assert not any("class maps" in name for name in convert(tmp_path / "coco", tmp_path / "again", "coco", "coco"))
+    assert not any(
+        "class maps" in name for name in convert_data_set(tmp_path / "coco", tmp_path / "again", "coco", "coco")
+    )
 
 
 def test_the_script(source, tmp_path):
-    command = [sys.executable, ROOT / "scripts" / "convert_annotations.py", "--from", "coco", "--to", "voc"]
+    command = [sys.executable, ROOT / "scripts" / "convert_scenes.py", "--from", "coco", "--to", "voc"]
     done = subprocess.run([*command, source, tmp_path / "b"], capture_output=True, text=True, check=True)
     assert "2 images of train" in done.stdout
     assert (tmp_path / "b" / "Annotations" / "9.xml").is_file()
@@ -248,10 +250,10 @@ def test_real_outlines_there_and_back(tmp_path):
         for name in labels:
             packed.extract(name.replace("labels", "images").replace("txt", "jpg"), tmp_path / "a")
     (tmp_path / "a" / "data.yaml").write_text(json.dumps({"names": [f"class {number}" for number in range(91)]}))
-    convert(tmp_path / "a", tmp_path / "b", "yolo", "coco")
-    convert(tmp_path / "b", tmp_path / "c", "coco", "yolo")
+    convert_data_set(tmp_path / "a", tmp_path / "b", "yolo", "coco")
+    convert_data_set(tmp_path / "b", tmp_path / "c", "coco", "yolo")
     first, middle, last = (
-        read(tmp_path / x, kind)["train"] for x, kind in (("a", "yolo"), ("b", "coco"), ("c", "yolo"))
+        FORMATS[kind].read_splits(tmp_path / x)["train"] for x, kind in (("a", "yolo"), ("b", "coco"), ("c", "yolo"))
     )
     total = 0
     for index in range(len(first)):

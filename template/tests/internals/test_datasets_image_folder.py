@@ -9,9 +9,9 @@ from PIL import Image
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import CONFIGS
-from src.kit.config.errors import UserError
-from src.kit.loading import decode as decoding
-from src.kit.loading.decode import decode
+from src.kit.errors import UserError
+from src.kit.loading import decoding
+from src.kit.loading.decoding import decode
 
 RED, BLUE = (250, 5, 5), (5, 5, 250)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from src.kit.config.errors import UserError
-from src.kit.loading import jpeg
-from src.kit.loading.decode import decode, open_rgb
+from src.kit.errors import UserError
+from src.kit.loading import decoding
+from src.kit.loading.decoding import decode, open_rgb
 
 DATA = os.environ.get("TEST_DATA_DIR")
 needs_photos = pytest.mark.skipif(not DATA, reason="TEST_DATA_DIR is not set: no photos")
@@ -105,7 +105,7 @@ def test_grey_and_cmyk_jpegs_become_rgb(mode):
 
 def test_an_untidy_jpeg_is_decoded_by_pillow():
     content = encode(smooth(200, 300))
-    assert jpeg.read_jpeg(content[:2] + b"\x00\x00" + content[2:], 64) is None
+    assert decoding.decode_jpeg(content[:2] + b"\x00\x00" + content[2:], 64) is None
     padded = content[:-2] + b"\0" * 10 + content[-2:]
     assert difference(decode(padded, 64), slow(content, 64)) < 5
 
@@ -134,8 +134,7 @@ def test_what_is_no_image_is_called_that(tmp_path):
 
 
 def test_a_jpeg_bomb_is_refused(tmp_path, monkeypatch):
-    for module in ("decode", "jpeg"):
-        monkeypatch.setattr(f"src.kit.loading.{module}.MAX_PIXELS", 50_000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 50_000)
     path = tmp_path / "bomb.jpg"
     path.write_bytes(encode(smooth(200, 300)))
     with pytest.raises(UserError, match=r"bomb.jpg: 300 x 200 pixels, more than 50,000"):
@@ -150,5 +149,5 @@ def test_threads_do_not_share_their_buffers(monkeypatch):
     with ThreadPoolExecutor(6) as pool:
         decoded = list(pool.map(lambda number: decode(contents[number % 12], 48), range(240)))
     assert all(np.array_equal(image, expected[number % 12]) for number, image in enumerate(decoded))
-    monkeypatch.setattr(jpeg, "KEPT_BYTES", 0)  # as for an image larger than the buffer
+    monkeypatch.setattr(decoding, "KEPT_BYTES", 0)  # as for an image larger than the buffer
     assert np.array_equal(decode(contents[0], 48), expected[0])

@@ -6,18 +6,18 @@ import pytest
 import torch
 from torchvision import models
 
-from src.models.lightning.segmentation import backbones, deeplab
+from src.models.lightning.segmentation import deeplab
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 70)])
 def test_a_logit_for_every_pixel_of_images_of_any_size(size):
-    network = deeplab.deeplab_mobilenet_v2(num_classes=5, in_channels=3, image_size=64, width=16).eval()
+    network = deeplab.build(classes=5, channels=3, image_size=64, backbone="mobilenet_v2", width=16).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
 
 
 def test_every_parameter_learns():
-    network = deeplab.deeplab_resnet18(num_classes=2, in_channels=3, image_size=64, width=16).train()
+    network = deeplab.build(classes=2, channels=3, image_size=64, width=16).train()
     network(torch.randn(2, 3, 64, 64)).square().sum().backward()
     assert not [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()]
 
@@ -28,7 +28,7 @@ def test_dilation_gives_the_features_of_the_stride_and_those_between(name):
     strided = network.features[14:18] if name == "mobilenet_v2" else network.layer4
     dilated = copy.deepcopy(strided)
     for layer in dilated if name == "mobilenet_v2" else [dilated]:
-        backbones.dilate(layer)
+        deeplab.dilate(layer)
     x = torch.randn(1, {"resnet18": 256, "resnet50": 1024, "mobilenet_v2": 96}[name], 16, 16)
     with torch.no_grad():
         few, many = strided(x), dilated(x)

@@ -7,9 +7,8 @@ import torch
 from omegaconf import OmegaConf
 from torchvision.ops import complete_box_iou
 
-from src.kit.training.tasks import load_loss
-from src.tasks.losses.lightning.detection.assignment import assign, complete_iou
-from src.tasks.losses.lightning.detection.boxes import distribution_loss, head_losses
+from src.kit.training.networks import build_loss
+from src.tasks.losses.lightning.detection.boxes import assign, complete_iou, distribution_loss, head_losses
 
 POINTS = torch.tensor([[4.0, 4], [12, 4], [4, 12], [12, 12]])
 WIDE = [0.0, 0, 16, 8]  # holds the upper two points
@@ -123,7 +122,7 @@ def test_images_without_objects_teach_the_scores_only():
     nothing = (torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.uint8))
     crowd = (torch.zeros(2, 1, dtype=torch.int64), torch.tensor([[WIDE]] * 2), torch.full((2, 1), 2, dtype=torch.uint8))
     expected = sum(torch.nn.functional.softplus(level[:, 64:]).sum() for level in levels).item()
-    loss = load_loss(CONFIG)
+    loss = build_loss(CONFIG)
     for objects in (nothing, crowd):
         total = loss((levels, levels), *objects)
         assert total.item() == pytest.approx(0.5 * 2 * expected, rel=1e-5)

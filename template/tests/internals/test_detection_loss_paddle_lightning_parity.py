@@ -8,11 +8,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.kit.training.tasks import load_loss
-from src.tasks.losses.lightning.detection import assignment as lightning
-from src.tasks.losses.lightning.detection import boxes as lightning_losses
-from src.tasks.losses.paddle.detection import assignment as theirs
-from src.tasks.losses.paddle.detection import boxes as their_losses
+from src.kit.training.networks import build_loss
+from src.tasks.losses.lightning.detection import boxes as lightning
+from src.tasks.losses.paddle.detection import boxes as theirs
 
 KEYS = {"loss": {"name": "boxes", "box": 7.5, "score": 0.5, "distance": 1.5}}
 CLASSES = 5
@@ -46,10 +44,10 @@ def batch(objects: list[list[int]], seed: int = 0):
 def test_loss_and_gradients_are_the_same(objects, seed):
     heads, *arrays = batch(objects, seed)
     ours = [[torch.tensor(level, requires_grad=True) for level in head] for head in heads]
-    first = load_loss(OmegaConf.create({"framework": "lightning", **KEYS}))(ours, *map(torch.tensor, arrays))
+    first = build_loss(OmegaConf.create({"framework": "lightning", **KEYS}))(ours, *map(torch.tensor, arrays))
     first.backward()
     others = [[paddle.to_tensor(level, stop_gradient=False) for level in head] for head in heads]
-    second = load_loss(OmegaConf.create({"framework": "paddle", **KEYS}))(others, *map(paddle.to_tensor, arrays))
+    second = build_loss(OmegaConf.create({"framework": "paddle", **KEYS}))(others, *map(paddle.to_tensor, arrays))
     second.backward()
     assert first.item() > 1
     assert second.item() == pytest.approx(first.item(), rel=1e-4)
@@ -84,6 +82,6 @@ def test_overlaps_and_distributions_are_the_same():
     np.testing.assert_allclose(ours, theirs.complete_iou(paddle.to_tensor(one), paddle.to_tensor(other)), atol=1e-5)
     bins, distances = random.normal(size=(40, 4, 16)).astype(np.float32), random.uniform(-2, 18, (40, 4))
     distances = distances.astype(np.float32)
-    ours = lightning_losses.distribution_loss(torch.tensor(bins), torch.tensor(distances)).numpy()
-    found = their_losses.distribution_loss(paddle.to_tensor(bins), paddle.to_tensor(distances))
+    ours = lightning.distribution_loss(torch.tensor(bins), torch.tensor(distances)).numpy()
+    found = theirs.distribution_loss(paddle.to_tensor(bins), paddle.to_tensor(distances))
     np.testing.assert_allclose(ours, found, atol=1e-4)

@@ -5,14 +5,13 @@ import paddle
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages, Split
-from src.kit.loading.loader import Loader
+from src.kit.errors import UserError
+from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.paddle.device import Batches, DeviceBatches, build_batches
-from src.kit.run.folder import Run
-from src.kit.training import backends as trainers
-from src.kit.training.checkpoints import find
-from src.kit.weights import files as weights
+from src.kit.run import Run
+from src.kit.training import find_checkpoint
+from src.kit.weights import load_weights
+from tests.experiments import fit
 
 
 def arrays(flippable: bool, channels: int = 3) -> Split:
@@ -89,8 +88,8 @@ def train(folder, *overrides: str) -> dict[str, np.ndarray]:
     limits = ["trainer.max_epochs=2", "trainer.limit_train_batches=4", f"output_dir={folder.as_posix()}"]
     cfg = load_config(["framework=paddle", *tiny, *limits, *overrides])
     with Run(cfg) as run:
-        trainers.load("paddle").fit(cfg, run)
-    return weights.load(find(run.path, "last") / "model.safetensors")[0]
+        fit(cfg, run)
+    return load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
 
 def test_training_on_the_device_cache_gives_the_same_weights(tmp_path):

@@ -5,23 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
 
 from src.datasets.scenes import digit_scenes
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.scenes import compose
-from src.kit.scenes.augment import outline_boxes
-from src.kit.scenes.formats import coco
-from src.kit.splitting.splits import stratified_split
+from src.kit.errors import UserError
+from src.kit.scenes import digit_images, read_coco
+from src.kit.scenes.loader import outline_boxes
+from src.kit.splitting import stratified_split
 
 FEW = {"train": 12, "val": 6, "test": 6}
 
 
 def make(root: Path) -> Path:
-    return digit_scenes.download(OmegaConf.create({"root": str(root)}))
+    return digit_scenes.download(root=str(root))
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +41,14 @@ def test_they_are_the_same_everywhere_and_made_once(scenes, tmp_path, monkeypatc
     monkeypatch.setattr(digit_scenes, "SCENES", FEW)
     (tmp_path / "other").mkdir()  # an empty folder may be there
     assert files(make(tmp_path / "other")) == files(scenes)
-    monkeypatch.setattr(digit_scenes, "compose", None)
+    monkeypatch.setattr(digit_scenes, "compose_scene", None)
     assert make(scenes) == scenes
     assert len(files(scenes)) == 24 + 3
 
 
 def test_all_of_them_are_written_or_none(tmp_path, monkeypatch):
     monkeypatch.setattr(digit_scenes, "SCENES", FEW)
-    whole, count = digit_scenes.compose, []
+    whole, count = digit_scenes.compose_scene, []
 
     def full_disk(*arguments):
         count.append(1)
@@ -58,7 +56,7 @@ def test_all_of_them_are_written_or_none(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return whole(*arguments)
 
-    monkeypatch.setattr(digit_scenes, "compose", full_disk)
+    monkeypatch.setattr(digit_scenes, "compose_scene", full_disk)
     with pytest.raises(UserError, match="No space left on device"):
         make(tmp_path / "data")
     assert not list(tmp_path.iterdir())
@@ -107,9 +105,9 @@ def test_what_is_read_is_what_was_composed(scenes):
     glyphs = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     part = stratified_split(digits.target.astype(np.int64), (0.15, 0.15), digit_scenes.SEED)[1]
     rng = np.random.default_rng([digit_scenes.SEED, 1])
-    dataset = coco.read(scenes / "annotations" / "val.json", scenes / "val")
+    dataset = read_coco(scenes / "annotations" / "val.json", scenes / "val")
     for index in range(len(dataset)):
-        scene = compose.compose(glyphs[part], digits.target[part], digit_scenes.SIZE, digit_scenes.MOST, rng)
+        scene = digit_images.compose_scene(glyphs[part], digits.target[part], digit_scenes.SIZE, digit_scenes.MOST, rng)
         read = dataset.read(index)
         assert np.array_equal(read.labels, scene.labels)
         assert np.array_equal(read.masks, scene.masks)
@@ -124,7 +122,7 @@ def test_no_training_digit_is_in_the_other_splits(tmp_path, monkeypatch):
         assert len(set(targets.tolist())) == 10
         (root / split).mkdir()
 
-    monkeypatch.setattr(digit_scenes, "write", note)
+    monkeypatch.setattr(digit_scenes, "write_split", note)
     make(tmp_path / "data")
     train, val, test = seen
     assert not train & val
@@ -138,22 +136,22 @@ def test_most_of_every_digit_can_be_seen(monkeypatch):
     from sklearn.datasets import load_digits
 
     glyphs = np.rint(load_digits().images[:50] * (255 / 16)).astype(np.uint8)
-    paint, whole, hidden = compose.paint, [], 0
+    paint, whole, hidden = digit_images.paint, [], 0
 
     def note(image, ink, rng):
         painted = paint(image, ink, rng)
-        around = (ink < 0.1) & (maximum_filter(ink, compose.SHADOW) > 0.3)
+        around = (ink < 0.1) & (maximum_filter(ink, digit_images.SHADOW) > 0.3)
         assert painted[ink > 0.7].mean() - painted[around].mean() > 80, "it differs from the ground and other digits"
-        whole.append(compose.fill(ink > 0.4))
+        whole.append(digit_images.fill_holes(ink > 0.4))
         return painted
 
-    monkeypatch.setattr(compose, "paint", note)
+    monkeypatch.setattr(digit_images, "paint", note)
     for seed in range(15):
         whole.clear()
-        scene = compose.compose(glyphs, np.arange(50), 128, 7, np.random.default_rng(seed))
+        scene = digit_images.compose_scene(glyphs, np.arange(50), 128, 7, np.random.default_rng(seed))
         for seen, mask in zip(scene.masks, whole, strict=True):
             assert not (seen & ~mask).any()
-            assert seen.sum() >= compose.LEAST_VISIBLE * mask.sum()
+            assert seen.sum() >= digit_images.LEAST_VISIBLE * mask.sum()
             hidden += seen.sum() < mask.sum()
         assert scene.masks.sum(axis=0).max() == 1, "a pixel belongs to the digit on top"
     assert hidden > 5, "digits overlap"

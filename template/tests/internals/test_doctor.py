@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from src.kit.hardware.diagnosis import Diagnosis, show_plain, show_rich
-from src.kit.hardware.frameworks import Check
+from src.kit.hardware.diagnosis import Diagnosis, recommend, show_plain, show_rich
+from src.kit.hardware.environment import Check, read_requirements, release, satisfies
 from src.kit.hardware.hardware import Gpu, Hardware
-from src.kit.hardware.packages import read_requirements, release, satisfies
-from src.kit.hardware.recommend import recommend
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="a program on PATH made of a shell script")
@@ -23,8 +21,8 @@ needs_posix = pytest.mark.skipif(os.name == "nt", reason="a program on PATH made
 def project(tmp_path) -> Path:
     """A project with one trainer and a requirements file, and beside it an environment with torch's CPU build."""
     root = tmp_path / "project"
-    files = [ROOT / file for file in ("scripts/doctor.py", "src/__init__.py", "src/kit/config/errors.py")]
-    for file in (*files, *(ROOT / "src/utils/hardware").glob("*.py")):
+    files = [ROOT / file for file in ("scripts/doctor.py", "src/__init__.py", "src/kit/errors.py")]
+    for file in (*files, *(ROOT / "src/kit/hardware").glob("*.py")):
         target = root / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
@@ -103,7 +101,7 @@ def test_the_json_that_machines_read(project):
     assert found["can_train"] is True
     assert {"gpus", "driver", "cuda", "cores", "ram_mib", "disk_free_mib"} <= set(found["hardware"])
     assert [set(item) for item in found["recommendations"]] == [{"name", "value", "reason"}] * 5
-    assert all(set(check) == {"name", "status", "detail", "mend"} for check in found["checks"])
+    assert all(set(check) == {"name", "status", "detail", "fix"} for check in found["checks"])
     assert set(checks) == {"Python", "GPU", "Lightning", "Packages", "Disk", "Write access"}
 
 
@@ -113,7 +111,7 @@ def test_a_missing_package_is_named_with_its_command(project):
     assert ran.returncode == 1
     assert "no-such-package>=1.5" in ran.stdout
     assert "pip install -r requirements-cpu.txt" in ran.stdout
-    assert "Training cannot start: 1 fault to mend" in ran.stdout
+    assert "Training cannot start: fix the problem above" in ran.stdout
 
 
 def test_a_missing_tool_does_not_stop_training(project):
@@ -126,7 +124,7 @@ def test_another_version_is_a_warning_with_both_numbers(project):
     requirements(project, "cpu", "torch==2.13.0\npytorch-lightning>=2.7,<3\n")
     code, _, checks = diagnose(project)
     assert (code, checks["Packages"]["status"]) == (0, "warn")
-    assert "pytorch-lightning 2.6.6 (asked for: >=2.7,<3)" in checks["Packages"]["detail"]
+    assert "pytorch-lightning 2.6.6 (required: >=2.7,<3)" in checks["Packages"]["detail"]
 
 
 def test_a_missing_framework(project):
@@ -134,7 +132,7 @@ def test_a_missing_framework(project):
     code, found, checks = diagnose(project)
     assert (code, found["can_train"]) == (1, False)
     assert checks["Lightning"]["detail"] == "torch and pytorch-lightning not installed"
-    assert "pip install -r requirements-cpu.txt" in checks["Lightning"]["mend"]
+    assert "pip install -r requirements-cpu.txt" in checks["Lightning"]["fix"]
 
 
 def test_one_of_two_frameworks_is_enough(project):
@@ -169,8 +167,8 @@ def test_a_cpu_build_on_a_machine_with_a_gpu(project):
     requirements(project, "gpu", "--index-url https://download.pytorch.org/whl/cu126\ntorch==2.13.0\n")
     code, found, checks = diagnose(project)
     assert (code, checks["Lightning"]["status"]) == (0, "warn")
-    assert "uninstall torch" in checks["Lightning"]["mend"]
-    assert "pip install -r requirements-gpu.txt" in checks["Lightning"]["mend"]
+    assert "uninstall torch" in checks["Lightning"]["fix"]
+    assert "pip install -r requirements-gpu.txt" in checks["Lightning"]["fix"]
     assert found["command"] == "python scripts/train.py"
     assert found["recommendations"][0]["value"] == "requirements-gpu.txt"
 
@@ -192,7 +190,7 @@ def test_a_cuda_build_against_driver_and_gpu(project, build, driver, capability,
     requirements(project, "gpu", "torch==2.13.0\n")
     code, _, checks = diagnose(project)
     assert (code, checks["Lightning"]["status"]) == (int(status == "fail"), status)
-    assert bool(checks["Lightning"]["mend"]) == (status == "fail")
+    assert bool(checks["Lightning"]["fix"]) == (status == "fail")
 
 
 @pytest.fixture
@@ -211,8 +209,8 @@ def both(project) -> Path:
 def test_each_framework_has_its_gpu_file(both):
     code, _, checks = diagnose(both)
     assert (code, checks["Lightning"]["status"], checks["Paddle"]["status"]) == (1, "fail", "fail")
-    assert checks["Lightning"]["mend"].endswith("install -r requirements-gpu.txt`")
-    assert checks["Paddle"]["mend"].endswith("install -r requirements-gpu-paddle.txt`")
+    assert checks["Lightning"]["fix"].endswith("install -r requirements-gpu.txt`")
+    assert checks["Paddle"]["fix"].endswith("install -r requirements-gpu-paddle.txt`")
 
 
 @needs_posix
@@ -224,7 +222,7 @@ def test_the_environment_of_paddle_on_a_gpu(both):
     assert "an environment of its own, from requirements-gpu.txt" in checks["Lightning"]["detail"]
     assert checks["Packages"]["detail"] == "all 1 of requirements-gpu-paddle.txt"
     requirements(both, "gpu-paddle", "paddlepaddle-gpu==3.4.0\n")
-    assert "paddlepaddle-gpu 3.3.1 (asked for: ==3.4.0)" in diagnose(both)[2]["Packages"]["detail"]
+    assert "paddlepaddle-gpu 3.3.1 (required: ==3.4.0)" in diagnose(both)[2]["Packages"]["detail"]
 
 
 @needs_posix
@@ -246,8 +244,8 @@ def test_cpu_builds_of_both_on_a_machine_with_a_gpu(both):
     install(both.parent, "paddle", "3.3.1", version_file="cuda_version = 'False'\n")
     code, _, checks = diagnose(both)
     assert (code, checks["Paddle"]["status"], checks["Packages"]["status"]) == (0, "warn", "ok")
-    assert "install -r requirements-gpu-paddle.txt`, in an environment of its own" in checks["Paddle"]["mend"]
-    assert "install -r requirements-gpu.txt`, in an environment of its own" in checks["Lightning"]["mend"]
+    assert "install -r requirements-gpu-paddle.txt`, in an environment of its own" in checks["Paddle"]["fix"]
+    assert "install -r requirements-gpu.txt`, in an environment of its own" in checks["Lightning"]["fix"]
 
 
 @needs_posix
@@ -264,7 +262,7 @@ def test_a_broken_nvidia_smi_is_a_warning_that_names_the_way_out(project):
     code, _, checks = diagnose(project)
     assert (code, checks["GPU"]["status"]) == (0, "warn")
     assert "Driver mismatch" in checks["GPU"]["detail"]
-    assert "doctor.py --refresh" in checks["GPU"]["mend"]
+    assert "doctor.py --refresh" in checks["GPU"]["fix"]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +320,13 @@ def test_both_ways_of_showing_it_say_the_same(capsys):
         "Instinct, 64.0 GiB, gfx942",
         "supports CUDA up to 12.8",
     ]
-    said += ["1 core usable (AVX2)", "production-full", "not installed: rich", "`pip install rich`", "1 fault to mend"]
+    said += [
+        "1 core usable (AVX2)",
+        "production-full",
+        "not installed: rich",
+        "`pip install rich`",
+        "fix the problem above",
+    ]
     for text in said:
         assert text in plain
         assert text in rich

@@ -13,9 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from src.kit.config.errors import UserError
-from src.kit.download import cache, connection, display, retry, segments
-from src.kit.download.fetch import RemoteFile, cache_folder, clean, extract, fetch, fetch_all, locked
+from src.kit.download import (
+    RemoteFile,
+    cache_folder,
+    clean,
+    connection,
+    extract,
+    fetch,
+    fetch_all,
+    fetching,
+    files,
+    locked,
+    transfer,
+)
+from src.kit.errors import UserError
 from tests.internals.fault_server import serving
 
 CONTENT = bytes(range(256)) * 4000
@@ -28,7 +39,7 @@ def md5(content: bytes) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(retry, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(connection, "BACKOFF_S", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("DATASET_MIRROR", raising=False)
 
@@ -83,10 +94,10 @@ def test_there_is_no_download_without_a_checksum(server, tmp_path, checksum):
 
 
 def test_a_large_file_comes_in_segments(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "MIN_SEGMENT", 100_000)
+    monkeypatch.setattr(transfer, "MIN_SEGMENT", 100_000)
     assert get(server, tmp_path / "file.bin").read_bytes() == CONTENT
     asked = sorted(tuple(map(int, re.findall(r"\d+", asked.range))) for asked in server.asked)
-    assert len(asked) == segments.CONNECTIONS
+    assert len(asked) == transfer.CONNECTIONS
     assert asked[0] == (0, 99_999)
     assert [start for start, _ in asked[1:]] == [stop + 1 for _, stop in asked[:-1]]
     assert sum(asked.sent for asked in server.asked) == len(CONTENT)
@@ -94,10 +105,10 @@ def test_a_large_file_comes_in_segments(server, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("total", [0, 1, 4 << 20, (4 << 20) + 1, 10**8, 10**10])
 def test_segments_cover_the_file_once(total):
-    bounds = segments.plan(total)
+    bounds = transfer.plan_segments(total)
     assert bounds[0][0] == 0 and bounds[-1][1] == total
     assert all(before[1] == after[0] for before, after in pairwise(bounds))
-    assert all(stop - start <= segments.MAX_SEGMENT for start, stop in bounds)
+    assert all(stop - start <= transfer.MAX_SEGMENT for start, stop in bounds)
 
 
 def test_a_cut_connection_is_resumed_where_it_broke(server, tmp_path):
@@ -110,16 +121,16 @@ def test_a_cut_connection_is_resumed_where_it_broke(server, tmp_path):
 
 
 def test_what_an_earlier_run_left_is_resumed(server, tmp_path, capsys):
-    server.fault = first(*["cut"] * retry.ATTEMPTS)
+    server.fault = first(*["cut"] * connection.ATTEMPTS)
     server.files["file.bin"] = CONTENT[:50_000]  # too few new bytes to count as progress
     content = CONTENT[:50_000]
     with pytest.raises(UserError, match=r"Cannot download file.bin: http://.*/file.bin \(the connection broke after"):
         fetch(f"{server.url}/file.bin", tmp_path / "file.bin", md5(content))
-    assert len(server.asked) == retry.ATTEMPTS
+    assert len(server.asked) == connection.ATTEMPTS
     assert names(tmp_path) == [".downloads/file.bin.part", ".downloads/file.bin.state"]
     capsys.readouterr()
     fetch(f"{server.url}/file.bin", tmp_path / "file.bin", md5(content))
-    assert re.match(r"Downloading \S+ \(0.1 MB, 0.0 MB of it are here already\)", capsys.readouterr().out)
+    assert re.match(r"Downloading \S+ \(0.1 MB, 0.0 MB of it already here\)", capsys.readouterr().out)
     assert sum(asked.sent for asked in server.asked) == len(content)
     assert names(tmp_path) == ["file.bin"]
 
@@ -128,7 +139,7 @@ def test_what_an_earlier_run_left_is_resumed(server, tmp_path, capsys):
 def test_a_file_that_changed_between_two_runs_is_begun_anew(server, tmp_path, etags, fault):
     old = CONTENT[:50_000]
     server.etags, server.files["file.bin"] = etags, old
-    server.fault = first(*["cut"] * retry.ATTEMPTS)
+    server.fault = first(*["cut"] * connection.ATTEMPTS)
     with pytest.raises(UserError):
         fetch(f"{server.url}/file.bin", tmp_path / "file.bin", md5(old))
     server.asked.clear()
@@ -140,12 +151,12 @@ def test_a_file_that_changed_between_two_runs_is_begun_anew(server, tmp_path, et
     assert not resumed.range.startswith("bytes=0-")
     assert bool(resumed.if_range) == etags
     # with ETags the first answer tells; without them the checksum does, and then the file is asked for without ranges
-    assert [asked.range for asked in anew] == ([f"bytes=0-{segments.MIN_SEGMENT - 1}"] if etags else [None])
+    assert [asked.range for asked in anew] == ([f"bytes=0-{transfer.MIN_SEGMENT - 1}"] if etags else [None])
 
 
 @pytest.mark.parametrize("fault", ["ignore range", "wrong range", "false range", "wrong total", "no length"])
 def test_a_server_that_lies_about_ranges_is_asked_for_the_whole(server, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(segments, "MIN_SEGMENT", 100_000)
+    monkeypatch.setattr(transfer, "MIN_SEGMENT", 100_000)
     server.fault = lambda asked, rng: fault if asked.range else None
     assert get(server, tmp_path / "file.bin").read_bytes() == CONTENT
 
@@ -159,7 +170,7 @@ def test_a_server_that_sends_another_range_is_not_listened_to(server, tmp_path):
 
 
 def test_another_etag_with_each_answer_is_survived(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "MIN_SEGMENT", 100_000)
+    monkeypatch.setattr(transfer, "MIN_SEGMENT", 100_000)
     server.fault = lambda asked, rng: "etag"
     assert get(server, tmp_path / "file.bin").read_bytes() == CONTENT
     assert server.asked[-1].range is None
@@ -195,7 +206,7 @@ def test_wrong_content_is_refused_and_removed(server, tmp_path):
     target = tmp_path / "file.bin"
     target.write_bytes(b"as it was")
     server.files["file.bin"] = DAMAGED
-    with pytest.raises(UserError, match="has another content than its publisher's"):
+    with pytest.raises(UserError, match="has other content than its publisher's"):
         get(server, target)
     assert target.read_bytes() == b"as it was"
     assert names(tmp_path) == ["file.bin"]
@@ -203,7 +214,7 @@ def test_wrong_content_is_refused_and_removed(server, tmp_path):
 
 def test_another_size_than_the_publishers_is_refused_before_it_is_received(server, tmp_path):
     server.rate = 1000
-    with pytest.raises(UserError, match="has 1024000 bytes, not 1000 as its publisher's"):
+    with pytest.raises(UserError, match="has 1024000 bytes, but its publisher's file has 1000"):
         get(server, tmp_path / "file.bin", size=1000)
     server.rate = 0
     get(server, tmp_path / "file.bin", size=len(CONTENT))
@@ -212,7 +223,7 @@ def test_another_size_than_the_publishers_is_refused_before_it_is_received(serve
 def test_more_than_the_disk_holds_is_refused_before_it_is_received(server, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     server.rate = 1e6
-    with pytest.raises(UserError, match=r"has 0.0 GB, and only 0.0 GB are free on the disk"):
+    with pytest.raises(UserError, match=r"has 0.0 GB, but the disk has only 0.0 GB free"):
         get(server, tmp_path / "file.bin")
     assert sum(asked.sent for asked in server.asked) < len(CONTENT)
     assert names(tmp_path) == []
@@ -231,7 +242,7 @@ def test_pauses_grow_and_are_as_long_as_the_server_wishes(server, tmp_path, monk
         return time.monotonic() - began
 
     assert took(1) >= 3
-    monkeypatch.setattr(retry, "BACKOFF_S", 0.1)
+    monkeypatch.setattr(connection, "BACKOFF_S", 0.1)
     assert took(0) >= 0.8 * (0.1 + 0.2 + 0.4)
 
 
@@ -251,7 +262,7 @@ def test_a_missing_file_is_asked_for_once(server, tmp_path):
 
 
 def test_a_segment_that_is_not_to_be_had_ends_the_others(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "MIN_SEGMENT", 100_000)
+    monkeypatch.setattr(transfer, "MIN_SEGMENT", 100_000)
     server.rate = 20_000
     server.fault = lambda asked, rng: "missing" if asked.range.endswith("-1023999") else None
     with pytest.raises(UserError, match="404"):
@@ -289,7 +300,7 @@ def test_several_files_come_and_one_that_fails_is_named(server, tmp_path, capsys
     server.files |= contents
     wanted = [RemoteFile(f"{server.url}/{name}", tmp_path / name, md5(content)) for name, content in contents.items()]
     missing = [RemoteFile(f"{server.url}/{name}", tmp_path / name, md5(CONTENT)) for name in ("x", "y")]
-    with pytest.raises(UserError, match=r"/x answered 404.* 1 more files failed as well"):
+    with pytest.raises(UserError, match=r"/x answered 404.* 1 more file failed as well"):
         fetch_all(missing + wanted)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == contents
     assert fetch_all(wanted) == [tmp_path / name for name in contents]
@@ -319,7 +330,7 @@ def test_a_packed_file_is_verified_by_its_content(server, tmp_path):
     with pytest.raises(UserError, match="expands beyond its limit"):
         fetch(url, tmp_path / "other", md5(CONTENT), size=len(CONTENT) - 1)
     server.files["file.gz"] = b"<html>log in first</html>"
-    with pytest.raises(UserError, match=r"another content than its publisher's \(damaged: Not a gzipped file"):
+    with pytest.raises(UserError, match=r"other content than its publisher's \(damaged: Not a gzipped file"):
         fetch(url, tmp_path / "other", md5(CONTENT))
     assert names(tmp_path) == ["file", "file2"]
 
@@ -351,7 +362,7 @@ def test_proxies_are_honoured(server, tmp_path, monkeypatch):
 
 
 def test_plain_lines_tell_speed_and_time_left(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(display, "LINE_S", 0.2)
+    monkeypatch.setattr(fetching, "LINE_S", 0.2)
     server.rate = 1e6
     get(server, tmp_path / "file.bin")
     lines = capsys.readouterr().out.splitlines()
@@ -377,7 +388,7 @@ def test_a_terminal_shows_a_bar_with_speed_and_time_left(server, tmp_path, monke
 
 
 def test_a_lock_is_held_by_one_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "POLL_S", 0.01)
+    monkeypatch.setattr(files, "POLL_S", 0.01)
     holders: list[int] = []
 
     def hold(number: int) -> None:

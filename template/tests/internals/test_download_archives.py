@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from src.kit.config.errors import UserError
-from src.kit.download.archives import extract, gunzip
+from src.kit.download.files import extract, gunzip
+from src.kit.errors import UserError
 
 
 def tar(path: Path, *members: tuple[str, bytes], **special: bytes) -> Path:

@@ -6,9 +6,8 @@ from collections import Counter
 
 import pytest
 
-from src.kit.config.errors import UserError
-from src.kit.download import connection, retry, segments
-from src.kit.download.fetch import RemoteFile, fetch_all
+from src.kit.download import RemoteFile, connection, fetch_all, transfer
+from src.kit.errors import UserError
 from tests.internals.fault_server import serving
 from tests.internals.faults import FAULTS, Asked
 
@@ -17,10 +16,10 @@ SLOW = ("drip", "drip head", "hang")  # each costs its time limit
 
 @pytest.fixture(autouse=True)
 def _small_and_quick(monkeypatch):
-    monkeypatch.setattr(retry, "BACKOFF_S", 0.0001)
+    monkeypatch.setattr(connection, "BACKOFF_S", 0.0001)
     monkeypatch.setattr(connection, "TIMEOUT_S", 0.25)
-    monkeypatch.setattr(segments, "MIN_SEGMENT", 6_000)
-    monkeypatch.setattr(segments, "CHUNK", 1_000)
+    monkeypatch.setattr(transfer, "MIN_SEGMENT", 6_000)
+    monkeypatch.setattr(transfer, "CHUNK", 1_000)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("DATASET_MIRROR", raising=False)
 

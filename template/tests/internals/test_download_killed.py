@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from src.kit.download.fetch import cache_folder
+from src.kit.download import cache_folder
 from tests.internals.fault_server import FaultServer, serving
 
 PROJECT = Path(__file__).parents[2]
@@ -25,22 +25,21 @@ CHUNK = 10_000
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from src.kit.download.fetch import fetch
-from src.kit.download import journal, segments
+from src.kit.download import fetch, transfer
 
-url, target, checksum, left, segments.MIN_SEGMENT, segments.CHUNK = *sys.argv[1:4], *map(int, sys.argv[4:])
-append = journal.Journal.append
+url, target, checksum, left, transfer.MIN_SEGMENT, transfer.CHUNK = *sys.argv[1:4], *map(int, sys.argv[4:])
+append = transfer.Journal.append
 
 def fatal(self, number, file, chunk):
     global left
-    assert len(chunk) <= segments.CHUNK  # all that a connection has in hand
+    assert len(chunk) <= transfer.CHUNK  # all that a connection has in hand
     left -= len(chunk)
     if left <= 0:
         file.write(chunk[: left or None])
         os.kill(os.getpid(), signal.SIGKILL)
     append(self, number, file, chunk)
 
-journal.Journal.append = fatal
+transfer.Journal.append = fatal
 fetch(url, Path(target), checksum)
 """
 
@@ -48,7 +47,7 @@ fetch(url, Path(target), checksum)
 PLAIN_CHILD = """
 import signal, sys
 from pathlib import Path
-from src.kit.download.fetch import fetch
+from src.kit.download import fetch
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs of a shell ignore
 fetch(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.datasets import mnist
-from src.kit.catalog.spec import specs
+from src.kit.catalog import dataset_specs
 from src.kit.config.compose import load_config
 from tests.internals.fault_server import serving
 
@@ -48,11 +48,11 @@ def test_the_real_mnist_is_downloaded_and_read(tmp_path):
         (["data=digits"], "digits needs no download."),
         (
             ["data=image_folder", "data.root=nowhere"],
-            "image_folder needs no download: what is yours belongs in nowhere (data.root).",
+            "image_folder needs no download: your files belong in nowhere (data.root).",
         ),
         (
             ["task=tabular", "data=table_file", "data.root=README.md"],
-            "table_file needs no download: what is yours is in README.md (data.root).",
+            "table_file needs no download: your files are in README.md (data.root).",
         ),
     ],
 )
@@ -78,7 +78,7 @@ def test_the_table_of_data_sets_is_readable_at_80_columns(tmp_path, monkeypatch)
     table = [line.split() for line in lines[first + 2 : -2]]
     assert max(map(len, lines[first:])) <= 80
     assert "…" not in "".join(lines)
-    assert {row[0] for row in table} >= set(specs()) | {"instance_segmentation", "tabular_regression"}
+    assert {row[0] for row in table} >= set(dataset_specs()) | {"instance_segmentation", "tabular_regression"}
     there = {row[0]: row[-1] for row in table if len(row) > 2}
     assert (there["digits"], there["breast_cancer"]) == ("yes", "yes")
     # nothing is in an empty folder, and digit scenes have to be composed first
@@ -90,7 +90,7 @@ def test_the_table_of_data_sets_is_readable_at_80_columns(tmp_path, monkeypatch)
 
 def test_a_project_without_boxes_and_tables_has_its_own_data_sets_only(tmp_path):
     left_out = shutil.ignore_patterns(
-        "__pycache__", "coco*", "*scene*", "yolo*", "table*", "wine*", "breast*", "housing*"
+        "__pycache__", "*scene*", "*tabular*", "detection*", "segmentation*", "instance_segmentation*"
     )
     for name in ("src", "scripts"):
         shutil.copytree(PROJECT / name, tmp_path / name, ignore=left_out)

@@ -8,8 +8,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from src.kit.download import segments
-from src.kit.download.fetch import RemoteFile, fetch, fetch_all
+from src.kit.download import RemoteFile, fetch, fetch_all, transfer
 from tests.internals.fault_server import serving
 
 CONTENT = random.Random(0).randbytes(1_000_000)
@@ -32,11 +31,11 @@ def seconds(function, *arguments) -> float:
 
 
 def test_segments_are_three_times_faster_than_one_stream(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "MIN_SEGMENT", 100_000)
+    monkeypatch.setattr(transfer, "MIN_SEGMENT", 100_000)
     url = f"{server.url}/file.bin"
     one = seconds(lambda: urlopen(url).read())
     several = seconds(fetch, url, tmp_path / "file.bin", CHECKSUM)
-    print(f"one stream {one:.2f} s, {segments.CONNECTIONS} segments {several:.2f} s: {one / several:.1f} times faster")
+    print(f"one stream {one:.2f} s, {transfer.CONNECTIONS} segments {several:.2f} s: {one / several:.1f} times faster")
     assert one >= 3 * several
 
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from src.kit.scenes.draw_predictions import LEAST_SCORE, boxes_only, draw_objects, with_class_map, with_objects
-from src.kit.scenes.draw_scenes import draw_scene
-from src.kit.scenes.objects import encode, predicted_objects
+from src.kit.scenes.drawing import LEAST_SCORE, boxes_only, draw_objects, draw_scene, with_class_map, with_objects
 from src.kit.scenes.samples import IGNORE, Sample
+from src.kit.scenes.scores import encode, predicted_objects
 
 SIDE = 64
 BOXES = np.float32([[4, 20, 30, 60], [40, 20, 60, 50]])
@@ -52,8 +51,8 @@ def test_masks_are_those_of_the_sure_predictions(sample):
 
 def test_outlines_are_drawn_only_where_they_are_predicted(sample, tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("src.kit.scenes.draw_predictions.read", lambda *_: sample)
-    monkeypatch.setattr("src.kit.scenes.draw_predictions.draw_scenes", lambda samples, *_: drawn.update(all=samples))
+    monkeypatch.setattr("src.kit.scenes.drawing.read_sample", lambda *_: sample)
+    monkeypatch.setattr("src.kit.scenes.drawing.draw_scenes", lambda samples, *_: drawn.update(all=samples))
     for outlines in (None, encode(sample.masks[:1])):
         found = predicted_objects(np.float32([[4, 20, 30, 60, 0.9, 0]]), outlines)
         draw_objects([(found, found)], SimpleNamespace(classes=["cat"]), None, tmp_path)

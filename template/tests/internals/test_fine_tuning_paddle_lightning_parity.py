@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.run.folder import Run
-from src.kit.training import backends as trainers
-from src.kit.training.checkpoints import find
-from src.kit.weights import files as weights
+from src.kit.run import Run
+from src.kit.training import find_checkpoint
+from src.kit.weights import load_weights
+from tests.experiments import fit
 from tests.internals.scene_training import TINY, write_digit_scenes
 
 CASES = {"detection": "one_to_many.2.score.4", "segmentation": "classify"}
@@ -23,9 +23,9 @@ def test_the_other_framework_goes_on_with_other_classes(tmp_path, task, framewor
     for framework in frameworks:
         cfg = load_config([f"framework={framework}", *keys, *changes])
         with Run(cfg) as run:
-            trainers.load(framework).fit(cfg, run)
-        file = find(run.path, "last") / "model.safetensors"
-        states.append(weights.load(file)[0])
+            fit(cfg, run)
+        file = find_checkpoint(run.path, "last") / "model.safetensors"
+        states.append(load_weights(file)[0])
         changes = ["data.classes=['3','7']", f"model.weights={file.as_posix()}", "optimizer.lr=1e-7"]
     before, after = states
     assert CASES[task] in (run.path / "train.log").read_text("utf-8")

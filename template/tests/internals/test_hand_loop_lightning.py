@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from src.kit.catalog.build import build_dataset
-from src.kit.lightning import state
-from src.kit.training.builders import build_loader, build_network
+from src.kit.lightning import weights_to_numpy
+from tests.experiments import build_loader, build_network
 from tests.training import TrainingTests
 
 
@@ -46,5 +46,5 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
                 torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
             optimizer.zero_grad()
-    by_hand = state.to_numpy(network)
+    by_hand = weights_to_numpy(network)
     assert all(np.array_equal(trained[name], by_hand[name]) for name in by_hand)

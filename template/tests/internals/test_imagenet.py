@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from scipy.io import savemat
 
-from src.kit.catalog.build import build_dataset, imagenet
-from src.kit.catalog.imagenet_prepare import prepare
-from src.kit.catalog.spec import Spec, read
+from src.datasets import imagenet
+from src.kit.catalog.build import build_dataset
+from src.kit.catalog.imagenet import prepare_imagenet
+from src.kit.catalog.specs import DatasetSpec, find_spec
 from src.kit.config.compose import CONFIGS
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 
 # WordNet id, synonyms, children: the numbers of the development kit follow another order than the ids
 SYNSETS = [
@@ -72,7 +73,9 @@ def mat() -> bytes:
     return buffer.getvalue()
 
 
-def write_archives(root: Path, train: dict[str, bytes] | None = None, val: dict[str, bytes] | None = None) -> Spec:
+def write_archives(
+    root: Path, train: dict[str, bytes] | None = None, val: dict[str, bytes] | None = None
+) -> DatasetSpec:
     """The three archives, and ImageNet's table entry with their checksums and counts."""
     root.mkdir(exist_ok=True)
     train = train or {
@@ -88,7 +91,7 @@ def write_archives(root: Path, train: dict[str, bytes] | None = None, val: dict[
         truth = "".join(f"{number}\n" for number in TRUTH).encode()
         add(packed, "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", truth)
         add(packed, "ILSVRC2012_devkit_t12/readme.txt", b"how to use it")
-    spec = read("imagenet")
+    spec = find_spec("imagenet")
     sums = {
         part.archive: hashlib.md5((root / part.archive).read_bytes(), usedforsecurity=False).hexdigest()
         for part in spec.files
@@ -111,7 +114,7 @@ def listing(folder: Path) -> dict[str, bytes]:
 
 def test_the_archives_become_folders_whose_labels_are_the_development_kits(tmp_path):
     root = tmp_path / "imagenet"
-    prepare(root, write_archives(root))
+    prepare_imagenet(root, write_archives(root))
     assert sorted(path.name for path in root.iterdir()) == sorted([TRAIN, VAL, DEVKIT, "synsets.txt", "train", "val"])
     assert len(listing(root / "train")) == 30
     assert (root / "val" / "n01000001" / "ILSVRC2012_val_00000001.JPEG").is_file()  # ID 2 is the second row
@@ -132,7 +135,7 @@ def test_without_the_archives_it_says_where_they_are(tmp_path):
         match=r"register at https://image-net.org/.* download ILSVRC2012_img_train.tar, "
         r"ILSVRC2012_img_val.tar, ILSVRC2012_devkit_t12.tar.gz there, put them into .*imagenet",
     ):
-        imagenet.download(OmegaConf.create({"root": str(tmp_path / "imagenet")}))
+        imagenet.download(root=str(tmp_path / "imagenet"))
     assert not (tmp_path / "imagenet").exists()
     with pytest.raises(UserError, match=r"run `python scripts/download.py data=imagenet`"):
         build_dataset(configuration(tmp_path), "train")
@@ -142,12 +145,12 @@ def test_only_what_is_missing_is_asked_for(tmp_path):
     spec = write_archives(tmp_path)
     (tmp_path / VAL).rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=rf"download {VAL} there, put it into"):
-        prepare(tmp_path, spec)
+        prepare_imagenet(tmp_path, spec)
     (tmp_path / "elsewhere").rename(tmp_path / VAL)
-    prepare(tmp_path, spec)
+    prepare_imagenet(tmp_path, spec)
     for name in (TRAIN, VAL, DEVKIT):
         (tmp_path / name).unlink()
-    assert prepare(tmp_path, spec) == tmp_path
+    assert prepare_imagenet(tmp_path, spec) == tmp_path
 
 
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
@@ -162,11 +165,11 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", fails_after_17)
     with pytest.raises(KeyboardInterrupt):
-        prepare(tmp_path, spec)
+        prepare_imagenet(tmp_path, spec)
     assert not (tmp_path / "train").exists()
     assert len(listing(tmp_path / "train.unfinished")) == 17
     monkeypatch.setattr(Path, "write_bytes", lambda path, content: written.append(path) or real(path, content))
-    prepare(tmp_path, spec)
+    prepare_imagenet(tmp_path, spec)
     assert len(listing(tmp_path / "train")) == 30
     assert len(written) == 30 + 6 + 1  # nothing twice
     assert not list(tmp_path.glob("*.unfinished"))
@@ -178,7 +181,7 @@ def test_an_archive_with_another_checksum_is_refused(tmp_path):
         file.seek(3000)
         file.write(b"damaged")
     with pytest.raises(UserError, match=rf"{TRAIN} has the checksum md5:\w+ and not its publisher's"):
-        prepare(tmp_path, spec)
+        prepare_imagenet(tmp_path, spec)
     assert not (tmp_path / "train").exists()
 
 
@@ -189,7 +192,7 @@ def test_nothing_can_leave_the_folder(tmp_path, name):
     inner = tar({"n01000001_0.JPEG": jpeg((0, 0, 0)), name: b"evil"})
     spec = write_archives(tmp_path / "imagenet", train={"n01000001.tar": inner})
     with pytest.raises(UserError, match="was not unpacked, since it holds"):
-        prepare(tmp_path / "imagenet", spec)
+        prepare_imagenet(tmp_path / "imagenet", spec)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["imagenet"]
     assert not (tmp_path / "imagenet" / "train").exists()
 
@@ -208,20 +211,20 @@ def test_links_and_unknown_classes_are_refused(tmp_path):
     ):
         spec = write_archives(tmp_path, train=train)
         with pytest.raises(UserError, match="was not unpacked"):
-            prepare(tmp_path, spec)
+            prepare_imagenet(tmp_path, spec)
     spec = write_archives(tmp_path, val={"ILSVRC2012_val_00000007.JPEG": photo})
     with pytest.raises(UserError, match=r"holds 'ILSVRC2012_val_00000007\.JPEG'"):
-        prepare(tmp_path, spec)
+        prepare_imagenet(tmp_path, spec)
 
 
 def test_another_number_of_images_is_refused(tmp_path):
     spec = write_archives(tmp_path)
     with pytest.raises(UserError, match="has 30 images and should have 31"):
-        prepare(tmp_path, replace(spec, splits={"train": 31, "test": 6}))
+        prepare_imagenet(tmp_path, replace(spec, splits={"train": 31, "test": 6}))
 
 
 def test_a_folder_that_lost_a_class_is_named(tmp_path):
-    prepare(tmp_path, write_archives(tmp_path))
+    prepare_imagenet(tmp_path, write_archives(tmp_path))
     (tmp_path / "val" / "n02000002").rename(tmp_path / "val" / ".hidden")
     with pytest.raises(UserError, match="2 class folders and should have 3; n02000002 is the first"):
         build_dataset(configuration(tmp_path), "test")

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages, FileImages, Split
-from src.kit.loading.loader import Loader
+from src.kit.errors import UserError
+from src.kit.loading import ArrayImages, FileImages, Loader, Split
 
 
 def numbered(count: int, size: int = 8, channels: int = 1, flippable: bool = True) -> Split:

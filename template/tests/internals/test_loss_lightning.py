@@ -6,8 +6,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.kit.config.errors import UserError
-from src.kit.training import tasks
+from src.kit.errors import UserError
+from src.kit.training import build_loss
 
 
 def config(smoothing: float, name: str = "cross_entropy"):
@@ -20,7 +20,7 @@ def config(smoothing: float, name: str = "cross_entropy"):
 )
 def test_loss_by_hand(smoothing: float, expected: float) -> None:
     logits = torch.tensor([[math.log(3.0), 0.0]], requires_grad=True)  # probabilities 3/4 and 1/4
-    loss = tasks.load_loss(config(smoothing))(logits, torch.tensor([0]))
+    loss = build_loss(config(smoothing))(logits, torch.tensor([0]))
     assert loss.item() == pytest.approx(expected, abs=1e-6)
     loss.backward()
     assert logits.grad is not None
@@ -29,9 +29,9 @@ def test_loss_by_hand(smoothing: float, expected: float) -> None:
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0])
 def test_smoothing_outside_its_range_is_refused(smoothing: float) -> None:
     with pytest.raises(UserError, match="at least 0 and below 1"):
-        tasks.load_loss(config(smoothing))
+        build_loss(config(smoothing))
 
 
 def test_unknown_loss_names_the_known_ones() -> None:
     with pytest.raises(UserError, match="Did you mean cross_entropy"):
-        tasks.load_loss(config(0.0, "cross_entrpy"))
+        build_loss(config(0.0, "cross_entrpy"))

@@ -6,36 +6,35 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.kit.config.errors import UserError
-from src.kit.training import tasks
-from src.kit.training.loss_keys import class_weights
+from src.kit.errors import UserError
+from src.kit.training import build_loss, weigh_classes
 from src.tasks.classification import softmax
 
 COUNTS = np.array([500, 80, 7, 1, 0])
 
 
 def config(name: str = "cross_entropy", smoothing: float = 0.0, weights: str = "none", gamma: float = 2.0):
-    keys = {"name": name, "label_smoothing": smoothing, "class_weights": weights, "beta": 0.99, "gamma": gamma}
+    keys = {"name": name, "file": "cross_entropy", "label_smoothing": smoothing, "class_weights": weights, "beta": 0.99}
+    keys["gamma"] = gamma if name == "focal" else 0.0
     return OmegaConf.create({"loss": keys})
 
 
 def formula(cfg, logits: np.ndarray, shares: np.ndarray) -> float:
     """The mean of -w t (1 - p)^gamma log p, in float64."""
     p = softmax(logits.astype(np.float64))
-    gamma = cfg.loss.gamma if cfg.loss.name == "focal" else 0.0
-    weights = class_weights(cfg, COUNTS)
+    weights = weigh_classes(cfg.loss.class_weights, COUNTS, cfg.loss.beta)
     weights = np.ones(len(COUNTS)) if weights is None else weights.astype(np.float64)
     smoothed = shares * (1 - cfg.loss.label_smoothing) + cfg.loss.label_smoothing / len(COUNTS)
-    return float(-(weights * smoothed * (1 - p) ** gamma * np.log(p)).sum() / (weights * shares).sum())
+    return float(-(weights * smoothed * (1 - p) ** cfg.loss.gamma * np.log(p)).sum() / (weights * shares).sum())
 
 
 def losses(cfg, logits: np.ndarray, targets: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
     """Loss and gradient in both frameworks."""
     ours = torch.tensor(logits, requires_grad=True)
-    first = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)(ours, torch.tensor(targets))
+    first = build_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)(ours, torch.tensor(targets))
     first.backward()
     theirs = paddle.to_tensor(logits, stop_gradient=False)
-    second = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)(theirs, paddle.to_tensor(targets))
+    second = build_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)(theirs, paddle.to_tensor(targets))
     second.backward()
     assert second.shape == []
     return first.item(), second.item(), ours.grad.numpy(), theirs.grad.numpy()
@@ -89,9 +88,9 @@ def test_half_precision_logits_are_weighed_in_float32():
     targets = np.arange(32) % 5
     cfg = config("focal", weights="balanced")
     full = losses(cfg, logits, targets)[0]
-    ours = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)
+    ours = build_loss(OmegaConf.merge(cfg, {"framework": "lightning"}), COUNTS)
     half = ours(torch.tensor(logits).bfloat16(), torch.tensor(targets))
-    theirs = tasks.load_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)
+    theirs = build_loss(OmegaConf.merge(cfg, {"framework": "paddle"}), COUNTS)
     other = theirs(paddle.to_tensor(logits).astype("bfloat16"), paddle.to_tensor(targets))
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(full, rel=0.02)
@@ -99,13 +98,13 @@ def test_half_precision_logits_are_weighed_in_float32():
 
 
 def test_weights_are_those_of_their_papers():
-    balanced = class_weights(config(weights="balanced"), COUNTS)
+    balanced = weigh_classes("balanced", COUNTS)
     assert balanced[:4] == pytest.approx(588 / (4 * COUNTS[:4]))  # scikit-learn's n / (K n_k), of the classes there are
-    effective = class_weights(config(weights="effective"), COUNTS)
+    effective = weigh_classes("effective", COUNTS, 0.99)
     assert effective[0] / effective[3] == pytest.approx((1 - 0.99) / (1 - 0.99**500))
     assert effective[:4].mean() == pytest.approx(1)
     assert balanced[4] == effective[4] == 1, "a class without samples"
-    assert class_weights(config(), COUNTS) is None
+    assert weigh_classes("none", COUNTS) is None
 
 
 def test_balanced_weights_are_scikit_learns():
@@ -113,9 +112,9 @@ def test_balanced_weights_are_scikit_learns():
 
     targets = np.repeat(np.arange(4), COUNTS[:4])
     expected = compute_class_weight("balanced", classes=np.arange(4), y=targets)
-    assert class_weights(config(weights="balanced"), COUNTS[:4]) == pytest.approx(expected)
+    assert weigh_classes("balanced", COUNTS[:4]) == pytest.approx(expected)
 
 
 def test_a_negative_gamma_is_refused():
-    with pytest.raises(UserError, match=r"loss\.gamma must be 0 or more"):
-        tasks.load_loss(OmegaConf.merge(config("focal", gamma=-1.0), {"framework": "lightning"}))
+    with pytest.raises(UserError, match=r"loss\.gamma must be a number of at least 0, not -1"):
+        build_loss(OmegaConf.merge(config("focal", gamma=-1.0), {"framework": "lightning"}))

@@ -9,7 +9,7 @@ from tests.internals.mask_rcnn import SIDE, MaskRCNNTests
 class TestMaskRCNNLightning(MaskRCNNTests):
     def build(self, classes=2, channels=3, size=SIDE):
         torch.manual_seed(0)
-        return mask_rcnn.mask_rcnn_resnet18(classes, channels, size, width=8, proposals=32)
+        return mask_rcnn.build(classes=classes, channels=channels, image_size=size, width=8, proposals=32)
 
     def step(self, network, images, arrays):
         torch.manual_seed(0)
@@ -25,7 +25,7 @@ class TestMaskRCNNLightning(MaskRCNNTests):
 
     def overfit(self, images, truth):
         torch.manual_seed(0)
-        network = mask_rcnn.mask_rcnn_resnet18(2, 3, SIDE, width=16, proposals=32).train()
+        network = mask_rcnn.build(classes=2, channels=3, image_size=SIDE, width=16, proposals=32).train()
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 0.5  # so that few steps are enough for its statistics

@@ -2,9 +2,16 @@
 
 import pytest
 
-from src.kit.memory.allocators import MIB, Allocator, PaddleAllocator, TorchAllocator
-from src.kit.memory.replay import replay
-from src.kit.memory.trace import Growth, Recorder, Trace
+from src.kit.memory.allocators import (
+    MIB,
+    Allocator,
+    PaddleAllocator,
+    Recorder,
+    ScaledTrace,
+    TorchAllocator,
+    Trace,
+    simulate_allocator,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +44,7 @@ def test_paddle_takes_what_is_asked_for_and_cuts_from_the_end() -> None:
     allocator = PaddleAllocator()
     allocator.release(allocator.allocate(1000))
     assert allocator.reserved == 1024
-    assert allocator.allocate(256).place == 768
+    assert allocator.allocate(256).offset == 768
     allocator.allocate(769)
     assert allocator.reserved == 2048
 
@@ -59,9 +66,9 @@ def test_replay_finds_the_peak_and_what_it_is_made_of() -> None:
     recorder.allocate(512, "parameters")
     first = recorder.allocate(1024)
     recorder.free(first)
-    recorder.brief(4096, "workspace")
+    recorder.allocate_briefly(4096, "workspace")
     recorder.allocate(1 << 30, "host")
-    peak = replay(recorder.trace(), "lightning")
+    peak = simulate_allocator(recorder.trace(), "lightning")
     assert (peak.allocated, peak.reserved) == (512 + 4096, 2 * MIB)
     assert peak.kinds["workspace"] == 4096
     assert not peak.kinds.get("host")
@@ -69,7 +76,7 @@ def test_replay_finds_the_peak_and_what_it_is_made_of() -> None:
 
 def test_growth_is_a_straight_line_for_each_block() -> None:
     traces = [Trace(((0, 100), (1, 10 * batch), (1, -1)), {0: "parameters", 1: "activations"}) for batch in (2, 4)]
-    assert Growth((2, 4), traces).at(32).events == ((0, 100), (1, 320), (1, -1))
+    assert ScaledTrace((2, 4), traces).at(32).events == ((0, 100), (1, 320), (1, -1))
 
 
 def test_deaths_that_follow_each_other_are_sorted() -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.memory.finder import find_batch, round_batch
+from src.kit.errors import UserError
+from src.kit.memory.fit import find_batch, round_batch
 
 
 def search(guess: int, limit: int, most: int = 10000) -> tuple[int, list[int]]:

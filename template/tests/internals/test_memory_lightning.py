@@ -8,18 +8,16 @@ import torch
 from omegaconf import DictConfig
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.lightning.memory_trace import traces
-from src.kit.memory.check import fit_memory
+from src.kit.errors import UserError
+from src.kit.lightning.memory_trace import trace_steps
+from src.kit.memory.allocators import ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import GPUS, Estimator, estimate
-from src.kit.memory.probe import probe
-from src.kit.memory.replay import replay
-from src.kit.memory.shape import Shape, find_shape
-from src.kit.memory.trace import Growth
+from src.kit.memory.fit import fit_memory, fits_gpu
+from src.kit.memory.inputs import DataShape, find_data_shape
 from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live
 
-SHAPE = Shape(classes=10, channels=3, image_size=32, images=5000)
+SHAPE = DataShape(classes=10, channels=3, image_size=32, images=5000)
 MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
 LARGE = ["model=resnet50", "data=imagenet", "data.batch_size=256"]
 
@@ -29,7 +27,7 @@ LARGE = ["model=resnet50", "data=imagenet", "data.batch_size=256"]
 def test_every_byte_that_is_kept(name: str, batch: int, keys: list[str]) -> None:
     cfg = load_config([f"model={name}", *keys])
     parameters, forward, step = real_step(cfg, SHAPE, batch)
-    trace = traces(cfg, SHAPE, (batch, 2 * batch))[0]
+    trace = trace_steps(cfg, SHAPE, (batch, 2 * batch))[0]
     series, kinds = live(trace)
     assert parameters == series[kinds.index("data") - 1]
     before = kinds.index("gradients")  # the backward pass has begun, with scratch and gradients of activations
@@ -40,7 +38,7 @@ def test_every_byte_that_is_kept(name: str, batch: int, keys: list[str]) -> None
 def test_half_precision_as_the_cpu_allocator_sees_it() -> None:
     cfg = load_config(["model=resnet18", "trainer.precision=bf16-mixed"])
     _, forward, _ = real_step(cfg, SHAPE, 4)
-    series, kinds = live(traces(cfg, SHAPE, (4, 8))[0])
+    series, kinds = live(trace_steps(cfg, SHAPE, (4, 8))[0])
     # the CPU's batch normalisation differs from CUDA's by some statistics
     nearest = min(series[: kinds.index("gradients")], key=lambda size: abs(size - forward))
     assert nearest == pytest.approx(forward, rel=1e-3)
@@ -49,9 +47,9 @@ def test_half_precision_as_the_cpu_allocator_sees_it() -> None:
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18_attention"])
 def test_the_line_through_two_batches_is_exact(name: str) -> None:
     cfg = load_config([f"model={name}", "trainer.precision=16-mixed"])
-    line = Growth((4, 8), traces(cfg, SHAPE, (4, 8))).at(48)
-    direct = traces(cfg, SHAPE, (48, 96))[0]
-    assert replay(line, "lightning") == replay(direct, "lightning")
+    line = ScaledTrace((4, 8), trace_steps(cfg, SHAPE, (4, 8))).at(48)
+    direct = trace_steps(cfg, SHAPE, (48, 96))[0]
+    assert simulate_allocator(line, "lightning") == simulate_allocator(direct, "lightning")
 
 
 def test_the_table_adds_up_and_grows_with_the_batch() -> None:
@@ -137,23 +135,23 @@ def limited(limit: int, tried: list[int]) -> Callable[[DictConfig], bool]:
 
     def step(cfg: DictConfig) -> bool:
         tried.append(cfg.data.batch_size)
-        return real_step(cfg, find_shape(cfg), cfg.data.batch_size)[1] <= limit
+        return real_step(cfg, find_data_shape(cfg), cfg.data.batch_size)[1] <= limit
 
     return step
 
 
 def test_auto_by_estimate_and_real_steps() -> None:
     cfg, tried = load_config(["data.batch_size=auto", "data.cache=none"]), []
-    shape = dataclasses.replace(find_shape(cfg), images=900)
+    shape = dataclasses.replace(find_data_shape(cfg), images=900)
     chosen, _ = fit_memory(cfg, hardware(4000), limited(3_000_000, tried), shape)
     assert 1 <= len(tried) <= 3
     assert chosen.data.batch_size in tried
-    assert real_step(chosen, find_shape(cfg), chosen.data.batch_size)[1] <= 3_000_000
+    assert real_step(chosen, find_data_shape(cfg), chosen.data.batch_size)[1] <= 3_000_000
 
 
-def test_probe_in_a_process_of_its_own() -> None:
+def test_a_trial_in_a_process_of_its_own() -> None:
     cfg = load_config(["data.batch_size=8", "trainer.accelerator=cpu"])
-    assert probe(cfg)
+    assert fits_gpu(cfg)
     cfg.model.width = -1
     with pytest.raises(UserError, match="failed"):
-        probe(cfg)
+        fits_gpu(cfg)

@@ -4,15 +4,14 @@ import paddle
 import pytest
 
 from src.kit.config.compose import load_config
+from src.kit.memory.allocators import ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import Estimator, estimate
-from src.kit.memory.replay import replay
-from src.kit.memory.shape import Shape
-from src.kit.memory.trace import Growth
-from src.kit.paddle.memory_trace import traces
+from src.kit.memory.inputs import DataShape
+from src.kit.paddle.memory_trace import trace_steps
 from tests.internals.memory_paddle import real_step
 from tests.internals.memory_traces import live
 
-SHAPE = Shape(classes=10, channels=3, image_size=32, images=5000)
+SHAPE = DataShape(classes=10, channels=3, image_size=32, images=5000)
 MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
 
 
@@ -20,7 +19,7 @@ MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
 @pytest.mark.parametrize("batch", [2, 7])
 def test_what_is_kept(name: str, batch: int) -> None:
     cfg = load_config(["framework=paddle", f"model={name}", "trainer.accelerator=cpu"])
-    series, kinds = live(traces(cfg, SHAPE, (batch, 2 * batch))[0])
+    series, kinds = live(trace_steps(cfg, SHAPE, (batch, 2 * batch))[0])
     parameters, forward, backward = real_step(cfg, SHAPE, batch)
     assert parameters == series[kinds.index("data") - 1]
     before = series[: kinds.index("gradients")]
@@ -30,8 +29,8 @@ def test_what_is_kept(name: str, batch: int) -> None:
 
 def test_the_line_through_two_batches_is_exact() -> None:
     cfg = load_config(["framework=paddle", "model=resnet18_attention", "trainer.precision=bf16-mixed"])
-    line = Growth((4, 8), traces(cfg, SHAPE, (4, 8))).at(48)
-    assert replay(line, "paddle") == replay(traces(cfg, SHAPE, (48, 96))[0], "paddle")
+    line = ScaledTrace((4, 8), trace_steps(cfg, SHAPE, (4, 8))).at(48)
+    assert simulate_allocator(line, "paddle") == simulate_allocator(trace_steps(cfg, SHAPE, (48, 96))[0], "paddle")
 
 
 def test_half_precision_and_the_other_optimizer_take_less() -> None:
@@ -51,6 +50,6 @@ def test_the_table_adds_up() -> None:
 
 def test_the_network_still_trains_afterwards() -> None:
     cfg = load_config(["framework=paddle", "model=small_cnn"])
-    traces(cfg, SHAPE, (2, 4))
+    trace_steps(cfg, SHAPE, (2, 4))
     assert paddle.in_dynamic_mode()
     assert float(paddle.ones([2]).sum()) == 2.0

@@ -4,14 +4,12 @@ import pytest
 from omegaconf import DictConfig
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.lightning.memory_trace import traces
-from src.kit.memory.allocators import MIB
-from src.kit.memory.check import fit_memory
+from src.kit.errors import UserError
+from src.kit.lightning.memory_trace import trace_steps
+from src.kit.memory.allocators import MIB, ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import Estimator
-from src.kit.memory.replay import replay
-from src.kit.memory.shape import find_shape
-from src.kit.memory.trace import Growth
+from src.kit.memory.fit import fit_memory
+from src.kit.memory.inputs import find_data_shape
 from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live
 
@@ -33,9 +31,9 @@ SCALARS = 1024  # bytes: numbers that kernels keep for themselves, and the shape
 @pytest.mark.parametrize("batch", [2, 5])
 def test_every_byte_that_is_kept(name: str, batch: int) -> None:
     cfg = load_config(TASKS[name])
-    shape = find_shape(cfg)
+    shape = find_data_shape(cfg)
     parameters, forward, step = real_step(cfg, shape, batch)
-    series, kinds = live(traces(cfg, shape, (batch,))[0])
+    series, kinds = live(trace_steps(cfg, shape, (batch,))[0])
     assert parameters == pytest.approx(series[kinds.index("data") - 1], abs=SCALARS)
     before = kinds.index("gradients")
     assert min(abs(size - forward) for size in series[:before]) <= SCALARS
@@ -45,17 +43,19 @@ def test_every_byte_that_is_kept(name: str, batch: int) -> None:
 @pytest.mark.parametrize("name", ["yolov10n", "deeplab"])
 def test_the_line_through_two_batches_is_exact(name: str) -> None:
     cfg = load_config([*TASKS[name], "trainer.precision=bf16-mixed"])
-    shape = find_shape(cfg)
-    line = Growth((2, 4), traces(cfg, shape, (2, 4)))
-    assert line.same
-    assert replay(line.at(12), "lightning") == replay(traces(cfg, shape, (12,))[0], "lightning")
+    shape = find_data_shape(cfg)
+    line = ScaledTrace((2, 4), trace_steps(cfg, shape, (2, 4)))
+    assert line.same_operations
+    assert simulate_allocator(line.at(12), "lightning") == simulate_allocator(
+        trace_steps(cfg, shape, (12,))[0], "lightning"
+    )
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn", "retinanet"])
 def test_where_images_go_one_by_one_the_peak_is_on_a_line(name: str) -> None:
     cfg = load_config([*TASKS[name], "data.cache=none"])
     estimator = Estimator(cfg)
-    direct = estimator.replay(traces(cfg, estimator.shape, (16,))[0], 16)
+    direct = estimator.find_peak(trace_steps(cfg, estimator.shape, (16,))[0], 16)
     assert estimator.at(16).allocated * MIB == pytest.approx(direct.allocated, rel=0.02)
     assert 0.95 * direct.reserved < estimator.at(16).reserved * MIB < 1.2 * direct.reserved
     assert "Batches of 4 and 8 were traced" in estimator.notes[-1]

@@ -6,14 +6,13 @@ import paddle
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.hardware.gpus import Gpu
-from src.kit.hardware.hardware import Hardware
+from src.kit.errors import UserError
+from src.kit.hardware.hardware import Gpu, Hardware
 from src.kit.memory.allocators import MIB
-from src.kit.memory.check import fit_memory
 from src.kit.memory.estimate import Estimator, estimate
-from src.kit.memory.shape import find_shape
-from src.kit.paddle.memory_trace import traces
+from src.kit.memory.fit import fit_memory
+from src.kit.memory.inputs import find_data_shape
+from src.kit.paddle.memory_trace import trace_steps
 from tests.internals.memory_paddle import real_step
 from tests.internals.memory_traces import live
 
@@ -31,8 +30,8 @@ TASKS = {
 @pytest.mark.parametrize("batch", [2, 5])
 def test_what_is_kept(name: str, batch: int) -> None:
     cfg = load_config(["framework=paddle", "trainer.accelerator=cpu", *TASKS[name]])
-    shape = find_shape(cfg)
-    series, kinds = live(traces(cfg, shape, (batch,))[0])
+    shape = find_data_shape(cfg)
+    series, kinds = live(trace_steps(cfg, shape, (batch,))[0])
     parameters, forward, backward = real_step(cfg, shape, batch)
     # a network with losses of its own has its gradients from the start, as in every step but the first
     early = backward - parameters if name == "mask_rcnn" else 0
@@ -46,10 +45,10 @@ def test_what_is_kept(name: str, batch: int) -> None:
 @pytest.mark.parametrize("name", ["yolov10n", "mask_rcnn"])
 def test_the_line_through_two_batches(name: str) -> None:
     estimator = Estimator(load_config(["framework=paddle", *TASKS[name]]))
-    direct = estimator.replay(traces(estimator.cfg, estimator.shape, (6,))[0], 6)
+    direct = estimator.find_peak(trace_steps(estimator.cfg, estimator.shape, (6,))[0], 6)
     assert estimator.at(6).allocated * MIB == pytest.approx(direct.allocated, rel=0.05)
     assert estimator.at(6).reserved * MIB == pytest.approx(direct.reserved, rel=0.08)
-    assert estimator.notes[0] == "Each image is taken to have 6 objects."
+    assert estimator.notes[0] == "Each image is assumed to have 6 objects."
     assert len(estimator.notes) == (2 if name == "mask_rcnn" else 1)
 
 

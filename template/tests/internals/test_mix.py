@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.kit.augment.mix import mix
+from src.kit.augment import mix_batch
 
 K = 16
 
@@ -17,7 +17,7 @@ def batch(size: int = 12, count: int = K) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("seed", range(30))
 def test_mixup_blends_pixels_and_targets_by_one_share(seed):
     images, targets = batch()
-    mixed, soft = mix(images, targets, K, 0.4, 0.0, np.random.default_rng(seed))
+    mixed, soft = mix_batch(images, targets, K, 0.4, 0.0, np.random.default_rng(seed))
     assert (mixed.dtype, soft.dtype, soft.shape) == (np.float32, np.float32, (K, K))
     assert np.ptp(mixed.reshape(K, -1), axis=1).max() == 0  # each image is still one value
     np.testing.assert_allclose(mixed[:, 0, 0, 0], soft @ np.arange(K), atol=1e-4)
@@ -30,7 +30,7 @@ def test_mixup_blends_pixels_and_targets_by_one_share(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_cutmix_pastes_a_box_and_its_area_is_the_share(seed):
     images, targets = batch(size=20)
-    mixed, soft = mix(images, targets, K, 0.0, 1.0, np.random.default_rng(seed))
+    mixed, soft = mix_batch(images, targets, K, 0.0, 1.0, np.random.default_rng(seed))
     assert set(np.unique(mixed)) <= set(range(K))  # nothing is blended
     np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), soft @ np.arange(K), atol=1e-4)
     changed = np.flatnonzero((mixed != np.arange(K)[:, None, None, None]).any(axis=(1, 2, 3)))
@@ -46,7 +46,7 @@ def test_cutmix_takes_the_box_from_the_same_place():
     images = np.arange(2 * 1 * 8 * 8, dtype=np.float32).reshape(2, 1, 8, 8)
     sources = images.copy()
     for seed in range(20):
-        mixed, _ = mix(sources.copy(), np.arange(2), 2, 0.0, 1.0, np.random.default_rng(seed))
+        mixed, _ = mix_batch(sources.copy(), np.arange(2), 2, 0.0, 1.0, np.random.default_rng(seed))
         assert ((mixed[0] == images[0]) | (mixed[0] == images[1])).all()
 
 
@@ -55,7 +55,7 @@ def test_shares_follow_the_beta_distribution():
         shares = []
         for seed in range(1500):
             images, targets = batch(size=1, count=2)
-            _, soft = mix(images, targets, 2, alpha, 0.0, np.random.default_rng(seed))
+            _, soft = mix_batch(images, targets, 2, alpha, 0.0, np.random.default_rng(seed))
             if soft[0, 0] < 1:  # else the image is its own partner
                 shares.append(soft[0, 0])
         variance = 1 / (4 * (2 * alpha + 1))
@@ -67,16 +67,16 @@ def test_where_both_are_on_each_batch_gets_one_of_them():
     blended = []
     for seed in range(300):
         images, targets = batch()
-        mixed, _ = mix(images, targets, K, 1.0, 1.0, np.random.default_rng(seed))
+        mixed, _ = mix_batch(images, targets, K, 1.0, 1.0, np.random.default_rng(seed))
         blended.append(not set(np.unique(mixed)) <= set(range(K)))
     assert np.mean(blended) == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_generator_decides_and_zero_is_off():
     images, targets = batch()
-    first, second = (mix(images.copy(), targets, K, 0.3, 0.3, np.random.default_rng(5)) for _ in range(2))
+    first, second = (mix_batch(images.copy(), targets, K, 0.3, 0.3, np.random.default_rng(5)) for _ in range(2))
     assert all(np.array_equal(left, right) for left, right in zip(first, second, strict=True))
-    same, soft = mix(images.copy(), targets, K, 0.0, 0.0, np.random.default_rng(5))
+    same, soft = mix_batch(images.copy(), targets, K, 0.0, 0.0, np.random.default_rng(5))
     assert np.array_equal(same, images)
     assert np.array_equal(soft, np.eye(K))
 
@@ -84,6 +84,6 @@ def test_the_generator_decides_and_zero_is_off():
 def test_a_batch_of_one_stays_as_it_is():
     images, _ = batch(count=1)
     for alphas in ((1.0, 0.0), (0.0, 1.0)):
-        mixed, soft = mix(images.copy(), np.array([0]), 3, *alphas, np.random.default_rng(0))
+        mixed, soft = mix_batch(images.copy(), np.array([0]), 3, *alphas, np.random.default_rng(0))
         assert np.array_equal(mixed, images)
         assert soft.tolist() == [[1, 0, 0]]

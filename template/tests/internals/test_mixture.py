@@ -10,10 +10,11 @@ from PIL import Image
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.loading.mixed_images import to_channels
-from src.kit.training.builders import build_loader
-from src.kit.training.saved_splits import describe_splits
+from src.kit.errors import UserError
+from src.kit.loading.images import to_channels
+from src.kit.training import Experiment
+from src.kit.training.checkpoints import describe_splits
+from tests.experiments import build_loader
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_folds_and_classes_reach_the_sources(folder):
     cfg.data.folds = 3
     seen = []
     for cfg.data.fold in (1, 2, 3):
-        splits = describe_splits(cfg)
+        splits = describe_splits(Experiment(cfg))
         seen.append(set(splits["val"]["ids"]))
         assert any(id.startswith("image_folder/") for id in seen[-1])
     assert not (seen[0] & seen[1] or seen[1] & seen[2] or seen[0] & seen[2])

@@ -5,11 +5,11 @@ import paddle
 import pytest
 import torch
 
-from src.kit.config.errors import UserError
-from src.kit.lightning import state as lightning
-from src.kit.paddle import state as paddle_state
-from src.kit.training.networks import MODELS, build_model
-from tests.cases import INPUTS, classifiers, model_config
+import src.kit.lightning as lightning_kit
+import src.kit.paddle as paddle_kit
+from src.kit.errors import UserError
+from src.kit.training.networks import build_model
+from tests.cases import INPUTS, classifiers, model_config, models
 
 
 def both(name: str, channels: int, size: int):
@@ -22,7 +22,7 @@ def both(name: str, channels: int, size: int):
     theirs.eval()
     generator = np.random.default_rng(0)
     arrays = {}
-    for key, array in lightning.to_numpy(ours).items():
+    for key, array in lightning_kit.weights_to_numpy(ours).items():
         noise = generator.standard_normal(array.shape, dtype=np.float32)
         if key.endswith("running_var"):
             arrays[key] = 1 + 0.1 * np.abs(noise)
@@ -30,31 +30,28 @@ def both(name: str, channels: int, size: int):
             arrays[key] = noise / np.sqrt(np.prod(array.shape[1:], dtype=np.float32))
         else:
             arrays[key] = array + 0.1 * noise
-    lightning.from_numpy(ours, arrays)
-    paddle_state.from_numpy(theirs, arrays)
+    lightning_kit.weights_from_numpy(ours, arrays)
+    paddle_kit.weights_from_numpy(theirs, arrays)
     return ours, theirs, arrays
 
 
-def test_same_names():
-    assert [name for name in MODELS["lightning"] if name != "retinanet_resnet18"] == list(MODELS["paddle"]), (
-        "all but a library's model"
-    )
-    assert len(classifiers(MODELS["paddle"])) == 6
+def test_both_frameworks_have_the_same_networks():
+    ours = [name for name in models("lightning") if name != "retinanet_resnet18"]  # a library's
+    assert ours == list(models("paddle"))
+    assert len(classifiers("paddle")) == 7
 
 
-def test_a_model_of_the_other_framework_is_said_to_be_there(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(MODELS["lightning"], "resnet_too", MODELS["lightning"]["resnet18"])
-    config = model_config("paddle", "resnet18")
-    config.model.name = "resnet_too"
-    with pytest.raises(UserError, match="model=resnet_too is there in framework=lightning only: "):
+def test_a_model_of_the_other_framework_names_that_framework():
+    config = model_config("paddle", "retinanet_resnet18")
+    with pytest.raises(UserError, match="model=retinanet exists for lightning only: set framework=lightning"):
         build_model(config, 5, 3, 32)
-    monkeypatch.delitem(MODELS, "lightning")  # a project of one framework
-    with pytest.raises(UserError, match="Unknown model 'resnet_too'"):
+    config.model.file = "retinanett"
+    with pytest.raises(UserError, match="Unknown model 'retinanett'"):
         build_model(config, 5, 3, 32)
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
-@pytest.mark.parametrize("name", classifiers(MODELS["paddle"]))
+@pytest.mark.parametrize("name", classifiers("paddle"))
 def test_same_weights_give_the_same_logits(name: str, channels: int, size: int):
     ours, theirs, arrays = both(name, channels, size)
     images = np.random.default_rng(1).standard_normal((2, channels, size, size), dtype=np.float32)
@@ -62,7 +59,7 @@ def test_same_weights_give_the_same_logits(name: str, channels: int, size: int):
         a, b = ours(torch.tensor(images)).numpy(), theirs(paddle.to_tensor(images)).numpy()
     assert a.std() > 0.01
     np.testing.assert_allclose(a, b, atol=1e-4)
-    back = paddle_state.to_numpy(theirs)
+    back = paddle_kit.weights_to_numpy(theirs)
     assert list(back) == list(arrays)
     assert all(np.array_equal(back[key], arrays[key]) for key in arrays)
 
@@ -83,7 +80,7 @@ def test_batch_norm_learns_at_the_same_pace():
     theirs.train()
     ours(torch.tensor(images))
     theirs(paddle.to_tensor(images))
-    a, b = lightning.to_numpy(ours), paddle_state.to_numpy(theirs)
+    a, b = lightning_kit.weights_to_numpy(ours), paddle_kit.weights_to_numpy(theirs)
     np.testing.assert_allclose(a["1.running_mean"], b["1.running_mean"], atol=1e-5)
     # PyTorch's running variance is unbiased and Paddle's is not: n / (n - 1) apart, n the values per channel.
     np.testing.assert_allclose(a["1.running_var"], b["1.running_var"], rtol=1e-3)

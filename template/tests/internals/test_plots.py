@@ -9,11 +9,10 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.kit.loading.base import ArrayImages
-from src.kit.report import plots
+from src.kit.loading import ArrayImages
+from src.kit.report import draw_confusion, draw_images, draw_predictions, figures
+from src.kit.report.figures import draw_curves, points, shorten
 from src.kit.report.model_graph import draw_model_graph, group, model_table
-from src.kit.report.pictures import draw_confusion, draw_images, draw_predictions
-from src.kit.report.plots import draw_curves, points, shorten
 from src.tasks import classification
 
 ROWS = [
@@ -43,7 +42,7 @@ def test_curves_of_one_epoch_and_of_none(tmp_path: Path) -> None:
 
 def test_one_epoch_has_one_tick_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure) or path)
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure) or path)
     draw_curves(ROWS[:1], tmp_path)
     for figure in drawn:
         (axes,) = figure.axes

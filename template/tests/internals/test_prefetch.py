@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from src.kit.hardware.machine import Machine
+from src.kit.hardware.probe import SystemProbe
 from src.kit.loading import prefetch
 from src.kit.loading.prefetch import choose_workers, in_background, prepare_ahead
 
 
-class Limited(Machine):
+class Limited(SystemProbe):
     """A machine of 64 cores whose control group allows three and a half."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Limited(Machine):
 
 
 def test_workers_are_the_cores_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(prefetch, "Machine", Limited)
+    monkeypatch.setattr(prefetch, "SystemProbe", Limited)
     assert choose_workers(in_memory=False) == 4
     assert choose_workers(in_memory=True) == 0
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from src.kit.hardware.diagnosis import recommend
 from src.kit.hardware.hardware import Gpu, Hardware
-from src.kit.hardware.recommend import recommend
 
 PROCESSOR = Hardware((), None, None, (), "Linux x86_64", "CPU", 16, (), 65536, 50_000)
 

@@ -1,7 +1,7 @@
 """The configuration reference fits the configuration files."""
 
 from src.kit.config.compose import CONFIGS, load_config, option_names
-from src.kit.config.schema import leaves, reference
+from src.kit.config.keys import leaves, reference
 
 
 def test_the_reference_names_no_key_that_does_not_exist():

@@ -7,13 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.report import write as report
-from src.kit.report.fold_report import collect
-from src.kit.report.html import duration
-from src.kit.report.pictures import draw_confusion
-from src.kit.report.plots import draw_curves
-from src.kit.report.write import write_report
-from src.kit.run.run_files import write_json
+from src.kit.report import collect, draw_confusion, draw_curves, duration, reports, write_report
+from src.kit.run import write_json
 from src.tasks import classification
 
 EVIL = '</script></pre><img src=x onerror="alert(1)">'
@@ -84,7 +79,7 @@ def test_a_folder_name_cannot_inject_html(run: Path) -> None:
 
 
 def test_a_run_inside_the_project_is_repeated_by_its_short_path(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "ROOT", run.parents[1].resolve())
+    monkeypatch.setattr(reports, "ROOT", run.parents[1].resolve())
     page = write_report(run).read_text(encoding="utf-8")
     assert ">python scripts/train.py --from outputs/cnn-digits-20260101-120000<" in page
 
@@ -125,11 +120,11 @@ def test_scores_without_anything_to_score_are_dashes(run: Path) -> None:
 @pytest.mark.parametrize("missing", ["run.json", "metrics.jsonl", "config.yaml", "pictures/loss.png"])
 def test_missing_parts_are_left_out(run: Path, missing: str) -> None:
     (run / missing).unlink()
-    assert "How to repeat this run" in write_report(run).read_text(encoding="utf-8")
+    assert "Repeat this run" in write_report(run).read_text(encoding="utf-8")
 
 
 def test_report_of_an_empty_folder(tmp_path: Path) -> None:
-    assert "How to repeat this run" in write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Repeat this run" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(8.26, "8.3 s"), (65, "1 min 05 s"), (11520, "3 h 12 min")])

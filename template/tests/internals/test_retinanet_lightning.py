@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.models.lightning.detection.retinanet import RetinaNetResNet18
+from src.models.lightning.detection.retinanet import RetinaNet, build
 
 BOXES = torch.tensor([[[4.0, 4, 40, 50], [0, 0, 0, 0]], [[0, 0, 64, 64], [30, 10, 60, 40]]])
 LABELS = torch.tensor([[2, 0], [0, 1]])
@@ -12,9 +12,9 @@ KINDS = torch.tensor([[1, 0], [2, 1]], dtype=torch.uint8)
 
 
 @pytest.fixture
-def network() -> RetinaNetResNet18:
+def network() -> RetinaNet:
     torch.manual_seed(0)
-    return RetinaNetResNet18(num_classes=3, in_channels=3, image_size=64)
+    return build(classes=3, channels=3, image_size=64)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_padding_and_crowds_are_not_learned(network, images):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_evaluation_gives_padded_rows_of_box_score_and_class(channels):
-    network = RetinaNetResNet18(num_classes=3, in_channels=channels, image_size=64).eval()
+    network = build(classes=3, channels=channels, image_size=64).eval()
     torch.nn.init.normal_(network.detector.head.classification_head.cls_logits.weight, std=0.3)
     with torch.no_grad():
         rows = network(torch.randn(2, channels, 64, 64))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_scenes import scenes
 
-from src.kit.config.errors import UserError
-from src.kit.scenes.scene_loader import SceneLoader
+from src.kit.errors import UserError
+from src.kit.scenes.loader import SceneLoader
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 

@@ -9,8 +9,8 @@ from scene_files import SQUARE, annotation, coco_content, image, write_coco, wri
 from scripts.train import main
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.training import tasks
+from src.kit.errors import UserError
+from src.kit.training import load_task
 
 
 def refused(folder: Path, *overrides: str) -> str:
@@ -112,4 +112,4 @@ def test_classes_of_validation_that_training_lacks(tmp_path):
 def test_keys_that_only_classification_heeds(photos, task, key):
     cfg = load_config([f"task={task}", "data=coco128", photos, "data.val_fraction=0.5", key])
     with pytest.raises(UserError, match=f"{key} is for task=classification"):
-        tasks.load(task).build_loader(cfg, build_dataset(cfg, "train"), "train")
+        load_task(task).build_loader(cfg, build_dataset(cfg, "train"), "train")

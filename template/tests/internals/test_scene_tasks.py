@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as runs
 
-from src.kit.config.errors import UserError
-from src.kit.scenes.objects import encode, predicted_objects, true_objects
+from src.kit.errors import UserError
 from src.kit.scenes.samples import Sample
+from src.kit.scenes.scores import encode, predicted_objects, true_objects
 from src.kit.training.evaluation import refuse_other_classes
 from src.tasks import detection, instance_segmentation, segmentation
 

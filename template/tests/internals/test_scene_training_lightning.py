@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.kit.run.run_files import read_json, read_rows
+from src.kit.run import read_json, read_rows
 from tests.internals.scene_training import SCENE_TASKS, SceneTrainingTests
 
 

@@ -10,12 +10,11 @@ import pytest
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco, write_yolo
 
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.scenes.annotations import Annotations
-from src.kit.scenes.formats import coco, coco_layout
-from src.kit.scenes.join import join
-from src.kit.scenes.samples import Sample, Scenes
-from src.kit.scenes.scene_splits import choose, number_as
+from src.kit.scenes.coco_format import find_coco_splits, read_coco
+from src.kit.scenes.samples import Sample, Scenes, choose_scenes, concatenate, renumber_classes
+from src.kit.splitting import SplitRule
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -208,9 +207,9 @@ def test_folds_divide_the_training_and_validation_images_together(tmp_path):
 
 def test_what_is_joined_reads_as_before(tmp_path):
     both_parts(tmp_path, {5: "dog", 3: "cat"})
-    parts = {split: coco.read(*places) for split, places in coco_layout.find_coco_splits(tmp_path).items()}
-    first, second = parts["train"], number_as(parts["val"], parts["train"].classes)
-    joined = join(first, second)
+    parts = {split: read_coco(*places) for split, places in find_coco_splits(tmp_path).items()}
+    first, second = parts["train"], renumber_classes(parts["val"], parts["train"].classes)
+    joined = concatenate(first, second)
     assert joined.class_counts().tolist() == (first.class_counts() + second.class_counts()).tolist()
     for index in range(36):
         one, other = joined.read(index), first.read(index) if index < 24 else second.read(index - 24)
@@ -237,6 +236,6 @@ def test_classes_can_be_chosen_and_no_image_left_is_an_error(tmp_path):
 
 def test_own_parts_need_no_fractions(tmp_path):
     parts = {name: partial(scenes, tmp_path / name, *[[0]] * count) for name, count in (("train", 6), ("val", 2))}
-    cfg = configuration("yolo_folder", tmp_path, test_fraction=0.5).data
-    sizes = {split: len(choose(parts, lambda: CLASSES, cfg, split, 0)) for split in ("train", "val", "test")}
+    rules = [SplitRule(split, 0, val_fraction=0.2, test_fraction=0.5) for split in ("train", "val", "test")]
+    sizes = {rule.name: len(choose_scenes(parts, lambda: CLASSES, rule, tmp_path)) for rule in rules}
     assert sizes == {"train": 3, "val": 2, "test": 3}

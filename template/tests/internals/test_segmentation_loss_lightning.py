@@ -7,12 +7,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.kit.training.tasks import load_loss
+from src.kit.training.networks import build_loss
 
 
 def build(cross_entropy=0.0, dice=0.0, focal=0.0, gamma=2.0):
     keys = {"name": "pixels", "cross_entropy": cross_entropy, "dice": dice, "focal": focal, "gamma": gamma}
-    return load_loss(OmegaConf.create({"framework": "lightning", "loss": keys}))
+    return build_loss(OmegaConf.create({"framework": "lightning", "loss": keys}))
 
 
 def logits(*shares: tuple[float, ...]) -> torch.Tensor:

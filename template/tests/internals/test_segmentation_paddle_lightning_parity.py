@@ -7,9 +7,9 @@ import torch
 from omegaconf import OmegaConf
 from redrawn import redrawn
 
-from src.kit.lightning import state as lightning_state
-from src.kit.paddle import state as paddle_state
-from src.kit.training.tasks import load_loss
+import src.kit.lightning as lightning_kit
+import src.kit.paddle as paddle_kit
+from src.kit.training.networks import build_loss
 from src.models.lightning.segmentation import deeplab as lightning
 from src.models.paddle.segmentation import deeplab as theirs
 
@@ -27,10 +27,10 @@ def test_losses_and_gradients_are_the_same(weights, known):
         true[:] = 255
     cfg = {"loss": {"name": "pixels", **dict(zip(("cross_entropy", "dice", "focal", "gamma"), weights, strict=True))}}
     ours = torch.tensor(logits, requires_grad=True)
-    first = load_loss(OmegaConf.create({"framework": "lightning", **cfg}))(ours, torch.tensor(true))
+    first = build_loss(OmegaConf.create({"framework": "lightning", **cfg}))(ours, torch.tensor(true))
     first.backward()
     others = paddle.to_tensor(logits, stop_gradient=False)
-    second = load_loss(OmegaConf.create({"framework": "paddle", **cfg}))(others, paddle.to_tensor(true))
+    second = build_loss(OmegaConf.create({"framework": "paddle", **cfg}))(others, paddle.to_tensor(true))
     second.backward()
     assert second.item() == pytest.approx(first.item(), rel=1e-4, abs=1e-6)
     assert (first.item() > 0) == (known != "none")
@@ -39,14 +39,14 @@ def test_losses_and_gradients_are_the_same(weights, known):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["deeplab_resnet18", "deeplab_resnet50", "deeplab_mobilenet_v2"])
-def test_the_same_weights_give_the_same_logits(name, channels):
-    keys = {"num_classes": 4, "in_channels": channels, "image_size": 64, "width": 16}
-    first, second = getattr(lightning, name)(**keys).eval(), getattr(theirs, name)(**keys)
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "mobilenet_v2"])
+def test_the_same_weights_give_the_same_logits(backbone, channels):
+    keys = {"classes": 4, "channels": channels, "image_size": 64, "backbone": backbone, "width": 16}
+    first, second = lightning.build(**keys).eval(), theirs.build(**keys)
     second.eval()
-    arrays = redrawn(lightning_state.to_numpy(first))
-    lightning_state.from_numpy(first, arrays)
-    paddle_state.from_numpy(second, arrays)
+    arrays = redrawn(lightning_kit.weights_to_numpy(first))
+    lightning_kit.weights_from_numpy(first, arrays)
+    paddle_kit.weights_from_numpy(second, arrays)
     images = np.random.default_rng(1).standard_normal((2, channels, 64, 72), dtype=np.float32)
     with torch.no_grad(), paddle.no_grad():
         a, b = first(torch.tensor(images)).numpy(), second(paddle.to_tensor(images)).numpy()

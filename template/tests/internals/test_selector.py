@@ -1,14 +1,19 @@
 """The data set and the keys that a machine gets, exactly at the borders of the tiers."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from src.kit.catalog.selector import STAGES, auto_select_dataset, tiers
-from src.kit.catalog.spec import specs
+from src.kit.catalog.specs import STAGES, auto_select_dataset, dataset_specs, tiers
 from src.kit.config.compose import load_config, option_names
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
+from src.kit.hardware.diagnosis import EIGHT_GB_MIB, SIXTEEN_GB_MIB
 from src.kit.hardware.hardware import Gpu, Hardware
-from src.kit.hardware.recommend import EIGHT_GB_MIB, SIXTEEN_GB_MIB
-from src.kit.training.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = option_names("task")
 
 
 def machine(*memory: int) -> Hardware:
@@ -52,7 +57,7 @@ def test_the_smallest_gpu_decides(memory, tier):
 def test_a_stage_that_is_asked_for(stage, memory, tier):
     selection = auto_select_dataset(hardware=machine(*memory), stage=stage)
     assert selection.tier == tier
-    assert ("was asked for" in selection.reason) == (tier != auto_select_dataset(hardware=machine(*memory)).tier)
+    assert ("you asked for" in selection.reason) == (tier != auto_select_dataset(hardware=machine(*memory)).tier)
 
 
 def test_this_machine_is_looked_at():
@@ -74,7 +79,7 @@ def test_every_selection_is_a_sound_configuration(stage, task, dataset):
 
 
 def test_every_task_has_data_in_every_tier():
-    assert all(tier["tasks"].keys() == TASKS.keys() for tier in tiers().values())
+    assert all(tier["tasks"].keys() == set(TASKS) for tier in tiers().values())
     chosen = {task: auto_select_dataset(task, machine()).dataset for task in TASKS}
     scenes = dict.fromkeys(("detection", "segmentation", "instance_segmentation"), "digit_scenes")
     tables = {"tabular": "breast_cancer", "tabular_regression": "housing"}
@@ -85,7 +90,7 @@ def test_every_task_has_data_in_every_tier():
 def test_every_data_set_is_listed_for_each_of_its_tasks():
     for task in TASKS:
         listed = {name for tier in tiers().values() for name in tier["tasks"][task]["datasets"]}
-        assert listed == {each.name for each in specs().values() if task in each.tasks}
+        assert listed == {each.name for each in dataset_specs().values() if task in each.tasks}
 
 
 @pytest.mark.parametrize("tier", ["debug", "production-conservative", "production-full"])
@@ -108,6 +113,27 @@ def test_batches_grow_with_the_tier():
 def test_a_data_set_of_ones_own_gets_the_keys_for_all():
     selection = auto_select_dataset(hardware=machine(), dataset="mine")
     assert selection.overrides == tiers()["debug"]["overrides"]
+
+
+def test_the_public_module_works_as_its_docstring_and_the_guide_print_it(capsys):
+    from src.utils import dataset_selector
+
+    line = "from src.utils.dataset_selector import auto_select_dataset"
+    assert line in (ROOT / "docs" / "data.md").read_text("utf-8")
+    code = [row[4:] for row in dataset_selector.__doc__.splitlines() if row.startswith("    ")]
+    assert code[0] == line
+    names: dict[str, Any] = {}
+    exec("\n".join(code), names)
+    selection = names["selection"]
+    assert isinstance(selection, dataset_selector.Selection)
+    assert selection == auto_select_dataset("classification")
+    assert capsys.readouterr().out == f"{selection.tier} {selection.reason}\n{selection.arguments}\n"
+
+
+def test_the_tables_of_a_plain_project_name_no_other_task():
+    other = re.compile("coco|yolo|scene|detection|segmentation|tabular|table_file|wine|housing|breast", re.IGNORECASE)
+    for path in (ROOT / "src" / "configs" / "data").glob("*_*.yaml"):
+        assert not other.search(path.read_text("utf-8")), path
 
 
 def test_mistakes_are_named():

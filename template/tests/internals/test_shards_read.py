@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.config.errors import UserError
-from src.kit.loading.base import ArrayImages, Split
-from src.kit.loading.loader import Loader
-from src.kit.shards.read import ShardImages
-from src.kit.shards.sources import WINDOW, Folder
-from src.kit.shards.write import write_split
+from src.kit.errors import UserError
+from src.kit.loading import ArrayImages, Loader, Split
+from src.kit.shards.read import WINDOW, ShardFolder, ShardImages
+from src.kit.shards.write import write_shards
 
 PROJECT = Path(__file__).resolve().parents[2]
 SIZE = 4
@@ -31,8 +29,8 @@ def sharded(folder: Path, count: int, shards: int) -> Split:
     """`source` from so many shards, or one or two more where it does not divide."""
     per_shard = -(-count // shards)
     size = -(-(per_shard * 4 * 512 + 1024) // 10240) * 10240
-    write_split(source(count), "train", folder / "train", size, np.arange(count), lambda: None)
-    images = ShardImages(Folder(folder / "train"), SIZE)
+    write_shards(source(count), "train", folder / "train", size, np.arange(count), lambda: None)
+    images = ShardImages(ShardFolder(folder / "train"), SIZE)
     return Split(images, images.targets(), images.source.index.classes)
 
 
@@ -103,7 +101,7 @@ def test_within_a_window_the_order_is_as_random_as_a_permutation(tmp_path):
 def test_neighbours_come_from_few_shards_and_all_of_them(large):
     images = large.images
     order = images.epoch_order(np.random.default_rng(1))
-    shards = images.shards(order)
+    shards = images.shards_of(order)
     first = {shard: np.flatnonzero(shards == shard).min() for shard in np.unique(shards)}
     last = {shard: np.flatnonzero(shards == shard).max() for shard in first}
     in_use = [sum(first[shard] <= place <= last[shard] for shard in first) for place in range(len(order))]
@@ -116,7 +114,7 @@ def test_each_rank_needs_its_own_shards(large):
     owners: dict[int, set[int]] = {}
     for rank in range(5):
         found = samples(loader(large, rank=rank, world_size=5, shuffle=True))
-        for shard in set(large.images.shards(np.array(found))):
+        for shard in set(large.images.shards_of(np.array(found))):
             owners.setdefault(int(shard), set()).add(rank)
     shared = sum(len(ranks) > 1 for ranks in owners.values())
     assert shared <= 4 * WINDOW  # those of the windows that lie across a border
@@ -173,7 +171,7 @@ def test_a_damaged_shard_is_refused_in_one_sentence(tmp_path, damage):
 
 
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.kit.shards.write.encode", lambda images, index: (b"no image", ".jpg"))
+    monkeypatch.setattr("src.kit.shards.write.encode_image", lambda images, index: (b"no image", ".jpg"))
     with pytest.raises(UserError, match=r"train-000000\.tar/000000000\.jpg: Cannot decode"):
         list(loader(sharded(tmp_path, 5, 1)))
 
@@ -183,12 +181,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from src.kit.loading.base import Split
-from src.kit.loading.loader import Loader
+from src.kit.loading import Split
+from src.kit.loading import Loader
 from src.kit.shards.read import ShardImages
-from src.kit.shards.sources import Folder
+from src.kit.shards.read import ShardFolder
 
-images = ShardImages(Folder(Path(sys.argv[1])), 1)
+images = ShardImages(ShardFolder(Path(sys.argv[1])), 1)
 split = Split(images, images.targets(), images.source.index.classes)
 times_seen = np.zeros(len(split), np.uint8)
 for pixels, _ in Loader(split, 500, [0.0] * 3, [1 / 255] * 3, shuffle=True, num_workers=2):
@@ -206,7 +204,7 @@ def test_an_epoch_of_fifty_thousand_samples_takes_little_memory(tmp_path):
     numbers = np.arange(count)
     pixels = np.stack([numbers // 65536, numbers // 256 % 256, numbers % 256], 1).astype(np.uint8)[:, None, None]
     split = Split(ArrayImages(pixels), numbers % 10, tuple("0123456789"))
-    write_split(split, "train", tmp_path / "train", 10_000_000, numbers, lambda: None)
+    write_shards(split, "train", tmp_path / "train", 10_000_000, numbers, lambda: None)
     done = subprocess.run(
         [sys.executable, "-c", EPOCH, str(tmp_path / "train")], cwd=PROJECT, capture_output=True, text=True, check=False
     )

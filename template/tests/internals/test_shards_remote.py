@@ -17,13 +17,12 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
 from src.kit.download import retry
-from src.kit.loading.base import ArrayImages, Split
-from src.kit.loading.loader import Loader
-from src.kit.shards.ahead import Ahead
-from src.kit.shards.sources import WINDOW
-from src.kit.shards.write import write_split
+from src.kit.errors import UserError
+from src.kit.loading import ArrayImages, Loader, Split
+from src.kit.shards.read import WINDOW
+from src.kit.shards.remote import Prefetcher
+from src.kit.shards.write import write_shards
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHARD = 51_200  # bytes
@@ -85,7 +84,7 @@ def write(folder: Path, first: int = 0) -> None:
         np.zeros((COUNT, 4, 4, 3), np.uint8) + ((np.arange(COUNT) + first) % 251).astype(np.uint8)[:, None, None, None]
     )
     split = Split(ArrayImages(pixels), np.arange(COUNT), tuple(map(str, range(COUNT))))
-    write_split(split, "train", folder / "train", SHARD, np.arange(COUNT), lambda: None)
+    write_shards(split, "train", folder / "train", SHARD, np.arange(COUNT), lambda: None)
 
 
 def load(server, cache: Path, limit: int = 20 * SHARD) -> Split:
@@ -194,7 +193,7 @@ def test_a_wrong_address_is_told(server, tmp_path):
 
 
 def test_an_index_that_never_ends_is_not_read(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.kit.shards.cache.MAX_INDEX_BYTES", 1000)
+    monkeypatch.setattr("src.kit.shards.remote.MAX_INDEX_BYTES", 1000)
     with pytest.raises(UserError, match="larger than any index"):
         load(server, tmp_path / "cache")
 
@@ -223,7 +222,7 @@ def test_resumed_in_mid_epoch_fetches_only_the_rest(server, tmp_path):
 def test_the_next_shards_come_while_the_last_are_read(server, tmp_path):
     split = load(server, tmp_path / "cache")
     order = split.images.epoch_order(np.random.default_rng(0))
-    numbers = split.images.shards(order)
+    numbers = split.images.shards_of(order)
     coming = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
     split.images.expect(order)
     wait_for(lambda: fetched(server) == names(split, coming[:WINDOW]))
@@ -271,7 +270,7 @@ def test_training_does_not_wait_for_shards_that_were_fetched_ahead():
         fetches.append(shard)
         there.add(shard)
 
-    ahead = Ahead(fetch, 2)
+    ahead = Prefetcher(fetch, 2)
     ahead.expect(range(20))
     late = 0
     for shard in range(20):

@@ -15,13 +15,11 @@ from scripts import make_shards
 from scripts.make_shards import main
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.config.sizes import parse_size
-from src.kit.loading.base import ArrayImages, FileImages, Split
-from src.kit.shards.index import parse_index
-from src.kit.shards.read import ShardImages
-from src.kit.shards.sources import Folder
-from src.kit.shards.write import write_split
+from src.kit.errors import UserError
+from src.kit.loading import ArrayImages, FileImages, Split
+from src.kit.shards.read import ShardFolder, ShardImages, parse_index
+from src.kit.shards.remote import parse_size
+from src.kit.shards.write import write_shards
 
 
 def arrays(count: int, size: int = 8, channels: int = 3, classes: int = 5) -> Split:
@@ -30,7 +28,7 @@ def arrays(count: int, size: int = 8, channels: int = 3, classes: int = 5) -> Sp
 
 
 def write(split: Split, folder, name: str = "train", shard_bytes: int = 100_000):
-    write_split(split, name, folder / name, shard_bytes, np.arange(len(split)), lambda: None)
+    write_shards(split, name, folder / name, shard_bytes, np.arange(len(split)), lambda: None)
     return folder / name
 
 
@@ -49,7 +47,7 @@ def photos(folder, count: int = 24):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_arrays_come_back_bit_for_bit(tmp_path, channels):
     source = arrays(230, channels=channels)
-    images = ShardImages(Folder(write(source, tmp_path)), 8)
+    images = ShardImages(ShardFolder(write(source, tmp_path)), 8)
     assert images.shape == source.images.shape
     assert len(images.source.index.shards) > 3
     order = np.random.default_rng(2).permutation(230)
@@ -61,8 +59,8 @@ def test_files_are_stored_as_they_are(tmp_path):
     cfg = load_config(["data=image_folder", f"data.root={photos(tmp_path / 'photos').as_posix()}"])
     source = build_dataset(cfg, "train")
     assert isinstance(source.images, FileImages)
-    images = ShardImages(Folder(write(source, tmp_path)), 32)
-    found = {place: (name, content) for place, name, content in images.files(np.arange(len(images)))}
+    images = ShardImages(ShardFolder(write(source, tmp_path)), 32)
+    found = {place: (name, content) for place, name, content in images.read_files(np.arange(len(images)))}
     for place, path in enumerate(source.images.paths):
         assert found[place][1] == path.read_bytes()
         assert found[place][0].endswith(path.suffix.lower())
@@ -107,7 +105,7 @@ def test_shards_have_the_size_that_was_asked_for(tmp_path):
 
 
 def test_a_sample_larger_than_a_shard_gets_one_of_its_own(tmp_path):
-    images = ShardImages(Folder(write(arrays(3, size=100), tmp_path, shard_bytes=20_000)), 100)
+    images = ShardImages(ShardFolder(write(arrays(3, size=100), tmp_path, shard_bytes=20_000)), 100)
     assert [shard.samples for shard in images.source.index.shards] == [1, 1, 1]
     assert np.array_equal(images.get(np.arange(3)), arrays(3, size=100).images.get(np.arange(3)))
 
@@ -141,10 +139,10 @@ def test_shards_are_a_data_set_that_can_be_written_again(tmp_path):
     root = photos(tmp_path / "photos", 40)
     main(["data=image_folder", f"data.root={root.as_posix()}", "--out", str(tmp_path / "once"), "--shard-size", "50KB"])
     main(["data=shards", f"data.root={(tmp_path / 'once').as_posix()}", "--out", str(tmp_path / "twice")])
-    once, twice = (ShardImages(Folder(tmp_path / name / "val"), 32) for name in ("once", "twice"))
-    assert [file[1:] for file in twice.files(np.arange(len(twice)))] != []
-    assert {content for _, _, content in once.files(np.arange(len(once)))} == {
-        content for _, _, content in twice.files(np.arange(len(twice)))
+    once, twice = (ShardImages(ShardFolder(tmp_path / name / "val"), 32) for name in ("once", "twice"))
+    assert [file[1:] for file in twice.read_files(np.arange(len(twice)))] != []
+    assert {content for _, _, content in once.read_files(np.arange(len(once)))} == {
+        content for _, _, content in twice.read_files(np.arange(len(twice)))
     }
 
 
@@ -224,7 +222,7 @@ def test_an_index_that_is_none_or_leads_elsewhere_is_refused(tmp_path, change):
     index = json.loads((folder / "index.json").read_text("utf-8")) | change
     (folder / "index.json").write_text(json.dumps(index), "utf-8")
     with pytest.raises(UserError, match=r"index\.json is no index of shards .*: write them with"):
-        Folder(folder)
+        ShardFolder(folder)
 
 
 class Evil:
@@ -250,7 +248,7 @@ def test_a_table_of_other_samples_is_refused_and_never_unpickled(tmp_path, monke
         table[damage][7] = {"target": 5, "block": 0, "size": 2**31}[damage]
         np.save(path, table)
     with pytest.raises(UserError, match=r"train-samples\.npy is not the table of these shards"):
-        Folder(folder)
+        ShardFolder(folder)
     assert not (tmp_path / "unpickled").exists()
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from scene_files import write_yolo
 
 from src.kit.config.compose import load_config
-from src.kit.scenes.draw_scenes import class_colour, draw_scenes, ink_on, paint
+from src.kit.scenes.drawing import class_colour, draw_scenes, ink_on, paint_regions
 from src.kit.scenes.samples import Sample
 from src.kit.training.batch_picture import describe, name_of
 
@@ -35,7 +35,7 @@ def near(pixels: np.ndarray, number: int) -> np.ndarray:
 def test_outlines_and_class_maps_colour_their_pixels_only():
     mask = np.zeros((1, 64, 64), bool)
     mask[0, 20:40, 20:40] = True
-    painted = paint(make(masks=mask))
+    painted = paint_regions(make(masks=mask))
     changed = (painted != 128).any(axis=-1)
     assert np.array_equal(changed, mask[0])
     inner, edge = painted[30, 30].astype(float), painted[20, 30].astype(float)
@@ -43,7 +43,7 @@ def test_outlines_and_class_maps_colour_their_pixels_only():
     assert np.abs(edge - tint).sum() < np.abs(inner - tint).sum() < np.abs(128 - tint).sum()
     semantic = np.full((64, 64), 255, np.uint8)
     semantic[:8] = 3
-    assert np.array_equal((paint(make(semantic=semantic)) != 128).any(axis=-1), semantic == 3)
+    assert np.array_equal((paint_regions(make(semantic=semantic)) != 128).any(axis=-1), semantic == 3)
 
 
 def test_boxes_are_drawn_where_they_are(tmp_path):

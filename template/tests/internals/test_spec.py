@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import src.kit.catalog.specs as specs_module
 from src.datasets.scenes import digit_scenes
-from src.kit.catalog import spec
-from src.kit.catalog.build import DATASETS
-from src.kit.catalog.spec import Part, Spec, fetch_dataset, parse, read, specs
+from src.kit.catalog.specs import DatasetSpec, PublishedFile, dataset_specs, fetch_dataset, find_spec, parse_spec
 from src.kit.config.compose import CONFIGS, help_text, option_names
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 
-SOURCE = Path(spec.__file__).parents[1]
+SOURCE = Path(specs_module.__file__).parents[1]
 COMPOSED = {"mixture", "shards"}  # made of other data sets
 
 
@@ -34,16 +33,16 @@ def publisher(tmp_path, monkeypatch) -> Path:
 
 
 def test_every_data_set_is_described_once():
-    assert set(DATASETS) - COMPOSED <= set(specs()) <= set(option_names("data"))
-    assert all(each.classes for each in specs().values() if each.access != "own" and each.name != "housing")
+    assert set(option_names("data")) - COMPOSED <= set(dataset_specs()) <= set(option_names("data"))
+    assert all(each.classes for each in dataset_specs().values() if each.access != "own" and each.name != "housing")
 
 
 def test_digit_scenes_are_as_many_as_they_are_said_to_be():
-    assert dict(read("digit_scenes").splits) == digit_scenes.SCENES
+    assert dict(find_spec("digit_scenes").splits) == digit_scenes.SCENES
 
 
 def test_the_debug_twin_is_smaller_and_for_the_same_task():
-    twins = [(each, specs()[each.debug_twin]) for each in specs().values() if each.debug_twin]
+    twins = [(each, dataset_specs()[each.debug_twin]) for each in dataset_specs().values() if each.debug_twin]
     assert {each.name for each, _ in twins} >= {"mnist", "cifar10", "imagenet", "coco2017"}
     for each, twin in twins:
         assert twin.bytes < each.bytes
@@ -51,14 +50,14 @@ def test_the_debug_twin_is_smaller_and_for_the_same_task():
 
 
 def test_sizes_agree_with_those_of_the_files():
-    for each in specs().values():
-        known = sum(part.bytes or 0 for part in each.files)
+    for each in dataset_specs().values():
+        known = sum(file.bytes or 0 for file in each.files)
         assert known <= each.bytes
-        assert sum(part.unpacked or 0 for part in each.files) <= 1.01 * each.unpacked or each.name == "coco128"
+        assert sum(file.unpacked or 0 for file in each.files) <= 1.01 * each.unpacked or each.name == "coco128"
 
 
 def test_coco128_has_a_photo_for_each_label_file():
-    targets = {part.target.removeprefix("./") for part in read("coco128").files}
+    targets = {file.target.removeprefix("./") for file in find_spec("coco128").files}
     photos = {name for name in targets if name.startswith("images/")}
     assert len(photos) == 256
     unlabelled = {f"labels{name[6:-4]}.txt" for name in photos} - targets
@@ -87,7 +86,7 @@ def test_the_tables_are_no_data_sets():
 
 def test_an_unknown_data_set_is_named():
     with pytest.raises(UserError, match=r"Unknown data set 'mnits'. Did you mean mnist\?"):
-        read("mnits")
+        find_spec("mnits")
 
 
 @pytest.mark.parametrize("checksum", ["", "md5:123", "sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709"])
@@ -96,10 +95,10 @@ def test_a_file_without_a_sound_checksum_is_refused(checksum):
     common = dict.fromkeys(("homepage", "classes", "debug_twin"))
     values = {"tasks": [], "licence": "", "access": "open", "bytes": 1, "unpacked": 1, "splits": {}, "files": [entry]}
     with pytest.raises(AssertionError):
-        parse("one", common | values)
+        parse_spec("one", common | values)
 
 
-def one_archive(publisher: Path, monkeypatch: pytest.MonkeyPatch, unpacked: int) -> Spec:
+def one_archive(publisher: Path, monkeypatch: pytest.MonkeyPatch, unpacked: int) -> DatasetSpec:
     """A data set of one archive with a folder `photos` in it, which replaces the whole table."""
     source = publisher.parent / "source" / "photos"
     source.mkdir(parents=True)
@@ -107,7 +106,7 @@ def one_archive(publisher: Path, monkeypatch: pytest.MonkeyPatch, unpacked: int)
         (source / name).write_bytes(bytes(1000))
     with tarfile.open(publisher / "photos.tar.gz", "w:gz") as packed:
         packed.add(source, "photos")
-    part = Part(
+    file = PublishedFile(
         ("https://publisher.invalid/photos.tar.gz",),
         "photos",
         md5(publisher / "photos.tar.gz"),
@@ -115,17 +114,17 @@ def one_archive(publisher: Path, monkeypatch: pytest.MonkeyPatch, unpacked: int)
         unpacked,
         {"a.bin": 1000},
     )
-    made = Spec("one", ("classification",), None, "", "open", 1, 1, 2, {}, None, (part,))
-    monkeypatch.setattr(spec, "specs", lambda: {"one": made})
+    made = DatasetSpec("one", ("classification",), None, "", "open", 1, 1, 2, {}, None, (file,))
+    monkeypatch.setattr(specs_module, "dataset_specs", lambda: {"one": made})
     return made
 
 
 def test_an_archive_is_fetched_unpacked_and_mended(publisher, tmp_path, monkeypatch, capsys):
     made = one_archive(publisher, monkeypatch, unpacked=2000)
     root = tmp_path / "root"
-    assert not made.is_whole(root)
+    assert not made.is_complete(root)
     assert fetch_dataset("one", root) == root
-    assert made.is_whole(root)
+    assert made.is_complete(root)
     assert [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.*"))] == ["photos/a.bin", "photos/b.bin"]
     (publisher / "photos.tar.gz").rename(publisher / "gone")
     fetch_dataset("one", root)  # nothing is fetched
@@ -133,7 +132,7 @@ def test_an_archive_is_fetched_unpacked_and_mended(publisher, tmp_path, monkeypa
     (root / "photos" / "a.bin").write_bytes(b"cut")
     (publisher / "gone").rename(publisher / "photos.tar.gz")
     fetch_dataset("one", root)
-    assert made.is_whole(root)
+    assert made.is_complete(root)
 
 
 def test_an_archive_that_unpacks_to_more_than_announced_leaves_nothing(publisher, tmp_path, monkeypatch):
@@ -153,8 +152,9 @@ def test_coco128_is_fetched_file_by_file(publisher, tmp_path):
             for name in packed.namelist():
                 (publisher / Path(name).name).write_bytes(packed.read(name))
     fetch_dataset("coco128", tmp_path / "root")
-    assert read("coco128").is_whole(tmp_path / "root")
+    assert find_spec("coco128").is_complete(tmp_path / "root")
     assert len(list((tmp_path / "root" / "labels" / "val2017").glob("*.txt"))) == 128
     assert (
-        sum(path.stat().st_size for path in (tmp_path / "root").rglob("*.*") if path.is_file()) == read("coco128").bytes
+        sum(path.stat().st_size for path in (tmp_path / "root").rglob("*.*") if path.is_file())
+        == find_spec("coco128").bytes
     )

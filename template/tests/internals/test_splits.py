@@ -4,15 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.scenes.formats import yolo
-from src.kit.splitting.splits import divide, group_by, split_off_val
-from src.kit.training.saved_splits import compare, describe, describe_splits, refuse_other_data, write_splits
+from src.kit.errors import UserError
+from src.kit.scenes import read_yolo
+from src.kit.splitting import SplitRule
+from src.kit.splitting.rule import group_by_pattern
+from src.kit.splitting.stratify import split_by_fractions
+from src.kit.training import Experiment
+from src.kit.training.checkpoints import compare, describe, describe_splits, refuse_other_data, write_splits
 
 
 def multilabel(seed: int = 0, samples: int = 2000, classes: int = 20) -> np.ndarray:
@@ -27,14 +29,9 @@ def deviation(labels: np.ndarray, part: np.ndarray) -> float:
     return float((np.abs(labels[part].mean(axis=0) - whole) / whole).mean())
 
 
-def data_config(**keys):
-    default = {"name": "test", "val_fraction": 0.2, "fold": None, "folds": None, "group_pattern": None}
-    return OmegaConf.create({**default, **keys})
-
-
 def test_sets_of_classes_are_divided_far_better_than_by_chance():
     labels = multilabel()
-    rest, val, test = divide(labels, (0.2, 0.1), seed=0)
+    rest, val, test = split_by_fractions(labels, (0.2, 0.1), seed=0)
     assert sorted(np.concatenate([rest, val, test])) == list(range(len(labels)))
     assert len(val) == pytest.approx(400, abs=8)
     assert len(test) == pytest.approx(200, abs=8)
@@ -48,20 +45,20 @@ def test_sets_of_classes_are_divided_far_better_than_by_chance():
 def test_images_without_any_class_are_divided_too():
     labels = multilabel()
     labels[:1000] = False
-    rest, val = divide(labels, (0.25,), seed=1)
+    rest, val = split_by_fractions(labels, (0.25,), seed=1)
     assert (val < 1000).sum() == pytest.approx(250, abs=10)
     assert len(rest) + len(val) == 2000
 
 
 def test_a_part_without_a_share_stays_empty():
-    assert [len(part) for part in divide(multilabel(), (0.0, 0.5), seed=0)][1] == 0
+    assert [len(part) for part in split_by_fractions(multilabel(), (0.0, 0.5), seed=0)][1] == 0
 
 
 def test_no_group_is_in_two_parts_and_the_shares_hold():
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 150, 3000)
     targets = (groups + (rng.random(3000) < 0.3)) % 7  # a group is mostly of one class, as a patient's images are
-    parts = divide(targets, (0.2, 0.1), seed=0, groups=groups)
+    parts = split_by_fractions(targets, (0.2, 0.1), seed=0, groups=groups)
     seen = [set(groups[part]) for part in parts]
     assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     assert sum(map(len, parts)) == 3000
@@ -73,7 +70,7 @@ def test_no_group_is_in_two_parts_and_the_shares_hold():
 @pytest.mark.parametrize("targets", [np.arange(300) % 3, multilabel(samples=300)])
 @pytest.mark.parametrize("groups", [None, np.arange(300) // 4])
 def test_the_seed_alone_decides(targets, groups):
-    first, again, other = (divide(targets, (0.3,), seed, groups)[1] for seed in (1, 1, 2))
+    first, again, other = (split_by_fractions(targets, (0.3,), seed, groups)[1] for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -81,17 +78,17 @@ def test_the_seed_alone_decides(targets, groups):
 @pytest.mark.parametrize("targets", [np.arange(30) % 3, multilabel(samples=30)])
 def test_fractions_that_leave_nothing_are_refused(targets):
     with pytest.raises(UserError, match=r"0.5 \+ 0.5 must be 0 or more"):
-        divide(targets, (0.5, 0.5), seed=0)
+        split_by_fractions(targets, (0.5, 0.5), seed=0)
 
 
 def test_a_pattern_groups_files_by_what_it_finds():
     names = ["cat/p01_a.png", "cat/p01_b.png", "dog/p02_a.png"]
-    assert group_by(names, r"(p\d+)_").tolist() == [0, 0, 1]
-    assert group_by(names, r"^\w+/").tolist() == [0, 0, 1]
+    assert group_by_pattern(names, r"(p\d+)_").tolist() == [0, 0, 1]
+    assert group_by_pattern(names, r"^\w+/").tolist() == [0, 0, 1]
     with pytest.raises(UserError, match=r"finds nothing in 'cat/x\.png'"):
-        group_by([*names, "cat/x.png"], r"(p\d+)_")
+        group_by_pattern([*names, "cat/x.png"], r"(p\d+)_")
     with pytest.raises(UserError, match="no regular expression"):
-        group_by(names, "(p")
+        group_by_pattern(names, "(p")
 
 
 @pytest.mark.parametrize("folds", [None, 3])
@@ -103,7 +100,7 @@ def test_images_of_one_patient_stay_together_in_an_image_folder(tmp_path, folds)
     keys = [f"data.root={tmp_path.as_posix()}", "data.group_pattern=(patient[0-9]+)", "data.image_size=8"]
     keys += [f"data.folds={folds}", "data.fold=2"] if folds else []
     cfg = load_config(["data=image_folder", *keys])
-    splits = describe_splits(cfg)
+    splits = describe_splits(Experiment(cfg))
     patients = {name: {path.split("/")[1].split("-")[0] for path in part["ids"]} for name, part in splits.items()}
     assert sum(part["samples"] for part in splits.values()) == 60
     assert not patients["train"] & patients["val"]
@@ -117,20 +114,20 @@ def test_a_pattern_for_data_without_files_is_refused():
 
 @pytest.mark.parametrize("keys", [{"fold": 1}, {"fold": 4, "folds": 3}])
 def test_a_fold_that_does_not_exist_is_refused(keys):
-    with pytest.raises(UserError, match=r"needs data\.folds, as many or more"):
-        split_off_val(np.arange(30) % 3, data_config(**keys), 0, "train")
+    with pytest.raises(UserError, match=r"needs data\.folds=[14] or more, not (None|3)"):
+        SplitRule("train", 0, val_fraction=0.2, **keys).choose(np.arange(30) % 3)
 
 
 def test_saved_splits_tell_which_samples_were_used_and_whether_they_are_the_same(tmp_path):
     cfg = load_config([])
-    splits = describe_splits(cfg)
+    splits = describe_splits(Experiment(cfg))
     write_splits(splits, tmp_path)
     saved = json.loads((tmp_path / "splits.json").read_text("utf-8"))
     assert saved == splits
     assert sorted(number for part in saved.values() for number in part["ids"]) == list(range(1797))
-    assert compare(describe_splits(cfg), tmp_path) == []
+    assert compare(describe_splits(Experiment(cfg)), tmp_path) == []
     refuse_other_data(splits, tmp_path)
-    other = describe_splits(load_config(["seed=1"]))
+    other = describe_splits(Experiment(load_config(["seed=1"])))
     assert compare(other, tmp_path)[0] == "train (1,259 samples, now 1,259)"
     with pytest.raises(UserError, match=r"The data have changed since .* bring them back, or begin anew with --from"):
         refuse_other_data(other, tmp_path)
@@ -142,13 +139,13 @@ def test_a_file_that_was_added_or_moved_to_another_class_is_seen(tmp_path):
         for number in range(10):
             Image.new("RGB", (8, 8)).save(tmp_path / "data" / name / f"{number}.png")
     cfg = load_config(["data=image_folder", f"data.root={(tmp_path / 'data').as_posix()}"])
-    splits = describe_splits(cfg)
+    splits = describe_splits(Experiment(cfg))
     assert all(part["ids"][0].startswith("a/") for part in splits.values()), "paths below data.root"
     write_splits(splits, tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "data" / "a" / "10.png")
-    assert compare(describe_splits(cfg), tmp_path)
+    assert compare(describe_splits(Experiment(cfg)), tmp_path)
     (tmp_path / "data" / "a" / "10.png").unlink()
-    assert not compare(describe_splits(cfg), tmp_path)
+    assert not compare(describe_splits(Experiment(cfg)), tmp_path)
 
 
 def test_data_of_another_kind_than_the_task_learns_from_are_one_sentence(tmp_path):
@@ -161,7 +158,7 @@ def test_data_of_another_kind_than_the_task_learns_from_are_one_sentence(tmp_pat
     cfg = load_config(["data=yolo_folder", f"data.root={tmp_path.as_posix()}"])
     assert len(build_dataset(cfg, "train")) == 1
     with pytest.raises(UserError, match="task=classification learns from one class for each image, and data=yolo_f"):
-        describe_splits(cfg)
+        describe_splits(Experiment(cfg))
 
 
 def test_the_ids_of_annotated_images_are_their_paths(tmp_path):
@@ -170,9 +167,9 @@ def test_the_ids_of_annotated_images_are_their_paths(tmp_path):
     for number in range(3):
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / "train" / f"{number}.png")
     (tmp_path / "labels" / "train" / "1.txt").write_text("1 0.5 0.5 0.5 0.5", "utf-8")
-    scenes = yolo.read(tmp_path / "images" / "train", tmp_path / "labels" / "train", ("cat", "dog"))
+    scenes = read_yolo(tmp_path / "images" / "train", tmp_path / "labels" / "train", ("cat", "dog"))
     first = describe(scenes, tmp_path)
     assert first["ids"] == [f"images/train/{number}.png" for number in range(3)]
     (tmp_path / "labels" / "train" / "1.txt").write_text("0 0.5 0.5 0.5 0.5", "utf-8")
-    relabelled = yolo.read(tmp_path / "images" / "train", tmp_path / "labels" / "train", ("cat", "dog"))
+    relabelled = read_yolo(tmp_path / "images" / "train", tmp_path / "labels" / "train", ("cat", "dog"))
     assert describe(relabelled, tmp_path)["sha256"] != first["sha256"]

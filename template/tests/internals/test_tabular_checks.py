@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.checks.issues import KINDS
+from src.kit.checks import KINDS
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.tabular_checks.table_columns import column_faults, describe, leak_faults
-from src.kit.tabular_checks.tables import check_table
+from src.kit.errors import UserError
+from src.kit.tabular_checks.tables import check_table, column_faults, describe, leak_faults
 from tests.internals.tables import mixed_columns, mixed_config, table_config, write_csv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +38,8 @@ def test_a_clean_table_has_notes_only(tmp_path):
     assert findings["column"][2][1].startswith("3 categories, most often ")
     assert findings["column"][4][1].startswith("The target. 2 categories")
     assert findings["missing_values"] == [
-        ("income", "12 of 200 (6.0%); they become the median."),
-        ("city", "12 of 200 (6.0%); they become a category of their own."),
+        ("income", "12 of 200 (6.0%); replaced by the median."),
+        ("city", "12 of 200 (6.0%); replaced by a category of their own."),
     ]
 
 
@@ -63,7 +62,7 @@ def test_columns_of_every_kind_of_fault(tmp_path):
         ("status", "Alone it predicts the target with a balanced accuracy of 1.000: is it known before the target is?")
     ]
     assert findings["mixed_types"] == [("age", "It holds numbers, but row 10 has 'abc'.")]
-    assert findings["target_missing"] == [("paid", "1 of 200 rows have none.")]
+    assert findings["target_missing"] == [("paid", "1 of 200 rows.")]
     assert "the farthest is 99." in dict(findings["outliers"])["noise"]
     assert "table_unusable" not in findings, "the errors above say it"
 
@@ -154,7 +153,7 @@ def test_the_page_of_a_table_speaks_of_rows(tmp_path):
     folder = tmp_path / "outputs" / "data-report-table_file"
     page = (folder / "report.html").read_text("utf-8")
     assert "<p>" + path.as_posix() in page
-    assert "<b>1 error:</b> mend them before training.</p>" in page
+    assert "<b>1 error:</b> fix them before training.</p>" in page
     values = json.loads((folder / "report.json").read_text("utf-8"))
     assert (values["rows"], values["root"]) == (200, str(path))
     for text in (done.stdout, page.split("</style>", 2)[2], *values):

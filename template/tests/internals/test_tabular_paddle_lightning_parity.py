@@ -5,16 +5,16 @@ import paddle
 import pytest
 import torch
 
-from src.kit.config.errors import UserError
-from src.kit.lightning import state as lightning
-from src.kit.paddle import state as paddle_state
-from src.models.lightning.tabular.tabular_mlp import tabular_mlp
-from src.models.paddle.tabular.tabular_mlp import tabular_mlp as paddle_mlp
+import src.kit.lightning as lightning_kit
+import src.kit.paddle as paddle_kit
+from src.kit.errors import UserError
+from src.models.lightning.tabular.tabular_mlp import build as tabular_mlp
+from src.models.paddle.tabular.tabular_mlp import build as paddle_mlp
 from src.models.tabular.tabular_sizes import embedding_width
-from src.tasks.losses.lightning.tabular.mse import build_loss
-from src.tasks.losses.paddle.tabular.mse import build_loss as paddle_loss
+from src.tasks.losses.lightning.tabular.mse import build as build_loss
+from src.tasks.losses.paddle.tabular.mse import build as paddle_loss
 
-SIZES = {"num_classes": 3, "in_channels": 7, "cardinalities": (4, 200), "dropout": 0.5}
+SIZES = {"classes": 3, "channels": 7, "image_size": 1, "cardinalities": (4, 200), "dropout": 0.5}
 
 
 def both(**changes):
@@ -32,13 +32,13 @@ def rows() -> np.ndarray:
 @pytest.mark.parametrize("hidden", [[64, 32], []])
 def test_same_weights_give_the_same_outputs(hidden):
     ours, theirs = both(hidden=hidden)
-    arrays = lightning.to_numpy(ours)
+    arrays = lightning_kit.weights_to_numpy(ours)
     random = np.random.default_rng(1)
     arrays = {name: (0.3 * random.normal(size=array.shape)).astype(np.float32) for name, array in arrays.items()}
     assert arrays["embeddings.0.weight"].shape == (4, 2)
     assert arrays["embeddings.1.weight"].shape == (200, 50)
-    lightning.from_numpy(ours, arrays)
-    paddle_state.from_numpy(theirs, arrays)
+    lightning_kit.weights_from_numpy(ours, arrays)
+    paddle_kit.weights_from_numpy(theirs, arrays)
     with torch.no_grad(), paddle.no_grad():
         a, b = ours(torch.tensor(rows())).numpy(), theirs(paddle.to_tensor(rows())).numpy()
         pixel = ours(torch.tensor(rows()[:, :, None, None])).numpy()
@@ -46,13 +46,13 @@ def test_same_weights_give_the_same_outputs(hidden):
     assert a.std() > 0.01
     np.testing.assert_allclose(a, b, atol=1e-5)
     np.testing.assert_array_equal(a, pixel)
-    back = paddle_state.to_numpy(theirs)
+    back = paddle_kit.weights_to_numpy(theirs)
     assert list(back) == list(arrays)
     assert all(np.array_equal(back[key], arrays[key]) for key in arrays)
 
 
 def test_both_start_alike_and_an_unknown_category_says_nothing():
-    for arrays in (lightning.to_numpy(both()[0]), paddle_state.to_numpy(both()[1])):
+    for arrays in (lightning_kit.weights_to_numpy(both()[0]), paddle_kit.weights_to_numpy(both()[1])):
         assert not arrays["embeddings.1.weight"][0].any()
         assert arrays["embeddings.1.weight"][1:].std() == pytest.approx(0.1, rel=0.05)
         bound = 57**-0.5

@@ -9,10 +9,10 @@ from sklearn.preprocessing import StandardScaler
 
 from src.datasets.tabular import table_file
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from src.kit.tabular.preprocessing import MOST_CATEGORIES, fit, from_json
 from src.kit.tabular.table import Table
-from src.kit.weights import files as weights
+from src.kit.weights import load_weights, save_weights
 from src.tasks import tabular
 from tests.internals.tables import mixed_columns, mixed_config, table_config, write_csv
 
@@ -78,8 +78,8 @@ def test_other_columns_at_inference():
 def test_it_is_saved_with_the_weights_and_gives_the_same_arrays(tmp_path):
     cfg = mixed_config(tmp_path)
     split = build_dataset(cfg, "test")
-    weights.save(tmp_path / "model.safetensors", {"w": np.zeros(1, np.float32)}, tabular.metadata(split))
-    loaded = from_json(weights.load(tmp_path / "model.safetensors")[1]["preprocessing"])
+    save_weights(tmp_path / "model.safetensors", {"w": np.zeros(1, np.float32)}, tabular.metadata(split))
+    loaded = from_json(load_weights(tmp_path / "model.safetensors")[1]["preprocessing"])
     assert loaded == split.preprocessing
     rows = table_file.read(cfg.data).take(split.ids)
     np.testing.assert_array_equal(loaded.transform(rows), split.images.values)

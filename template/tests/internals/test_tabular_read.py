@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from scripts.train import main
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
-from src.kit.tabular.read import read_table
+from src.kit.errors import UserError
+from src.kit.tabular import read_table
 from tests.internals.tables import mixed_columns, table_config, write_csv
 
 
@@ -70,10 +70,10 @@ def test_numbers_that_are_categories_keep_their_zeros(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", r"cannot be read as a table \(Empty CSV file\)"),
+        ("", r"can't be read as a table \(Empty CSV file\)"),
         ("a,b\n", "has 0 rows and 2 columns: there is nothing to learn from"),
-        ("a,b,a\n1,2,3\n", "has several columns called 'a': give every column a name of its own"),
-        ("a,b\n1,2\n3\n", r"cannot be read as a table .*Expected 2 columns, got 1"),
+        ("a,b,a\n1,2,3\n", "has several columns called 'a': give each a different name"),
+        ("a,b\n1,2\n3\n", r"can't be read as a table .*Expected 2 columns, got 1"),
     ],
 )
 def test_damaged_files(tmp_path, text, sentence):
@@ -82,14 +82,14 @@ def test_damaged_files(tmp_path, text, sentence):
 
 
 def test_files_that_are_no_tables(tmp_path):
-    with pytest.raises(UserError, match=r"data\.root=.*none\.csv is no file"):
+    with pytest.raises(UserError, match=r"data\.root=.*none\.csv is not a file"):
         read_table(tmp_path / "none.csv")
     with pytest.raises(UserError, match=r"is neither CSV .* nor Parquet"):
         read_table(csv(tmp_path, "a,b\n1,2\n", "table.xlsx"))
-    with pytest.raises(UserError, match="cannot be read as a table"):
+    with pytest.raises(UserError, match="can't be read as a table"):
         read_table(csv(tmp_path, "a,b\n1,2\n", "table.parquet"))
     (tmp_path / "latin.csv").write_bytes("a,b\nZürich,1\n".encode("latin-1"))
-    with pytest.raises(UserError, match="has no column 'c' to drop or to take for categories: it has a, b"):
+    with pytest.raises(UserError, match="has no column 'c' to drop or to read as categories: it has a, b"):
         read_table(csv(tmp_path, "a,b\n1,2\n"), drop=["c"])
 
 
@@ -102,7 +102,7 @@ def test_text_that_is_not_utf_8_is_said_to_be_that(tmp_path):
         read_table(path, categories=["a"])
     assert list(read_table(path, drop=["a"]).columns) == ["b"]
     path.write_bytes("Größe,b\n1,2\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin\.csv cannot be read as a table .*: save it as UTF-8"):
+    with pytest.raises(UserError, match=r"latin\.csv can't be read as a table .*: save it as UTF-8"):
         read_table(path)
     parquet.write_table(pyarrow.table({"a": [b"\xff"], "b": [1]}), tmp_path / "bytes.parquet")
     with pytest.raises(UserError, match="'a' holds binary, neither numbers nor text: leave it out"):
@@ -172,16 +172,14 @@ def test_an_only_column(tmp_path):
 
 def test_a_target_with_one_class(tmp_path):
     path = write_csv(tmp_path / "table.csv", {**mixed_columns(), "paid": ["no"] * 199 + [""]})
-    refused(path, "target column 'paid' has 1 value in 200 rows, and at least 2 different ones are needed")
-    refused(
-        csv(tmp_path, "age,paid\n1,\n"), "target column 'paid' has no value in 1 row, and at least 2 different ones"
-    )
+    refused(path, "target column 'paid' has 1 value in 200 rows: at least 2 different ones are needed")
+    refused(csv(tmp_path, "age,paid\n1,\n"), "target column 'paid' has no value in 1 row: at least 2 different ones")
 
 
 def test_a_target_of_another_kind(tmp_path):
     path = write_csv(tmp_path / "table.csv", mixed_columns())
     refused(
-        path, r"'noise' has numbers such as .*, which are no classes: set data\.target\.kind=number", target="noise"
+        path, r"'noise' has numbers such as .*, which are not classes: set data\.target\.kind=number", target="noise"
     )
     number = ("task=tabular_regression", "data.target.kind=number")
     refused(path, r"'paid' must hold numbers, but it has '(yes|no)'", *number)
@@ -202,6 +200,6 @@ def test_text_in_a_column_of_numbers(tmp_path):
     columns["income"][6] = "12,5 k"
     columns["income"] = [f'"{value}"' for value in columns["income"]]
     path = write_csv(tmp_path / "table.csv", columns)
-    refused(path, r"column 'income' holds numbers, but row 7 has '12,5 k': mend it, leave it empty, or list")
+    refused(path, r"column 'income' holds numbers, but row 7 has '12,5 k': fix it, leave it empty, or list")
     split = build_dataset(table_config(path, "data.columns.categories=[income]"), "train")
     assert [column.name for column in split.preprocessing.categories] == ["income", "city"]

@@ -8,8 +8,8 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.tabular.resample import resample
+from src.kit.errors import UserError
+from src.kit.tabular.preprocessing import resample
 from src.tasks import tabular, tabular_regression
 from tests.internals.tables import mixed_config
 
@@ -66,9 +66,7 @@ def test_smote_of_categories_only_and_of_two_rows():
     assert np.bincount(targets).tolist() == [28, 28]
     assert np.isin(inputs, [1, 2, 3]).all()
     assert (origin[30:] == -1).all()
-    with pytest.raises(
-        UserError, match=r"data\.resample=smote cannot make up rows of a class with a single training row"
-    ):
+    with pytest.raises(UserError, match=r"data\.resample=smote can't interpolate a class with a single training row"):
         resample(codes, np.array([0] * 29 + [1]), 0, "smote", 0)
 
 

@@ -4,17 +4,32 @@ import sqlite3
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.kit.config.errors import UserError
-from src.kit.trackers.base import TRACKERS, Guard, Tracker, open_tracker
+from src.kit import trackers
+from src.kit.config import UserError, buildable
+from src.kit.trackers import Guard, Tracker, open_tracker
 
 CONFIGS = Path(__file__).parents[2] / "src" / "configs" / "tracker"
 STEPS = {10: 2.5, 20: 1.25}
+OWN = """
+from src.kit.trackers import Tracker
+
+class TextTracker(Tracker):
+    def __init__(self, path, seed):
+        self.path, self.seed = path, seed
+
+    def log(self, metrics, step):
+        self.path.write_text(f"{self.seed} {step} {metrics}")
+
+def build(run_dir, cfg, *, filename: str = "metrics.txt"):
+    return TextTracker(run_dir / filename, cfg["seed"])
+"""
 
 
 def config(name: str) -> DictConfig:
@@ -36,8 +51,18 @@ def track(name: str, tmp_path: Path) -> Path:
 
 
 def test_every_tracker_has_its_config() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(TRACKERS)
-    assert all(config(name).tracker.name == name for name in TRACKERS)
+    names = {"none", *buildable("tracker")}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == names
+    assert all(config(name).tracker.name == name for name in names)
+
+
+def test_a_tracker_of_ones_own_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ModuleType("own")
+    exec(OWN, own.__dict__)
+    monkeypatch.setattr(trackers, "load_component", lambda group, name: {("tracker", "own"): own}[group, name])
+    cfg = OmegaConf.create({"tracker": {"name": "own", "filename": "log.txt"}, "seed": 7})
+    open_tracker(cfg, tmp_path).log({"val/accuracy": 0.5}, 3)
+    assert (tmp_path / "log.txt").read_text("utf-8") == "7 3 {'val/accuracy': 0.5}"
 
 
 def test_none_writes_nothing(tmp_path: Path) -> None:
@@ -93,7 +118,7 @@ def test_missing_package_names_the_pip_command(
     name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # importing it now raises ImportError
-    monkeypatch.delitem(sys.modules, f"src.kit.trackers.base.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, f"src.trainers.trackers.{name}", raising=False)
     with pytest.raises(UserError, match=f"pip install {package}"):
         open_tracker(config(name), tmp_path)
 
@@ -117,7 +142,7 @@ class Broken(Tracker):
 
 
 def test_failing_tracker_warns_once_and_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    broken = Broken(config("none"), tmp_path)
+    broken = Broken()
     guard = Guard(broken, "broken")
     for step in range(3):
         guard.log({"train/loss": 1.0}, step)

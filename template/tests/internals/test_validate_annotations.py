@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.kit.checks.run import check
-from src.kit.config.errors import UserError
-from src.kit.scenes_checks.annotations import gap
+from src.kit.checks import check
+from src.kit.config.compose import load_config
+from src.kit.errors import UserError
+from src.kit.scenes_checks.faults import gap
 from tests.internals.checked_data import class_folders, coco_folder, configuration, found, picture, run, yolo_folder
 
 
@@ -88,8 +89,24 @@ def test_folders_that_are_no_data_set_are_refused_in_one_sentence(tmp_path):
     for name in ("yolo_folder", "coco_folder"):
         with pytest.raises(UserError, match="holds no"):
             run(name, tmp_path)
-    with pytest.raises(UserError, match="Unknown data set to check 'mixture'"):
-        run("mixture", tmp_path)
+    with pytest.raises(UserError, match="Unknown data set 'nonsense'"):
+        run("nonsense", tmp_path)
+
+
+def test_a_mixture_is_checked_as_training_gets_it():
+    cfg = load_config(["data=mixture", "data.sources=[{data: digits}]", "data.image_size=8"])
+    source = check(cfg, 2).source
+    assert len(source.entries) == 1797
+    assert sum(sum(counts.values()) for counts in source.counts.values()) == 1797
+
+
+def test_an_annotated_data_set_of_your_own_is_recognised_by_its_files(tmp_path):
+    for name, make in (("coco", coco_folder), ("yolo", yolo_folder)):
+        root = make(tmp_path / name)
+        (root / "train.txt").write_text("")
+        result = run("my_own", root)
+        assert (result.findings, result.movable) == ([], True)
+        assert sum(result.source.counts["train"].values()) == 4
 
 
 def test_grey_images_are_odd_only_among_colour_ones(folder):

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from src.kit.checks.duplicates import WINDOW, find_copies, near_pairs
-from src.kit.checks.files import Entry
-from src.kit.checks.scan import scan
+from src.kit.checks import Entry
+from src.kit.checks.images import WINDOW, find_copies, inspect_files, near_pairs
 from tests.internals.checked_data import class_folders, found, run
 
 REAL = os.environ.get("TEST_DATA_DIR")
@@ -97,8 +96,8 @@ def test_thresholds_on_real_photos(tmp_path):
         image = image.resize((image.width // 2, image.height // 2)) if number % 2 else image
         again.append(str(tmp_path / f"{number}.jpg"))
         image.save(again[-1], quality=40 if number % 3 else 80)
-    assert find_copies(entries, scan(photos, 2)) == []
-    both = find_copies(entries + [Entry(path, "val") for path in again], scan(photos + again, 2))
+    assert find_copies(entries, inspect_files(photos, 2)) == []
+    both = find_copies(entries + [Entry(path, "val") for path in again], inspect_files(photos + again, 2))
     assert {finding.kind for finding in both} == {"near_leak"}
     assert len(both) >= 0.98 * len(photos)
     assert all(photos[again.index(finding.other)] == finding.path for finding in both)

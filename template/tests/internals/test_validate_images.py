@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from src.kit.checks import KINDS
 from src.kit.checks import images as checked
-from src.kit.checks.images import Facts, inspect
-from src.kit.checks.issues import KINDS
-from src.kit.checks.scan import scan
+from src.kit.checks.images import Facts, inspect, inspect_files
 
 
 def photo(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
@@ -102,7 +101,7 @@ def test_a_huge_file_is_refused_without_being_read(tmp_path, monkeypatch):
 def test_content_of_another_format_than_the_name_says(tmp_path):
     path = tmp_path / "image.jpg"
     path.write_bytes(encoded(photo(), "PNG"))
-    assert inspect(str(path)).problems == (("wrong_extension", "The name says .jpg, the content is PNG."),)
+    assert inspect(str(path)).problems == (("wrong_extension", "The extension is .jpg, the content is PNG."),)
     path.write_bytes(encoded(photo(), "TIFF"))
     assert kinds(inspect(str(path))) == {"wrong_extension"}
 
@@ -183,8 +182,8 @@ def test_many_files_keep_their_order(tmp_path):
         path = tmp_path / f"{number}.png"
         Image.new("L", (number + 1, 5)).save(path)
         paths.append(str(path))
-    assert [facts.width for facts in scan(paths, 4)] == list(range(1, 301))
-    assert scan([], 4) == []
+    assert [facts.width for facts in inspect_files(paths, 4)] == list(range(1, 301))
+    assert inspect_files([], 4) == []
 
 
 SEEDS = {

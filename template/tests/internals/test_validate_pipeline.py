@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from src.kit.benchmarks.pipeline_check import Report, check_pipeline, main, show
-from src.kit.catalog.selector import Selection
+from src.kit.benchmarks.pipeline import Report, check_pipeline, choose_task, print_report, validate_pipeline
+from src.kit.catalog import Selection
 from src.kit.config.compose import load_config
-from src.kit.config.errors import UserError
-from src.kit.hardware.process_memory import peak_mib
+from src.kit.errors import UserError
+from src.kit.hardware.probe import peak_mib
 
 PROJECT = Path(__file__).parents[2]
 CFG = load_config(["data=digits"])
@@ -64,7 +64,7 @@ def test_after_a_step_that_fails_the_rest_is_skipped(step, detail, capsys):
     assert rows(report) == [("fine", "ok"), ("step", "fail"), ("last", "skipped"), ("limits", "ok")]
     assert not report.passed
     assert report.steps[1].detail == detail
-    show(report)
+    print_report(report)
     assert detail in " ".join(capsys.readouterr().out.split())
     assert report.to_dict()["passed"] is False
 
@@ -78,7 +78,7 @@ def test_a_limit_that_is_passed_fails(limits):
 
 def test_the_peak_is_what_was_really_used():
     held = "x = b'x' * (300 << 20); del x"
-    command = f"from src.kit.hardware.process_memory import peak_mib; a = peak_mib(); {held}; print(peak_mib() - a)"
+    command = f"from src.kit.hardware.probe import peak_mib; a = peak_mib(); {held}; print(peak_mib() - a)"
     grown = int(subprocess.run([sys.executable, "-c", command], cwd=PROJECT, capture_output=True, check=True).stdout)
     assert 280 <= grown <= 320
     assert peak_mib() > 10
@@ -90,11 +90,25 @@ def test_the_peak_is_what_was_really_used():
         (["data=mnist"], "Cannot read 'data=mnist': write --dataset NAME"),
         (["--fast"], "Cannot read '--fast'"),
         (["--dataset", "mnits"], "Unknown data 'mnits'. Did you mean mnist"),
-        (["--dataset", "coco128"], "coco128 is for detection, not for classification"),
+        (["--dataset", "coco128", "task=classification"], "coco128 is for detection, not for classification"),
         (["trainer.epochs=1"], "Unknown key 'trainer.epochs'"),
     ],
 )
 def test_mistakes_of_the_command_line(arguments, message):
     with pytest.raises(UserError) as error:
-        main(arguments, "debug", "")
+        validate_pipeline(arguments, "debug", "")
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "overrides", "expected"),
+    [
+        ("coco128", [], ["task=detection"]),
+        ("coco2017", ["trainer.max_epochs=2"], ["task=detection"]),
+        ("coco2017", ["task=segmentation"], []),
+        ("mnist", [], []),
+        (None, [], []),
+    ],
+)
+def test_a_data_set_brings_its_task(dataset, overrides, expected):
+    assert choose_task(dataset, overrides) == expected

@@ -9,7 +9,7 @@ import pytest
 
 from src.kit.checks import quarantine as module
 from src.kit.checks.quarantine import quarantine, restore
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 from tests.internals.checked_data import class_folders, coco_folder, picture, run, yolo_folder
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
-from src.kit.config.errors import UserError
-from src.kit.training.networks import is_small
-from src.kit.weights import files as weights
+from src.kit.errors import UserError
+from src.kit.training.networks import find_pretrained, is_small
+from src.kit.weights import adapt_stem, check_shapes, count_classes, load_weights, missing_weights, save_weights
 
 ARRAYS = {
     "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
@@ -22,8 +23,8 @@ ARRAYS = {
 
 def test_round_trip(tmp_path: Path):
     turned = {**ARRAYS, "fc.weight": np.arange(20, dtype=np.float32).reshape(2, 10).T}
-    weights.save(tmp_path / "model.safetensors", turned, {"model": "resnet18"})
-    arrays, metadata = weights.load(tmp_path / "model.safetensors")
+    save_weights(tmp_path / "model.safetensors", turned, {"model": "resnet18"})
+    arrays, metadata = load_weights(tmp_path / "model.safetensors")
     assert metadata == {"model": "resnet18"}
     assert arrays.keys() == turned.keys()
     assert all(np.array_equal(arrays[name], turned[name]) for name in turned)
@@ -31,39 +32,46 @@ def test_round_trip(tmp_path: Path):
 
 
 def test_failed_save_keeps_the_old_file(tmp_path: Path):
-    weights.save(tmp_path / "model.safetensors", ARRAYS, {})
+    save_weights(tmp_path / "model.safetensors", ARRAYS, {})
     with pytest.raises(TypeError):
-        weights.save(tmp_path / "model.safetensors", ARRAYS, {"epoch": 3})  # type: ignore[dict-item]
-    assert weights.load(tmp_path / "model.safetensors")[0].keys() == ARRAYS.keys()
+        save_weights(tmp_path / "model.safetensors", ARRAYS, {"epoch": 3})  # type: ignore[dict-item]
+    assert load_weights(tmp_path / "model.safetensors")[0].keys() == ARRAYS.keys()
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-5], lambda data: b"", lambda data: b"x" * len(data)])
 def test_corrupt_file(tmp_path: Path, damage):
     path = tmp_path / "model.safetensors"
-    weights.save(path, ARRAYS, {})
+    save_weights(path, ARRAYS, {})
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=r"model\.safetensors is corrupt"):
-        weights.load(path)
+        load_weights(path)
 
 
 def test_other_format_and_missing_file(tmp_path: Path):
     (tmp_path / "model.pth").write_bytes(b"\x80\x04")
     with pytest.raises(UserError, match=r"must be a \.safetensors file, not 'model\.pth'"):
-        weights.load(tmp_path / "model.pth")
+        load_weights(tmp_path / "model.pth")
     with pytest.raises(UserError, match="There is no weights file"):
-        weights.load(tmp_path / "absent.safetensors")
+        load_weights(tmp_path / "absent.safetensors")
 
 
-def test_unknown_pretrained():
-    with pytest.raises(UserError, match="no pretrained weights for 'small_cnn'; there are for: resnet18"):
-        weights.pretrained("small_cnn")
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_unknown_pretrained(framework: str):
+    with pytest.raises(
+        UserError, match="no pretrained weights for 'small_cnn'; there are for: efficientnet, efficientnet_b0, resnet18"
+    ):
+        find_pretrained(OmegaConf.create({"framework": framework, "model": {"name": "small_cnn"}}))
 
 
 def test_pretrained_without_network(tmp_path: Path):
     # A process of its own: huggingface_hub reads its environment variables when it is first imported.
     result = subprocess.run(
-        [sys.executable, "-c", "from src.kit.weights import files; files.pretrained('resnet18')"],
+        [
+            sys.executable,
+            "-c",
+            "from src.kit.weights import download_weights; download_weights('timm/resnet18.tv_in1k')",
+        ],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -87,8 +95,8 @@ def test_timm_files_get_the_networks_names(tmp_path: Path):
     }
     arrays = {name: np.full(1, index, np.float32) for index, name in enumerate(names)}
     arrays["bn2.num_batches_tracked"] = np.array(3)
-    weights.save(tmp_path / "model.safetensors", arrays, {})
-    loaded, _ = weights.load(tmp_path / "model.safetensors")
+    save_weights(tmp_path / "model.safetensors", arrays, {})
+    loaded, _ = load_weights(tmp_path / "model.safetensors")
     assert {name: int(array[0]) for name, array in loaded.items()} == {
         new: index for index, new in enumerate(names.values())
     }
@@ -97,7 +105,7 @@ def test_timm_files_get_the_networks_names(tmp_path: Path):
 @pytest.mark.parametrize("channels", [1, 4])
 def test_stem_of_other_channels_keeps_grey_images_response(channels: int):
     initial = {**ARRAYS, "conv1.weight": np.zeros((2, channels, 2, 2), np.float32)}
-    stem = weights.adapt_stem(ARRAYS, initial)["conv1.weight"]
+    stem = adapt_stem(ARRAYS, initial)["conv1.weight"]
     assert stem.shape == (2, channels, 2, 2)
     np.testing.assert_allclose(stem.sum(axis=1), ARRAYS["conv1.weight"].sum(axis=1))
 
@@ -105,7 +113,7 @@ def test_stem_of_other_channels_keeps_grey_images_response(channels: int):
 def test_stem_of_another_kernel_keeps_its_initial_values(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("train"), "propagate", True)  # a run of another test may have cut it off
     initial = {**ARRAYS, "conv1.weight": np.full((2, 3, 3, 3), 7, np.float32)}
-    assert np.all(weights.adapt_stem(ARRAYS, initial)["conv1.weight"] == 7)
+    assert np.all(adapt_stem(ARRAYS, initial)["conv1.weight"] == 7)
     assert "2x2 kernel and this network 3x3" in caplog.text
 
 
@@ -117,15 +125,15 @@ def test_what_depends_on_the_classes_and_whole_layers_that_the_file_lacks_are_le
         "attention.weight": np.zeros((2, 2), np.float32),
     }
     shapes = {**{name: array.shape for name, array in ARRAYS.items()}, "attention.weight": (2, 2)}
-    assert weights.left_out(ARRAYS, initial, shapes) == ["fc.weight", "fc.bias", "attention.weight"]
+    assert missing_weights(ARRAYS, initial, shapes) == ["fc.weight", "fc.bias", "attention.weight"]
 
 
 def test_what_differs_for_another_reason_is_not_left_out():
     shapes = {name: array.shape for name, array in ARRAYS.items()}
     wider = {**ARRAYS, "conv1.weight": np.zeros((4, 3, 2, 2), np.float32)}
-    assert weights.left_out(ARRAYS, wider, {**shapes, "conv1.weight": (4, 3, 2, 2)}) == []
+    assert missing_weights(ARRAYS, wider, {**shapes, "conv1.weight": (4, 3, 2, 2)}) == []
     lacking = {name: array for name, array in ARRAYS.items() if name != "fc.bias"}
-    assert weights.left_out(lacking, ARRAYS, shapes) == [], "half a layer is a fault"
+    assert missing_weights(lacking, ARRAYS, shapes) == [], "half a layer is a fault"
 
 
 @pytest.mark.parametrize(
@@ -133,16 +141,16 @@ def test_what_differs_for_another_reason_is_not_left_out():
     [({"classes": '["a", "b"]'}, 2), ({}, 1000), ({"classes": "7"}, 1000), ({"classes": "a"}, 1000)],
 )
 def test_a_file_says_for_how_many_classes_it_was_made(metadata, count):
-    assert weights.count_classes(metadata) == count
+    assert count_classes(metadata) == count
 
 
 def test_check_names_the_first_difference():
     shapes = {name: array.shape for name, array in ARRAYS.items()}
-    weights.check(ARRAYS, shapes)
+    check_shapes(ARRAYS, shapes)
     with pytest.raises(UserError, match=r"fc\.bias is \(10,\) in the file and \(5,\) in the network"):
-        weights.check(ARRAYS, {**shapes, "fc.bias": (5,)})
+        check_shapes(ARRAYS, {**shapes, "fc.bias": (5,)})
     with pytest.raises(UserError, match=r"checkpoint of another model: bn1\.bias is absent in the file and \(2,\)"):
-        weights.check(ARRAYS, {**shapes, "bn1.bias": (2,)})
+        check_shapes(ARRAYS, {**shapes, "bn1.bias": (2,)})
 
 
 def test_stem_choice():

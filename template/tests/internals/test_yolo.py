@@ -8,14 +8,14 @@ import pytest
 from scene_files import configuration, image, write_yolo
 
 from src.kit.catalog.build import build_dataset
-from src.kit.config.errors import UserError
-from src.kit.scenes.formats import yolo
+from src.kit.errors import UserError
+from src.kit.scenes import yolo_format
 
 needs_photos = pytest.mark.skipif(not os.environ.get("TEST_DATA_DIR"), reason="TEST_DATA_DIR is not set: no photos")
 
 
 def read(root: Path):
-    return yolo.read(root / "images" / "train", root / "labels" / "train", yolo.read_classes(root))
+    return yolo_format.read_yolo(root / "images" / "train", root / "labels" / "train", yolo_format.read_classes(root))
 
 
 def test_fractions_become_pixels_when_the_image_is_read(tmp_path):
@@ -87,7 +87,7 @@ def test_a_label_file_that_is_no_text_is_named(tmp_path):
 @pytest.mark.parametrize("text", ["names: [cat, dog]", "names: {0: cat, 1: dog}", "names: {1: dog, 0: cat}\nnc: 2"])
 def test_class_names(tmp_path, text):
     (tmp_path / "data.yaml").write_text(text)
-    assert yolo.read_classes(tmp_path) == ("cat", "dog")
+    assert yolo_format.read_classes(tmp_path) == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_class_names(tmp_path, text):
 def test_names_that_are_no_list_are_refused(tmp_path, text):
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(UserError, match=r"data\.yaml (must have `names`|is no YAML)"):
-        yolo.read_classes(tmp_path)
+        yolo_format.read_classes(tmp_path)
     (tmp_path / "data.yaml").unlink()
     with pytest.raises(UserError, match=r"data\.yaml does not exist: write the class names"):
-        yolo.read_classes(tmp_path)
+        yolo_format.read_classes(tmp_path)
 
 
 LAYOUTS = [("images/train", "labels/train"), ("train/images", "train/labels"), ("images/train2017", "labels/train2017")]
@@ -108,14 +108,14 @@ LAYOUTS = [("images/train", "labels/train"), ("train/images", "train/labels"), (
 @pytest.mark.parametrize(("images", "labels"), LAYOUTS)
 def test_layouts(tmp_path, images, labels):
     image(tmp_path / images / "a.png")
-    assert yolo.find_yolo_splits(tmp_path) == {"train": (tmp_path / images, tmp_path / labels)}
+    assert yolo_format.find_yolo_splits(tmp_path) == {"train": (tmp_path / images, tmp_path / labels)}
     with pytest.raises(UserError, match="does not exist: it must hold the label files"):
-        yolo.read(tmp_path / images, tmp_path / labels, ["cat"])
+        yolo_format.read_yolo(tmp_path / images, tmp_path / labels, ["cat"])
 
 
 def test_a_folder_of_anything_else_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no YOLO data set"):
-        yolo.find_yolo_splits(tmp_path)
+        yolo_format.find_yolo_splits(tmp_path)
 
 
 def test_a_missing_data_set_names_the_command_that_fetches_it(tmp_path):

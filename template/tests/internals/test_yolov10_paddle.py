@@ -5,16 +5,15 @@ import paddle
 import pytest
 from redrawn import redrawn
 
-from src.kit.config.errors import UserError
-from src.kit.paddle import state
+from src.kit.detection_paddle import flatten_levels, fold_for_inference
+from src.kit.errors import UserError
+from src.kit.paddle import weights_from_numpy, weights_to_numpy
 from src.models.paddle.detection import yolov10
-from src.models.paddle.detection.fuse import fuse
-from src.models.paddle.detection.yolov10_head import flatten
 
 
 def lively(network: paddle.nn.Layer) -> paddle.nn.Layer:
     """The network with redrawn weights."""
-    state.from_numpy(network, redrawn(state.to_numpy(network)))
+    weights_from_numpy(network, redrawn(weights_to_numpy(network)))
     return network
 
 
@@ -25,24 +24,24 @@ def images() -> paddle.Tensor:
 
 @pytest.mark.parametrize("size", ["n", "m"])  # with a large kernel and without
 def test_fusing_changes_no_output_and_not_the_network_itself(size, images):
-    network = lively(yolov10.build(size, num_classes=3, in_channels=3, image_size=64))
+    network = lively(yolov10.build(size=size, classes=3, channels=3, image_size=64))
     network.eval()
-    before = state.to_numpy(network)
+    before = weights_to_numpy(network)
     with paddle.no_grad():
-        whole = flatten([head(f) for head, f in zip(network.one_to_one, network.features(images), strict=True)])
-        fused = fuse(network)
-        less = flatten([head(f) for head, f in zip(fused.one_to_one, fused.features(images), strict=True)])
+        whole = flatten_levels([head(f) for head, f in zip(network.one_to_one, network.features(images), strict=True)])
+        fused = fold_for_inference(network)
+        less = flatten_levels([head(f) for head, f in zip(fused.one_to_one, fused.features(images), strict=True)])
         np.testing.assert_allclose(fused(images)[..., 4].numpy(), network(images)[..., 4].numpy(), atol=1e-4)
     for one, other in zip(whole, less, strict=True):
         assert one.std() > 0.1
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-3, rtol=1e-3)
     assert not any(isinstance(layer, paddle.nn.BatchNorm2D) for layer in fused.sublayers())
-    after = state.to_numpy(network)
+    after = weights_to_numpy(network)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 def test_every_parameter_learns_and_the_second_head_leaves_the_features_alone(images):
-    network = lively(yolov10.yolov10n(num_classes=3, in_channels=3, image_size=64))
+    network = lively(yolov10.build(classes=3, channels=3, image_size=64))
     network.train()
     many, one = network(images)
     sum((level**2).sum() for level in one).backward()
@@ -55,7 +54,7 @@ def test_every_parameter_learns_and_the_second_head_leaves_the_features_alone(im
 
 @pytest.mark.parametrize(("classes", "channels"), [(1, 1), (200, 4)])
 def test_any_number_of_classes_and_channels_works(classes, channels):
-    network = yolov10.yolov10n(num_classes=classes, in_channels=channels, image_size=32)
+    network = yolov10.build(classes=classes, channels=channels, image_size=32)
     network.eval()
     with paddle.no_grad():
         rows = network(paddle.zeros([1, channels, 32, 32])).numpy()
@@ -66,8 +65,8 @@ def test_any_number_of_classes_and_channels_works(classes, channels):
 
 def test_a_size_that_32_does_not_divide_is_one_sentence():
     with pytest.raises(UserError, match=r"size that 32 divides, not of 100 pixels: use 96\."):
-        yolov10.yolov10s(num_classes=2, in_channels=3, image_size=100)
-    network = yolov10.yolov10n(num_classes=2, in_channels=3, image_size=64)
+        yolov10.build(classes=2, channels=3, image_size=100, size="s")
+    network = yolov10.build(classes=2, channels=3, image_size=64)
     network.train()
     with pytest.raises(UserError, match="not of 72 pixels"):
         network(paddle.zeros([2, 3, 72, 72]))

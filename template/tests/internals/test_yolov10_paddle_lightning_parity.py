@@ -6,8 +6,8 @@ import pytest
 import torch
 from redrawn import redrawn
 
-from src.kit.lightning import state as lightning_state
-from src.kit.paddle import state as paddle_state
+import src.kit.lightning as lightning_kit
+import src.kit.paddle as paddle_kit
 from src.models.detection.yolov10_sizes import SIZES
 from src.models.lightning.detection import yolov10 as lightning
 from src.models.paddle.detection import yolov10 as theirs
@@ -15,20 +15,20 @@ from src.models.paddle.detection import yolov10 as theirs
 
 def both(size: str, classes: int, channels: int):
     """The network in PyTorch and in Paddle with the same weights, redrawn so that the outputs are near 1."""
-    first = lightning.build(size, classes, channels, 64)
-    second = theirs.build(size, classes, channels, 64)
-    arrays = redrawn(lightning_state.to_numpy(first))
-    lightning_state.from_numpy(first, arrays)
-    paddle_state.from_numpy(second, arrays)
+    first = lightning.build(size=size, classes=classes, channels=channels, image_size=64)
+    second = theirs.build(size=size, classes=classes, channels=channels, image_size=64)
+    arrays = redrawn(lightning_kit.weights_to_numpy(first))
+    lightning_kit.weights_from_numpy(first, arrays)
+    paddle_kit.weights_from_numpy(second, arrays)
     return first, second
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_weights_have_the_same_names_and_shapes(size):
     with torch.device("meta"):
-        first = lightning.build(size, 80, 3, 640).state_dict()
+        first = lightning.build(size=size, classes=80, channels=3, image_size=640).state_dict()
     shapes = {name: tuple(array.shape) for name, array in first.items() if not name.endswith("num_batches_tracked")}
-    second = paddle_state.to_numpy(theirs.build(size, 80, 3, 640))
+    second = paddle_kit.weights_to_numpy(theirs.build(size=size, classes=80, channels=3, image_size=640))
     assert {name: array.shape for name, array in second.items()} == shapes
     assert list(second) == list(shapes)
 

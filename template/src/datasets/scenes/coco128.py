@@ -3,28 +3,33 @@
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from src.kit.catalog import fetch_dataset
 from src.kit.config import UserError
-from src.kit.scenes import COCO_CLASSES, Scenes, choose, yolo
+from src.kit.scenes import COCO_CLASSES, Scenes, choose_scenes, read_yolo
+from src.kit.splitting import SplitRule
 
 FOLDERS = {"train": "train2017", "test": "val2017"}
 
 
-def load(cfg_data: DictConfig, split: str, seed: int) -> Scenes:
-    """Photos with boxes. "val" is `val_fraction` of the photos from train2017; "test" those from val2017."""
-    root = Path(cfg_data.root).expanduser()
+def build(split: SplitRule, *, root: str = "data/coco128") -> Scenes:
+    """Photos with boxes. "val" is cut from train2017; "test" is val2017.
+
+    Args:
+        root: Folder of the data set.
+    """
+    folder = Path(root).expanduser()
     for name in FOLDERS.values():
-        if not (root / "images" / name).is_dir():
-            raise UserError(f"{root / 'images' / name} does not exist: run `python scripts/download.py data=coco128`.")
+        if not (folder / "images" / name).is_dir():
+            raise UserError(
+                f"{folder / 'images' / name} does not exist: run `python scripts/download.py data=coco128`."
+            )
     parts = {
-        part: partial(yolo.read, root / "images" / name, root / "labels" / name, COCO_CLASSES)
+        part: partial(read_yolo, folder / "images" / name, folder / "labels" / name, COCO_CLASSES)
         for part, name in FOLDERS.items()
     }
-    return choose(parts, lambda: COCO_CLASSES, cfg_data, split, seed)
+    return choose_scenes(parts, lambda: COCO_CLASSES, split, folder)
 
 
-def download(cfg_data: DictConfig) -> Path:
-    """Fetch and verify the photos and their label files into `cfg_data.root`."""
-    return fetch_dataset("coco128", cfg_data.root)
+def download(*, root: str) -> Path:
+    """Download and verify the photos and their label files in `root`."""
+    return fetch_dataset("coco128", root)

@@ -3,21 +3,20 @@
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
+from src.kit.scenes import Scenes, choose_scenes, find_coco_splits, read_coco
+from src.kit.splitting import SplitRule
 
-from src.kit.scenes import Scenes, choose, coco, find_coco_splits
 
+def build(split: SplitRule, *, root: str = "data/images") -> Scenes:
+    """Images with boxes, outlines if every object has one, and class maps if there are any.
 
-def load(cfg_data: DictConfig, split: str, seed: int) -> Scenes:
-    """Images with boxes, outlines where every object has one, and class maps where there are any.
+    The annotations may also be annotations/instances_train2017.json, the only file in annotations/, or
+    train/_annotations.coco.json; the images may be in images/train/ or images/, class maps in class_maps/train/. A
+    split without a file is cut from the training images: `val_fraction` or `test_fraction` of them.
 
-    `src/kit/scenes/formats/coco_layout.py` says which names of files and folders are understood. A split
-    without a file of its own is `val_fraction` or `test_fraction` of the training images.
+    Args:
+        root: Folder of the data set.
     """
-    found = find_coco_splits(Path(cfg_data.root).expanduser())
-    parts = {part: partial(coco.read, *places) for part, places in found.items()}
-    return choose(parts, lambda: parts["train"]().classes, cfg_data, split, seed)
-
-
-def download(cfg_data: DictConfig) -> None:
-    """Nothing to fetch: the images are yours."""
+    folder = Path(root).expanduser()
+    parts = {part: partial(read_coco, *paths) for part, paths in find_coco_splits(folder).items()}
+    return choose_scenes(parts, lambda: parts["train"]().classes, split, folder)

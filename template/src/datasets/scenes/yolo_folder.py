@@ -3,22 +3,20 @@
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
+from src.kit.scenes import Scenes, choose_scenes, find_yolo_splits, read_classes, read_yolo
+from src.kit.splitting import SplitRule
 
-from src.kit.scenes import Scenes, choose, yolo
 
+def build(split: SplitRule, *, root: str = "data/images") -> Scenes:
+    """Images with boxes, and outlines if every object has one.
 
-def load(cfg_data: DictConfig, split: str, seed: int) -> Scenes:
-    """Images with boxes, and outlines where every object has one.
+    The class names are the `names` of data.yaml. A split without folders is cut from the training images:
+    `val_fraction` or `test_fraction` of them.
 
-    The class names are the `names` of data.yaml. A split without folders of its own is `val_fraction` or
-    `test_fraction` of the training images.
+    Args:
+        root: Folder of the data set.
     """
-    root = Path(cfg_data.root).expanduser()
-    classes = yolo.read_classes(root)
-    parts = {part: partial(yolo.read, *places, classes) for part, places in yolo.find_yolo_splits(root).items()}
-    return choose(parts, lambda: classes, cfg_data, split, seed)
-
-
-def download(cfg_data: DictConfig) -> None:
-    """Nothing to fetch: the images are yours."""
+    folder = Path(root).expanduser()
+    classes = read_classes(folder)
+    parts = {part: partial(read_yolo, *paths, classes) for part, paths in find_yolo_splits(folder).items()}
+    return choose_scenes(parts, lambda: classes, split, folder)

@@ -1,13 +1,17 @@
-"""Housing: 4,000 made-up districts with the columns of the California housing table, so they need no network.
+"""Housing: 4,000 synthetic districts with the columns of the California housing table, so nothing is downloaded.
 
-The true table (Pace and Barry, 1997) has to be downloaded. Here each column is drawn from a distribution like its own;
-the median house value, in 100,000 dollars, follows a formula of income, crowding, age and the distance to two cities on
-the coast, with noise and the original's cap of 5.
+The original (Pace and Barry, 1997) would be a download. Here each column is drawn from a similar distribution. The
+median house value, in 100,000 dollars, follows a formula of income, crowding, age and the distance to two cities on the
+coast, with noise and the original's cap of 5.
 """
 
-import numpy as np
-from omegaconf import DictConfig
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
+import numpy as np
+
+from src.kit.splitting import SplitRule
 from src.kit.tabular import Table, TableSplit, load_table
 
 ROWS = 4000
@@ -15,13 +19,31 @@ CITIES = ((37.8, -122.3), (34.0, -118.3))  # latitude, longitude
 SEED = 0  # the districts are the same everywhere
 
 
-def load(cfg_data: DictConfig, split: str, seed: int) -> TableSplit:
-    """One split; `val_fraction` and `test_fraction` are taken from the one table there is."""
-    return load_table(read, cfg_data, split, seed)
+def build(
+    split: SplitRule,
+    *,
+    target: Mapping[str, str],
+    columns: Mapping[str, Any],
+    select: Mapping[str, Any],
+    resample: str = "none",
+    preprocessing: str | None = None,
+) -> TableSplit:
+    """Rows of the table; `val_fraction` and `test_fraction` are cut from all of them.
+
+    Args:
+        target: `column` is the name that the value gets; `kind` is number.
+        columns: Columns whose numbers are `categories`.
+        select: `method` that scores columns, and the number `k` of columns to keep.
+        resample: none; the others need classes.
+        preprocessing: A run's model.safetensors: encode and scale as that run does.
+    """
+    keys: dict[str, Any] = {"target": target, "columns": columns, "select": select}
+    keys |= {"resample": resample, "preprocessing": preprocessing}
+    return load_table(partial(read_whole, target=target), split, keys)
 
 
-def read(cfg_data: DictConfig) -> Table:
-    """Eight columns of numbers, and the value in the column `cfg_data.target.column`."""
+def read_whole(*, target: Mapping[str, str]) -> Table:
+    """Eight columns of numbers, and the value in the column `target["column"]`."""
     rng = np.random.default_rng(SEED)
     latitude = rng.uniform(32.5, 42.0, ROWS)
     longitude = -114.5 - (latitude - 32.5) * 0.85 - rng.gamma(2.0, 1.2, ROWS)
@@ -36,8 +58,4 @@ def read(cfg_data: DictConfig) -> Table:
     value = np.clip(value + rng.normal(0, 0.25, ROWS), 0.15, 5.0)
     columns = {"MedInc": income, "HouseAge": age, "AveRooms": rooms, "AveBedrms": bedrooms, "Population": population}
     columns |= {"AveOccup": occupancy, "Latitude": latitude, "Longitude": longitude}
-    return Table({**columns, cfg_data.target.column: value})
-
-
-def download(cfg_data: DictConfig) -> None:
-    """Nothing to fetch: the table is computed."""
+    return Table({**columns, target["column"]: value})

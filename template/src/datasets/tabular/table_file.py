@@ -1,22 +1,39 @@
-"""A CSV or Parquet file of your own: `data.root` is the file, `data.target.column` what is to be predicted."""
+"""A CSV or Parquet file of your own: `data.root` is the file, `data.target.column` the column to predict."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
-from omegaconf import DictConfig
-
+from src.kit.splitting import SplitRule
 from src.kit.tabular import Table, TableSplit, load_table, read_table
 
 
-def load(cfg_data: DictConfig, split: str, seed: int) -> TableSplit:
-    """One split; `val_fraction` and `test_fraction` are taken from the one file there is."""
-    return load_table(read, cfg_data, split, seed)
+def build(
+    split: SplitRule,
+    *,
+    root: str = "data/table.csv",
+    target: Mapping[str, str],
+    columns: Mapping[str, Any],
+    select: Mapping[str, Any],
+    resample: Literal["none", "smote", "under", "both"] = "none",
+    preprocessing: str | None = None,
+) -> TableSplit:
+    """Rows of the file; `val_fraction` and `test_fraction` are cut from all of them.
+
+    Args:
+        root: The file.
+        target: `column` to predict, and its `kind`: classes or number.
+        columns: Columns to `drop`, columns whose numbers are `categories`, and the CSV file's `delimiter`.
+        select: `method` that scores columns, and the number `k` of columns to keep.
+        resample: Balance the classes of the training rows: make up rows, drop rows, or both.
+        preprocessing: A run's model.safetensors: encode, scale and number the classes as that run does.
+    """
+    keys: dict[str, Any] = {"root": root, "target": target, "columns": columns, "select": select}
+    keys |= {"resample": resample, "preprocessing": preprocessing}
+    return load_table(partial(read_whole, root=root, columns=columns), split, keys)
 
 
-def read(cfg_data: DictConfig) -> Table:
-    """The whole file, as `read_table` describes."""
-    keys = cfg_data.columns
-    return read_table(Path(cfg_data.root).expanduser(), keys.delimiter, keys.drop, keys.categories)
-
-
-def download(cfg_data: DictConfig) -> None:
-    """Nothing to fetch: the file is yours."""
+def read_whole(*, root: str, columns: Mapping[str, Any]) -> Table:
+    """Read the whole file, as `read_table` describes."""
+    return read_table(Path(root).expanduser(), columns["delimiter"], columns["drop"], columns["categories"])

@@ -1,4 +1,4 @@
-"""The "advanced" augmentation of classified images, by Albumentations (https://albumentations.ai)."""
+"""`data.augment=advanced`: Albumentations (https://albumentations.ai) for classified images."""
 
 import os
 import random
@@ -14,33 +14,33 @@ from src.kit.config import UserError
 
 
 class Pipeline(threading.local):
-    """An Albumentations pipeline that is deterministic and may be called from several threads at once.
+    """A deterministic Albumentations pipeline that several threads can call at once.
 
-    Each thread makes its own: a pipeline keeps its random state and the parameters of the image at hand.
+    Each thread builds its own, because a pipeline stores its random state and the current image's parameters.
     """
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         """`make(albumentations)` returns a new `Compose`."""
-        self.compose = make(library())
+        self.compose = make(import_albumentations())
 
     def __call__(self, rng: np.random.Generator, **data: Any) -> dict[str, Any]:
-        """Transform `data` with the next random numbers of `rng`."""
-        # one generator for all steps: after `set_random_seed` every step would draw the same numbers as the others
+        """Transform `data`, drawing random numbers from `rng`."""
+        # one generator for all transforms: after `set_random_seed` all of them would draw the same numbers
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         result: dict[str, Any] = self.compose(**data)
         return result
 
 
 @cache
-def library() -> Any:
-    """Import Albumentations: the first time it takes a second.
+def import_albumentations() -> Any:
+    """Import Albumentations, which takes a second the first time.
 
     Raises:
-        UserError: it is not installed.
+        UserError: Albumentations isn't installed.
     """
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer version
-    alone = "torch" not in sys.modules
-    if alone:  # it imports torch where it can, which takes seconds and has no place in a process of another framework
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or it asks the network for a newer version
+    without_torch = "torch" not in sys.modules
+    if without_torch:  # it imports torch if it can, which takes seconds and isn't needed
         sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         import albumentations
@@ -49,20 +49,20 @@ def library() -> Any:
             f"data.augment=advanced needs {error.name}: run `pip install -r requirements-cpu.txt`, or use basic."
         ) from error
     finally:
-        if alone:
+        if without_torch:
             del sys.modules["torch"]
     import cv2
 
-    cv2.setNumThreads(0)  # batches are prepared in threads already
+    cv2.setNumThreads(0)  # the loader already prepares batches in threads
     return albumentations
 
 
-def build(flippable: bool) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
-    """Return the augmentation of uint8 (B, C, H, W) with 1 or 3 channels, each image by its own random amounts.
+def build_advanced(flippable: bool) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
+    """Return a function that augments each image of uint8 (B, C, H, W) with 1 or 3 channels.
 
-    Scaling by 0.8 to 1.25, moving by up to an eighth, rotation by up to 10 and shear by up to 5 degrees, brightness,
-    contrast and colour, blur or noise, and a hole of up to 30 % of each side (https://arxiv.org/abs/1708.04552);
-    mirroring where `flippable`. What comes in from outside the image is black.
+    Scale by 0.8 to 1.25, shift by up to an eighth, rotate by up to 10 and shear by up to 5 degrees; change brightness,
+    contrast and colour; blur or add noise; cut a hole of up to 30 % of each side (https://arxiv.org/abs/1708.04552);
+    mirror if `flippable`. The uncovered border is black.
     """
 
     def make(a: Any) -> Any:

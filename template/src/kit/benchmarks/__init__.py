@@ -1,7 +1,15 @@
-"""Time and memory of training, data loading and the whole pipeline."""
+"""Benchmarks of data loading and training, and the timed check of the whole pipeline."""
 
-from src.kit.benchmarks.data import REPEATS, Pillow, alternate, loading, training
-from src.kit.benchmarks.pipeline_check import main
-from src.kit.benchmarks.training import measure
+from src.kit.benchmarks.data import REPEATS, PillowSamples, loading_rate, measure_in_turns, training_rate
+from src.kit.benchmarks.pipeline import validate_pipeline
+from src.kit.benchmarks.training import measure_training
 
-__all__ = ["REPEATS", "Pillow", "alternate", "loading", "main", "measure", "training"]
+__all__ = [
+    "REPEATS",
+    "PillowSamples",
+    "loading_rate",
+    "measure_in_turns",
+    "measure_training",
+    "training_rate",
+    "validate_pipeline",
+]

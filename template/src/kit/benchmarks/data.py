@@ -1,4 +1,4 @@
-"""How fast data come and are trained on, in rounds that alternate, so that a busy machine slows both sides alike."""
+"""Rates of loading and training, measured in alternating rounds, so that a busy machine slows all sides alike."""
 
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -10,13 +10,13 @@ import numpy as np
 from src.kit.loading import Split
 from src.kit.run import Progress
 
-WARM_UP = 3  # steps that do not count: memory is taken and the optimizer's state is made
+WARM_UP = 3  # steps that are not timed: they allocate memory and the optimizer's state
 Result = TypeVar("Result")
-REPEATS = 100  # so that no epoch ends while it is measured: threads and processes would start anew
+REPEATS = 100  # so that no epoch ends during a measurement: threads and processes would restart
 
 
-class Pillow:
-    """The plain way, sample by sample: (transformed PIL image, class number), all samples `REPEATS` times over."""
+class PillowSamples:
+    """A data set as in tutorials: (transformed PIL image, class number); the samples repeat `REPEATS` times."""
 
     def __init__(self, split: Split, transform: Callable[[Any], Any]) -> None:
         self.split, self.transform = split, transform
@@ -37,14 +37,14 @@ class Pillow:
         return self.transform(image), int(self.split.targets[index])
 
 
-class Clock(Progress):
-    """Notes the time from an epoch's first step to its last; of several epochs the first, which decodes, is left out.
+class StepTimer(Progress):
+    """Times an epoch from its first step to its last; of several epochs it skips the first, which decodes images.
 
-    Every side calls it at the same point of its steps, so that all of them are measured over the same work.
+    Every side calls it at the same point of its steps, so that all are timed over the same work.
     """
 
     def __init__(self, wait: Callable[[], None]) -> None:
-        """`wait` returns when the device has done all."""
+        """`wait` blocks until the device is idle."""
         super().__init__(shown=False)
         self.wait, self.steps, self.begun, self.last = wait, 0, 0.0, 0.0
         self.windows: list[tuple[float, float]] = []
@@ -67,20 +67,20 @@ class Clock(Progress):
             self.validations.append(time.perf_counter() - self.last)
 
 
-def alternate(sides: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
-    """Measure all sides in turn, `rounds` times after a first one that does not count."""
-    found: dict[str, list[Result]] = {name: [] for name in sides}
+def measure_in_turns(sides: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
+    """Measure all sides in turn, for `rounds` rounds after a warm-up round; returns each side's results."""
+    results: dict[str, list[Result]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
             result = side()
             if number:
-                found[name].append(result)
-    return found
+                results[name].append(result)
+    return results
 
 
-def loading(source: Iterable[Any], seconds: float) -> float:
-    """Images a second from the first batch on, so that the start of threads or processes does not count."""
-    with closing(endless(source)) as iterator:
+def loading_rate(source: Iterable[Any], seconds: float) -> float:
+    """Images a second after the first batch, so that starting threads or processes does not count."""
+    with closing(repeat_epochs(source)) as iterator:
         next(iterator)
         started, count = time.perf_counter(), 0
         while (passed := time.perf_counter() - started) < seconds or count == 0:
@@ -88,9 +88,12 @@ def loading(source: Iterable[Any], seconds: float) -> float:
     return count / passed
 
 
-def training(trainer: Any, source: Iterable[Any], seconds: float) -> float:
-    """Images a second through forward pass, backward pass and optimizer."""
-    with closing(endless(source)) as batches:
+def training_rate(trainer: Any, source: Iterable[Any], seconds: float) -> float:
+    """Images a second through forward pass, backward pass and optimizer.
+
+    `trainer` has `step(batch)` and `wait()`, as `Trainer` of src/kit/<framework>/benchmark.py.
+    """
+    with closing(repeat_epochs(source)) as batches:
         trainer.step(next(batches))
         trainer.wait()
         started, count = time.perf_counter(), 0
@@ -102,8 +105,8 @@ def training(trainer: Any, source: Iterable[Any], seconds: float) -> float:
     return count / (time.perf_counter() - started)
 
 
-def multiplying(product: Callable[[], int], wait: Callable[[], None], seconds: float) -> float:
-    """Operations a second of matrix products, each of which says how many it took."""
+def multiplication_rate(product: Callable[[], int], wait: Callable[[], None], seconds: float) -> float:
+    """Operations a second of matrix products; `product` computes one and returns its operations."""
     product()
     wait()
     started, flops = time.perf_counter(), 0
@@ -113,8 +116,8 @@ def multiplying(product: Callable[[], int], wait: Callable[[], None], seconds: f
     return flops / (time.perf_counter() - started)
 
 
-def endless(batches: Any) -> Generator[Any, None, None]:
-    """Epoch after epoch."""
+def repeat_epochs(batches: Any) -> Generator[Any, None, None]:
+    """The batches of epoch after epoch, without end."""
     epoch = 0
     while True:
         loader = getattr(batches, "loader", batches)

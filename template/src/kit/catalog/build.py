@@ -1,84 +1,111 @@
-"""The data sets by name. They are NumPy in, NumPy out, and know no framework."""
+"""Build a split of any data set, and download it: `data.file` or `data.name` names its file in `src/datasets`.
 
+Data sets are NumPy in, NumPy out, and know no framework. A new one is a file with `build` and a YAML with its keys.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config import UserError, resolve, unknown
+from src.kit.config import UserError, buildable, find_component, load_component, unknown
 from src.kit.loading import Split
+from src.kit.splitting import SplitRule
 
-# name -> module with load(cfg_data, split, seed) -> Split or Scenes, and download(cfg_data) -> Path | None
-DATASETS: dict[str, str] = {
-    "breast_cancer": "src.datasets.tabular.bundled",
-    "cifar10": "src.datasets.cifar10",
-    "coco128": "src.datasets.scenes.coco128",
-    "coco2017": "src.datasets.scenes.coco2017",
-    "coco_folder": "src.datasets.scenes.coco_folder",
-    "digit_scenes": "src.datasets.scenes.digit_scenes",
-    "digits": "src.datasets.digits",
-    "housing": "src.datasets.tabular.housing",
-    "image_folder": "src.datasets.image_folder",
-    "imagenet": "src.datasets.imagenet",
-    "mixture": "src.datasets.mixture",
-    "mnist": "src.datasets.mnist",
-    "shards": "src.datasets.shards",
-    "table_file": "src.datasets.tabular.table_file",
-    "wine": "src.datasets.tabular.bundled",
-    "yolo_folder": "src.datasets.scenes.yolo_folder",
-}
 SPLITS = ("train", "val", "test")
-TARGETS = {"tabular": "classes", "tabular_regression": "number"}  # task -> data.target.kind that it predicts
+SHARED = ("val_fraction", "test_fraction", "fold", "folds", "group_pattern")  # keys of `data` for `SplitRule`
 
 
 def build_dataset(cfg: DictConfig, split: str) -> Any:
-    """Load the "train", "val" or "test" split of `cfg.data`, with only the classes in `cfg.data.classes`.
+    """Build the "train", "val" or "test" split of `cfg.data`, with only the classes in `cfg.data.classes`.
 
     The same `cfg.seed` gives the same samples in the same order.
 
     Returns:
-        `base.Split` for classification, `samples.Scenes` for data with boxes and masks, `split.TableSplit` for tables.
+        What the data set's `build` returns: a `Split` for classification, or what its task learns from.
 
     Raises:
-        UserError: an unknown data set or class, missing or damaged files, a split without samples, or a table whose
-            target is not what `cfg.task` predicts.
+        UserError: an unknown data set or class, missing or damaged files, a split without samples, or what the data
+            set's `build` refuses.
     """
-    assert split in SPLITS, split
-    refuse_other_task(cfg)
-    loaded = resolve(DATASETS, cfg.data.name, "data set").load(cfg.data, split, cfg.seed)
-    if cfg.data.classes is not None:
-        loaded = keep_classes(loaded, [str(name) for name in cfg.data.classes])
-    if len(loaded) == 0:
-        where = f"with data.classes={list(cfg.data.classes)}" if cfg.data.classes is not None else ""
+    dataset = build_split(cfg.data, split, cfg.seed, cfg.get("task", ""))
+    classes = cfg.data.get("classes")
+    if classes is not None:
+        dataset = keep_classes(dataset, [str(name) for name in classes])
+    if len(dataset) == 0:
+        where = f"with data.classes={list(classes)}" if classes is not None else ""
         raise UserError(
             f"The {split} split of {cfg.data.name} has no sample {where}".rstrip() + ": raise data.val_fraction "
-            f"(and data.test_fraction where there is one), add {'rows' if 'target' in cfg.data else 'images'}, or "
+            f"(and data.test_fraction where there is one), add {getattr(dataset, 'unit', 'images')}, or "
             "choose other classes."
         )
-    return loaded
+    return dataset
 
 
-def refuse_other_task(cfg: DictConfig) -> None:
-    """Refuse a table's target of classes where a number is predicted, and the reverse, before anything is read.
+def build_split(cfg_data: DictConfig, split: str, seed: int, task: str = "") -> Any:
+    """Build one split with all its classes; it may be empty."""
+    assert split in SPLITS, split
+    rule = SplitRule(split, seed, cfg_data.name, task, **{key: cfg_data[key] for key in SHARED if key in cfg_data})
+    return call_with_keys(dataset_module(cfg_data).build, cfg_data, rule)
 
-    Read as classes, numbers would be refused for something else, such as a class with a single row.
+
+def download_dataset(cfg_data: DictConfig) -> Path | None:
+    """Download what is missing of a data set.
+
+    Returns:
+        The data set's folder; None if there is nothing to download.
+
+    Raises:
+        UserError: what the data set's `download` raises, such as no connection or another checksum.
     """
-    if "target" not in cfg.data or cfg.task not in TARGETS or cfg.data.target.kind == TARGETS[cfg.task]:
-        return
-    task = next(task for task, kind in TARGETS.items() if kind == cfg.data.target.kind)
-    held = {"classes": "classes", "number": "numbers"}[cfg.data.target.kind]
-    own = f", or set data.target.kind={TARGETS[cfg.task]}" if "root" in cfg.data else ""  # whose columns are not known
-    raise UserError(
-        f"The target column {cfg.data.target.column!r} of data={cfg.data.name} holds {held}: set task={task}, not "
-        f"{cfg.task}{own}."
-    )
+    module = dataset_module(cfg_data)
+    if not hasattr(module, "download"):
+        return None
+    folder: Path | None = call_with_keys(module.download, cfg_data)
+    return folder
 
 
-def keep_classes(loaded: Any, names: list[str]) -> Any:
-    """Keep the samples of these classes, numbered anew from 0 in the data set's own order."""
+def dataset_module(cfg_data: DictConfig) -> ModuleType:
+    """Import the file of a data set.
+
+    Raises:
+        UserError: there is no such file; the message lists those that exist.
+    """
+    name = cfg_data.get("file", cfg_data.name)
+    if find_component("data", name) is None:
+        raise UserError(unknown("data set", name, buildable("data")))
+    return load_component("data", name)
+
+
+def call_with_keys(function: Callable[..., Any], cfg_data: DictConfig, *arguments: Any) -> Any:
+    """Call a data set's function with the keys of `data` that its keyword arguments name.
+
+    Raises:
+        UserError: a keyword argument without a default has no key.
+    """
+    keys = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        if name in cfg_data:
+            value = cfg_data[name]
+            keys[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        elif parameter.default is parameter.empty:
+            raise UserError(f"data={cfg_data.name} needs the key {name!r}: add it to src/configs/data.")
+    return function(*arguments, **keys)
+
+
+def keep_classes(dataset: Any, names: list[str]) -> Any:
+    """Keep the samples of these classes, renumbered from 0 in the data set's own order."""
+    if not dataset.classes:
+        raise UserError(f"data.classes={names} needs classes, and the targets are numbers: set it to null.")
     for name in names:
-        if name not in loaded.classes:
-            raise UserError(unknown("class in data.classes", name, loaded.classes))
-    kept = [number for number, name in enumerate(loaded.classes) if name in names]
-    if len(kept) < 2 and isinstance(loaded, Split):
+        if name not in dataset.classes:
+            raise UserError(unknown("class in data.classes", name, dataset.classes))
+    kept = [number for number, name in enumerate(dataset.classes) if name in names]
+    if len(kept) < 2 and isinstance(dataset, Split):
         raise UserError(f"data.classes={names} leaves {len(kept)} class, and a classifier needs at least 2.")
-    return loaded.take_classes(kept)
+    return dataset.take_classes(kept)

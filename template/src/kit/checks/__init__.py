@@ -1,8 +1,26 @@
-"""Checks of data sets, as a page and JSON; quarantine."""
+"""Checks of data sets (scripts/validate_data.py): unreadable and odd images, copies, leaks between splits, balance.
 
-from src.kit.checks.command import check_and_report, put_back
-from src.kit.checks.files import Entry, Source, walk
-from src.kit.checks.images import Facts
-from src.kit.checks.issues import KINDS, Box, Finding, Kind
+The result is an HTML page and a JSON file; `check_data` can also move files with errors into a quarantine. A package
+`src/kit/*_checks` supports further kinds of data: it defines `find_checker(cfg)` and adds to `KINDS` what it finds.
+"""
 
-__all__ = ["KINDS", "Box", "Entry", "Facts", "Finding", "Kind", "Source", "check_and_report", "put_back", "walk"]
+from src.kit.checks.check import Checker, check, check_data, restore_data
+from src.kit.checks.findings import KINDS, Entry, Facts, Finding, ImageFiles, Kind, Region, Source, walk
+from src.kit.checks.report import Result
+
+__all__ = [
+    "KINDS",
+    "Checker",
+    "Entry",
+    "Facts",
+    "Finding",
+    "ImageFiles",
+    "Kind",
+    "Region",
+    "Result",
+    "Source",
+    "check",
+    "check_data",
+    "restore_data",
+    "walk",
+]

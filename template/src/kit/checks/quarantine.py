@@ -1,6 +1,6 @@
 """Move files with errors to <root>/.quarantine/<time>/, and put them back.
 
-The manifest is written before anything moves, so that a move that was cut short can be undone like a whole one.
+The manifest is written before anything moves, so that an interrupted move can be undone like a complete one.
 """
 
 import hashlib
@@ -10,27 +10,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from src.kit.checks.files import Source
-from src.kit.checks.issues import Finding
+from src.kit.checks.findings import Finding, ImageFiles
 from src.kit.config import UserError
 from src.kit.run import read_json, write_json
 
 FOLDER = ".quarantine"
 MANIFEST = "manifest.json"
-NEW = ".new"  # ends the name of an annotation file that is about to take another's place
+NEW = ".new"  # suffix of a rewritten file until it replaces the original
 
 
-def quarantine(source: Source, findings: Sequence[Finding]) -> Path | None:
-    """Move the images with an error and their label files, all or none; None where there is nothing to move.
+def quarantine(source: ImageFiles, findings: Sequence[Finding]) -> Path | None:
+    """Move the images with errors and their companion files, all or none. Returns the folder, None if nothing moved.
 
-    An annotation file of many images moves too, and one without those images takes its place.
+    A file that lists several images is moved too, and replaced by one that lists the remaining images.
+
+    Raises:
+        UserError: a file can't be moved; then all of them are back in place.
     """
     errors: dict[str, list[str]] = {}
     for finding in findings:
         if finding.severity == "error":
             errors.setdefault(finding.path, []).append(finding.sentence)
     images = {entry.path for entry in source.entries} & errors.keys()
-    moved = sorted(images.union(*(source.labels_of(path) for path in images)))
+    moved = sorted(images.union(*(source.companions(path) for path in images)))
     rewritten = source.rewrite(set(errors))
     if not moved and not rewritten:
         return None
@@ -52,12 +54,12 @@ def quarantine(source: Source, findings: Sequence[Finding]) -> Path | None:
             move(new, source.root / path)
     except OSError as error:
         restore_one(source.root, target)
-        raise UserError(f"Nothing was moved: {error.filename} cannot be ({error.strerror}).") from error
+        raise UserError(f"Nothing was moved, because {error.filename} can't be: {error.strerror}.") from error
     return target
 
 
 def new_folder(parent: Path) -> Path:
-    """Make a folder that is named by the time; within one second the names are numbered."""
+    """Make a folder named after the time, with a number if several are made within one second."""
     name, number = time.strftime("%Y%m%d-%H%M%S"), 1
     while (folder := parent / (f"{name}-{number}" if number > 1 else name)).exists():
         number += 1
@@ -66,10 +68,10 @@ def new_folder(parent: Path) -> Path:
 
 
 def restore(root: Path) -> int:
-    """Put everything back, the newest quarantine first, and return the number of files.
+    """Undo all quarantines, newest first, and return the number of files.
 
     Raises:
-        UserError: a file is in the way or gone. Then that quarantine and the older ones stay as they are.
+        UserError: a file is in the way or missing; then this and the older quarantines stay as they are.
     """
     found = [path for path in (root / FOLDER).glob("*") if (path / MANIFEST).is_file()]
     found.sort(key=lambda folder: (folder.name[:15], len(folder.name), folder.name), reverse=True)
@@ -79,7 +81,7 @@ def restore(root: Path) -> int:
 def restore_one(root: Path, folder: Path) -> int:
     """Undo one quarantine, all or nothing."""
     moved, rewritten = read_manifest(folder)
-    waiting = [path for path in moved if check_place(root / path, folder / path, rewritten.get(path))]
+    waiting = [path for path in moved if must_move_back(root / path, folder / path, rewritten.get(path))]
     replaced = {path: (root / path).read_bytes() for path in waiting if os.path.lexists(root / path)}
     done: list[str] = []
     try:
@@ -91,7 +93,7 @@ def restore_one(root: Path, folder: Path) -> int:
             move(root / path, folder / path)
         for path, content in replaced.items():
             (root / path).write_bytes(content)
-        raise UserError(f"Nothing was put back: {error.filename} cannot be ({error.strerror}).") from error
+        raise UserError(f"Nothing was put back, because {error.filename} can't be moved: {error.strerror}.") from error
     for path in rewritten:
         (folder / f"{path}{NEW}").unlink(missing_ok=True)
     (folder / MANIFEST).unlink()
@@ -102,11 +104,15 @@ def restore_one(root: Path, folder: Path) -> int:
 
 
 def read_manifest(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The paths that were moved, and the SHA-256 of what took the place of some."""
+    """The paths that were moved, and path -> SHA-256 of the replacements.
+
+    Raises:
+        UserError: the manifest is damaged, or names a path outside the folder.
+    """
     try:
         manifest: Any = read_json(folder / MANIFEST)
         moved, rewritten = list(manifest["moved"]), dict(manifest["rewritten"])
-        # data sets are passed on with whatever lies in their folders: no manifest may reach outside
+        # data sets are shared together with what lies in their folders: no manifest may reach outside
         safe = all(not Path(path).is_absolute() and ".." not in Path(path).parts for path in moved)
     except (ValueError, KeyError, TypeError):
         safe = False
@@ -115,23 +121,27 @@ def read_manifest(folder: Path) -> tuple[list[str], dict[str, str]]:
     return moved, rewritten
 
 
-def check_place(place: Path, waiting: Path, replacement: str | None) -> bool:
-    """Whether the file waits to be moved back; refuses where another one than the `replacement` would be lost."""
+def must_move_back(original: Path, waiting: Path, replacement: str | None) -> bool:
+    """Whether the file was moved.
+
+    Raises:
+        UserError: it is missing, or moving it back would overwrite something else than its `replacement`.
+    """
     if not os.path.lexists(waiting):
-        if os.path.lexists(place):
+        if os.path.lexists(original):
             return False  # it was never moved
-        raise UserError(f"{waiting} is gone, so nothing of its quarantine was put back: move the rest by hand.")
-    if os.path.lexists(place) and (replacement is None or sha256(place.read_bytes()) != replacement):
-        raise UserError(f"{place} is in the way of its old version in {waiting}: move it, then run --restore again.")
+        raise UserError(f"{waiting} is gone, so nothing from its quarantine was put back: move the rest by hand.")
+    if os.path.lexists(original) and (replacement is None or sha256(original.read_bytes()) != replacement):
+        raise UserError(f"{original} is in the way of its old version in {waiting}: move it, then run --restore again.")
     return True
 
 
 def sha256(content: bytes) -> str:
-    """The checksum of a file's content."""
+    """SHA-256 as hexadecimal text."""
     return hashlib.sha256(content).hexdigest()
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a file into a folder that may not exist yet."""
+    """Move a file, creating the target's folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(source, target)

@@ -2,13 +2,14 @@
 
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
 from src.kit.config.compose import help_text, load_config, option, option_names, write_config
-from src.kit.config.errors import UserError, run_main
-from src.kit.config.registry import resolve
-from src.kit.config.sizes import parse_size
+from src.kit.config.keys import GENERAL_KEYS, build_component
+from src.kit.errors import UserError, run_main
 
 __all__ = [
+    "GENERAL_KEYS",
     "Range",
     "UserError",
+    "build_component",
     "buildable",
     "find_component",
     "help_text",
@@ -16,8 +17,6 @@ __all__ = [
     "load_config",
     "option",
     "option_names",
-    "parse_size",
-    "resolve",
     "run_main",
     "signature",
     "unknown",

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from src.kit.config.errors import UserError
+from src.kit.errors import UserError
 
 SRC = Path(__file__).resolve().parents[2]
 FRAMEWORKS = ("lightning", "paddle")
@@ -28,6 +28,7 @@ PLACES = {
     "optimizer": ("trainers/optimizers/{framework}", "trainers/optimizers"),
     "scheduler": ("trainers/schedules",),
     "tracker": ("trainers/trackers",),
+    "callback": ("trainers/callbacks/{framework}",),
 }
 NESTED = (*FRAMEWORKS, "losses", "metrics")  # folders with a place of their own
 

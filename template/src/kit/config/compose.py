@@ -4,20 +4,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from src.kit.config.errors import UserError
-from src.kit.config.registry import unknown
-from src.kit.config.schema import check, describe, leaves, reference, unknown_key
+from src.kit.config.components import PLACES, signature, unknown
+from src.kit.config.keys import (
+    OPEN,
+    allowed,
+    check,
+    component_file,
+    component_rules,
+    describe,
+    key_lines,
+    leaves,
+    reference,
+    unknown_key,
+)
+from src.kit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # of configs/data: what is known of the data sets
+TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # of configs/data: facts about data sets
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
+GENERAL: dict[str, dict[str, Any]] = {
+    "model": {"tasks": None, "pretrained": False, "weights": None},
+    "loss": {"tasks": None},
+}
 
 
-def load_config(argv: Sequence[str], base: Path | None = None) -> DictConfig:
+def load_config(argv: Sequence[str] = (), base: Path | None = None) -> DictConfig:
     """Merge config.yaml, one file of each group, the presets and the command line, in this order.
 
     Args:
@@ -28,35 +44,32 @@ def load_config(argv: Sequence[str], base: Path | None = None) -> DictConfig:
         A configuration in struct mode: reading a key that does not exist is an error.
 
     Raises:
-        UserError: an unknown group, option or key (with the nearest name), or a value out of its range.
+        UserError: an unknown group, option or key (with the nearest name), in a file too (with its line), or a value
+            out of its range.
     """
     overrides = [split(argument) for argument in argv]
-    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-    chosen = {key: str(value) for key, value in overrides if key in groups}
+    names = group_names()
+    chosen = {key: text for key, text in overrides if key in names}
     try:
-        cfg = load_saved(base, chosen) if base else compose(chosen)
-        for key, value in overrides:
-            if key not in groups:
-                override(cfg, key, value, groups)
+        framework = next((text for key, text in reversed(overrides) if key == "framework"), None)
+        cfg = load_saved(base, chosen, framework) if base else compose(chosen, framework)
+        for key, text in overrides:
+            if key not in names:
+                override(cfg, key, text, names)
         check(cfg)
     except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"The configuration cannot be read: {' '.join(str(error).split())}.") from error
+        raise UserError(f"Cannot read the configuration: {' '.join(str(error).split())}.") from error
     OmegaConf.set_struct(cfg, True)
     return cfg
 
 
-def override(cfg: DictConfig, key: str, value: Any, groups: set[str]) -> None:
-    """Set a key that exists already."""
-    old = OmegaConf.select(cfg, key, default=...)  # a key whose value is null exists
-    if old is ...:
-        raise UserError(unknown_key(key, leaves(cfg), groups))
-    if isinstance(old, DictConfig) and not isinstance(value, dict):
-        raise UserError(f"{key} is a group of keys: set one of {', '.join(leaves(old, key))}.")
-    OmegaConf.update(cfg, key, value)
+def group_names() -> set[str]:
+    """The folders of `src/configs`: groups of options, one of which is chosen."""
+    return {path.name for path in CONFIGS.iterdir() if path.is_dir()} | set(PRESETS)
 
 
-def split(argument: str) -> tuple[str, Any]:
-    """`"a.b=1"` -> `("a.b", 1)`: the value is read as YAML."""
+def split(argument: str) -> tuple[str, str]:
+    """`"a.b=1"` -> `("a.b", "1")`."""
     key, equals, text = argument.partition("=")
     if key in ("-m", "--multirun"):
         raise UserError("-m is not supported: run the command once for each value.")
@@ -64,47 +77,146 @@ def split(argument: str) -> tuple[str, Any]:
         raise UserError(f"{key!r}: every key is declared, so write {key.lstrip('+~')}=VALUE (null unsets it).")
     if not equals or not key:
         raise UserError(f"Cannot read {argument!r}: write key=value, such as trainer.max_epochs=1, or --help.")
+    return key, text
+
+
+def override(cfg: DictConfig, key: str, text: str, groups: set[str]) -> None:
+    """Set a key that exists already, or one below a key whose own keys are free (`trainer.extra`)."""
+    free = any(key.startswith(f"{name}.") for name in OPEN)
+    old = OmegaConf.select(cfg, key, default=None if free else ...)  # a key whose value is null exists
+    if old is ...:
+        raise UserError(unknown_key(key, leaves(cfg), groups))
+    value = parse(key, text, (reference() | component_rules(cfg)).get(key, {}))
+    if isinstance(old, DictConfig) and key not in OPEN and not isinstance(value, dict):
+        raise UserError(f"{key} is a group of keys: set one of {', '.join(leaves(old, key))}.")
+    if isinstance(value, dict) and isinstance(old, DictConfig) and key not in OPEN:
+        for name in leaves(value, key):
+            if OmegaConf.select(cfg, name, default=...) is ...:
+                raise UserError(unknown_key(name, leaves(cfg), groups))
+    OmegaConf.update(cfg, key, value, force_add=free)
+
+
+def parse(key: str, text: str, rule: dict[str, Any]) -> Any:
+    """An override's value: text keys take it as the shell gave it, all others read it as YAML."""
+    if rule.get("type") == "str" and text and not text.startswith("${"):
+        return None if text == "null" and rule.get("null") else text
     try:
-        return key, OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
     except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"Cannot read the value of {key!r}: {text!r} is no YAML; quote it.") from error
+        raise UserError(f"Cannot read the value of {key!r}: {text!r} is not valid YAML; quote it.") from error
+    return text if isinstance(value, bool) and text in rule.get("choices", []) else value
 
 
-def compose(chosen: dict[str, str]) -> DictConfig:
-    """Merge the groups' files (`chosen` over the presets' over config.yaml's defaults) and their own keys."""
-    parts = [read(CONFIGS / "config.yaml"), *(option(group, chosen[group]) for group in PRESETS if group in chosen)]
+def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
+    """Merge the groups' files (`chosen` over the presets' over config.yaml's defaults) and the presets' own keys."""
+    files = [CONFIGS / "config.yaml", *(option_file(group, chosen[group]) for group in PRESETS if group in chosen)]
+    parts = [read(path) for path in files]
     options: dict[str, str] = {}
-    for part in parts:
-        for entry in part.pop("defaults", []):
-            options.update(entry)
+    for part, path in zip(parts, files, strict=True):
+        options.update(read_defaults(part.pop("defaults", []), path))
     options.update({group: name for group, name in chosen.items() if group not in PRESETS})
-    cfg = OmegaConf.create({group: option(group, name) for group, name in options.items()})
-    return OmegaConf.merge(cfg, *parts)
+    framework = framework or next(str(part.framework) for part in reversed(parts) if "framework" in part)
+    cfg = OmegaConf.create({group: option(group, name, framework) for group, name in options.items()})
+    known = {*leaves(cfg), *reference(), *options}
+    for part, path in zip(parts, files, strict=True):
+        refuse_unknown(path, known)
+        for key in options:
+            if key in part and not isinstance(part[key], DictConfig):
+                raise UserError(f"{shown(path)}: {key} is a group: choose an option of it under defaults:.")
+        cfg = OmegaConf.merge(cfg, part)
+    assert isinstance(cfg, DictConfig)
+    return cfg
 
 
-def option(group: str, name: str) -> DictConfig:
-    """`<group>/<name>.yaml`, over the group's `default.yaml` if there is one: files state only differences."""
+def read_defaults(entries: Any, path: Path) -> dict[str, str]:
+    """`defaults: [{model: resnet18}]` -> `{"model": "resnet18"}`."""
+    options: dict[str, str] = {}
+    for entry in entries:
+        if not isinstance(entry, (dict, DictConfig)) or len(entry) != 1:
+            raise UserError(f"{shown(path)}: write each entry of defaults as `- group: option`, not {entry!r}.")
+        [(group, name)] = entry.items()
+        group = str(group).removeprefix("override ").lstrip("/")
+        if group not in group_names() - set(PRESETS):
+            raise UserError(f"{shown(path)}: {unknown('group', group, group_names() - set(PRESETS))}")
+        options[group] = str(name)
+    return options
+
+
+def refuse_unknown(path: Path, known: set[str], prefix: str = "") -> None:
+    """Refuse a YAML file's key that nothing knows; keys below a known key that holds others are checked too.
+
+    Raises:
+        UserError: names file, line, key and the nearest key.
+    """
+    holders = {key.rpartition(".")[0] for key in known} | {key.rpartition(".")[0].rpartition(".")[0] for key in known}
+    ends = known - holders
+    for name, line in key_lines(path.read_text("utf-8")).items():
+        key = f"{prefix}.{name}" if prefix else name
+        if key not in known | holders and not any(key.startswith(f"{end}.") for end in ends) and name != "defaults":
+            raise UserError(f"{shown(path)}, line {line}: {unknown_key(key, known)}")
+
+
+def option(group: str, name: str, framework: str = "") -> DictConfig:
+    """An option of a group: its component's defaults, then the group's `default.yaml`, then its own file."""
+    path = option_file(group, name)
+    own = read(path)
+    base = CONFIGS / group / "default.yaml"
+    shared = read(base) if base.exists() else OmegaConf.create({})
+    general: dict[str, Any] = {"name": path.stem, **GENERAL.get(group, {})} if group in PLACES else {}
+    start = OmegaConf.create(general)
+    part = OmegaConf.merge(start, shared, own)
+    assert isinstance(part, DictConfig)
+    component = component_file(group, part, framework) if group in PLACES else None
+    arguments = {name: argument.default for name, argument in signature(component).items()} if component else {}
+    defaults = {name: plain(value) for name, value in arguments.items() if value is not ...}
+    if group not in PRESETS and (component or group not in PLACES):
+        known = {f"{group}.{name}" for name in (*start, "name", "file", "tasks", *arguments)}
+        refuse_unknown(path, {*known, *reference()}, group)
+    merged = OmegaConf.merge(defaults, start, shared, own)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def plain(value: Any) -> Any:
+    """A default as YAML knows it: tuples become lists."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def option_file(group: str, name: str) -> Path:
+    """`<group>/**/<name>.yaml`; folders only sort the options by task.
+
+    Raises:
+        UserError: there is no such option; the message lists those that exist.
+    """
     if name not in option_names(group):
         raise UserError(unknown(group, name, option_names(group)))
-    base = CONFIGS / group / "default.yaml"
-    return OmegaConf.merge(read(base) if base.exists() else {}, read(next((CONFIGS / group).rglob(f"{name}.yaml"))))
+    return next((CONFIGS / group).rglob(f"{name}.yaml"))
 
 
 def option_names(group: str) -> list[str]:
-    """What can be chosen; a data set's defaults are no data set, a trainer's are a trainer."""
+    """What can be chosen; a data set's defaults are not a data set, but a trainer's are a trainer."""
     names = sorted(path.stem for path in (CONFIGS / group).rglob("*.yaml"))
     return [name for name in names if name not in TABLES and (name != "default" or group == "trainer")]
 
 
 def read(path: Path) -> DictConfig:
     """Read one YAML file as a configuration."""
-    cfg = OmegaConf.load(path)
+    try:
+        cfg = OmegaConf.load(path)
+    except YAMLError as error:
+        raise UserError(f"{shown(path)} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(cfg, DictConfig):
-        raise UserError(f"{path} must hold keys and values.")
+        raise UserError(f"{shown(path)} must hold keys and values.")
     return cfg
 
 
-def load_saved(path: Path, chosen: dict[str, str]) -> DictConfig:
+def shown(path: Path) -> Path:
+    """A path of the project as users know it: below the project's folder."""
+    root = CONFIGS.parents[1]
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def load_saved(path: Path, chosen: dict[str, str], framework: str | None) -> DictConfig:
     """Read a run's merged configuration, with other options for the chosen groups."""
     if not path.is_file():
         raise UserError(
@@ -114,10 +226,11 @@ def load_saved(path: Path, chosen: dict[str, str]) -> DictConfig:
     # a run of an earlier version lacks the keys that have been added since
     added = {base.parent.name: read(base) for base in CONFIGS.glob("*/default.yaml") if base.parent.name in saved}
     cfg = OmegaConf.merge(added, saved)
+    assert isinstance(cfg, DictConfig)
     for group, name in chosen.items():
         if group in PRESETS:
             raise UserError(f"A run keeps its {group}: leave {group}={name} out, or start a new run without --from.")
-        cfg[group] = option(group, name)
+        cfg[group] = option(group, name, framework or str(cfg.framework))
     return cfg
 
 
@@ -126,14 +239,20 @@ def write_config(cfg: DictConfig, path: Path) -> None:
     path.write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
 
 
-def help_text() -> str:
-    """Every group and key of the configuration, without importing a framework."""
+def help_text(argv: Sequence[str] = ()) -> str:
+    """Every group, and every key of the options that `argv` chooses, without importing a framework."""
     lines = ["Groups (group=option):"]
-    for group in sorted(path.name for path in CONFIGS.iterdir() if path.is_dir()):
+    for group in sorted(group_names()):
         lines.append(f"  {group:<12} {', '.join(option_names(group))}")
-    lines += ["", "Keys (key=value), with their defaults:"]
-    defaults = leaves(compose({}))
-    for key, rule in reference().items():
-        default = OmegaConf.to_yaml({"v": defaults[key]})[3:].strip().replace("\n", " ") if key in defaults else "-"
-        lines.append(f"  {key + '=' + default:<44} {rule['help']} ({describe(rule)})")
+    cfg = load_config([word for word in argv if "=" in word])
+    lines += ["", "Keys (key=value), with their values here; choose options to see theirs (model=resnet18 --help):"]
+    rules = reference() | component_rules(cfg)
+    for key, value in leaves(cfg).items():
+        rule = rules.get(key, {})
+        default = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+        note = f"{rule.get('help', '')} ({describe(rule)})".strip() if rule else ""
+        lines.append(f"  {key + '=' + default:<44} {note}".rstrip())
     return "\n".join(lines) + "\n"
+
+
+__all__ = ["allowed", "help_text", "load_config", "option", "option_names", "write_config"]

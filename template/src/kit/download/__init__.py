@@ -1,9 +1,12 @@
-"""Fetch data files: in parallel, resumed, verified, from mirrors; unpack them safely."""
+"""Download files: in parallel segments, resumable, verified by checksum, from mirrors; and unpack them safely.
 
-from src.kit.download.checksums import digest
-from src.kit.download.connection import Broken, Restart, SourceFailed, ask
-from src.kit.download.fetch import RemoteFile, cache_folder, clean, extract, fetch, fetch_all, locked, tidy
-from src.kit.download.retry import retry
+`DATASET_MIRROR` names a folder or a base URL that holds the publishers' files under their own names, for machines
+behind a firewall. The usual proxy variables (https_proxy, no_proxy, ...) apply.
+"""
+
+from src.kit.download.connection import Broken, Restart, SourceFailed, ask, retry
+from src.kit.download.fetching import RemoteFile, fetch, fetch_all
+from src.kit.download.files import cache_folder, clean, digest, extract, locked, remove_empty_folders_on_failure
 
 __all__ = [
     "Broken",
@@ -18,6 +21,6 @@ __all__ = [
     "fetch",
     "fetch_all",
     "locked",
+    "remove_empty_folders_on_failure",
     "retry",
-    "tidy",
 ]

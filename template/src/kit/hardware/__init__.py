@@ -1,20 +1,27 @@
-"""What this machine has: GPUs, memory, cores; what to do about what is missing."""
+"""Detect this machine's hardware, recommend settings for it, and check whether the environment can train.
 
-from src.kit.hardware.diagnosis import Diagnosis, facts, show_plain, show_rich
-from src.kit.hardware.environment import check_environment
-from src.kit.hardware.frameworks import required_cuda
-from src.kit.hardware.free_memory import free_ram
-from src.kit.hardware.gpu_speed import Utilisation, peak_flops
-from src.kit.hardware.hardware import Hardware, detect
-from src.kit.hardware.host import cores, cpu_model, instructions
-from src.kit.hardware.machine import Machine
-from src.kit.hardware.process_memory import peak_mib
-from src.kit.hardware.recommend import batch_size, dataset_tier, recommend
+Standard library only (`show_rich` needs rich), since `scripts/doctor.py` must run where nothing is installed.
+"""
+
+from src.kit.hardware.diagnosis import Diagnosis, batch_size, dataset_tier, facts, recommend, show_plain, show_rich
+from src.kit.hardware.environment import check_environment, required_cuda
+from src.kit.hardware.hardware import Gpu, Hardware, detect
+from src.kit.hardware.probe import (
+    SystemProbe,
+    Utilisation,
+    cores,
+    cpu_model,
+    free_ram,
+    instructions,
+    peak_flops,
+    peak_mib,
+)
 
 __all__ = [
     "Diagnosis",
+    "Gpu",
     "Hardware",
-    "Machine",
+    "SystemProbe",
     "Utilisation",
     "batch_size",
     "check_environment",

@@ -1,4 +1,4 @@
-"""Batches on the training device: images that stay there, or arrays that are pinned and copied in the background."""
+"""Batches on the training device: images that stay there, or arrays pinned and copied in the background."""
 
 from collections.abc import Generator, Iterator, Sequence
 
@@ -6,15 +6,26 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from src.kit.hardware import Machine, free_ram
-from src.kit.loading import Loader, Split, choose_cache, in_background, margin, normalisation, plan_epoch, read_all
+from src.kit.hardware import SystemProbe, free_ram
+from src.kit.loading import (
+    BatchLoader,
+    Loader,
+    Split,
+    choose_cache,
+    in_background,
+    margin,
+    normalisation,
+    plan_epoch,
+    read_all,
+)
 
 
 class Batches:
-    """A `Loader` as torch tensors; Lightning takes any iterable with a length, and moves the tensors."""
+    """A `Loader` as torch tensors. Lightning accepts any iterable with a length and moves the tensors itself."""
 
-    def __init__(self, loader: Loader, device: torch.device) -> None:
+    def __init__(self, loader: BatchLoader, device: torch.device) -> None:
         self.loader, self.device = loader, device
+        self.sampler, self.batch_sampler = loader, None  # Lightning calls `sampler.set_epoch` before each epoch
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -23,21 +34,21 @@ class Batches:
         return in_background(self.pinned()) if self.device.type == "cuda" else self.plain()
 
     def plain(self) -> Generator[list[torch.Tensor], None, None]:
-        """Batches in ordinary memory; a generator, since Lightning asks for the iterator before it sets the epoch."""
+        """Batches in pageable memory. A generator, because Lightning calls `iter` before it sets the epoch."""
         for arrays in self.loader:
             yield to_tensors(arrays)
 
     def pinned(self) -> Generator[list[torch.Tensor], None, None]:
-        """Batches in page-locked memory, from which Lightning's copy to the GPU does not wait."""
-        torch.cuda.set_device(self.device)  # of this thread: another GPU's context would take its memory
+        """Batches in pinned memory, so that Lightning's copy to the GPU is asynchronous."""
+        torch.cuda.set_device(self.device)  # for this thread, or it creates a context on another GPU
         for arrays in self.loader:
             yield [tensor.pin_memory() for tensor in to_tensors(arrays)]
 
 
 class DeviceBatches:
-    """A `Loader` whose images stay on the device as uint8, and are picked, shifted, mirrored and normalised there.
+    """A `Loader` whose images stay on the device as uint8 and are gathered, shifted, mirrored and normalised there.
 
-    The batches have the values of the loader's own: random numbers are drawn on the host, an epoch at a time.
+    The batches equal the loader's own: random numbers are drawn on the host, an epoch at a time.
     """
 
     def __init__(self, loader: Loader, device: torch.device) -> None:
@@ -62,7 +73,7 @@ class DeviceBatches:
             yield [self.normalise(self.move(self.pixels[chosen], down, across)), self.targets[chosen]]
 
     def move(self, images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Pick pixels of uint8 (B, C, H, W) by rows (B, h) and columns (B, w): (B, C, h, w)."""
+        """Gather pixels of uint8 (B, C, H, W) by rows (B, h) and columns (B, w): (B, C, h, w)."""
         places = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).flatten(1)  # (B, h * w)
         picked = images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1))
         return picked.view(len(images), images.shape[1], rows.shape[1], columns.shape[1])
@@ -72,17 +83,20 @@ class DeviceBatches:
         return images.float().mul_(self.scale).add_(self.shift)
 
 
-def to_tensors(arrays: tuple[np.ndarray, np.ndarray]) -> list[torch.Tensor]:
-    """The arrays' own memory as tensors."""
+def to_tensors(arrays: tuple[np.ndarray, ...]) -> list[torch.Tensor]:
+    """Wrap the arrays as tensors that share their memory."""
     return [torch.from_numpy(array) for array in arrays]
 
 
-def build_batches(loader: Loader, cache: str, device: torch.device) -> Batches | DeviceBatches:
-    """What `trainer.fit` iterates over; `cache` is what `choose_cache` returned."""
-    return DeviceBatches(loader, device) if cache == "device" else Batches(loader, device)
+def build_batches(loader: BatchLoader, cache: str, device: torch.device) -> Batches | DeviceBatches:
+    """Batches for `trainer.fit`; `cache` is the result of `choose_cache`."""
+    if cache != "device":
+        return Batches(loader, device)
+    assert isinstance(loader, Loader), "only images stay on the device"
+    return DeviceBatches(loader, device)
 
 
-def choose(cfg: DictConfig, splits: Sequence[Split], device: torch.device, ranks: int) -> str:
-    """`choose_cache` for one of `ranks` processes of this machine."""
+def choose_image_cache(cfg: DictConfig, splits: Sequence[Split], device: torch.device, ranks: int) -> str:
+    """`choose_cache` for one of `ranks` processes on this machine."""
     free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    return choose_cache(cfg, splits, free_ram(Machine()) // ranks, free_device)
+    return choose_cache(cfg, splits, free_ram(SystemProbe()) // ranks, free_device)

@@ -1,17 +1,33 @@
-"""From files or arrays to normalised batches: decoding, caching, order, threads."""
+"""From image files or arrays to normalised batches: decoding, caching, order of the samples, threads.
 
-from src.kit.loading.base import SUFFIXES, ArrayImages, FileImages, Images, Split
+A data set returns a `Split` of `ArrayImages` or `FileImages`; `Loader` makes NumPy batches of it for any framework.
+"""
+
 from src.kit.loading.cache import DEVICE_SHARE, choose_cache, keep_decoded, read_all
-from src.kit.loading.decode import MAX_PIXELS, decode, open_rgb, to_eight_bits
-from src.kit.loading.epoch_plan import margin, normalisation, plan_epoch
-from src.kit.loading.folders import collect, find_splits, scan
-from src.kit.loading.image_loader import build_image_loader, image_options
-from src.kit.loading.jpeg import to_planes
-from src.kit.loading.loader import Batch, Loader
-from src.kit.loading.mixed_images import MixedImages
+from src.kit.loading.decoding import MAX_PIXELS, decode, normalize, open_rgb, resize, to_eight_bits, to_planes
+from src.kit.loading.images import (
+    SUFFIXES,
+    ArrayImages,
+    FileImages,
+    Images,
+    MixedImages,
+    Split,
+    collect,
+    find_splits,
+    scan,
+)
+from src.kit.loading.loader import (
+    Batch,
+    BatchLoader,
+    Loader,
+    build_image_loader,
+    image_options,
+    margin,
+    normalisation,
+    plan_epoch,
+)
 from src.kit.loading.order import order_options, refuse_keys
 from src.kit.loading.prefetch import choose_workers, in_background
-from src.kit.loading.transforms import normalize
 
 __all__ = [
     "DEVICE_SHARE",
@@ -19,6 +35,7 @@ __all__ = [
     "SUFFIXES",
     "ArrayImages",
     "Batch",
+    "BatchLoader",
     "FileImages",
     "Images",
     "Loader",
@@ -41,6 +58,7 @@ __all__ = [
     "plan_epoch",
     "read_all",
     "refuse_keys",
+    "resize",
     "scan",
     "to_eight_bits",
     "to_planes",

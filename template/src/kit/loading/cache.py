@@ -1,4 +1,4 @@
-"""Where decoded images are kept: `data.cache`. Each is decoded once, and every batch is the same as without."""
+"""Keep decoded images in memory or on the GPU (`data.cache`). Each is decoded once; the batches stay the same."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,31 +8,31 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
-from src.kit.loading.base import Images, Split
+from src.kit.loading.images import Images, Split
 from src.kit.loading.order import own_order
 from src.kit.loading.prefetch import choose_workers, prepare_ahead
 
-RAM_SHARE = 0.5  # of the free memory: the rest is for batches, the network and other programs
-DEVICE_SHARE = 0.25  # of the GPU's free memory: a network in training needs far more than its weights
-CHUNK = 256  # images that a thread decodes at a time
+RAM_SHARE = 0.5  # of the free RAM; the rest is for batches, the network and other programs
+DEVICE_SHARE = 0.25  # of the GPU's free memory; training needs far more than the network's weights
+CHUNK = 256  # images a thread decodes at a time
 
 
 class CachedImages:
-    """Images that are decoded when they are first asked for, and served from memory from then on."""
+    """Images that are decoded on first access and served from memory afterwards."""
 
-    in_memory = False  # in the first epoch threads decode
+    in_memory = False  # threads decode in the first epoch
 
     def __init__(self, images: Images) -> None:
         self.images, self.shape = images, images.shape
         height, width, channels = images.shape
-        self.planes = np.empty((len(images), channels, height, width), np.uint8)  # pages are taken when written to
+        self.planes = np.empty((len(images), channels, height, width), np.uint8)  # memory is allocated on first write
         self.filled = np.zeros(len(images), bool)
 
     def __len__(self) -> int:
         return len(self.filled)
 
     def get(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 (B, H, W, C). Two threads that miss the same image both write the same bytes."""
+        """uint8 (B, H, W, C). Two threads that decode the same image write the same bytes."""
         missing = indices[~self.filled[indices]]
         if len(missing):
             self.planes[missing] = self.images.get(missing).transpose(0, 3, 1, 2)
@@ -40,21 +40,21 @@ class CachedImages:
         return self.planes[indices].transpose(0, 2, 3, 1)
 
     def take(self, indices: np.ndarray) -> "CachedImages":
-        """The images at these indices, in this order, with a cache of their own."""
+        """The images at these indices, in this order, with their own cache."""
         return CachedImages(self.images.take(indices))
 
 
 def choose_cache(cfg: DictConfig, splits: Sequence[Any], free_ram: int, free_device: int = 0) -> str:
-    """Decide for all splits of a run: "none", "memory" (decoded once) or "device" (and kept on the GPU).
+    """Choose for all splits of a run: "none", "memory" (decode once) or "device" (and keep on the GPU).
 
-    `data.cache=auto` chooses "device" where the images take at most `DEVICE_SHARE` of the GPU's free memory, "memory"
-    where those in files take at most `RAM_SHARE` of the free RAM, and "none" otherwise.
+    `data.cache=auto` chooses "device" if the images take at most `DEVICE_SHARE` of the GPU's free memory, "memory" if
+    images in files take at most `RAM_SHARE` of the free RAM, and "none" otherwise.
 
     Args:
-        free_ram, free_device: bytes for this process; 0 where there is no GPU.
+        free_ram, free_device: bytes for this process; free_device is 0 without a GPU.
 
     Raises:
-        UserError: what `data.cache` asks for does not fit or cannot be done with this data.
+        UserError: the requested cache doesn't fit, or isn't possible with this data.
     """
     wanted = str(cfg.data.cache)
     movable = cfg.data.augment in ("none", "basic") and not (
@@ -66,7 +66,7 @@ def choose_cache(cfg: DictConfig, splits: Sequence[Any], free_ram: int, free_dev
         raise UserError(f"data.cache={wanted} is for images of one size that fit in memory: use data.cache=none.")
     if wanted == "device" and not movable:
         raise UserError(
-            "data.cache=device shifts and mirrors and nothing else: use data.augment=basic without data.mixup_alpha, "
+            "data.cache=device supports shifting and mirroring only: use data.augment=basic without data.mixup_alpha, "
             "data.cutmix_alpha and data.sizes, or data.cache=memory."
         )
     if wanted in ("memory", "device") and need > free_ram:
@@ -82,14 +82,14 @@ def choose_cache(cfg: DictConfig, splits: Sequence[Any], free_ram: int, free_dev
 
 
 def keep_decoded(split: Split, cache: str) -> Split:
-    """The split with its images decoded once where `cache` is "memory" and they are in files."""
+    """Cache the split's images if `cache` is "memory" and they are in files."""
     if cache != "memory" or split.images.in_memory:
         return split
     return replace(split, images=CachedImages(split.images))
 
 
 def read_all(images: Images, margin: int, workers: int | None) -> np.ndarray:
-    """Decode everything at once: uint8 (N, C, H + 2 margin, W + 2 margin), black around each image."""
+    """Decode all images: uint8 (N, C, H + 2 margin, W + 2 margin), with a black margin around each."""
     height, width, channels = images.shape
     planes = np.zeros((len(images), channels, height + 2 * margin, width + 2 * margin), np.uint8)
     inside = planes[:, :, margin : margin + height, margin : margin + width]

@@ -1,41 +1,64 @@
-"""Batches of a split as NumPy arrays, ready for any framework."""
+"""Batches of a split as NumPy arrays, for any framework."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from omegaconf import DictConfig, OmegaConf
 
-from src.kit.augment import AUGMENTATIONS, build, mix
+from src.kit.augment import AUGMENTATIONS, build_augmentation, mix_batch
 from src.kit.config import UserError, unknown
-from src.kit.loading.base import Split
-from src.kit.loading.order import count_batches, count_samples, order, own_order, refuse_large_batch
+from src.kit.loading.decoding import normalize, resize
+from src.kit.loading.images import Split
+from src.kit.loading.order import (
+    count_batches,
+    count_samples,
+    order,
+    order_options,
+    own_order,
+    refuse_large_batch,
+)
 from src.kit.loading.prefetch import choose_workers, prepare_ahead
-from src.kit.loading.transforms import normalize, resize
 
 Batch = tuple[np.ndarray, np.ndarray]
 
 
-class Loader:
-    """Iterating gives new arrays `(images, targets)`: normalised float32 (B, C, H, W) and int64 (B,).
+class BatchLoader(Protocol):
+    """Batches `(images, *targets)` of one rank, in an order that depends on seed, epoch and rank only."""
 
-    The order and the augmentation depend on `seed`, the epoch and `rank` only, not on the number of workers. With
-    `shuffle` every rank gets equally many samples, by repeating a few; without it each sample goes to one rank only.
-    With MixUp or CutMix the targets are float32 (B, K): the probability of each class.
+    samples: int  # of an epoch of this rank
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]: ...
+
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch whose order is drawn next, and the batch (from 0) it begins with."""
+        ...
+
+
+class Loader:
+    """Yield new arrays `(images, targets)`: normalised float32 (B, C, H, W) and int64 (B,).
+
+    Order and augmentation depend on `seed`, epoch and `rank` only, not on the number of workers. With `shuffle` every
+    rank gets equally many samples, so a few may repeat; without it each sample goes to one rank. With MixUp or CutMix
+    the targets are float32 (B, K): the probability of each class.
 
     Args:
-        mean, std: one value for each channel, for pixels of 0 to 1.
+        mean, std: one value per channel, for pixels from 0 to 1.
         augment: one of `AUGMENTATIONS`.
-        mixup_alpha, cutmix_alpha: as `src/kit/augment/mix.py` says; 0 is off.
-        sizes: each batch is resized to one of these heights and widths, drawn at random, the same on every rank.
-        num_workers: threads that prepare batches ahead; 0 prepares each one when it is asked for; None chooses by the
-            machine, and for images in memory 0, or 1 for augment="advanced".
-        sharing: as `share_out` says.
+        mixup_alpha, cutmix_alpha: see `mix_batch`; 0 is off.
+        sizes: resize each batch to one of these heights and widths, drawn at random, the same on every rank.
+        num_workers: threads that prepare batches ahead; 0 prepares each batch on request. None: one per core; for
+            images in memory 0, or 1 with augment="advanced".
+        sharing: see `share_out`.
 
     Raises:
-        UserError: a batch larger than the training data, another number of channels than `mean` and `std` have, an
-            unknown augmentation or one for other images, sizes that are none, a sampler for images in an order of their
-            own, a limit out of its range.
+        UserError: the batch is larger than the training split, `mean` or `std` doesn't fit the channels, the
+            augmentation is unknown or doesn't fit the images, a size isn't positive, the images have an order of their
+            own and a sampler is set, or a limit is out of range.
     """
 
     def __init__(
@@ -54,11 +77,11 @@ class Loader:
         self.share_out(split, batch_size, **sharing)
         self.mean, self.std, self.augment = tuple(mean), tuple(std), augment
         self.alphas, self.sizes = (mixup_alpha, cutmix_alpha), sizes
-        # Albumentations works image by image: also of images in memory, batches are made while others are trained on
+        # Albumentations works image by image, so even images in memory are worth a thread
         automatic = max(choose_workers(split.images.in_memory), int(augment == "advanced"))
         self.num_workers = automatic if num_workers is None else num_workers
         self.check_images(channels=split.images.shape[2])
-        self.transform = build(augment, split.flippable)
+        self.transform = build_augmentation(augment, split.flippable)
 
     def share_out(
         self,
@@ -72,11 +95,11 @@ class Loader:
         world_size: int = 1,
         drop_last: bool = False,
     ) -> None:
-        """Divide the samples among ranks and batches, in the same way for every kind of data.
+        """Divide the samples among ranks and batches, the same way for every kind of data.
 
         Args:
-            sampler: how often a sample of each class is drawn, one of those in `src/kit/loading/balance.py`.
-            limit: an integer is a number of batches, a float the share of them (at least one batch).
+            sampler: how often each class is drawn, one of `METHODS` in `order.py`.
+            limit: a number of batches if an integer, a share of them if a float (at least one batch).
         """
         assert 0 <= rank < world_size, (rank, world_size)
         self.split, self.batch_size, self.sampler = split, batch_size, sampler
@@ -88,7 +111,7 @@ class Loader:
             refuse_large_batch(batch_size, self.samples, world_size)
 
     def check_images(self, channels: int) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse arguments that don't fit the images."""
         if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
             raise UserError(
                 f"data.mean={list(self.mean)} and data.std={list(self.std)} must have one value for each of {channels} "
@@ -107,13 +130,13 @@ class Loader:
         return self.batches
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
-        """Choose the order and the augmentation of the iterations that begin from now on, and their first batch."""
+        """Set the epoch, which decides order and augmentation, and the first batch of the iterations that follow."""
         self.epoch, self.first_batch = epoch, first_batch
 
     def __iter__(self) -> Iterator[Batch]:
         chosen = self.order()
         images = getattr(self.split, "images", None)  # annotated images have none
-        if expect := getattr(images, "expect", None):  # shards are fetched ahead, in this order
+        if expect := getattr(images, "expect", None):  # they fetch what comes next, in this order
             expect(chosen[self.first_batch * self.batch_size : self.batches * self.batch_size])
         prepare = partial(self.prepare, chosen, self.epoch)
         numbers = range(self.first_batch, self.batches)
@@ -127,19 +150,91 @@ class Loader:
         return order(self.split, self.shuffle, self.sampler, self.rank, self.world_size, rng)
 
     def prepare(self, order: np.ndarray, epoch: int, number: int) -> Batch:
-        """Make batch `number`."""
+        """Prepare batch `number`."""
         indices = order[number * self.batch_size : (number + 1) * self.batch_size]
         images = self.split.images.get(indices).transpose(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
         rng = np.random.default_rng([self.seed, epoch, self.rank, number])
         images = resize(self.transform(images, rng), self.size(epoch, number) or images.shape[2:])
         normalised, targets = normalize(images, self.mean, self.std), self.split.targets[indices]
         if any(self.alphas):
-            return mix(normalised, targets, len(self.split.classes), *self.alphas, rng)
+            return mix_batch(normalised, targets, len(self.split.classes), *self.alphas, rng)
         return normalised, targets
 
     def size(self, epoch: int, number: int) -> tuple[int, int] | None:
-        """Height and width of batch `number`, the same on every rank; None leaves the images as they are."""
+        """Height and width of batch `number`, the same on every rank; None keeps the images' own."""
         if not self.sizes:
             return None
         size = np.random.default_rng([self.seed, epoch, number, 0, 1]).choice(self.sizes)
         return int(size), int(size)
+
+
+def build_image_loader(cfg: DictConfig, split: Split, kind: str, rank: int = 0, world_size: int = 1) -> Loader:
+    """Load `split` as `cfg` says; `kind` is train (shuffled and augmented), val or test."""
+    alphas: dict[str, Any] = {key: cfg.data[key] if kind == "train" else 0.0 for key in ("mixup_alpha", "cutmix_alpha")}
+    return Loader(split, **image_options(cfg, split, kind, rank, world_size), **alphas)
+
+
+def image_options(cfg: DictConfig, split: Any, kind: str, rank: int, world_size: int) -> dict[str, Any]:
+    """Arguments of every loader of images, annotated ones too. Only training is augmented."""
+    order, size, train = order_options(cfg, kind, rank, world_size), cfg.data.batch_size, kind == "train"
+    samples = count_samples(split, train, order["sampler"], rank, world_size)
+    return order | {
+        "batch_size": size,
+        "mean": OmegaConf.to_object(cfg.data.mean),
+        "std": OmegaConf.to_object(cfg.data.std),
+        "augment": cfg.data.augment if train else "none",
+        "sizes": OmegaConf.to_object(cfg.data.sizes) if train and cfg.data.sizes else None,
+        # batch normalisation has no variance over a single sample
+        "drop_last": train and samples > 1 and samples % size == 1,
+        "num_workers": cfg.data.num_workers,
+    }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An epoch drawn in advance, for images that stay on a device: the samples and the source of each pixel.
+
+    Pixel (y, x) of sample i is pixel (rows[i, y], columns[i, x]) of image samples[i] with a black margin.
+    """
+
+    samples: np.ndarray  # int64 (N,)
+    rows: np.ndarray | None  # int64 (N, H); None if images are not augmented
+    columns: np.ndarray | None  # int64 (N, W)
+
+
+def margin(loader: Loader) -> int:
+    """Width in pixels of the black margin that the augmentation may shift into the image."""
+    return max(1, loader.split.images.shape[0] // 8) if loader.augment == "basic" else 0
+
+
+def plan_epoch(loader: Loader) -> Plan:
+    """Draw the loader's current epoch, from its first batch on, with exactly the random numbers the loader draws."""
+    samples = loader.order()
+    start, size = loader.first_batch, loader.batch_size
+    batches = [samples[number * size : (number + 1) * size] for number in range(start, loader.batches)]
+    chosen = np.concatenate([np.empty(0, np.int64), *batches])
+    if loader.augment == "none":
+        return Plan(chosen, None, None)
+    assert loader.augment == "basic", loader.augment
+    moves = [draw_moves(loader, start + number, len(batch)) for number, batch in enumerate(batches)]
+    rows, columns = (np.concatenate(parts) for parts in zip(*moves, strict=True))
+    return Plan(chosen, rows, columns)
+
+
+def draw_moves(loader: Loader, number: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, int64 (B, H), and columns (B, W) of batch `number`, drawn as by `shift_flip`."""
+    height, width, _ = loader.split.images.shape
+    rng = np.random.default_rng([loader.seed, loader.epoch, loader.rank, number])
+    top, left = rng.integers(0, 2 * margin(loader) + 1, (2, count))
+    columns = np.tile(np.arange(width), (count, 1))
+    if loader.split.flippable:
+        mirrored = rng.random(count) < 0.5
+        columns[mirrored] = columns[mirrored, ::-1]
+    return top[:, None] + np.arange(height), left[:, None] + columns
+
+
+def normalisation(loader: Loader) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift, float32 (C, 1, 1): `pixels * scale + shift`, rounded twice, is bit-equal to `normalize`."""
+    channels = len(loader.mean)
+    scale = normalize(np.ones((1, channels, 1, 1), np.uint8), [0.0] * channels, loader.std)[0]
+    return scale, normalize(np.zeros((1, channels, 1, 1), np.uint8), loader.mean, loader.std)[0]

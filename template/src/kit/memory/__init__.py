@@ -1,22 +1,25 @@
-"""GPU memory before training: allocations of two steps, replayed through a model of the framework's allocator."""
+"""GPU memory before training: traces two steps without a GPU and runs them through a model of the allocator."""
 
-from src.kit.memory.check import fallback, fit_memory
-from src.kit.memory.estimate import GPUS, Estimator
-from src.kit.memory.examples import make_targets
-from src.kit.memory.probe import probe
-from src.kit.memory.shape import Shape
-from src.kit.memory.trace import Recorder, Trace
-from src.kit.memory.workspace import convolution
+from src.kit.memory.allocators import MIB, Recorder, ScaledTrace, Trace, simulate_allocator
+from src.kit.memory.estimate import GPUS, PREFETCHED, Estimator, convolution_workspace
+from src.kit.memory.fit import default_batch_size, fit_memory, fit_to_machine, fits_gpu
+from src.kit.memory.inputs import DataShape, example_targets, find_data_shape
 
 __all__ = [
     "GPUS",
+    "MIB",
+    "PREFETCHED",
+    "DataShape",
     "Estimator",
     "Recorder",
-    "Shape",
+    "ScaledTrace",
     "Trace",
-    "convolution",
-    "fallback",
+    "convolution_workspace",
+    "default_batch_size",
+    "example_targets",
+    "find_data_shape",
     "fit_memory",
-    "make_targets",
-    "probe",
+    "fit_to_machine",
+    "fits_gpu",
+    "simulate_allocator",
 ]

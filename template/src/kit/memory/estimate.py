@@ -1,95 +1,147 @@
 """How much GPU memory a training will take, and the largest batch that fits each common GPU.
 
-Exact for parameters, gradients, optimizer state and what autograd keeps, compared with the frameworks' CPU allocators
-by tests/internals/test_memory_*. Not measured on a GPU yet: scratch of cuDNN and cuBLAS, the CUDA context, and so the
-totals and their margin.
+Exact for parameters, gradients, optimizer state and what autograd keeps: tests/internals/test_memory_* compare them
+with the frameworks' CPU allocators. Scratch of cuDNN and cuBLAS and the CUDA context follow published rules and have
+not been measured on a GPU yet, so neither have the totals and their margin; benchmarks/gpu_memory.py measures them.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
 from src.kit.loading import DEVICE_SHARE
-from src.kit.memory.allocators import MIB
-from src.kit.memory.examples import make_targets
-from src.kit.memory.figures import Estimate, summarise
-from src.kit.memory.replay import Peak, line, replay
-from src.kit.memory.shape import Shape, find_shape
-from src.kit.memory.trace import Growth, Trace
-from src.kit.memory.workspace import CONTEXT_MIB, cublas
-from src.kit.training import load_part
+from src.kit.memory.allocators import MIB, Peak, ScaledTrace, Trace, extrapolate_peak, simulate_allocator
+from src.kit.memory.inputs import DataShape, example_targets, find_data_shape
+from src.kit.training import Experiment, load_memory
 
-TRACES = {"lightning": "src.kit.lightning.memory_trace:traces", "paddle": "src.kit.paddle.memory_trace:traces"}
-# what nvidia-smi reports of cards sold with so many GB: RTX 4060, 4070, 4080, 4090, A100, H100, H200
+# GB on the box -> MiB that nvidia-smi reports: RTX 4060, 4070, 4080, 4090, A100, H100, H200
 GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
 PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
-MOST = 1 << 16
-# that are traced: PyTorch's batch normalisation refuses a single value, and what Paddle must compute takes its time
+MAX_BATCH = 1 << 16
+# Traced batches. PyTorch's batch normalisation refuses a single value; what Paddle must compute takes its time.
 BATCHES = {"lightning": (2, 4), "paddle": (1, 2)}
-LARGER = (4, 8)  # where the peak is on the line and not every block: other things than activations weigh less there
+LARGER_BATCHES = (4, 8)  # where only the peak is on a line: there activations outweigh everything else
+# Of the reserved memory. Of 231 trainings that others measured (benchmarks/gpu_memory_timm.py), 1 % took more.
+MARGIN = 0.18
+# PyTorch, aten/src/ATen/cuda/CublasHandlePool.cpp: ":4096:2:16:8" before Hopper, 32 MiB on Hopper and Blackwell;
+# Lightning sets CUBLAS_WORKSPACE_CONFIG=":4096:8" for deterministic training. One handle for the forward pass and one
+# for autograd's own thread, and cublasLt's workspace is the same memory.
+CUBLAS = {"before Hopper": 2 * 4096 * 1024 + 8 * 16 * 1024, "Hopper": 32 * MIB}
+CUBLAS_HANDLES = 2
+# A CUDA context with the framework's kernels loaded takes 250 to 600 MiB by what users report of CUDA 11 to 13, more on
+# GPUs with more multiprocessors. Kernels are loaded when first used, so it depends on the network as well.
+CONTEXT_MIB = {"lightning": 500, "paddle": 600}
+# cuDNN's tensor-core kernels want channels last: given channels first, they copy input, weights and output to scratch.
+# For 47 networks of timm that others measured (benchmarks/gpu_memory_timm.py), half a copy to one fits best.
+LAYOUT_COPIES = 1.0
 
 
 class NotEstimated(UserError):
-    """The network does what can only be found out by running it."""
+    """The network's memory depends on values, so that only running it can tell."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """MiB of one GPU at the moment when the framework's tensors take the most.
+
+    `allocated` counts the tensors and corresponds to `max_memory_allocated`; `reserved` is what the allocator took from
+    the driver for them; `total` is the process as `nvidia-smi` shows it; `needed` is the total with a margin.
+    """
+
+    batch_size: int
+    parameters: float
+    gradients: float
+    optimizer: float
+    activations: float
+    workspace: float
+    data: float
+    fragmentation: float
+    context: float
+    allocated: float
+    reserved: float
+    total: float
+    needed: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: round(value, 2) for name, value in asdict(self).items()}
 
 
 class Estimator:
-    """The configured training at any batch size: two traces are made once."""
+    """Estimates the configured training at any batch size from two traces, which are made once."""
 
     def __init__(
-        self, cfg: DictConfig, shape: Shape | None = None, capability: str | None = None, memory_mib: float = GPUS[8]
+        self,
+        cfg: DictConfig,
+        shape: DataShape | None = None,
+        capability: str | None = None,
+        memory_mib: float = GPUS[8],
     ) -> None:
-        """The GPU has compute capability `capability` (None: the one that takes the most) and `memory_mib` MiB.
+        """Trace the training.
+
+        Args:
+            shape: of the data; None looks it up.
+            capability: the GPU's compute capability, such as "8.6"; None assumes the one that takes the most.
+            memory_mib: the GPU's memory, which decides whether images are cached there.
 
         Raises:
-            NotEstimated: a network that does what can only be found out by running it.
+            NotEstimated: the network's memory depends on values, so that only running it can tell.
         """
-        self.cfg, self.shape = cfg, shape or find_shape(cfg)
-        make: Callable[[DictConfig, Shape, Sequence[int]], list[Trace]] = load_part(TRACES, cfg.framework)
+        self.cfg, self.shape = cfg, shape or find_data_shape(Experiment(cfg))
+        trace: Callable[[DictConfig, DataShape, Sequence[int]], list[Trace]] = load_memory(cfg.framework).trace_steps
         try:
             batches = BATCHES[cfg.framework]
-            self.growth = Growth(batches, make(cfg, self.shape, batches))
-            if not self.growth.same:
-                self.growth = Growth(LARGER, [self.growth.traces[1], *make(cfg, self.shape, LARGER[1:])])
+            self.scaled = ScaledTrace(batches, trace(cfg, self.shape, batches))
+            if not self.scaled.same_operations:
+                traces = [self.scaled.traces[1], *trace(cfg, self.shape, LARGER_BATCHES[1:])]
+                self.scaled = ScaledTrace(LARGER_BATCHES, traces)
         except UserError:
             raise
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:  # it looks at the pixels
-            said = " ".join(str(error).split())[:200]
-            raise NotEstimated(f"The GPU memory of model={cfg.model.name} cannot be estimated: {said}.") from error
-        self.lasting = {"workspace": cublas(cfg, capability), "data": kept_images(cfg, self.shape, memory_mib)}
+            reason = " ".join(str(error).split())[:200]
+            raise NotEstimated(f"The GPU memory of model={cfg.model.name} cannot be estimated: {reason}.") from error
+        self.permanent = {
+            "workspace": cublas_workspace(cfg, capability),
+            "data": cached_images(cfg, self.shape, memory_mib),
+        }
         images = 4 * self.shape.channels * self.shape.image_size**2
-        self.sample_bytes = images + sum(array.nbytes for array in make_targets(cfg.task, self.shape, 1))
-        self.found: dict[int, Estimate] = {}
+        self.sample_bytes = images + sum(array.nbytes for array in example_targets(cfg.task, self.shape, 1))
+        self.estimates: dict[int, Estimate] = {}
 
     @property
     def notes(self) -> list[str]:
-        """What the estimate takes for granted, in sentences."""
-        said = [f"Each image is taken to have {self.shape.objects} objects."] * bool(self.shape.objects)
-        if not self.growth.same:
-            said += [f"Batches of {LARGER[0]} and {LARGER[1]} were traced; others are taken to lie on a straight line."]
+        """The assumptions behind the estimate, one sentence each."""
+        notes = [f"Each image is assumed to have {self.shape.objects} objects."] * bool(self.shape.objects)
+        if not self.scaled.same_operations:
+            low, high = LARGER_BATCHES
+            notes += [f"Batches of {low} and {high} were traced; others are assumed to lie on a straight line."]
         if self.cfg.framework == "paddle" and self.cfg.loss.name == "network":
-            said += ["Activations are those of steps on this processor, in 32 bits; half precision takes less."]
-        return said
+            notes += ["Activations were measured in 32 bits on this CPU; half precision takes less."]
+        return notes
 
     def at(self, batch: int) -> Estimate:
         """The estimate at a batch size."""
-        if batch not in self.found:
-            if self.growth.same:
-                peak = self.replay(self.growth.at(batch), batch)
+        if batch not in self.estimates:
+            if self.scaled.same_operations:
+                peak = self.find_peak(self.scaled.at(batch), batch)
             else:
-                ends = [self.replay(*pair) for pair in zip(self.growth.traces, LARGER, strict=True)]
-                peak = line(LARGER, ends, batch)
-            self.found[batch] = summarise(batch, peak, CONTEXT_MIB[self.cfg.framework])
-        return self.found[batch]
+                ends = [self.find_peak(*pair) for pair in zip(self.scaled.traces, LARGER_BATCHES, strict=True)]
+                peak = extrapolate_peak(LARGER_BATCHES, ends, batch)
+            self.estimates[batch] = summarise_peak(batch, peak, CONTEXT_MIB[self.cfg.framework])
+        return self.estimates[batch]
 
-    def replay(self, trace: Trace, batch: int) -> Peak:
-        """Run a trace with a batch, besides what lies on the GPU all the time."""
-        lasting = [*self.lasting.items(), ("data", PREFETCHED[self.cfg.framework] * batch * self.sample_bytes)]
-        return replay(begin_with(trace, lasting), self.cfg.framework)
+    def find_peak(self, trace: Trace, batch: int) -> Peak:
+        """The peak of a trace made with `batch`, on top of what stays on the GPU throughout."""
+        prefetched = PREFETCHED[self.cfg.framework] * batch * self.sample_bytes
+        return simulate_allocator(
+            prepend_blocks(trace, [*self.permanent.items(), ("data", prefetched)]), self.cfg.framework
+        )
 
-    def largest(self, memory_mib: float, most: int = MOST) -> int:
-        """The largest batch that fits, to 3 %, and 0 where none does."""
+    def largest(self, memory_mib: float, most: int = MAX_BATCH) -> int:
+        """The largest batch that fits, to within 3 %; 0 if none does."""
         low, high = 0, 1
         while high <= most and self.at(high).needed <= memory_mib:
             low, high = high, 2 * high
@@ -100,10 +152,19 @@ class Estimator:
         return low
 
 
-def kept_images(cfg: DictConfig, shape: Shape, memory_mib: float) -> int:
-    """Bytes of the images that `data.cache` keeps on a GPU of this size, uint8 with the margin that shifts need."""
+def estimate(cfg: DictConfig, shape: DataShape | None = None, capability: str | None = None) -> Estimate:
+    """The memory that training `cfg` takes on each GPU.
+
+    Raises:
+        UserError: an unknown model, or data whose files decide what the network looks like and are missing.
+    """
+    return Estimator(cfg, shape, capability).at(cfg.data.batch_size)
+
+
+def cached_images(cfg: DictConfig, shape: DataShape, memory_mib: float) -> int:
+    """Bytes of the images that `data.cache` keeps on a GPU of this size: uint8, with the margin that shifts need."""
     keys = cfg.data
-    if cfg.task != "classification":  # other data are kept in RAM
+    if cfg.task != "classification":  # other data are cached in RAM
         return 0
     movable = keys.augment in ("none", "basic") and not (keys.mixup_alpha or keys.cutmix_alpha or keys.sizes)
     side = shape.image_size + (2 * max(1, shape.image_size // 8) if keys.augment == "basic" else 0)
@@ -112,18 +173,32 @@ def kept_images(cfg: DictConfig, shape: Shape, memory_mib: float) -> int:
     return size if keys.cache == "device" or fits else 0
 
 
-def begin_with(trace: Trace, lasting: list[tuple[str, int]]) -> Trace:
-    """The trace with blocks that live throughout, before everything else."""
+def convolution_workspace(sizes: Sequence[int], groups: int) -> int:
+    """Scratch bytes of one convolution whose inputs and outputs take `sizes` bytes; grouped ones need none."""
+    return int(LAYOUT_COPIES * sum(sizes)) if groups == 1 else 0
+
+
+def cublas_workspace(cfg: DictConfig, capability: str | None = None) -> int:
+    """Bytes of cuBLAS's workspaces on a GPU of this compute capability; None counts as the largest."""
+    if cfg.framework == "paddle":  # the library allocates them itself, outside Paddle's allocator
+        return 0
+    hopper = capability is None or float(capability) >= 9.0
+    return CUBLAS_HANDLES * CUBLAS["Hopper" if hopper or cfg.deterministic else "before Hopper"]
+
+
+def prepend_blocks(trace: Trace, blocks: list[tuple[str, int]]) -> Trace:
+    """The trace after allocating `blocks` (kind, bytes), which are never freed."""
     first = len(trace.kinds)
-    events = tuple((first + number, size) for number, (_, size) in enumerate(lasting))
-    kinds = {first + number: kind for number, (kind, _) in enumerate(lasting)}
+    events = tuple((first + number, size) for number, (_, size) in enumerate(blocks))
+    kinds = {first + number: kind for number, (kind, _) in enumerate(blocks)}
     return Trace(events + trace.events, {**trace.kinds, **kinds})
 
 
-def estimate(cfg: DictConfig, shape: Shape | None = None, capability: str | None = None) -> Estimate:
-    """The memory that training `cfg` takes on each GPU.
-
-    Raises:
-        UserError: an unknown model, or data whose files decide what the network looks like and are missing.
-    """
-    return Estimator(cfg, shape, capability).at(cfg.data.batch_size)
+def summarise_peak(batch: int, peak: Peak, context: float) -> Estimate:
+    """Convert a peak's bytes to an estimate in MiB."""
+    names = ("parameters", "gradients", "optimizer", "activations", "workspace", "data")
+    kinds = {name: peak.kinds.get(name, 0) / MIB for name in names}
+    allocated, reserved = peak.allocated / MIB, peak.reserved / MIB
+    total = reserved + context
+    sums = {"allocated": allocated, "reserved": reserved, "total": total, "needed": total + MARGIN * reserved}
+    return Estimate(batch, **kinds, fragmentation=reserved - allocated, context=context, **sums)

@@ -1,7 +1,9 @@
-"""Which devices Paddle trains on, what it refuses there, and one process for each of several."""
+"""Paddle's devices: which ones train, what they cannot do, and one process for each."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import paddle
 from src.kit.config import UserError
+from src.kit.run import Run
 
-FAILURE = "failure.txt"
+FAILURE = "failure.txt"  # in the run folder: a rank's mistake, for the process that started it
 
 
 def use_gpu(cfg: DictConfig) -> bool:
@@ -27,35 +30,79 @@ def count_devices(cfg: DictConfig) -> list[int]:
     return list(range(asked)) if isinstance(asked, int) else list(asked)
 
 
-def start_ranks(
-    rank: Callable[..., None], cfg: DictConfig, devices: list[int], folder: Path, resume: Path | None
-) -> None:
-    """Run `rank(plain configuration, folder, resume)` in one process for each device.
+def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, checkpoint: Path | None) -> bool:
+    """Run `rank(plain configuration, folder, checkpoint)` in a process for each device, if there are several to start.
+
+    Returns:
+        False if this process is to train itself: there is one device, or a launcher has started the ranks already.
 
     Raises:
-        UserError: what a rank wrote into `failure_file(folder)`.
+        UserError: the sentence of a rank's `UserError`.
     """
+    devices = count_devices(cfg)
+    if len(devices) < 2 or paddle.distributed.get_world_size() > 1:
+        return False
     os.environ.setdefault("PYTHONWARNINGS", "ignore:No ccache found")  # each process imports Paddle before our filters
     os.environ.setdefault("GLOG_minloglevel", "2")
     options: dict[str, Any] = {"backend": "gloo"}
     if use_gpu(cfg):
         options = {"backend": "nccl", "gpus": ",".join(map(str, devices))}
-    arguments = (OmegaConf.to_container(cfg, resolve=True), folder, resume)
-    ranks = paddle.distributed.spawn(rank, arguments, nprocs=len(devices), join=False, **options)
+    arguments = (rank, OmegaConf.to_container(cfg, resolve=True), folder, checkpoint)
+    ranks = paddle.distributed.spawn(start_rank, arguments, nprocs=len(devices), join=False, **options)
     while any(process.is_alive() for process in ranks.processes):
         if any(process.exitcode for process in ranks.processes):  # the others would wait for it forever
             for process in ranks.processes:
                 process.terminate()
         ranks.processes[0].join(0.2)
-    if failure_file(folder).exists():
-        raise UserError(failure_file(folder).read_text("utf-8"))
+    failure = folder / FAILURE
+    if failure.exists():
+        raise UserError(failure.read_text("utf-8"))
     if any(process.exitcode for process in ranks.processes):
-        raise RuntimeError("A rank failed: its traceback stands above.")
+        raise RuntimeError("A rank failed: its traceback is above.")
+    return True
 
 
-def failure_file(folder: Path) -> Path:
-    """Where a rank leaves the sentence of a user's mistake for the process that started it."""
-    return folder / FAILURE
+def start_rank(rank: Callable[..., None], plain: dict[str, Any], folder: Path, checkpoint: Path | None) -> None:
+    """Join the other ranks and run `rank`; a user's mistake is left as a sentence for the process that started it."""
+    paddle.distributed.init_parallel_env()
+    try:
+        rank(plain, folder, checkpoint)
+    except UserError as error:
+        (folder / FAILURE).write_text(str(error), "utf-8")
+        sys.exit(2)
+
+
+@contextmanager
+def open_process(cfg: DictConfig, run: Run) -> Iterator[None]:
+    """Choose this process's device, and let ranks that a launcher started agree on rank 0's run folder."""
+    ranks = paddle.distributed.get_world_size()
+    if ranks > 1:
+        paddle.distributed.init_parallel_env()  # does nothing where `start_rank` has done it
+        folder = [str(run.path)]
+        paddle.distributed.broadcast_object_list(folder, src=0)
+        run.path = Path(folder[0])
+    paddle.set_device(paddle.get_device() if ranks > 1 else "gpu" if use_gpu(cfg) else "cpu")
+    if use_gpu(cfg):
+        paddle.set_flags({"FLAGS_cudnn_deterministic": bool(cfg.deterministic)})
+    yield
+
+
+@contextmanager
+def readable_errors(cfg: DictConfig) -> Iterator[None]:
+    """Turn a GPU out of memory into one sentence.
+
+    Raises:
+        UserError: it happened.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if "out of memory" not in str(error).lower():
+            raise
+        raise UserError(
+            f"The GPU ran out of memory with data.batch_size={cfg.data.batch_size}: halve it and double "
+            "trainer.accumulate_grad_batches, or use trainer.precision=bf16-mixed."
+        ) from error
 
 
 def gather(mine: Any) -> list[Any]:
@@ -68,7 +115,7 @@ def gather(mine: Any) -> list[Any]:
 
 
 def refuse_unsupported(cfg: DictConfig) -> None:
-    """Refuse what Paddle cannot do here, rather than ignore it as Paddle would.
+    """Refuse what Paddle would silently ignore here.
 
     Raises:
         UserError: mixed precision on a CPU, a sharded strategy, an accelerator that is missing.

@@ -1,6 +1,7 @@
-"""What a loss, or a network that has its own losses, takes on the CPU: where Paddle must run to know, it runs.
+"""Measure what a loss, or a network with its own losses, takes on the CPU.
 
-Paddle's list of operations has no sizes where these depend on values, as in the assignment of cells to objects.
+Where the sizes depend on values, as in the assignment of cells to objects, Paddle's list of operations has none: there
+the code runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,18 +14,18 @@ from omegaconf import DictConfig
 
 import paddle
 from paddle.base import core
-from src.kit.memory import Recorder, Shape, Trace, make_targets
-from src.kit.paddle.memory_program import fresh
-from src.kit.training import build_model, tasks
+from src.kit.memory import DataShape, Recorder, Trace, example_targets
+from src.kit.paddle.memory_program import without_weights
+from src.kit.training import build_loss, build_model
 
-STATES = {"adamw": 2, "sgd": 1}  # tensors of a parameter's size
-STEPS = 2
-PIECES = 64  # that what was measured as a whole is taken to consist of: one large block would be hard to place
+STATES = {"adamw": 2, "sgd": 1}  # optimizer -> state tensors of a parameter's size
+STEPS = 2  # the second one has the optimizer's state
+PIECES = 64  # blocks that a measured total is split into: one large block would fit nowhere
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes above those at the start: `kept` for the backward pass, and the most in either pass."""
+    """Bytes above those at the start: `kept` for the backward pass, and the peaks of `forward` and `backward`."""
 
     kept: int
     forward: int
@@ -33,7 +34,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Step:
-    """Bytes of each weight, of those that are trained, and of a batch's arrays; and all that is made of these."""
+    """Bytes of each weight, of each trained weight and of each of a batch's arrays, and what their activations take."""
 
     weights: list[int]
     trained: list[int]
@@ -42,7 +43,7 @@ class Step:
 
 
 def measure(compute: Callable[[], paddle.Tensor]) -> Measured:
-    """Run the forward pass, which returns a loss, and the backward pass, on the CPU."""
+    """Run a forward pass, which returns a loss, and its backward pass on the CPU."""
     start = core.host_memory_stat_current_value("Allocated", 0)
     core.host_memory_stat_reset_peak_value("Allocated", 0)
     value = compute()
@@ -53,57 +54,61 @@ def measure(compute: Callable[[], paddle.Tensor]) -> Measured:
     return Measured(kept, forward, core.host_memory_stat_peak_value("Allocated", 0) - start)
 
 
-def measure_loss(cfg: DictConfig, shape: Shape, batch: int, outputs: Any, kind: str) -> Measured:
-    """The configured loss, given noise in the place of `outputs`, whose shapes are of one image, and format `kind`."""
-    given = paddle.utils.map_structure(lambda output: noise(batch, output.shape).astype(kind), outputs)
-    for value in paddle.utils.flatten(given):
+def measure_loss(cfg: DictConfig, shape: DataShape, batch: int, outputs: Any, kind: str) -> Measured:
+    """What the configured loss takes for noise.
+
+    Args:
+        outputs: arrays with the shapes of one image's outputs.
+        kind: dtype of the noise, "float16" or "float32".
+    """
+    noises = paddle.utils.map_structure(lambda output: noise(batch, output.shape).astype(kind), outputs)
+    for value in paddle.utils.flatten(noises):
         value.stop_gradient = False
-    arrays = list(map(paddle.to_tensor, make_targets(cfg.task, shape, batch)))
-    loss = tasks.load_loss(cfg, shape.counts())
-    return measure(lambda: loss(given, *arrays))
+    arrays = list(map(paddle.to_tensor, example_targets(cfg.task, shape, batch)))
+    loss = build_loss(cfg, shape.class_counts())
+    return measure(lambda: loss(noises, *arrays))
 
 
-def measure_network(cfg: DictConfig, shape: Shape, batches: Sequence[int]) -> list[Step]:
-    """Steps of a network that is given its targets, in 32 bits."""
+def measure_network(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Step]:
+    """Run steps of a network that receives the targets, in 32 bits, for each batch size."""
     paddle.seed(0)  # proposals depend on the weights
-    network = build_model(fresh(cfg), shape.classes, shape.channels, shape.image_size, **shape.arguments)
+    network = build_model(without_weights(cfg), shape.classes, shape.channels, shape.image_size, **shape.arguments)
     network.train()
-    loss = tasks.load_loss(cfg, shape.counts())
+    loss = build_loss(cfg, shape.class_counts())
     trained = [value for value in network.parameters() if not value.stop_gradient]
     for value in trained:
         value.grad = paddle.zeros_like(value)  # as in every step but the first
-    found = []
+    steps = []
     for batch in batches:
         data = [noise(batch, (shape.channels, shape.image_size, shape.image_size))]
-        data += map(paddle.to_tensor, make_targets(cfg.task, shape, batch))
+        data += map(paddle.to_tensor, example_targets(cfg.task, shape, batch))
         weights = [*network.parameters(), *network.buffers()]
-        found.append(
-            Step(sizes(weights), sizes(trained), sizes(data), measure(partial(whole_loss, network, loss, data)))
-        )
-    return found
+        activations = measure(partial(forward_pass, network, loss, data))
+        steps.append(Step(sizes(weights), sizes(trained), sizes(data), activations))
+    return steps
 
 
 def sizes(values: Sequence[paddle.Tensor]) -> list[int]:
-    """Bytes of each."""
+    """Bytes of each tensor."""
     return [value.size * value.element_size() for value in values]
 
 
-def whole_loss(
+def forward_pass(
     network: paddle.nn.Layer, loss: Callable[..., paddle.Tensor], data: list[paddle.Tensor]
 ) -> paddle.Tensor:
-    """Forward pass and loss."""
+    """The loss of a batch (images, *targets)."""
     return loss(network(*data), *data[1:])
 
 
 def noise(batch: int, shape: Sequence[int]) -> paddle.Tensor:
-    """The same for every image: as many values pass a test."""
+    """Noise float32 (batch, *shape), the same for every image, so that each passes a test equally often."""
     one = np.random.default_rng(0).standard_normal((1, *shape), np.float32)
     return paddle.to_tensor(np.repeat(one, batch, axis=0))
 
 
-def whole_network(cfg: DictConfig, shape: Shape, batches: Sequence[int]) -> list[Trace]:
-    """Both steps of a network with losses of its own, whose activations are one block, as they were measured."""
-    found = []
+def trace_measured_steps(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:
+    """Trace two steps of a network with its own losses, whose activations are known as a total only."""
+    traces = []
     for network in measure_network(cfg, shape, batches):
         recorder = Recorder()
         for kind, blocks in (("parameters", network.weights), ("gradients", network.trained)):
@@ -111,23 +116,23 @@ def whole_network(cfg: DictConfig, shape: Shape, batches: Sequence[int]) -> list
                 recorder.allocate(size, kind)
         for step in range(STEPS):
             data = [recorder.allocate(size, "data") for size in network.data]
-            for block in [*measured_events(recorder, network.activations), *data]:
+            for block in [*record_measured(recorder, network.activations), *data]:
                 recorder.free(block)
-            update_events(recorder, cfg, network.trained, first=step == 0)
-        found.append(recorder.trace())
-    return found
+            record_update(recorder, cfg, network.trained, first=step == 0)
+        traces.append(recorder.trace())
+    return traces
 
 
-def measured_events(recorder: Recorder, found: Measured, others: int = 0) -> list[int]:
-    """Forward and backward pass, of which `others` bytes are noted elsewhere; returns the blocks to free thereafter."""
-    kept = [recorder.allocate(found.kept // PIECES) for _ in range(PIECES)]
-    recorder.brief(found.forward - found.kept, "activations")
-    recorder.brief(found.backward - found.kept - others, "activations")
+def record_measured(recorder: Recorder, measured: Measured, others: int = 0) -> list[int]:
+    """Record both passes, minus `others` bytes that are recorded elsewhere; returns the blocks to free afterwards."""
+    kept = [recorder.allocate(measured.kept // PIECES) for _ in range(PIECES)]
+    recorder.allocate_briefly(measured.forward - measured.kept, "activations")
+    recorder.allocate_briefly(measured.backward - measured.kept - others, "activations")
     return kept
 
 
-def update_events(recorder: Recorder, cfg: DictConfig, trained: Sequence[int], first: bool) -> None:
-    """The optimizer's step for weights of these sizes; the first one makes its state."""
+def record_update(recorder: Recorder, cfg: DictConfig, trained: Sequence[int], first: bool) -> None:
+    """Record the optimizer's step for weights of these sizes; the `first` one allocates its state."""
     if cfg.trainer.gradient_clip_val:
         for block in [recorder.allocate(size, "workspace") for size in trained]:
             recorder.free(block)

@@ -1,11 +1,25 @@
-"""`report.html` and its pictures."""
+"""`report.html` and its figures: curves, confusion matrix, predictions, the network, cross-validation, advice."""
 
-from src.kit.report.fold_report import collect, write_fold_report
+from src.kit.report.figures import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    VERMILLION,
+    describe_batch,
+    draw_confusion,
+    draw_curves,
+    draw_grid,
+    draw_image_batch,
+    draw_images,
+    draw_predictions,
+    new_figure,
+    save,
+    shorten,
+)
 from src.kit.report.html import card, duration, fold, section, table, text
 from src.kit.report.model_graph import count_parameters, draw_model_graph, model_table
-from src.kit.report.pictures import draw_confusion, draw_grid, draw_images, draw_predictions
-from src.kit.report.plots import BLUE, FAINT, GREEN, INK, VERMILLION, draw_curves, new_figure, save, shorten
-from src.kit.report.write import TEMPLATE, write_report
+from src.kit.report.reports import TEMPLATE, collect, write_fold_report, write_report
 
 __all__ = [
     "BLUE",
@@ -17,9 +31,11 @@ __all__ = [
     "card",
     "collect",
     "count_parameters",
+    "describe_batch",
     "draw_confusion",
     "draw_curves",
     "draw_grid",
+    "draw_image_batch",
     "draw_images",
     "draw_model_graph",
     "draw_predictions",

@@ -1,4 +1,4 @@
-"""Pieces of HTML in which everything that comes from outside is escaped."""
+"""Build HTML; everything that comes from outside is escaped."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -8,57 +8,57 @@ from typing import Any
 
 
 def text(value: Any) -> str:
-    """Return a value as escaped text: fractions with four digits, nothing as a dash."""
+    """Return a value as escaped text: floats with four digits, None and "" as a dash."""
     if isinstance(value, float):
         return f"{value:.4f}"
     return "-" if value is None or value == "" else escape(str(value))
 
 
 def section(title: str, *parts: str) -> str:
-    """Return a titled section, or nothing when all its parts are empty."""
+    """Return a titled section, or "" if all its parts are empty."""
     body = "\n".join(part for part in parts if part)
     return f"<section><h2>{escape(title)}</h2>\n{body}</section>" if body else ""
 
 
 def card(value: str, label: str) -> str:
-    """Return one figure of the headline."""
+    """Return a card for one number at the top of the page."""
     return f'<div class="card"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
 
 
 def fold(title: str, body: str) -> str:
-    """Return a part that opens with a click, or nothing when it is empty."""
+    """Return a part that opens on a click, or "" if it is empty."""
     return f'<details class="fold"><summary>{escape(title)}</summary>{body}</details>' if body else ""
 
 
 def picture(path: Path, kind: str) -> str:
-    """Return a PNG file as part of the page, or nothing when there is no such file.
+    """Embed a PNG file, or return "" if it doesn't exist.
 
     Args:
-        kind: "chart" is turned to dark with the page, "photo" never.
+        kind: "chart" is inverted in dark mode, "photo" never.
     """
     if not path.is_file():
         return ""
     content = path.read_bytes()
-    width = int.from_bytes(content[16:20], "big") * 2 // 3  # from the PNG header: drawn fine enough for dense screens
+    width = int.from_bytes(content[16:20], "big") * 2 // 3  # from the PNG header; drawn for high-density screens
     data = base64.b64encode(content).decode("ascii")
     name = escape(path.stem.replace("-", " "), quote=True)
     return f'<figure><img class="{kind}" alt="{name}" width="{width}" src="data:image/png;base64,{data}"></figure>'
 
 
 def side_by_side(paths: Sequence[Path], kind: str) -> str:
-    """Return those of the PNG files that exist, side by side where the page is wide enough."""
+    """Embed the PNG files that exist, side by side if the page is wide enough."""
     found = "".join(picture(path, kind) for path in paths)
     return f'<div class="pictures">{found}</div>' if found else ""
 
 
 def pairs(values: Mapping[str, Any]) -> str:
-    """Return nested keys and values as a table with dotted names."""
+    """Return nested keys and values as a table with dotted keys."""
     rows = [f"<tr><td>{escape(key)}</td><td>{text(value)}</td></tr>" for key, value in flatten(values).items()]
     return f'<div class="scroll"><table class="pairs">{"".join(rows)}</table></div>' if rows else ""
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into dotted keys; lists become one line."""
+    """Turn nested mappings into dotted keys and lists into one line."""
     if isinstance(values, Mapping):
         parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()]
         return {key: value for part in parts for key, value in part.items()}
@@ -68,7 +68,7 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows with the same keys as a table; fractions in [0, 1] are shown as bars too."""
+    """Return rows with the same keys as a table; values in [0, 1] also get a bar."""
     if not rows:
         return ""
     numbers = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
@@ -86,7 +86,7 @@ def cell(value: Any, kind: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as people say them: "8.3 s", "4 min 05 s", "3 h 12 min"."""
+    """Format seconds: "8.3 s", "4 min 05 s", "3 h 12 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -94,5 +94,5 @@ def duration(seconds: float) -> str:
 
 
 def preformatted(path: Path) -> str:
-    """Return a text file as it is, or nothing when there is none."""
+    """Return a text file's content preformatted, or "" if it doesn't exist."""
     return f"<pre>{text(path.read_text(encoding='utf-8').strip())}</pre>" if path.is_file() else ""

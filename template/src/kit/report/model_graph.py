@@ -1,7 +1,7 @@
-"""A picture and a table of a network's layers, from rows that either framework can collect.
+"""Draw and tabulate a network's layers, from rows that either framework can collect.
 
 A row is `{"name": "layer1.0.conv1", "type": "Conv2d", "output_shape": (1, 64, 8, 8), "parameters": 36864}`, one for
-each leaf layer in the order in which data passes; a layer that is called twice may have two rows.
+each leaf layer in the order of the forward pass. A layer that is called twice may have two rows.
 """
 
 from collections import Counter
@@ -11,15 +11,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from src.kit.report.plots import BLUE, FAINT, GREEN, INK, ORANGE, PINK, new_figure, save, shorten
+from src.kit.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PINK, new_figure, save, shorten
 
 Layer = Mapping[str, Any]
-READABLE = 24  # blocks in one picture
+MAX_BLOCKS = 24  # readable in one picture
 COLOURS = (("attention", PINK), ("conv", BLUE), ("linear", ORANGE), ("norm", GREEN))
 
 
 def model_table(layers: Sequence[Layer]) -> str:
-    """Return the layers as plain text, with the total of parameters and their size as float32 in MiB."""
+    """Return the layers as plain text, with the total of parameters and their size in MiB as float32."""
     header = ("layer", "type", "output shape", "parameters")
     rows = [(row["name"], row["type"], shape(row), f"{row['parameters']:,}") for row in layers]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -33,19 +33,19 @@ def model_table(layers: Sequence[Layer]) -> str:
 
 
 def count_parameters(layers: Sequence[Layer]) -> int:
-    """Sum the parameters; a layer that is called twice counts once."""
+    """Sum the parameters, counting a layer that is called twice once."""
     return sum({row["name"]: row["parameters"] for row in layers}.values())
 
 
 def group(layers: Sequence[Layer]) -> list[Layer]:
-    """Merge neighbours with the same beginning of the name until the blocks fit one picture.
+    """Merge neighbours whose names begin alike until the blocks fit one picture.
 
-    Every layer is a block while there are at most 24; then the first two parts of the name make one ("layer1.0"), then
-    the first ("layer1").
+    Up to 24 layers stay single. More are merged by the first two parts of the name ("layer1.0"), or by the first
+    ("layer1").
     """
     blocks: list[Layer] = list(layers)
     for depth in (2, 1):
-        if len(blocks) <= READABLE:
+        if len(blocks) <= MAX_BLOCKS:
             break
         prefixes = [".".join(row["name"].split(".")[:depth]) for row in layers]
         parts = groupby(zip(prefixes, layers, strict=True), key=itemgetter(0))
@@ -54,7 +54,7 @@ def group(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def merge(name: str, rows: Sequence[Layer]) -> Layer:
-    """Return one row for several: their most frequent types, their last output and all their parameters."""
+    """Merge rows into one: their most frequent types, the last output shape and all parameters."""
     kinds = Counter(row["type"] for row in rows)
     text = ", ".join(f"{count} x {kind}" if count > 1 else kind for kind, count in kinds.most_common(3))
     more = ", …" if len(kinds) > 3 else ""
@@ -67,12 +67,12 @@ def merge(name: str, rows: Sequence[Layer]) -> Layer:
 
 
 def shape(row: Layer) -> str:
-    """Write an output shape without the batch: "64 x 8 x 8"."""
+    """Format an output shape without the batch: "64 x 8 x 8"."""
     return " x ".join(str(size) for size in list(row["output_shape"])[1:])
 
 
 def draw_model_graph(layers: Sequence[Layer], path: Path) -> Path:
-    """Draw the network from top to bottom: a box for each block, its output shape, and its share of the parameters."""
+    """Draw the network from top to bottom: a box per block with its output shape and share of the parameters."""
     from matplotlib.patches import FancyBboxPatch
 
     blocks = group(layers)

@@ -1,48 +1,48 @@
-"""The run folder `outputs/<name>-<time>/`: everything that one training leaves behind, and how it was made."""
+"""The run folder `outputs/<name>-<time>/`: everything that a training leaves behind, and how it was made."""
 
 import csv
+import importlib.metadata
 import json
 import logging
 import os
+import platform
 import shutil
+import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, write_config
+from src.kit.hardware import detect
 from src.kit.run.progress import Progress
-from src.kit.run.provenance import describe
-from src.kit.run.run_files import open_log, read_json, read_rows, write_json
 from src.kit.trackers import Tracker, open_tracker
 
-
-def is_main_process() -> bool:
-    """Whether this process writes the run folder: the only one, or rank 0 of several."""
-    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "PADDLE_TRAINER_ID"))
-    return int(next((rank for rank in ranks if rank), "0")) == 0
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "paddlepaddle", "paddlepaddle-gpu", "numpy", "omegaconf")
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "PADDLE_TRAINER_ID")  # set by launchers
 
 
 class Run:
-    """An open run folder; on leaving, it records how the run ended, and removes itself if there is no checkpoint."""
+    """An open run folder; leaving it records how the run ended, and removes a new folder that has no checkpoint."""
 
     def __init__(self, cfg: DictConfig, path: Path | None = None) -> None:
-        """Create `<output_dir>/<name>-<time>`, or open `path` to go on in it. Only rank 0 writes."""
+        """Create `<output_dir>/<name>-<time>`, or open `path` to continue in it. Only rank 0 writes."""
         self.main = is_main_process()
         self.log = logging.getLogger("train")
         self.started, self.created = time.time(), path is None
-        given = path or (None if self.main else Path(os.environ["RUN_DIR"]))
-        self.path = given or new_folder(Path(cfg.output_dir), cfg.name)
-        os.environ["RUN_DIR"] = str(self.path)  # ranks that a launcher starts find the folder here
+        # other ranks learn of rank 0's folder from the framework, once they can talk to each other
+        self.path = path or (new_folder(Path(cfg.output_dir), cfg.name) if self.main else Path(cfg.output_dir))
         self.info = read_json(self.path / "run.json")
         if self.main:
             self.handlers = open_log(self.log, self.path / "train.log")
             write_config(cfg, self.path / "config.yaml")
-            self.update(status="running", **(describe(cfg) if not path else {}))
-        self.tracker, self.progress = Tracker(cfg, self.path), Progress(shown=self.main)
+            self.update(status="running", **(describe_run(cfg) if not path else {}))
+        self.tracker, self.progress = Tracker(), Progress(shown=self.main)
         try:
             self.tracker = open_tracker(cfg, self.path) if self.main else self.tracker
         except UserError as error:
@@ -61,16 +61,12 @@ class Run:
             return
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        with (self.path / "metrics.csv").open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
+        append_csv(self.path / "metrics.csv", row)
         self.log.debug("%s", row)
         self.tracker.log({name: value for name, value in row.items() if "/" in name}, int(row["step"]))
 
     def keep_epochs(self, last: int) -> None:
-        """Forget the metrics after epoch `last`: a resumed run writes them again."""
+        """Drop the metrics after epoch `last`: a resumed run writes them again."""
         if not self.main:
             return
         rows = read_rows(self.path / "metrics.jsonl")
@@ -100,8 +96,13 @@ class Run:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def seconds(self) -> float:
-        """Time since this run was opened."""
+        """Seconds since this run was opened."""
         return round(time.time() - self.started, 3)
+
+
+def is_main_process() -> bool:
+    """Whether this process writes the run folder: the only one, or rank 0 of several."""
+    return int(next((os.environ[name] for name in RANKS if os.environ.get(name)), "0")) == 0
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -115,3 +116,90 @@ def new_folder(parent: Path, name: str) -> Path:
             continue
         return path
     raise AssertionError(f"a thousand runs named {stem}")
+
+
+def describe_run(cfg: DictConfig) -> dict[str, Any]:
+    """What it takes to repeat a run: versions, git commit, template version, seed, hardware, command."""
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    answers = ROOT / ".copier-answers.yml"
+    recorded = OmegaConf.load(answers) if answers.exists() else {}
+    return {
+        "framework": cfg.framework,
+        "seed": cfg.seed,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": ["python", *sys.argv],
+        "git_commit": git_commit(),
+        "template_version": recorded.get("_commit") or recorded.get("template_version"),
+        "versions": {"python": platform.python_version(), **installed},
+        "hardware": detect().to_dict(),
+    }
+
+
+def git_commit() -> str | None:
+    """The project's commit, followed by `-dirty` if tracked files differ; None outside git."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, capture_output=True, check=False)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("-dirty" if changed.returncode else "")
+
+
+def open_log(log: logging.Logger, path: Path) -> list[logging.Handler]:
+    """Send a logger's messages to train.log in full, and the important ones to the console."""
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    file, console = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stdout)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console.setLevel(logging.INFO)
+    for handler in (file, console):
+        log.addHandler(handler)
+    return [file, console]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON file's object, or an empty one if there is no such file."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return values
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file as a whole."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(value, indent=2), "utf-8")
+    os.replace(temporary, path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSONL file, without a last one that a crash cut short."""
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def append_csv(path: Path, row: dict[str, float]) -> None:
+    """Append a row to a CSV file; a column that earlier rows lack is added to all of them, empty."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    names = list(dict.fromkeys([*(rows[0] if rows else ()), *row]))
+    if rows and names == list(rows[0]):
+        with path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, names).writerow(row)
+        return
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows([*rows, row])
+    os.replace(temporary, path)

@@ -1,29 +1,141 @@
-"""The annotations of a whole data set in a few arrays, whatever format they came from."""
+"""The annotations of a whole data set, whatever its format, in a few arrays; nothing is decoded.
+
+`Outlines` holds polygons and run-length codes, `Record` the annotations of one image, `Annotations` those of all.
+"""
 
 import logging
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.kit.scenes.outlines import Outlines
-from src.kit.scenes.records import Record
+from src.kit.config import UserError
 
 logger = logging.getLogger(__name__)
 LEAST_SIDE = 1e-6  # of a box, in the unit of its coordinates
+# one object: rings float32 (P, 2) of x, y; or {"size": [H, W], "counts": bytes}, COCO's compressed run-length code
+Outline = Sequence[np.ndarray] | Mapping[str, Any]
+
+
+def rasterise(outline: Outline, height: int, width: int) -> np.ndarray:
+    """Draw an outline in pixels as a mask bool (H, W), as pycocotools does.
+
+    Raises:
+        ValueError: a run-length code that does not fill its image.
+    """
+    from pycocotools import mask
+
+    drawn: np.ndarray = mask.decode(encode_outline(outline, height, width)).astype(bool)
+    return drawn
+
+
+def extent(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of an array (H, W) between its first and last values that aren't zero; empty if all are."""
+    used = [np.flatnonzero(mask.any(axis=axis)).tolist() or [0, -1] for axis in (1, 0)]
+    rows, columns = (slice(places[0], places[-1] + 1) for places in used)
+    return rows, columns
+
+
+def encode_outline(outline: Outline, height: int, width: int) -> Mapping[str, Any]:
+    """Encode an outline in pixels as a compressed run-length code."""
+    from pycocotools import mask
+
+    if isinstance(outline, Mapping):
+        return outline
+    # COCO gives hundredths of a pixel: rounding undoes float32, which moves points over pycocotools' grid of fifths
+    rings = [np.round(ring.astype(np.float64), 3).ravel().tolist() for ring in outline]
+    code: Mapping[str, Any] = mask.merge(mask.frPyObjects(rings, height, width))
+    return code
+
+
+class Outlines:
+    """The outlines of many objects in a few arrays: COCO's 860,000 fit into 200 MB."""
+
+    def __init__(self) -> None:
+        self.points = array("f")  # x, y, x, y, ... of all rings
+        self.ring_ends = array("q")  # where each ring ends in `points`
+        self.object_ends = array("q")  # where each object ends in `ring_ends`
+        self.codes: dict[int, Mapping[str, Any]] = {}  # object -> run-length code
+        self.missing = 0
+
+    def __len__(self) -> int:
+        return len(self.object_ends)
+
+    def append(self, outline: Sequence[Sequence[float]] | Mapping[str, Any] | None) -> None:
+        """Add an object's rings of x, y, x, y, ..., its run-length code, or None where it has no outline."""
+        if isinstance(outline, Mapping):
+            self.codes[len(self)] = outline
+        elif outline is None:
+            self.missing += 1
+        else:
+            for ring in outline:
+                self.points.extend(ring)
+                self.ring_ends.append(len(self.points))
+        self.object_ends.append(len(self.ring_ends))
+
+    def __getitem__(self, number: int) -> Outline:
+        if number in self.codes:
+            return self.codes[number]
+        first, last = (self.object_ends[number - 1] if number else 0), self.object_ends[number]
+        rings = []
+        for ring in range(first, last):
+            start = self.ring_ends[ring - 1] if ring else 0
+            rings.append(np.array(self.points[start : self.ring_ends[ring]], np.float32).reshape(-1, 2))
+        return rings
+
+
+@dataclass(frozen=True)
+class Record:
+    """The annotations of one image."""
+
+    path: Path
+    image_id: int | str
+    size: tuple[int, int] | None  # (width, height) in pixels; None: boxes and outlines are fractions of the image
+    boxes: np.ndarray  # float32 (M, 4): x1, y1, x2, y2
+    labels: np.ndarray  # int64 (M,)
+    crowd: np.ndarray  # bool (M,)
+    outlines: list[Outline] | None  # None where the data set has none
+    class_map: Path | None  # PNG of class ids
+
+    def in_pixels(self, width: int, height: int) -> "Record":
+        """Convert fractions of the image to pixels of the decoded image.
+
+        Raises:
+            UserError: the annotations are for another image size.
+        """
+        if self.size is not None and self.size != (width, height):
+            raise UserError(
+                f"{self.path} has {width} x {height} pixels after the rotation in its EXIF data, but its "
+                f"annotations are for {self.size[0]} x {self.size[1]}: annotate the rotated image."
+            )
+        if self.size is not None:
+            return self
+        unit = np.array([width, height], np.float32)
+        outlines = self.outlines and [
+            o if isinstance(o, Mapping) else [ring * unit for ring in o] for o in self.outlines
+        ]
+        return replace(self, size=(width, height), boxes=self.boxes * np.tile(unit, 2), outlines=outlines)
+
+    def renumber(self, numbers: np.ndarray) -> "Record":
+        """Give class k the number `numbers[k]`, or drop its objects where that is -1."""
+        labels = numbers[self.labels]
+        kept = np.flatnonzero(labels >= 0)
+        outlines = None if self.outlines is None else [self.outlines[place] for place in kept]
+        return replace(self, boxes=self.boxes[kept], labels=labels[kept], crowd=self.crowd[kept], outlines=outlines)
 
 
 class Annotations:
-    """Add all images and objects in any order, then `finish`: from then on it is read only.
+    """Add all images and objects in any order, then call `finish`: after that, it is read-only.
 
-    A box is clipped to its image and dropped where nothing of it is left. The data set has outlines only if every one
-    of its objects has one. Both are counted and logged once.
+    Boxes are clipped to their image and dropped if nothing is left. The data set has outlines only if every object has
+    one. `finish` logs how many boxes and outlines this concerns.
     """
 
     def __init__(self) -> None:
-        self.class_ids: dict[int, int] = {}  # the id of a class in the files -> its number
+        self.class_ids: dict[int, int] = {}  # class id in the files -> class number
         self.paths: list[str] = []  # 118,000 Path objects would take 60 MB
         self.image_ids: list[int | str] = []
         self.sizes = array("q")  # width and height of each image, zeros where unknown
@@ -42,7 +154,7 @@ class Annotations:
     def add_image(
         self, path: Path, image_id: int | str, size: tuple[int, int] | None = None, class_map: Path | None = None
     ) -> int:
-        """Add an image and return its number; without a `size` its coordinates are fractions of the image."""
+        """Add an image and return its number; `size` is (width, height), None for coordinates in fractions of it."""
         self.paths.append(str(path))
         self.image_ids.append(image_id)
         self.sizes.extend(size or (0, 0))
@@ -57,7 +169,7 @@ class Annotations:
         crowd: bool = False,
         outline: Sequence[Sequence[float]] | Mapping[str, Any] | None = None,
     ) -> None:
-        """Add an object of image number `image`: x1, y1, x2, y2, its class, and what `Outlines.append` takes."""
+        """Add an object to image number `image`; `box` is x1, y1, x2, y2, `outline` as in `Outlines.append`."""
         assert self.outlines is not None
         self.owners.append(image)
         self.boxes.extend(box)
@@ -66,13 +178,13 @@ class Annotations:
         self.outlines.append(outline)
 
     def finish(self, source: Path) -> "Annotations":
-        """Clip, sort by image and pack; `source` is named in the log."""
+        """Clip the boxes and sort the objects by image; the log names `source`."""
         sizes = np.array(self.sizes, np.int64).reshape(-1, 2)
         owners, boxes = np.array(self.owners, np.int64), np.array(self.boxes, np.float64).reshape(-1, 4)
         edges = np.where(sizes > 0, sizes, 1)[owners]
         clipped = np.stack([boxes[:, side].clip(0, edges[:, side % 2]) for side in range(4)], axis=1).astype(np.float32)
         kept = np.flatnonzero((clipped[:, 2:] - clipped[:, :2] >= LEAST_SIDE).all(axis=1))
-        # beyond a hundredth of the unit: publishers round
+        # publishers round: count only moves of more than a hundredth of the unit
         moved = int((np.abs(clipped - boxes)[kept] > 0.01 * edges[kept][:, [0, 1, 0, 1]].clip(max=1)).any(axis=1).sum())
         if moved or len(kept) < len(boxes):
             logger.warning(
@@ -101,11 +213,11 @@ class Annotations:
         return self
 
     def labels_of(self, image: int) -> np.ndarray:
-        """Class numbers int64 (M,) of one image's objects."""
+        """The class numbers int64 (M,) of one image's objects."""
         return self.labels[self.starts[image] : self.starts[image + 1]]
 
     def record(self, image: int) -> Record:
-        """Everything there is to know of one image."""
+        """The annotations of one image."""
         part = slice(self.starts[image], self.starts[image + 1])
         width, height = self.sizes[2 * image : 2 * image + 2]
         outlines = None if self.outlines is None else [self.outlines[int(row)] for row in self.rows[part]]

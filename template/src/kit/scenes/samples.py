@@ -1,31 +1,58 @@
-"""Annotated images: `Sample` is one of them in memory, `Scenes` a data set of them that is read lazily."""
+"""Annotated images: `Sample` is one image in memory, `Scenes` a data set of them that is read lazily.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+`choose_scenes` makes the train, val and test splits from whatever splits a data set's files have.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from src.kit.config import UserError
+from src.kit.config import UserError, unknown
 from src.kit.loading import open_rgb
-from src.kit.scenes.annotations import Annotations
-from src.kit.scenes.class_maps import IGNORE as IGNORE  # where users of Sample look for it
-from src.kit.scenes.class_maps import read_class_map
-from src.kit.scenes.outlines import rasterise
-from src.kit.scenes.records import Record
+from src.kit.scenes.annotations import Annotations, Outline, Record, rasterise
+from src.kit.splitting import SplitRule
+
+IGNORE = 255  # in class maps: a pixel of no class, or of one that isn't trained
+
+
+def read_class_map(path: Path, numbers: Mapping[int, int], height: int, width: int) -> np.ndarray:
+    """Read a PNG of class ids as class numbers uint8 (H, W): `numbers[id]` if that is 0 or more, else `IGNORE`.
+
+    Raises:
+        UserError: a file that is missing, damaged, not 8-bit or of another size.
+    """
+    try:
+        with Image.open(path) as stored:
+            ids = np.asarray(stored)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"Cannot read the class map {path}: {error}.") from error
+    if ids.shape != (height, width) or ids.dtype != np.uint8:
+        raise UserError(
+            f"The class map {path} is {ids.dtype} of shape {ids.shape} and must be an 8-bit grey or palette PNG of "
+            f"{width} x {height} pixels, as its image."
+        )
+    table = np.full(256, IGNORE, np.uint8)
+    for identifier, number in numbers.items():
+        if number >= 0 and identifier < 256:
+            table[identifier] = number
+    mapped: np.ndarray = table[ids]
+    return mapped
 
 
 @dataclass(frozen=True)
 class Sample:
     """One image with its M objects; x runs to the right, y down, and pixel (0, 0) covers 0 to 1 both ways.
 
-    An object smaller than a pixel may have an empty mask; its box never is.
+    An object smaller than a pixel may have an empty mask, but never an empty box.
     """
 
     image: np.ndarray  # uint8 (H, W, 3), RGB, rotated as EXIF says
     boxes: np.ndarray  # float32 (M, 4): x1, y1, x2, y2 in pixels, 0 <= x1 < x2 <= W and 0 <= y1 < y2 <= H
     labels: np.ndarray  # int64 (M,), numbers into the data set's classes
-    crowd: np.ndarray  # bool (M,): a region of many objects (COCO's iscrowd), or one that should not count
+    crowd: np.ndarray  # bool (M,): a region of many objects (COCO's iscrowd), or an object that doesn't count
     masks: np.ndarray | None = None  # bool (M, H, W), None where the data set has no outlines
     semantic: np.ndarray | None = None  # uint8 (H, W) class numbers, 255 = ignore, None where it has no class maps
     image_id: int | str = 0  # the annotation file's image id, or the file's stem
@@ -46,7 +73,7 @@ class Sample:
 
 
 class Scenes:
-    """Annotated images of one split. Images are decoded and outlines rasterised only in `read`, from any thread."""
+    """Annotated images of one split. Only `read` decodes images and rasterises outlines; it is thread-safe."""
 
     content = "boxes or outlines in each image"  # what tasks learn from
 
@@ -58,7 +85,7 @@ class Scenes:
         indices: np.ndarray | None = None,
         numbers: np.ndarray | None = None,
     ) -> None:
-        """`indices` chooses images; `numbers` int64 (K,) gives each annotated class its number here, -1 to drop it."""
+        """`indices` selects images; `numbers` int64 (K,) maps the annotated classes to numbers here, -1 drops one."""
         self.annotations, self.classes, self.flippable = annotations, tuple(classes), flippable
         self.indices = np.arange(len(annotations)) if indices is None else indices
         self.numbers = np.arange(len(self.classes)) if numbers is None else numbers
@@ -68,12 +95,12 @@ class Scenes:
 
     @property
     def has_outlines(self) -> bool:
-        """Whether `Sample.masks` is there."""
+        """Whether samples have `masks`."""
         return self.annotations.outlines is not None
 
     @property
     def has_class_maps(self) -> bool:
-        """Whether `Sample.semantic` is there, in one image at least."""
+        """Whether at least one sample has `semantic`."""
         return any(self.annotations.class_maps)
 
     def path(self, index: int) -> Path:
@@ -81,31 +108,31 @@ class Scenes:
         return Path(self.annotations.paths[int(self.indices[index])])
 
     def labels(self, index: int) -> np.ndarray:
-        """Class numbers int64 (M,) of one image's objects; decodes nothing."""
-        found = self.numbers[self.annotations.labels_of(int(self.indices[index]))]
-        return found[found >= 0]
+        """The class numbers int64 (M,) of one image's objects, without decoding it."""
+        labels = self.numbers[self.annotations.labels_of(int(self.indices[index]))]
+        return labels[labels >= 0]
 
     def has_classes(self) -> np.ndarray:
-        """Which classes each image shows, bool (N, K): what stratified splits need."""
+        """The classes that each image shows, bool (N, K), for stratified splits."""
         shown = np.zeros((len(self), len(self.classes)), bool)
         for index in range(len(self)):
             shown[index, self.labels(index)] = True
         return shown
 
     def class_counts(self) -> np.ndarray:
-        """How many objects each class has, int64 (K,)."""
-        found = [self.labels(index) for index in range(len(self))]
-        return np.bincount(np.concatenate([np.empty(0, np.int64), *found]), minlength=len(self.classes))
+        """The number of objects of each class, int64 (K,)."""
+        labels = [self.labels(index) for index in range(len(self))]
+        return np.bincount(np.concatenate([np.empty(0, np.int64), *labels]), minlength=len(self.classes))
 
     def record(self, index: int) -> Record:
-        """What the annotations say of one image, with the class numbers of this data set; decodes nothing."""
+        """The annotations of one image, with this data set's class numbers, without decoding it."""
         return self.annotations.record(int(self.indices[index])).renumber(self.numbers)
 
     def read(self, index: int) -> Sample:
         """Decode one image and rasterise its outlines.
 
         Raises:
-            UserError: a file that is missing or damaged, or of another size than its annotations say.
+            UserError: a file that is missing, damaged or not of the size in its annotations.
         """
         image = open_rgb(self.path(index))
         height, width = image.shape[:2]
@@ -129,9 +156,85 @@ class Scenes:
         return Scenes(self.annotations, self.classes, self.flippable, self.indices[indices], self.numbers)
 
     def take_classes(self, kept: Sequence[int]) -> "Scenes":
-        """The images with an object of these classes, and only those objects; `kept[i]` becomes class i."""
+        """The images that show these classes, with only their objects; `kept[i]` becomes class i."""
         places = np.full(len(self.classes) + 1, -1, np.int64)  # the last one for classes that are dropped already
         places[list(kept)] = np.arange(len(kept))
         classes = [self.classes[number] for number in kept]
         part = Scenes(self.annotations, classes, self.flippable, self.indices, places[self.numbers])
         return part.take(np.flatnonzero([len(part.labels(index)) > 0 for index in range(len(part))]))
+
+
+def choose_scenes(
+    parts: Mapping[str, Callable[[], Scenes]], classes: Callable[[], Sequence[str]], split: SplitRule, root: Path
+) -> Scenes:
+    """Return the images of a split, with the classes numbered as in training.
+
+    A split without a part of its own is `val_fraction` or `test_fraction` of the images of "train", stratified by the
+    classes that they show. Folds are made of "train" and "val" together.
+
+    Args:
+        parts: split -> function that reads it; "train" must be there.
+        classes: reads those of "train", without its images where that is faster.
+        root: the data set's folder; `group_pattern` is matched against the paths below it.
+
+    Raises:
+        UserError: a part with a class that "train" lacks, or what `SplitRule.choose` refuses.
+    """
+    own_val = "val" in parts and split.fold is None
+    if split.name in parts and (split.name == "test" or (split.name == "val" and own_val)):
+        return renumber_classes(parts[split.name](), classes())
+    whole = parts["train"]()
+    if "val" in parts:
+        split = replace(split, val_fraction=0.0)
+        if not own_val:
+            whole = concatenate(whole, renumber_classes(parts["val"](), whole.classes))
+    if "test" in parts:
+        split = replace(split, test_fraction=0.0)
+    if own_val and split.test_fraction == 0:
+        return whole
+    paths = [whole.path(index) for index in range(len(whole))]
+    return whole.take(split.choose(whole.has_classes(), paths, test=True, root=root))
+
+
+def renumber_classes(scenes: Scenes, classes: Sequence[str]) -> Scenes:
+    """Number the classes by their names' places in `classes`."""
+    if scenes.classes == tuple(classes):
+        return scenes
+    for name in scenes.classes:
+        if name not in classes:
+            raise UserError(f"The training annotations lack a class: {unknown('class', name, classes)}")
+    places = np.array([list(classes).index(name) for name in scenes.classes], np.int64)
+    numbers = np.where(scenes.numbers >= 0, places[scenes.numbers], -1)
+    return Scenes(scenes.annotations, classes, scenes.flippable, scenes.indices, numbers)
+
+
+def concatenate(first: Scenes, second: Scenes) -> Scenes:
+    """Join two parts with the same classes: the images of `first`, then those of `second`.
+
+    Raises:
+        UserError: a pixel value means different classes in the class maps of the two.
+    """
+    assert first.classes == second.classes, (first.classes, second.classes)
+    joined = Annotations()
+    for scenes in (first, second):
+        for identifier, number in scenes.annotations.class_ids.items():
+            known = joined.class_ids.setdefault(identifier, int(scenes.numbers[number]))
+            if known != scenes.numbers[number] and (first.has_class_maps or second.has_class_maps):
+                names = first.classes[known], first.classes[scenes.numbers[number]]
+                raise UserError(
+                    f"The category id {identifier} is {names[0]!r} in the training annotations and {names[1]!r} in "
+                    "those of val, so their class maps cannot be joined: give the categories the same ids, or train "
+                    "without folds."
+                )
+        for index in range(len(scenes)):
+            record = scenes.record(index)
+            image = joined.add_image(record.path, record.image_id, record.size, record.class_map)
+            outlines: Sequence[Outline | None] = record.outlines or [None] * len(record.labels)
+            for box, label, crowd, outline in zip(record.boxes, record.labels, record.crowd, outlines, strict=True):
+                rings = (
+                    outline
+                    if outline is None or isinstance(outline, Mapping)
+                    else [ring.ravel().tolist() for ring in outline]
+                )
+                joined.add_object(image, box, int(label), bool(crowd), rings)
+    return Scenes(joined.finish(Path(first.path(0)).parent), first.classes, first.flippable and second.flippable)

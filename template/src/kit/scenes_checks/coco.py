@@ -1,18 +1,26 @@
-"""Check a folder with COCO annotation files; the reader, which refuses the first fault, is `formats/coco.py`."""
+"""Check COCO annotation files, https://cocodataset.org/#format-data, and report every fault.
+
+The reader, `src.kit.scenes.coco`, stops at the first one.
+"""
 
 import json
-from pathlib import Path
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src.kit.checks import Entry, Facts, Source
+from src.kit.checks import Entry, Facts, Finding, ImageFiles, Region
 from src.kit.scenes import find_coco_splits, list_images, stream
-from src.kit.scenes_checks.coco_file import CocoFile, is_id
+from src.kit.scenes_checks.faults import Outlines, box_faults, brief, gap, numbers, polygon_faults
 
+Entries = Iterable[tuple[str, Any]]  # section, entry
 BROKEN = (ValueError, OSError, RecursionError)  # a number of a million digits is a plain ValueError
 
 
-class CocoFolder(Source):
-    """`coco_folder`, `coco2017` and `digit_scenes`."""
+class CocoFolder(ImageFiles):
+    """Check a folder with COCO annotation files."""
+
+    unit = "objects"
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -37,13 +45,13 @@ class CocoFolder(Source):
         for folder in sorted(folders):
             self.add_strangers(folder, [file.name for file in self.files])
 
-    def check(self, facts: dict[str, Facts]) -> None:
-        """Read every annotation."""
+    def check(self, facts: Mapping[str, Facts]) -> None:
+        """Check every annotation."""
         for file in self.files:
             file.check_sizes(facts)
             if not file.unreadable:
                 self.counts[file.split] = file.read_annotations(stream(self.root / file.name), facts)
-                mapped = file.class_maps and self.task == "segmentation"  # whose classes of pixels do instead
+                mapped = file.class_maps and self.task == "segmentation"  # its class maps stand in for outlines
                 for kind, sentence in file.outlines.faults("" if mapped else self.task):
                     file.add(kind, file.split, sentence)
             self.findings += file.findings
@@ -53,7 +61,7 @@ class CocoFolder(Source):
         self.check_balance()
 
     def rewrite(self, gone: set[str]) -> dict[str, bytes]:
-        """The annotation files with a fault, less what is in `gone` and what belongs to no image."""
+        """The annotation files that mention `gone`, without these images and without entries of no image."""
         changed = {}
         for file in self.files:
             if not file.unreadable and gone & {file.name, *file.images.values(), *file.missing.values()}:
@@ -62,8 +70,114 @@ class CocoFolder(Source):
         return changed
 
 
+class CocoFile:
+    """Check the entries of one file. Call `read_images` first: annotations may precede their images in the file."""
+
+    def __init__(self, split: str, name: str, folder: str, class_maps: bool = False) -> None:
+        """`name` of the file and `folder` of its images are relative to the data set's root."""
+        self.split, self.name, self.folder, self.class_maps = split, name, folder, class_maps
+        self.unreadable = False
+        self.findings: list[Finding] = []
+        self.images: dict[int | str, str] = {}  # id -> path of the images that exist
+        self.missing: dict[int | str, str] = {}  # id -> path of those that don't
+        self.sizes: dict[str, tuple[Any, Any]] = {}  # path -> width and height as annotated
+        self.classes: dict[int | str, str] = {}
+        self.outlines = Outlines()
+
+    def add(self, kind: str, path: str, sentence: str, box: Region | None = None) -> None:
+        """Add a finding; its sentence gets the file's name in front."""
+        self.findings.append(Finding(kind, path, f"{self.name}: {sentence}.", region=box))
+
+    def read_images(self, entries: Entries, on_disk: Collection[str]) -> None:
+        """Read the lists of images and categories."""
+        for section, entry in entries:
+            if section == "images":
+                self.read_image(entry, on_disk)
+            elif section == "categories":
+                self.read_category(entry)
+        if not (self.images or self.missing) or not self.classes:
+            self.add("annotation_unreadable", self.name, "it lists no images or no categories")
+        if missing := gap([number for number in self.classes if isinstance(number, int)]):
+            self.add("category_gap", self.name, f"of the category ids, {missing}")
+
+    def read_image(self, entry: Any, on_disk: Collection[str]) -> None:
+        """Read an entry of "images"."""
+        identifier, file = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
+        if identifier is None or not is_id(identifier) or not isinstance(file, str):
+            self.add("annotation_invalid", self.name, f"an image needs an id and a file_name: {brief(entry)}")
+            return
+        relative = PurePosixPath(file)
+        if relative.is_absolute() or ".." in relative.parts or "\\" in file:
+            self.add("annotation_invalid", self.name, f"the file_name {file[:80]!r} is not a path inside {self.folder}")
+            return
+        path = (PurePosixPath(self.folder) / relative).as_posix()
+        for other in (self.images.get(identifier), self.missing.get(identifier)):
+            if other:
+                self.add("duplicate_id", path, f"{other} and {path} have the same id {identifier!r}")
+                self.add("duplicate_id", other, f"{other} and {path} have the same id {identifier!r}")
+        if path in self.sizes:
+            self.add("duplicate_id", path, f"{path} is listed twice")
+        self.sizes[path] = entry.get("width"), entry.get("height")
+        (self.images if path in on_disk else self.missing)[identifier] = path
+        if path not in on_disk:
+            self.add("missing_image", path, f"image {identifier!r} is {path}, which does not exist")
+
+    def read_category(self, entry: Any) -> None:
+        """Read an entry of "categories"."""
+        if not isinstance(entry, dict) or not is_id(entry.get("id")) or "name" not in entry:
+            self.add("annotation_invalid", self.name, f"a category needs an id and a name: {brief(entry)}")
+        elif entry["id"] in self.classes:
+            self.add("duplicate_id", self.name, f"two categories have the id {entry['id']!r}")
+        else:
+            if (name := str(entry["name"])) in self.classes.values():
+                self.add("class_twice", self.name, f"two categories have the name {name[:80]!r}")
+            self.classes[entry["id"]] = name
+
+    def check_sizes(self, facts: Mapping[str, Facts]) -> None:
+        """Compare the annotated sizes with the images' after EXIF rotation."""
+        for path, size in self.sizes.items():
+            found = facts[path].shown if path in facts else (0, 0)
+            if found[0] and size != found:
+                turned = " after EXIF rotation" if facts[path].orientation != 1 else ""
+                sentence = (
+                    f"it is annotated as {size[0]!r} x {size[1]!r} pixels but has {found[0]} x {found[1]}{turned}"
+                )
+                self.add("size_mismatch", path, sentence[:300])
+
+    def read_annotations(self, entries: Entries, facts: Mapping[str, Facts]) -> Counter[str]:
+        """Check the annotations and count the objects of each class."""
+        counts = Counter(dict.fromkeys(self.classes.values(), 0))
+        seen: set[int | str] = set()
+        for section, entry in entries:
+            if section != "annotations":
+                continue
+            owner = entry.get("image_id") if isinstance(entry, dict) else None
+            if not is_id(owner) or owner not in self.images:
+                if not is_id(owner) or owner not in self.missing:
+                    self.add("annotation_invalid", self.name, f"an annotation of no listed image: {brief(entry)}")
+                continue
+            path, identifier = self.images[owner], entry.get("id")
+            where = f"annotation {str(identifier)[:40]}"
+            if not is_id(identifier):
+                self.add("annotation_invalid", path, f"an annotation needs an id: {brief(entry)}")
+            elif identifier in seen:
+                self.add("duplicate_id", path, f"two annotations have the id {identifier!r}")
+            else:
+                seen.add(identifier)
+            category = entry.get("category_id")
+            if is_id(category) and category in self.classes:
+                counts[self.classes[category]] += 1
+            else:
+                self.add("class_unknown", path, f"{where} has the category_id {brief(category)}, which is not listed")
+            self.outlines.count(bool(entry.get("segmentation")), f"{where} of {path}")
+            size = facts[path].shown if facts[path].width else (float("inf"), float("inf"))
+            for kind, sentence, box in entry_faults(entry, *size):
+                self.add(kind, path, f"{where}: {sentence}", box)
+        return counts
+
+
 def without(content: dict[str, Any], file: CocoFile, gone: set[str]) -> dict[str, Any]:
-    """An annotation file's content, less the images in `gone` and whatever belongs to no image that stays."""
+    """An annotation file's content without the images in `gone` and without annotations of no remaining image."""
     kept = {identifier for identifier, path in file.images.items() if path not in gone}
     parts = {section: content.get(section, []) for section in ("images", "annotations")}
     for section, key in (("images", "id"), ("annotations", "image_id")):
@@ -71,3 +185,20 @@ def without(content: dict[str, Any], file: CocoFile, gone: set[str]) -> dict[str
         valid = (entry for entry in entries if isinstance(entry, dict) and is_id(entry.get(key)))
         parts[section] = [entry for entry in valid if entry[key] in kept]
     return {**content, **parts}
+
+
+def entry_faults(entry: dict[str, Any], width: float, height: float) -> Iterator[tuple[str, str, Region | None]]:
+    """Faults of an annotation's "bbox" (x, y, width, height) and "segmentation"."""
+    corner = numbers(entry.get("bbox"))
+    if corner is None or len(corner) != 4:
+        yield "annotation_invalid", f"the bbox is {brief(entry.get('bbox'))}, not four numbers", None
+    else:
+        box = (corner[0], corner[1], corner[0] + corner[2], corner[1] + corner[3])
+        yield from ((*fault, box) for fault in box_faults(box, width, height))
+    outline = entry.get("segmentation")
+    yield from ((*fault, None) for fault in (polygon_faults(outline) if isinstance(outline, list) else ()))
+
+
+def is_id(value: Any) -> bool:
+    """Whether the value can be an id."""
+    return isinstance(value, int | str) and not isinstance(value, bool)

@@ -1,30 +1,29 @@
-"""Check YOLO labels line by line; the reader, which refuses the first fault, is `src/kit/scenes/formats/yolo.py`."""
+"""Check YOLO labels line by line and report every fault. The reader, `src.kit.scenes.yolo`, stops at the first one."""
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from src.kit.checks import Entry, Facts, Finding, Source, walk
+from src.kit.checks import Entry, Facts, Finding, ImageFiles, Region, walk
 from src.kit.config import UserError
 from src.kit.scenes import COCO_CLASSES, find_yolo_splits, list_images, read_classes
-from src.kit.scenes_checks.annotations import Outlines, gap, line_faults
+from src.kit.scenes_checks.faults import Outlines, box_faults, gap
+
+FARTHEST = 2.0  # larger coordinates are pixels, not fractions of the image
 
 
-def coco128(root: Path) -> "YoloFolder":
-    """COCO128, which has no data.yaml."""
-    return YoloFolder(root, COCO_CLASSES)
+class YoloFolder(ImageFiles):
+    """Check a folder with YOLO labels."""
 
+    unit = "objects"
 
-class YoloFolder(Source):
-    """`yolo_folder`, and `coco128` with its own `classes`."""
-
-    def __init__(self, root: Path, classes: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.label_files: dict[str, str] = {}  # image -> where its labels belong
-        self.classes = classes
+        self.label_files: dict[str, str] = {}  # image -> its label file, which may not exist
         self.outlines: dict[str, Outlines] = defaultdict(Outlines)  # by split
         try:
-            self.classes = self.classes or read_classes(root)
+            self.classes = self.read_classes()
         except UserError as error:
             self.add("structure", "data.yaml", str(error))
         for name, times in Counter(self.classes).items():
@@ -42,8 +41,12 @@ class YoloFolder(Source):
                     self.add("label_without_image", name, "No image has this name.")
             self.counts[split].update(dict.fromkeys(self.classes, 0))
 
-    def check(self, facts: dict[str, Facts]) -> None:
-        """Read every label file."""
+    def read_classes(self) -> Sequence[str]:
+        """The class names."""
+        return read_classes(self.root)
+
+    def check(self, facts: Mapping[str, Facts]) -> None:
+        """Check every label file."""
         used: set[int] = set()
         owners: dict[str, list[str]] = defaultdict(list)
         for entry in self.entries:
@@ -65,13 +68,13 @@ class YoloFolder(Source):
         try:
             lines = (self.root / file).read_text("utf-8-sig").splitlines()
         except FileNotFoundError:
-            self.add("unlabelled", entry.path, f"There is no {file}.")
+            self.add("unlabelled", entry.path, f"{file} does not exist.")
             return set()
         except (OSError, UnicodeDecodeError) as error:
-            self.add("annotation_unreadable", entry.path, f"{file} is no text file: {error}.")
+            self.add("annotation_unreadable", entry.path, f"{file} is not a text file: {error}.")
             return set()
         used = set()
-        for place, line in enumerate(lines, 1):
+        for row, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             number, faults = line_faults(line, facts.shown if facts.width else (1, 1))
@@ -82,13 +85,47 @@ class YoloFolder(Source):
             elif number is not None:
                 used.add(number)
                 self.counts[entry.split][self.classes[number] if self.classes else str(number)] += 1
-            if (words := len(line.split())) >= 5:  # a box has that many, an outline more
-                self.outlines[entry.split].count(words > 5, f"{file}, line {place}")
+            if (words := len(line.split())) >= 5:  # a class number and a box; an outline has more
+                self.outlines[entry.split].count(words > 5, f"{file}, line {row}")
             for kind, sentence, box in faults:
-                self.findings.append(Finding(kind, entry.path, f"{file}, line {place}: {sentence}.", box=box))
+                self.findings.append(Finding(kind, entry.path, f"{file}, line {row}: {sentence}.", region=box))
         return used
 
-    def labels_of(self, path: str) -> list[str]:
-        """The image's label file, where there is one."""
+    def companions(self, path: str) -> list[str]:
+        """The image's label file if it exists."""
         file = self.label_files.get(path, "")
         return [file] if (self.root / file).is_file() else []
+
+
+class Coco128Folder(YoloFolder):
+    """COCO128, which has no data.yaml."""
+
+    def read_classes(self) -> Sequence[str]:
+        """The 80 classes of COCO."""
+        return COCO_CLASSES
+
+
+def line_faults(line: str, size: tuple[int, int]) -> tuple[int | None, list[tuple[str, str, Region | None]]]:
+    """A line's class number, or None, and its faults with the box in pixels; `size` is the image's width and height."""
+    name, *words = line.split()
+    number = int(name) if name.isdecimal() and len(name) < 10 else None
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        return number, [("annotation_invalid", f"{line[:80]!r} is not a class number followed by coordinates", None)]
+    faults: list[tuple[str, str, Region | None]] = []
+    if number is None:
+        faults.append(("class_unknown", f"{name[:20]!r} is no class number", None))
+    if not all(math.isfinite(value) and abs(value) <= FARTHEST for value in values):
+        faults.append(("annotation_invalid", f"{line[:80]!r} has coordinates that are no fractions of the image", None))
+    elif len(values) == 4:
+        (x, y), (width, height) = ((values[i] * size[0], values[i + 1] * size[1]) for i in (0, 2))
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        faults += [(*fault, box) for fault in box_faults(box, *size)]
+    elif len(values) < 6 or len(values) % 2:
+        kind = "polygon_short" if len(values) == 2 else "annotation_invalid"
+        faults.append((kind, f"{len(values)} coordinates, where a box has 4 and an outline at least 6", None))
+    else:
+        box = tuple(edge(values[i::2]) * size[i] for edge in (min, max) for i in (0, 1))  # type: ignore[assignment]
+        faults += [(*fault, box) for fault in box_faults(box, *size)]
+    return number, faults

@@ -1,7 +1,6 @@
-"""Train, validation and test splits; folds."""
+"""Train, validation and test splits and cross-validation folds: seeded, stratified, and never splitting a group."""
 
-from src.kit.splitting.iterative import iterative_split
 from src.kit.splitting.rule import SplitRule
-from src.kit.splitting.splits import group_by, split_off_val, stratified_split
+from src.kit.splitting.stratify import iterative_split, stratified_split
 
-__all__ = ["SplitRule", "group_by", "iterative_split", "split_off_val", "stratified_split"]
+__all__ = ["SplitRule", "iterative_split", "stratified_split"]

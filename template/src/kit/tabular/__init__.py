@@ -1,12 +1,12 @@
-"""Tables: reading, encoding, selection of columns, resampling."""
+"""Tables (CSV, Parquet or arrays) as data for classification and regression: reading, encoding, splits, batches, plots.
 
-from src.kit.tabular.build import load_table
-from src.kit.tabular.loader import build_table_loader
+`load_table` does it all for a data set; `keys.yaml` documents the keys of the configuration.
+"""
+
+from src.kit.tabular.build import load_table, read_target
 from src.kit.tabular.pictures import draw_numbers, draw_rows
-from src.kit.tabular.read import read_table
-from src.kit.tabular.split import TableSplit
-from src.kit.tabular.table import Table, is_missing, is_numeric, stray_text, to_text
-from src.kit.tabular.target import read_target
+from src.kit.tabular.split import TableSplit, build_table_loader
+from src.kit.tabular.table import Table, is_missing, is_numeric, read_table, stray_text, to_text
 
 __all__ = [
     "Table",

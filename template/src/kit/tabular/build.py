@@ -1,79 +1,113 @@
-"""From a table to its splits: everything that is learned about the columns is learned from the training rows."""
+"""Build a table's splits. Preprocessing is learned from the training rows only."""
 
 import json
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
 from src.kit.loading import refuse_keys
-from src.kit.splitting import split_off_val
-from src.kit.tabular.preprocessing import Preprocessing, fit, from_json
-from src.kit.tabular.resample import resample
-from src.kit.tabular.select import select
+from src.kit.splitting import SplitRule
+from src.kit.tabular.preprocessing import Preprocessing, fit, from_json, resample, select_columns
 from src.kit.tabular.split import Rows, TableSplit
-from src.kit.tabular.table import Table, refuse_strays
-from src.kit.tabular.target import Target, read_target
+from src.kit.tabular.table import Table, is_missing, is_numeric, list_columns, number_or_none, refuse_strays, to_text
 from src.kit.weights import load_metadata
 
 PARTS = ("train", "val", "test")
+TARGETS = {"tabular": "classes", "tabular_regression": "number"}  # task -> data.target.kind that it predicts
+CACHE: dict[Any, dict[str, TableSplit]] = {}  # the splits of the last table: all are made together
+STRATA = 10  # a target of numbers is stratified by this many quantiles
 
 
-def load_table(read: Callable[[DictConfig], Table], cfg_data: DictConfig, split: str, seed: int) -> TableSplit:
-    """Load one split of the table that `read(cfg_data)` returns, a function of a module.
+class Target(NamedTuple):
+    """The target column, without rows that lack a value."""
+
+    rows: np.ndarray  # int64 (N,) indices of the rows with a target
+    values: np.ndarray  # int64 (N,) class numbers, or float64 (N,)
+    classes: tuple[str, ...]  # empty for numbers
+    strata: np.ndarray  # int64 (N,): the splits are stratified by it
+
+
+def load_table(read: Callable[[], Table], split: SplitRule, keys: Mapping[str, Any]) -> TableSplit:
+    """Build one split of the table that `read` returns.
+
 
     Rows without a target are left out. The splits are stratified by class, or by the deciles of a number.
 
+    Args:
+        keys: the keys of `data`: target, columns, select, resample, preprocessing, and root where there is a file.
+
     Raises:
-        UserError: a table or keys that nothing can be learned from.
+        UserError: the table or the keys leave nothing to learn from.
     """
-    path = Path(cfg_data.get("root") or "").expanduser()
+    refuse_other_task(split, keys)
+    path = Path(keys.get("root") or "").expanduser()
     state = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
-    return build(read, OmegaConf.to_yaml(cfg_data, resolve=True), seed, state)[split]
+    rule = replace(split, name="")
+    key = (OmegaConf.to_yaml(OmegaConf.create(dict(keys))), rule, state)
+    if key not in CACHE:
+        CACHE.clear()
+        CACHE[key] = build_splits(read(), rule, OmegaConf.create(dict(keys)))
+    return CACHE[key][split.name]
 
 
-@lru_cache(maxsize=1)  # each split is asked for several times in a run, and all are made together
-def build(read: Callable[[DictConfig], Table], config: str, seed: int, state: tuple[int, int]) -> dict[str, TableSplit]:
-    """All splits; `config` is the data's configuration as YAML, and another `state` of the file makes them anew."""
-    cfg_data = OmegaConf.create(config)
-    assert isinstance(cfg_data, DictConfig)
-    table = read(cfg_data)
+def refuse_other_task(split: SplitRule, keys: Mapping[str, Any]) -> None:
+    """Refuse a target of classes where the task predicts a number, and the reverse, before anything is read.
+
+    Read as classes, numbers would be refused for another reason, such as a class with a single row.
+    """
+    target = keys["target"]
+    if split.task not in TARGETS or target["kind"] == TARGETS[split.task]:
+        return
+    task = next(task for task, kind in TARGETS.items() if kind == target["kind"])
+    values = {"classes": "classes", "number": "numbers"}[target["kind"]]
+    own = f", or set data.target.kind={TARGETS[split.task]}" if "root" in keys else ""  # whose columns are not known
+    raise UserError(
+        f"The target column {target['column']!r} of data={split.data} holds {values}: set task={task}, not "
+        f"{split.task}{own}."
+    )
+
+
+def build_splits(table: Table, rule: SplitRule, cfg_data: DictConfig) -> dict[str, TableSplit]:
+    """Build all splits, with the same preprocessing."""
     target = read_target(table, cfg_data)
-    refuse(cfg_data, target)
+    refuse_class_keys(cfg_data, target)
     features = table.drop(cfg_data.target.column)
     refuse_strays(features, cfg_data.columns.categories)
-    parts = {name: split_off_val(target.strata, cfg_data, seed, name, cfg_data.test_fraction) for name in PARTS}
+    parts = {name: replace(rule, name=name).choose(target.strata, test=True) for name in PARTS}
     train = parts["train"]
     if cfg_data.preprocessing:
-        preprocessing, target = as_trained(Path(cfg_data.preprocessing), target, cfg_data)
+        preprocessing, target = load_preprocessing(Path(cfg_data.preprocessing), target, cfg_data)
     else:
         scaling = (0.0, 1.0) if target.classes else (target.values[train].mean(), target.values[train].std() or 1.0)
         preprocessing = fit(features.take(target.rows[train]), cfg_data.target.column, *map(float, scaling))
         inputs = preprocessing.transform(features.take(target.rows[train]))
-        preprocessing = select(preprocessing, inputs, target.values[train], cfg_data, seed)
+        preprocessing = select_columns(preprocessing, inputs, target.values[train], cfg_data, rule.seed)
     splits = {}
     for name, part in parts.items():
         rows = target.rows[part]
         values, targets = preprocessing.transform(features.take(rows)), target.values[part]
         if name == "train" and cfg_data.resample != "none":
-            values, targets, origin = resample(values, targets, len(preprocessing.numbers), cfg_data.resample, seed)
+            numbers = len(preprocessing.numbers)
+            values, targets, origin = resample(values, targets, numbers, cfg_data.resample, rule.seed)
             rows = np.where(origin < 0, -1, rows[origin])
         splits[name] = TableSplit(Rows(values), targets, target.classes, False, rows, preprocessing=preprocessing)
     return splits
 
 
-def as_trained(weights: Path, target: Target, cfg_data: DictConfig) -> tuple[Preprocessing, Target]:
-    """What a run learned about the columns, and the target with that run's class numbers.
+def load_preprocessing(weights: Path, target: Target, cfg_data: DictConfig) -> tuple[Preprocessing, Target]:
+    """Load a run's preprocessing, and renumber the target's classes as in that run.
 
     Raises:
-        UserError: the weights are not of a table, or the target has a class that they don't know.
+        UserError: the weights are not from a table, or the target has a class that the run did not have.
     """
     metadata = load_metadata(weights)
     if "preprocessing" not in metadata:
-        raise UserError(f"{weights} was not trained on a table: set data.preprocessing to a file that was, or to null.")
+        raise UserError(f"{weights} was not trained on a table: set data.preprocessing to one that was, or to null.")
     preprocessing = from_json(metadata["preprocessing"])
     if not target.classes:
         return preprocessing, target
@@ -87,8 +121,61 @@ def as_trained(weights: Path, target: Target, cfg_data: DictConfig) -> tuple[Pre
     return preprocessing, target._replace(values=numbers[target.values], classes=classes)
 
 
-def refuse(cfg_data: DictConfig, target: Target) -> None:
-    """Refuse keys that need classes where the target is a number."""
+def refuse_class_keys(cfg_data: DictConfig, target: Target) -> None:
+    """Refuse keys that need classes if the target is a number."""
     if not target.classes:
         why = f"needs classes, and the target {cfg_data.target.column!r} is a number"
-        refuse_keys(cfg_data, {"resample": "none", "classes": None, "sampler": "none"}, why)
+        refuse_keys(cfg_data, {"resample": "none"}, why)
+
+
+def read_target(table: Table, cfg_data: DictConfig) -> Target:
+    """Read the column `cfg_data.target.column` as `cfg_data.target.kind` says.
+
+    Raises:
+        UserError: no such column, values of another kind, or fewer than two different ones.
+    """
+    name, kind = cfg_data.target.column, cfg_data.target.kind
+    if name not in table.columns:
+        raise UserError(f"The table has no column {name!r} for data.target.column: {list_columns(table.columns)}.")
+    if len(table.columns) == 1:
+        raise UserError(
+            f"The table has no column but the target {name!r}, so there is nothing to predict it from: check "
+            "data.columns.delimiter and data.columns.drop."
+        )
+    column = table.columns[name]
+    rows = np.flatnonzero(~is_missing(column))
+    column = column[rows]
+    target = read_classes(rows, column, name) if kind == "classes" else read_numbers(rows, column, name)
+    different = len(np.unique(target.values))
+    if different < 2:
+        values, rows_in_all = "no value" if different == 0 else "1 value", len(table)
+        raise UserError(
+            f"The target column {name!r} has {values} in {rows_in_all:,} row{'s' * (rows_in_all != 1)}: at least 2 "
+            "different ones are needed."
+        )
+    return target
+
+
+def read_classes(rows: np.ndarray, column: np.ndarray, name: str) -> Target:
+    """Number the classes in numerical or alphabetical order."""
+    if is_numeric(column) and (fractions := column[column != np.floor(column)]).size:
+        raise UserError(
+            f"The target column {name!r} has numbers such as {fractions[0]:g}, which are not classes: set "
+            "data.target.kind=number and task=tabular_regression."
+        )
+    # sorted as numbers: as texts, 10 would come before 9
+    values, numbers = np.unique(column if is_numeric(column) else column.astype(str), return_inverse=True)
+    classes = tuple(str(value) for value in to_text(values))
+    return Target(rows, numbers.astype(np.int64), classes, numbers.astype(np.int64))
+
+
+def read_numbers(rows: np.ndarray, column: np.ndarray, name: str) -> Target:
+    """Numbers, stratified by their deciles."""
+    if not is_numeric(column):
+        stray = next((text for text in column if number_or_none(text) is None), None)
+        raise UserError(
+            f"The target column {name!r} must hold numbers, but it has {stray!r}: fix it, or set "
+            "data.target.kind=classes and task=tabular."
+        )
+    limits = np.quantile(column, np.arange(1, STRATA) / STRATA) if len(column) else column
+    return Target(rows, column, (), np.searchsorted(limits, column).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Pictures of a table's rows and of predicted numbers."""
+"""Plots of a table's rows and of predicted numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +7,16 @@ import numpy as np
 
 from src.kit.report import BLUE, FAINT, new_figure, save, shorten
 
-MOST = 5000  # points
-COLUMNS = 40  # of a table that are drawn
+MOST = 5000  # points drawn
+COLUMNS = 40  # drawn
 
 
 def draw_rows(values: np.ndarray, columns: Sequence[str], targets: Sequence[str], path: Path) -> Path:
-    """Draw rows (N, F) of scaled numbers and codes, with their targets: blue is below a column's mean, red above."""
+    """Draw encoded rows (N, F) with their targets: blue is below the column's mean, red above.
+
+    Returns:
+        `path`, of the PNG file.
+    """
     values, columns = values[:, :COLUMNS], columns[:COLUMNS]
     figure = new_figure(3.0 + 0.28 * len(columns), 2.2 + 0.22 * len(values))
     axes = figure.add_subplot()
@@ -27,7 +31,11 @@ def draw_rows(values: np.ndarray, columns: Sequence[str], targets: Sequence[str]
 
 
 def draw_numbers(predicted: np.ndarray, true: np.ndarray, name: str, path: Path) -> Path:
-    """Draw predicted against true numbers (N,); on the line they would be equal. Of many, some are drawn."""
+    """Draw predicted against true numbers (N,), a random 5,000 of them, with the diagonal.
+
+    Returns:
+        `path`, of the PNG file.
+    """
     chosen = np.random.default_rng(0).permutation(len(true))[:MOST]
     figure = new_figure(5.2, 5.0)
     axes = figure.add_subplot()

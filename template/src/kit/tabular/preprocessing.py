@@ -1,22 +1,30 @@
-"""What turns a table's rows into a network's input: fitted on the training rows, saved with the weights as JSON."""
+"""Turn a table's rows into a network's inputs: encode, select columns, balance classes.
+
+Everything is learned from the training rows. `Preprocessing` is saved with the weights as JSON.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 
 from src.kit.config import UserError
 from src.kit.tabular.table import Table, is_missing, is_numeric, number_or_none, to_text
 
-MOST_CATEGORIES = 1000  # of one column; the rarer ones are treated as unknown
-UNKNOWN = 0  # the code of a category that the training rows lack
+MOST_CATEGORIES = 1000  # per column; rarer ones are treated as unknown
+UNKNOWN = 0  # the code of categories not seen in training
+MOST_ROWS = 10_000  # random rows used to score columns: more take minutes and hardly change the order
+TREES = 200
+NEIGHBOURS = 5  # of SMOTE
 
 
 @dataclass(frozen=True)
 class Number:
-    """A column of numbers: `(value - mean) / scale`, with `fill`, the median, for what is missing."""
+    """A column of numbers, encoded as `(value - mean) / scale`; `fill`, the median, replaces missing values."""
 
     name: str
     fill: float
@@ -26,7 +34,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Category:
-    """A column of categories: code i + 1 is `values[i]`; None among them is the code of what is missing."""
+    """A column of categories: `values[i]` has the code i + 1; None among them stands for missing values."""
 
     name: str
     values: tuple[str | None, ...]
@@ -34,10 +42,10 @@ class Category:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Rows of a table -> float32 (N, F): first the numbers, scaled, then the codes of the categories.
+    """Encode rows of a table as float32 (N, F): the scaled numbers, then the codes of the categories.
 
-    A missing number is taken for the training rows' median. A missing category is a category of its own where the
-    training rows lack some values, too; otherwise it is unknown, like any value that they never had: code 0, whose
+    A missing number becomes the median of the training rows. A missing category is a category of its own if the column
+    has missing values in the training rows. Otherwise it is unknown, like any value not seen in training: code 0, whose
     embedding is the zero vector.
     """
 
@@ -49,60 +57,60 @@ class Preprocessing:
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """How many codes each column of categories has, with that of the unknown."""
+        """Number of codes of each column of categories, including the one for unknown values."""
         return tuple(len(column.values) + 1 for column in self.categories)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns in the order of the network's input."""
+        """The columns in the order of the network's inputs."""
         return (*(column.name for column in self.numbers), *(column.name for column in self.categories))
 
     def transform(self, table: Table) -> np.ndarray:
-        """float32 (N, F) of any rows; columns that the training did not use are ignored.
+        """Encode any rows as float32 (N, F), ignoring columns that training did not use.
 
         Raises:
-            UserError: a column is missing, or holds text where numbers were trained on.
+            UserError: a column is missing, or has text although training had numbers.
         """
         if absent := [repr(name) for name in self.names if name not in table.columns]:
             raise UserError(f"The table lacks columns that the network was trained on: {', '.join(absent)}.")
         result = np.empty((len(table), len(self.names)), np.float32)
-        for place, number in enumerate(self.numbers):
+        for index, number in enumerate(self.numbers):
             values = numeric(table.columns[number.name], number.name)
             filled = np.where(np.isfinite(values), values, number.fill)
-            result[:, place] = (filled - number.mean) / number.scale
-        for place, category in enumerate(self.categories, len(self.numbers)):
+            result[:, index] = (filled - number.mean) / number.scale
+        for index, category in enumerate(self.categories, len(self.numbers)):
             codes = {value: code for code, value in enumerate(category.values, 1)}
-            result[:, place] = [codes.get(value, UNKNOWN) for value in to_text(table.columns[category.name])]
+            result[:, index] = [codes.get(value, UNKNOWN) for value in to_text(table.columns[category.name])]
         return result
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs (N,) of a regression in the target's own unit, float64."""
+        """Convert a regression's outputs (N,) to the target's unit, float64 (N,)."""
         return outputs.astype(np.float64) * self.target_scale + self.target_mean
 
     def select(self, names: Collection[str]) -> "Preprocessing":
-        """The same with these columns only."""
+        """Keep only these columns."""
         numbers = tuple(column for column in self.numbers if column.name in names)
         categories = tuple(column for column in self.categories if column.name in names)
         return Preprocessing(numbers, categories, self.target, self.target_mean, self.target_scale)
 
     def to_json(self) -> str:
-        """Everything, so that `from_json` gives the same arrays to the last bit."""
+        """Serialise, so that `from_json` restores the same preprocessing bit for bit."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
 def from_json(text: str) -> Preprocessing:
     """Undo `Preprocessing.to_json`."""
-    kept = json.loads(text)
-    numbers = tuple(Number(**column) for column in kept.pop("numbers"))
-    categories = tuple(Category(column["name"], tuple(column["values"])) for column in kept.pop("categories"))
-    return Preprocessing(numbers, categories, **kept)
+    fields = json.loads(text)
+    numbers = tuple(Number(**column) for column in fields.pop("numbers"))
+    categories = tuple(Category(column["name"], tuple(column["values"])) for column in fields.pop("categories"))
+    return Preprocessing(numbers, categories, **fields)
 
 
 def fit(table: Table, target: str, target_mean: float = 0.0, target_scale: float = 1.0) -> Preprocessing:
-    """Learn medians, scales and categories from the training rows (without the target).
+    """Learn medians, scales and categories from the training rows (without the target column).
 
     Raises:
-        UserError: a column without any value.
+        UserError: a column without values.
     """
     numbers: list[Number] = []
     categories: list[Category] = []
@@ -120,7 +128,7 @@ def fit(table: Table, target: str, target_mean: float = 0.0, target_scale: float
 
 
 def frequent(column: np.ndarray) -> tuple[str | None, ...]:
-    """The most frequent values in alphabetical order, then None where some are missing."""
+    """The most frequent values in alphabetical order, then None if some are missing."""
     counts: Counter[str] = Counter(value for value in column if value is not None)
     missing = (None,) if counts.total() < len(column) else ()
     ordered = sorted(counts, key=lambda value: (-counts[value], value))
@@ -128,7 +136,7 @@ def frequent(column: np.ndarray) -> tuple[str | None, ...]:
 
 
 def numeric(column: np.ndarray, name: str) -> np.ndarray:
-    """The column as float64 with NaN for what is missing."""
+    """Convert to float64 with NaN for missing values; `name` is for the message."""
     if is_numeric(column):
         return column
     values = [np.nan if text is None else number_or_none(text) for text in column]
@@ -136,3 +144,130 @@ def numeric(column: np.ndarray, name: str) -> np.ndarray:
         row = values.index(None)
         raise UserError(f"The column {name!r} must hold numbers, but row {row + 1} has {column[row]!r}.")
     return np.array(values, np.float64)
+
+
+def select_columns(
+    preprocessing: Preprocessing, inputs: np.ndarray, targets: np.ndarray, cfg_data: DictConfig, seed: int
+) -> Preprocessing:
+    """Keep the `cfg_data.select.k` columns with the highest scores of `cfg_data.select.method`.
+
+    - mutual_information: what a column alone tells about the target, linear or not (Kraskov et al. 2004,
+      https://arxiv.org/abs/cond-mat/0305641, as in scikit-learn).
+    - anova: F statistic of the column's means per class, or of its correlation with the number. A column of categories
+      gets the score of its best category.
+    - forest: mean decrease in impurity in a random forest (Breiman 2001), which sees columns together.
+
+    Args:
+        inputs: float32 (N, F), the training rows encoded by `preprocessing`.
+        targets: int64 (N,) classes or float64 (N,) numbers.
+
+    Raises:
+        UserError: there are fewer columns than `k`.
+    """
+    if cfg_data.select.method == "none":
+        return preprocessing
+    names = preprocessing.names
+    if cfg_data.select.k > len(names):
+        raise UserError(
+            f"data.select.k={cfg_data.select.k} is more than the {len(names)} columns of the table: choose fewer, "
+            "or set data.select.method=none."
+        )
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.permutation(len(inputs))[:MOST_ROWS])
+    scores = SCORES[cfg_data.select.method](inputs[drawn], targets[drawn], len(preprocessing.numbers), seed)
+    best = np.argsort(-scores, kind="stable")[: cfg_data.select.k]
+    return preprocessing.select([names[index] for index in best])
+
+
+def mutual_information(inputs: np.ndarray, targets: np.ndarray, numbers: int, seed: int) -> np.ndarray:
+    """Mutual information in nats, (F,); the columns from `numbers` on are categories."""
+    from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
+
+    estimate = mutual_info_classif if targets.dtype == np.int64 else mutual_info_regression
+    scores: np.ndarray = estimate(
+        inputs, targets, discrete_features=np.arange(inputs.shape[1]) >= numbers, random_state=seed
+    )
+    return scores
+
+
+def anova(inputs: np.ndarray, targets: np.ndarray, numbers: int, seed: int) -> np.ndarray:
+    """F statistics, (F,); the columns from `numbers` on are categories."""
+    from sklearn.feature_selection import f_classif, f_regression
+
+    test = f_classif if targets.dtype == np.int64 else f_regression
+    columns = [inputs[:, [index]] for index in range(numbers)]
+    # a category against all others is a column of 0 and 1
+    columns += [codes[:, None] == np.unique(codes) for codes in inputs[:, numbers:].T]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a constant column has no variance
+        found = [np.nan_to_num(test(column.astype(np.float64), targets)[0], posinf=np.inf) for column in columns]
+    return np.array([scores.max() for scores in found])
+
+
+def forest(inputs: np.ndarray, targets: np.ndarray, numbers: int, seed: int) -> np.ndarray:
+    """Importances that sum to 1, (F,)."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    kind = RandomForestClassifier if targets.dtype == np.int64 else RandomForestRegressor
+    trees = kind(TREES, min_samples_leaf=3, max_features="sqrt", random_state=seed, n_jobs=-1)
+    importances: np.ndarray = trees.fit(inputs, targets).feature_importances_
+    return importances
+
+
+SCORES = {"mutual_information": mutual_information, "anova": anova, "forest": forest}
+
+
+def resample(
+    inputs: np.ndarray, targets: np.ndarray, numbers: int, method: str, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give all classes the same number of training rows.
+
+    - smote: interpolate rows of rare classes between neighbours, up to the size of the largest class (Chawla et al.
+      2002, https://arxiv.org/abs/1106.1813). Categories take the neighbours' most frequent value (SMOTE-NC).
+    - under: drop rows of frequent classes, down to the size of the smallest class.
+    - both: bring every class to the mean size, by dropping rows or by SMOTE.
+
+    Args:
+        inputs: float32 (N, F), scaled numbers, and category codes from column `numbers` on.
+        targets: int64 (N,) classes.
+        numbers: the number of columns that hold numbers.
+
+    Returns:
+        New inputs and targets, and for each of their rows the index of the original row, -1 for a synthetic one.
+
+    Raises:
+        UserError: a class has a single row, which SMOTE can't interpolate.
+    """
+    origin = np.arange(len(targets))
+    classes, counts = np.unique(targets, return_counts=True)
+    size = {"smote": counts.max(), "under": counts.min(), "both": round(len(targets) / len(classes))}[method]
+    larger = {int(name): int(size) for name, count in zip(classes, counts, strict=True) if count > size}
+    smaller = {int(name): int(size) for name, count in zip(classes, counts, strict=True) if count < size}
+    if larger:
+        from imblearn.under_sampling import RandomUnderSampler
+
+        sampler = RandomUnderSampler(sampling_strategy=larger, random_state=seed)
+        sampler.fit_resample(origin[:, None], targets)
+        origin = np.sort(sampler.sample_indices_)
+        inputs, targets = inputs[origin], targets[origin]
+    if smaller:
+        if counts.min() < 2:
+            raise UserError(
+                f"data.resample={method} can't interpolate a class with a single training row: add rows, "
+                "or use data.resample=none with loss.class_weights=balanced."
+            )
+        made = build_smote(inputs, numbers, smaller, min(NEIGHBOURS, counts.min() - 1), seed)
+        inputs, targets = made.fit_resample(inputs, targets)
+        origin = np.concatenate([origin, np.full(len(targets) - len(origin), -1)])
+    return inputs.astype(np.float32), targets.astype(np.int64), origin
+
+
+def build_smote(inputs: np.ndarray, numbers: int, smaller: dict[int, int], neighbours: int, seed: int) -> Any:
+    """SMOTE for numbers, for categories, or for both."""
+    from imblearn.over_sampling import SMOTE, SMOTEN, SMOTENC
+
+    common = {"sampling_strategy": smaller, "k_neighbors": int(neighbours), "random_state": seed}
+    if numbers == inputs.shape[1]:
+        return SMOTE(**common)
+    if numbers == 0:
+        return SMOTEN(**common)
+    return SMOTENC(categorical_features=list(range(numbers, inputs.shape[1])), **common)

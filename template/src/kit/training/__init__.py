@@ -1,44 +1,53 @@
-"""The training loop's neutral half: experiments, counters, checkpoints, evaluation, cross-validation."""
+"""Training, whatever the framework: the experiment, the loop's counters, checkpoints, evaluation, cross-validation."""
 
-from src.kit.training import backends, tasks
-from src.kit.training.backends import load_benchmark, load_part
-from src.kit.training.batch_picture import draw_batch
-from src.kit.training.builders import build_loader, build_network, describe_network
-from src.kit.training.checkpoints import find
-from src.kit.training.collector import Collector
+from src.kit.training.checkpoints import find_checkpoint, list_ids
 from src.kit.training.cross_validation import cross_validate
-from src.kit.training.evaluation import evaluate, main, newest
-from src.kit.training.loss_keys import class_weights, focal_gamma, label_smoothing
-from src.kit.training.networks import build_model, is_small
-from src.kit.training.saved_splits import compare, describe_splits, list_ids, refuse_other_data, write_splits
-from src.kit.training.schedules import batches_per_step
-from src.kit.training.session import Session
+from src.kit.training.evaluation import (
+    evaluate_command,
+    evaluate_run,
+    load_backend,
+    load_benchmark,
+    load_callbacks,
+    load_memory,
+    load_trainer,
+    newest_run,
+)
+from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
+from src.kit.training.loop import Collector, TrainingLoop
+from src.kit.training.networks import build_loss, build_model, is_small, weigh_classes
+from src.kit.training.schedules import LossSchedule, Schedule, anneal, batches_per_step
+from src.kit.training.train import TrainedRun, evaluate, load_run, train, train_run
 
 __all__ = [
+    "BaseTask",
     "Collector",
-    "Session",
-    "backends",
+    "Dataset",
+    "Experiment",
+    "LossSchedule",
+    "Schedule",
+    "TrainedRun",
+    "TrainingLoop",
+    "anneal",
     "batches_per_step",
-    "build_loader",
+    "build_loss",
     "build_model",
     "build_network",
-    "class_weights",
-    "compare",
     "cross_validate",
-    "describe_network",
-    "describe_splits",
-    "draw_batch",
     "evaluate",
-    "find",
-    "focal_gamma",
+    "evaluate_command",
+    "evaluate_run",
+    "find_checkpoint",
     "is_small",
-    "label_smoothing",
     "list_ids",
+    "load_backend",
     "load_benchmark",
-    "load_part",
-    "main",
-    "newest",
-    "refuse_other_data",
-    "tasks",
-    "write_splits",
+    "load_callbacks",
+    "load_memory",
+    "load_run",
+    "load_task",
+    "load_trainer",
+    "newest_run",
+    "train",
+    "train_run",
+    "weigh_classes",
 ]

@@ -1,13 +1,20 @@
-"""Which checkpoints a run keeps: the best ones by the task's monitored metric and the last ones."""
+"""A run's checkpoints, of which it keeps the best and the last, and splits.json: the samples that it used."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from src.kit.catalog import SPLITS
 from src.kit.config import UserError
+from src.kit.loading import FileImages, Split
+from src.kit.run import read_json
+from src.kit.training.experiment import Experiment
 
 
 class Checkpoints:
@@ -22,9 +29,9 @@ class Checkpoints:
         )
 
     def add(self, epoch: int, step: int, score: float | None, save: Callable[[Path], None]) -> None:
-        """Let `save(folder)` write a checkpoint, enter it into the index, then delete those no longer worth keeping.
+        """Let `save(folder)` write a checkpoint, enter it in the index, then delete those that are no longer kept.
 
-        One within an epoch has no score: it can be the last and not the best.
+        A checkpoint within an epoch has no score: it can be the last and not the best.
         """
         name = f"epoch={epoch:03d}-step={step:06d}"
         temporary = self.folder / f".{name}"
@@ -50,12 +57,12 @@ class Checkpoints:
             shutil.rmtree(self.folder / old, ignore_errors=True)
 
     def ranked(self) -> list[dict[str, Any]]:
-        """The kept checkpoints, best first; of equal ones the later, whose loss is usually lower."""
+        """The kept checkpoints, best first; among equals the later one, whose loss is usually lower."""
         scored = [entry for entry in self.entries if entry["score"] is not None]
         return sorted(scored, key=lambda entry: (self.sign * entry["score"], entry["step"]), reverse=True)
 
 
-def find(run: Path, which: str) -> Path:
+def find_checkpoint(run: Path, which: str) -> Path:
     """Folder of the `best` or the `last` checkpoint of a run, or of the one with that name.
 
     Raises:
@@ -63,10 +70,9 @@ def find(run: Path, which: str) -> Path:
     """
     index = run / "checkpoints" / "index.json"
     if not index.is_file():
-        if (run / "run.json").is_file():  # killed, or still at it: both say "running"
+        if (run / "run.json").is_file():  # killed or still training: both record "running"
             raise UserError(
-                f"{run} has not come to its first checkpoint: if it has stopped, repeat it with "
-                f"`python scripts/train.py --from {run}`."
+                f"{run} has no checkpoint yet. If it crashed, restart it with `python scripts/train.py --from {run}`."
             )
         raise UserError(f"{run} holds no checkpoint: train first, with `python scripts/train.py`.")
     entries = json.loads(index.read_text("utf-8"))
@@ -75,3 +81,86 @@ def find(run: Path, which: str) -> Path:
         names = ", ".join(entry["name"] for entry in entries["checkpoints"])
         raise UserError(f"{run} has no checkpoint {which!r}: choose best, last or one of {names}.")
     return run / "checkpoints" / name
+
+
+def describe_splits(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Split -> its number of samples, their ids and the SHA-256 of ids and classes.
+
+    An id is the number in the publisher's order, or the file's path below `data.root`. Data that list no ids, such as
+    streams, have the number of samples only.
+
+    Raises:
+        UserError: a split has no samples, its files are missing, or the data are of no use for `cfg.task`.
+    """
+    root = Path(experiment.cfg.data.get("root", "."))
+    return {name: describe_split(experiment.split(name), root) for name in SPLITS}
+
+
+def describe_split(dataset: Any, root: Path) -> dict[str, Any]:
+    """One split's part of splits.json."""
+    ids = list_ids(dataset, root)
+    if ids is None:
+        return {"samples": len(dataset)}
+    labels = dataset.targets if isinstance(dataset, Split) else dataset.has_classes()
+    digest = sha256(json.dumps(ids).encode() + labels.tobytes()).hexdigest()
+    return {"samples": len(dataset), "sha256": digest, "ids": ids}
+
+
+def list_ids(dataset: Any, root: Path) -> list[Any] | None:
+    """The ids of a split's samples: its own, or its files' paths below `root`."""
+    if isinstance(dataset, Split) and dataset.ids is not None:
+        ids: list[Any] = dataset.ids.tolist()
+        return ids
+    if not isinstance(dataset, Split):  # annotated images
+        paths: Sequence[Path] = [dataset.path(index) for index in range(len(dataset))]
+    elif isinstance(dataset.images, FileImages):
+        paths = dataset.images.paths
+    else:
+        return None
+    root = root.expanduser()
+    return [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths]
+
+
+def write_splits(splits: dict[str, dict[str, Any]], folder: Path) -> None:
+    """Write splits.json, a line for each split, whole or not at all."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(part)}" for name, part in splits.items()]
+    partial = folder / ".splits.json"
+    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+    os.replace(partial, folder / "splits.json")
+
+
+def compare_splits(splits: dict[str, dict[str, Any]], run: Path) -> list[str]:
+    """Differences from the samples of an earlier run, such as "train (1,259 samples, now 1,260)"."""
+    return [
+        f"{name} ({before['samples']:,} samples, now {splits[name]['samples']:,})"
+        for name, before in read_json(run / "splits.json").items()
+        if summary(before) != summary(splits[name])
+    ]
+
+
+def count_trained(experiment: Experiment, run: Path, split: str) -> int:
+    """How many samples of a split a run was trained on; 0 if unknown, as for data from elsewhere."""
+    trained = read_json(run / "splits.json").get("train", {}).get("ids")
+    before, data = OmegaConf.load(run / "config.yaml").data, experiment.cfg.data
+    if not trained or any(data.get(key) != before.get(key) for key in ("name", "root")):
+        return 0
+    ids = list_ids(experiment.split(split), Path(data.get("root", ".")))
+    return len(set(trained).intersection(ids or ()))
+
+
+def refuse_other_data(splits: dict[str, dict[str, Any]], run: Path) -> None:
+    """Refuse to continue a run with other samples: it would validate on what it was trained on.
+
+    Raises:
+        UserError: names the splits that differ.
+    """
+    if changed := compare_splits(splits, run):
+        raise UserError(
+            f"The data have changed since {run} started: {', '.join(changed)}; restore them, or start over with "
+            f"--from {run}."
+        )
+
+
+def summary(part: dict[str, Any]) -> tuple[int, str | None]:
+    """What two descriptions of the same samples share."""
+    return part["samples"], part.get("sha256")

@@ -12,7 +12,7 @@ from src.kit.catalog import build_dataset
 from src.kit.config import UserError, write_config
 from src.kit.report import collect, write_fold_report
 from src.kit.run import new_folder, read_json
-from src.kit.training.saved_splits import describe
+from src.kit.training.checkpoints import describe_split
 
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
 
@@ -21,7 +21,7 @@ def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
     """Train and evaluate `cfg.trainer.folds` runs `<folder>/fold-<number>-<time>`, and write folds.json and a report.
 
     Each fold is trained by a process of its own, so it equals the same run alone, whatever the framework and the number
-    of devices. `folder` is that of a cross-validation to go on with: its evaluated folds stay as they are.
+    of devices. `folder` is that of a cross-validation to continue: its evaluated folds are left as they are.
 
     Raises:
         UserError: data without folds, a finished `folder`, or a fold that failed.
@@ -46,13 +46,13 @@ def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
 def check_folds(cfg: DictConfig, count: int) -> None:
     """Refuse data that are not divided into folds: a publisher's own validation split, or a stream."""
     folds = [OmegaConf.merge(cfg, {"data": {"fold": number, "folds": count}}) for number in (1, 2)]
-    first, second = (describe(build_dataset(fold, "val"), Path(".")) for fold in folds)
+    first, second = (describe_split(build_dataset(fold, "val"), Path(".")) for fold in folds)
     if first.get("sha256") == second.get("sha256"):
         raise UserError(f"data={cfg.data.name} cannot be divided into folds: leave trainer.folds out.")
 
 
 def train_fold(folder: Path, number: int, count: int) -> Path:
-    """Return the evaluated run of one fold; train it, or go on with it, where there is none yet."""
+    """Return the evaluated run of one fold; train it, or continue it, if there is none yet."""
     if run := find_fold(folder, number):
         return run
     sys.stdout.write(f"fold {number} of {count}\n")
@@ -67,8 +67,8 @@ def train_fold(folder: Path, number: int, count: int) -> Path:
     if done.returncode or not run:
         if not any(folder.glob("fold-*")):
             shutil.rmtree(folder)
-            raise UserError(f"Fold {number} of {count} could not begin, for the reason above.")
-        raise UserError(f"Fold {number} of {count} failed: mend what is said above, then go on with --resume {folder}.")
+            raise UserError(f"Fold {number} of {count} could not start, for the reason above.")
+        raise UserError(f"Fold {number} of {count} failed: fix the error above, then continue with --resume {folder}.")
     return run
 
 

@@ -1,37 +1,124 @@
-"""Evaluate a trained run: the same code, from NumPy predictions, for every framework."""
+"""The two frameworks behind one interface, and evaluation: the same code, from NumPy predictions, for both."""
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.catalog import build_dataset
-from src.kit.config import UserError, load_config
-from src.kit.report import write_report
-from src.kit.run import write_json
-from src.kit.training import backends as trainers
-from src.kit.training import tasks
-from src.kit.training.checkpoints import find
-from src.kit.training.saved_splits import count_trained
+from src.kit.config import UserError, load_component, load_config
+from src.kit.run import Run, read_json, read_rows, write_json
+from src.kit.training.checkpoints import count_trained, find_checkpoint
+from src.kit.training.experiment import Experiment, named_arguments
 from src.kit.weights import load_metadata
+
+# what the frameworks say about themselves, which no user can act on; here, since every rank imports this first
+for message in (
+    "No ccache found",
+    ".*treespec.*LeafSpec.*",
+    ".*always track global mean and variance.*",
+    ".*CPUONLY mode.*",
+):
+    warnings.filterwarnings("ignore", message)
+
+
+class Trainer(Protocol):
+    """`src/trainers/<framework>.py`."""
+
+    def fit(self, experiment: Experiment, run: Run, checkpoint: Path | None = None) -> None:
+        """Train into the run folder, from a checkpoint folder if one is given."""
+        ...
+
+
+class Backend(Protocol):
+    """`src/kit/<framework>`: what evaluation, reports and estimates need of a framework."""
+
+    def load_network(self, experiment: Experiment, checkpoint: Path) -> Any:
+        """The experiment's network with a checkpoint folder's weights, in evaluation mode."""
+        ...
+
+    def predict(self, experiment: Experiment, network: Any, split: str) -> list[Any]:
+        """What the task collects from the predictions for a split, in float32."""
+        ...
+
+    def predict_images(self, network: Any, images: Any) -> Any:
+        """NumPy outputs for normalised images float32 (B, C, H, W)."""
+        ...
+
+    def list_layers(self, network: Any, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+        """One row for each leaf layer: name, type, output_shape and parameters, for an input of `shape`."""
+        ...
+
+
+def load_trainer(framework: str) -> Trainer:
+    """Import `src/trainers/<framework>.py`; raises what `load_module` does."""
+    trainer: Trainer = load_module(f"src.trainers.{framework}", framework)
+    return trainer
+
+
+def load_backend(framework: str) -> Backend:
+    """Import `src/kit/<framework>`; raises what `load_module` does."""
+    backend: Backend = load_module(f"src.kit.{framework}", framework)
+    return backend
+
+
+def load_benchmark(framework: str) -> Any:
+    """Import `src/kit/<framework>/benchmark.py`: a bare training step and what is measured of it."""
+    return load_module(f"src.kit.{framework}.benchmark", framework)
+
+
+def load_memory(framework: str) -> Any:
+    """Import `src/kit/<framework>/memory_trace.py`: the allocations of two training steps."""
+    return load_module(f"src.kit.{framework}.memory_trace", framework)
+
+
+def load_module(name: str, framework: str) -> Any:
+    """Import a framework's part of the project.
+
+    Raises:
+        UserError: this project was generated without the framework, or it is not installed.
+    """
+    if not find_spec(name):
+        raise UserError(
+            f"This project was generated without {framework}: add it with `copier update --data framework=both`."
+        )
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("src"):
+            raise
+        raise UserError(f"{error.name} is not installed: run `pip install -r requirements-cpu.txt`.") from error
+
+
+def load_callbacks(cfg: DictConfig) -> Sequence[Any]:
+    """Your own callbacks: `trainer.callbacks` is a list of names, or maps names to arguments of their `build`.
+
+    Raises:
+        UserError: there is no file `src/trainers/callbacks/<framework>/<name>.py`.
+    """
+    chosen = named_arguments(cfg.trainer.callbacks)
+    return [load_component("callback", name, cfg.framework).build(**keys) for name, keys in chosen.items()]
+
 
 SHOWN = 24  # training images in the report
 
 
-def evaluate(
-    cfg: DictConfig, run: Path, splits: Sequence[str], which: str = "best", overrides: Sequence[str] = ()
+def evaluate_run(
+    experiment: Experiment, run: Path, splits: Sequence[str], which: str = "best", overrides: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Write `evaluation-<split>.json` and pictures into a run folder, renew its report, and print the scores.
+    """Write `evaluation-<split>.json` and pictures into a run folder, rewrite its report, and print the scores.
 
     Args:
-        splits: of `val` and `test`.
-        which: `best`, `last` or a checkpoint's name.
-        overrides: what `cfg` has otherwise than the run, to be kept beside the scores.
+        splits: of "val" and "test".
+        which: "best", "last" or a checkpoint's name.
+        overrides: keys that differ from the run's own, stored next to the scores.
 
     Returns:
         split -> the task's full evaluation.
@@ -39,77 +126,86 @@ def evaluate(
     Raises:
         UserError: no such checkpoint, or data with other classes than it was trained on.
     """
-    checkpoint = find(run, which)
-    weights = checkpoint / "model.safetensors"
-    metadata = load_metadata(weights)
-    backend, task = trainers.load(cfg.framework), tasks.load(cfg.task)
-    if "preprocessing" in cfg.data:  # other rows are encoded and scaled as those that were trained on
-        cfg = OmegaConf.merge(cfg, {"data": {"preprocessing": str(weights)}})
+    from src.kit.report import write_report
+
+    checkpoint = find_checkpoint(run, which)
+    metadata = load_metadata(checkpoint / "model.safetensors")
     how = {"checkpoint": checkpoint.name, **({"overrides": " ".join(overrides)} if overrides else {})}
-    results, drawings = {}, []
     for name in splits:
-        dataset = build_dataset(cfg, name)
-        refuse_other_classes(metadata, task.classes(dataset), cfg.data.name)
-        kept = backend.predict(cfg, checkpoint, name)
-        scores = task.evaluate(kept, task.classes(dataset))
-        results[name] = {"split": name, **how, **scores}
+        refuse_other_classes(metadata, experiment.task.classes(experiment.split(name)), experiment.cfg.data.name)
+    backend = load_backend(experiment.cfg.framework)
+    network = backend.load_network(experiment, checkpoint)
+    results, collected = {}, {}
+    for name in splits:
+        collected[name] = backend.predict(experiment, network, name)
+        results[name] = {"split": name, **how, **experiment.evaluate(collected[name])}
         write_json(run / f"evaluation-{name}.json", results[name])
         print_scores(results[name])
-        drawings.append((kept, dataset, cfg, run / "pictures", name))
-    for drawing in drawings:  # after the scores: nobody should wait for matplotlib
-        task.pictures(*drawing)
-    illustrate(cfg, run)
+    for name in splits:  # after the scores: nobody should wait for matplotlib
+        experiment.task.draw_predictions(
+            collected[name], experiment.split(name), experiment.cfg, run / "pictures", name
+        )
+    illustrate(experiment, run, backend, network)
     write_report(run)
     sys.stdout.write(f"report: {run / 'report.html'}\n")
     return results
 
 
 def refuse_other_classes(metadata: Mapping[str, str], classes: Sequence[str], data: str) -> None:
-    """The scores of classes that the network was not trained on would mean nothing.
+    """Refuse data with other classes than the network was trained on: the scores would mean nothing.
 
     Raises:
         UserError: names the first difference.
     """
-    for number, (known, found) in enumerate(zip_longest(json.loads(metadata["classes"]), classes), 1):
-        if known != found:
+    for number, (known, other) in enumerate(zip_longest(json.loads(metadata["classes"]), classes), 1):
+        if known != other:
             raise UserError(
-                f"Class {number} is {known!r} in the run and {found!r} in data={data}: evaluate it on data with the "
+                f"Class {number} is {known!r} in the run and {other!r} in data={data}: evaluate it on data with the "
                 "classes that it was trained on."
             )
 
 
-def illustrate(cfg: DictConfig, run: Path) -> None:
-    """Write a run's curves, sample images and network, which need no predictions."""
+def illustrate(experiment: Experiment, run: Path, backend: Backend, network: Any) -> None:
+    """Draw a run's curves, sample images and network, which need no predictions."""
     from src.kit.report import count_parameters, draw_curves, draw_model_graph, model_table
-    from src.kit.run import read_json, read_rows
 
-    dataset = build_dataset(cfg, "train")
-    chosen = np.random.default_rng(cfg.seed).permutation(len(dataset))[:SHOWN]
+    dataset = experiment.split("train")
+    chosen = np.random.default_rng(experiment.cfg.seed).permutation(len(dataset))[:SHOWN]
     draw_curves(read_rows(run / "metrics.jsonl"), run / "pictures")
-    tasks.load(cfg.task).draw_images(dataset, chosen, cfg, run / "pictures" / "training-images.png")
-    layers = trainers.load(cfg.framework).layers(cfg, dataset)
+    experiment.task.draw_samples(dataset, chosen, experiment.cfg, run / "pictures" / "training-images.png")
+    height, width, channels = experiment.input_shape
+    layers = backend.list_layers(network, (1, channels, height, width))
     (run / "model.txt").write_text(model_table(layers), "utf-8")
     draw_model_graph(layers, run / "model_graph.png")
     write_json(run / "run.json", {**read_json(run / "run.json"), "parameters": count_parameters(layers)})
 
 
-def main(argv: Sequence[str], split: str) -> None:
+def load_experiment(run: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a run; tables are encoded as its training rows were."""
+    cfg = load_config(overrides, base=run / "config.yaml")
+    if "preprocessing" in cfg.data and not cfg.data.preprocessing:
+        weights = find_checkpoint(run, "best") / "model.safetensors"
+        cfg = OmegaConf.merge(cfg, {"data": {"preprocessing": str(weights)}})
+    return Experiment(cfg)
+
+
+def evaluate_command(argv: Sequence[str], split: str) -> None:
     """`[RUN] [checkpoint=best] [key=value ...]`: evaluate a run, by default the newest, on `split`."""
     words = [word for word in argv if "=" not in word]
     options = dict(word.split("=", 1) for word in argv if word.startswith("checkpoint="))
     if len(words) > 1 or any(word.startswith("-") for word in words):
         raise UserError(f"Cannot read {words[-1]!r}: write [RUN] [checkpoint=best] [key=value ...].")
-    run = Path(words[0]) if words else newest(Path("outputs"))
+    run = Path(words[0]) if words else newest_run(Path("outputs"))
     overrides = [word for word in argv if "=" in word and not word.startswith("checkpoint=")]
-    cfg = load_config(overrides, base=run / "config.yaml")
-    if seen := count_trained(cfg, run, split):
+    experiment = load_experiment(run, overrides)
+    if seen := count_trained(experiment, run, split):
         sys.stderr.write(
             f"warning: {run} was trained on {seen:,} of these {split} samples: the data or keys changed.\n"
         )
-    evaluate(cfg, run, [split], options.get("checkpoint", "best"), overrides)
+    evaluate_run(experiment, run, [split], options.get("checkpoint", "best"), overrides)
 
 
-def newest(outputs: Path) -> Path:
+def newest_run(outputs: Path) -> Path:
     """The run folder that was started last.
 
     Raises:

@@ -1,133 +1,109 @@
-"""Build the network that the config names, in the framework that the config names."""
+"""Build the network and the loss that the configuration names, and start the network from weights.
 
+A network is a file in `src/models/<framework>/` with `build(*, classes, channels, image_size, ...)`. A constant
+`PRETRAINED` in it maps names of models to the Hugging Face repositories of their ImageNet-1k weights. A loss is a file
+in `src/tasks/losses/<framework>/` with `build(class_counts, *, ...)`."""
+
+import ast
 import logging
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.config import UserError, resolve
-from src.kit.weights import files as weights
+from src.kit.config import UserError, build_component, buildable, find_component
+from src.kit.weights import (
+    IMAGENET_CLASSES,
+    adapt_stem,
+    count_classes,
+    download_weights,
+    load_weights,
+    missing_weights,
+)
 
-log = logging.getLogger("train")  # of the run, which shows and keeps it
+log = logging.getLogger("train")  # the run's, which prints and saves it
 
-MODELS: dict[str, dict[str, str]] = {
-    "lightning": {
-        "small_cnn": "src.models.lightning.small_cnn:small_cnn",
-        "resnet18": "src.models.lightning.resnet:resnet18",
-        "resnet34": "src.models.lightning.resnet:resnet34",
-        "resnet50": "src.models.lightning.resnet:resnet50",
-        "efficientnet_b0": "src.models.lightning.efficientnet:efficientnet_b0",
-        "resnet18_attention": "src.models.lightning.resnet_attention:resnet18_attention",
-        "yolov10n": "src.models.lightning.detection.yolov10:yolov10n",
-        "yolov10s": "src.models.lightning.detection.yolov10:yolov10s",
-        "yolov10m": "src.models.lightning.detection.yolov10:yolov10m",
-        "yolov10b": "src.models.lightning.detection.yolov10:yolov10b",
-        "yolov10l": "src.models.lightning.detection.yolov10:yolov10l",
-        "yolov10x": "src.models.lightning.detection.yolov10:yolov10x",
-        "deeplab_mobilenet_v2": "src.models.lightning.segmentation.deeplab:deeplab_mobilenet_v2",
-        "deeplab_resnet18": "src.models.lightning.segmentation.deeplab:deeplab_resnet18",
-        "deeplab_resnet50": "src.models.lightning.segmentation.deeplab:deeplab_resnet50",
-        "mask_rcnn_resnet18": "src.models.lightning.instance_segmentation.mask_rcnn:mask_rcnn_resnet18",
-        "mask_rcnn_resnet50": "src.models.lightning.instance_segmentation.mask_rcnn:mask_rcnn_resnet50",
-        "retinanet_resnet18": "src.models.lightning.detection.retinanet:RetinaNetResNet18",
-        "tabular_mlp": "src.models.lightning.tabular.tabular_mlp:tabular_mlp",
-    },
-    "paddle": {
-        "small_cnn": "src.models.paddle.small_cnn:small_cnn",
-        "resnet18": "src.models.paddle.resnet:resnet18",
-        "resnet34": "src.models.paddle.resnet:resnet34",
-        "resnet50": "src.models.paddle.resnet:resnet50",
-        "efficientnet_b0": "src.models.paddle.efficientnet:efficientnet_b0",
-        "resnet18_attention": "src.models.paddle.resnet_attention:resnet18_attention",
-        "yolov10n": "src.models.paddle.detection.yolov10:yolov10n",
-        "yolov10s": "src.models.paddle.detection.yolov10:yolov10s",
-        "yolov10m": "src.models.paddle.detection.yolov10:yolov10m",
-        "yolov10b": "src.models.paddle.detection.yolov10:yolov10b",
-        "yolov10l": "src.models.paddle.detection.yolov10:yolov10l",
-        "yolov10x": "src.models.paddle.detection.yolov10:yolov10x",
-        "deeplab_mobilenet_v2": "src.models.paddle.segmentation.deeplab:deeplab_mobilenet_v2",
-        "deeplab_resnet18": "src.models.paddle.segmentation.deeplab:deeplab_resnet18",
-        "deeplab_resnet50": "src.models.paddle.segmentation.deeplab:deeplab_resnet50",
-        "mask_rcnn_resnet18": "src.models.paddle.instance_segmentation.mask_rcnn:mask_rcnn_resnet18",
-        "mask_rcnn_resnet50": "src.models.paddle.instance_segmentation.mask_rcnn:mask_rcnn_resnet50",
-        "tabular_mlp": "src.models.paddle.tabular.tabular_mlp:tabular_mlp",
-    },
-}
-GENERAL_KEYS = ("name", "tasks", "pretrained", "weights")
 SMALL_IMAGE = 64
 STEMS = ("auto", "small", "imagenet")
 
 
-def build_model(cfg: DictConfig, num_classes: int, in_channels: int, image_size: int, **extra: Any) -> Any:
+def build_model(cfg: DictConfig, classes: int, channels: int, image_size: int, **extra: Any) -> Any:
     """Return a `torch.nn.Module` or a `paddle.nn.Layer`: float32 (B, C, H, W) -> float32 logits (B, K).
 
-    Every key of `cfg.model` but `GENERAL_KEYS` is an argument of the network, as is `extra`,
-    what a task knows of its data set.
+    Args:
+        cfg: `cfg.framework` and `cfg.model`, whose own keys are arguments of the network.
+        extra: further arguments of the network, which the task knows from its data.
 
     Raises:
         UserError: unknown model or one of the other framework, impossible argument, or weights that are missing or
             belong to another model.
     """
-    if cfg.model.pretrained and cfg.model.weights:
-        raise UserError(f"model.pretrained=true and model.weights={cfg.model.weights} exclude each other; set one.")
-    build = find_network(cfg.framework, cfg.model.name)
-    arguments = {key: value for key, value in cfg.model.items() if key not in GENERAL_KEYS}
-    create = partial(build, in_channels=in_channels, image_size=image_size, **extra, **arguments)
-    network = create(num_classes=num_classes)
-    if cfg.model.pretrained or cfg.model.weights:
-        take_weights(cfg, network, create, import_module(f"src.kit.{cfg.framework}.state"))
+    pretrained, file = cfg.model.get("pretrained"), cfg.model.get("weights")
+    if pretrained and file:
+        raise UserError(f"model.pretrained=true and model.weights={file} exclude each other; set one.")
+    create = partial(
+        build_component, "model", cfg.model, cfg.framework, channels=channels, image_size=image_size, **extra
+    )
+    network = create(classes=classes)
+    if pretrained or file:
+        load_initial_weights(cfg, network, create)
     return network
 
 
-def find_network(framework: str, name: str) -> Callable[..., Any]:
-    """Return the function that builds a network, from `MODELS`.
+def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., Any]) -> None:
+    """Start a network from published weights or an earlier run's, which may have been trained for other classes.
 
-    Raises:
-        UserError: no such model, or the project's other framework has it.
-    """
-    models = MODELS[framework]
-    others = [other for other in MODELS if name not in models and name in MODELS[other]]
-    if others:
-        needed = f"framework={others[0]}"
-        raise UserError(f"model={name} is there in {needed} only: set {needed}, or choose another model.")
-    build: Callable[..., Any] = resolve(models, name, "model")
-    return build
-
-
-def take_weights(cfg: DictConfig, network: Any, create: Callable[..., Any], state: ModuleType) -> None:
-    """Start a network from published or an earlier run's weights, which may be made for other classes.
-
-    What depends on the classes is found by building the network for the file's classes too: no list of layers to keep.
+    Building the network for the file's classes too shows which weights depend on the classes.
 
     Args:
-        create: builds the network for `num_classes`.
-        state: the framework's `to_numpy` and `from_numpy`.
+        create: builds the network for `classes`.
     """
-    initial = state.to_numpy(network)
-    if cfg.model.pretrained:
-        arrays = weights.adapt_stem(weights.pretrained(cfg.model.name), initial)
-        classes = weights.IMAGENET_CLASSES
+    framework = import_module(f"src.kit.{cfg.framework}")
+    initial = framework.weights_to_numpy(network)
+    if cfg.model.get("pretrained"):
+        arrays = adapt_stem(download_weights(find_pretrained(cfg)), initial)
+        classes = IMAGENET_CLASSES
     else:
-        arrays, metadata = weights.load(cfg.model.weights)
-        classes = weights.count_classes(metadata)
-    made_for = state.to_numpy(create(num_classes=classes))
-    kept = weights.left_out(arrays, initial, {name: array.shape for name, array in made_for.items()})
-    state.from_numpy(network, {**arrays, **{name: initial[name] for name in kept}})
-    if kept:
-        layers = dict.fromkeys(name.rpartition(".")[0] for name in kept)
-        said = "These layers of %s start anew, because the weights are for other classes or lack them: %s."
-        log.info(said, cfg.model.name, ", ".join(layers))
+        arrays, metadata = load_weights(cfg.model.weights)
+        classes = count_classes(metadata)
+    made_for = framework.weights_to_numpy(create(classes=classes))
+    missing = missing_weights(arrays, initial, {name: array.shape for name, array in made_for.items()})
+    framework.weights_from_numpy(network, {**arrays, **{name: initial[name] for name in missing}})
+    if missing:
+        layers = dict.fromkeys(name.rpartition(".")[0] for name in missing)
+        message = (
+            "These layers of %s start from random values, because the weights are for other classes or lack them: %s."
+        )
+        log.info(message, cfg.model.name, ", ".join(layers))
+
+
+def find_pretrained(cfg: DictConfig) -> str:
+    """Return the Hugging Face repository of a model's ImageNet-1k weights.
+
+    Raises:
+        UserError: there are none for this model.
+    """
+    known: dict[str, str] = {}
+    for name in buildable("model", cfg.framework):
+        path = find_component("model", name, cfg.framework)
+        for node in ast.parse(path.read_text("utf-8")).body if path else ():
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRETRAINED":
+                known |= ast.literal_eval(node.value)
+    if cfg.model.name not in known:
+        raise UserError(
+            f"There are no pretrained weights for {cfg.model.name!r}; there are for: {', '.join(sorted(known))}."
+        )
+    return known[cfg.model.name]
 
 
 def is_small(stem: str, image_size: int) -> bool:
-    """Whether to start with a 3x3 convolution of stride 1 and no pooling.
+    """Return whether to start with a 3x3 convolution of stride 1 and no pooling.
 
-    ImageNet's stem divides 224 pixels by 4, which would leave next to nothing of a 32-pixel image; He et al. 2015
-    (arXiv 1512.03385, section 4.2) begin with a plain 3x3 convolution on CIFAR-10. `auto` does so up to 64 pixels.
+    ImageNet's stem divides 224 pixels by 4, which would leave little of a 32-pixel image; He et al. 2015 (arXiv
+    1512.03385, section 4.2) begin with a plain 3x3 convolution on CIFAR-10. `auto` does so up to 64 pixels.
 
     Raises:
         UserError: `stem` is none of auto, small, imagenet.
@@ -135,3 +111,42 @@ def is_small(stem: str, image_size: int) -> bool:
     if stem not in STEMS:
         raise UserError(f"model.stem is {stem!r}; choose one of {', '.join(STEMS)}.")
     return image_size <= SMALL_IMAGE if stem == "auto" else stem == "small"
+
+
+def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[..., Any]:
+    """Build `cfg.loss` in `cfg.framework`: called with (outputs, *targets), it returns a scalar tensor.
+
+    Args:
+        class_counts: int64 (K,), the training samples of each class, if the task has classes.
+
+    Raises:
+        UserError: unknown loss, or a value out of its range.
+    """
+    loss: Callable[..., Any] = build_component("loss", cfg.loss, cfg.framework, class_counts)
+    return loss
+
+
+def weigh_classes(
+    method: Literal["none", "balanced", "effective"], counts: np.ndarray | None, beta: float = 0.999
+) -> np.ndarray | None:
+    """Return the weight of each class's errors, float32 (K,), or None if all weigh the same.
+
+    "balanced" is n / (K n_k), so that all classes weigh the same in total. "effective" divides by the effective number
+    of samples, (1 - beta^n_k) / (1 - beta), so that samples beyond 1 / (1 - beta) hardly add to it, and is scaled to a
+    mean of 1 (Cui et al. 2019, arXiv 1901.05555). A class without samples weighs 1.
+
+    Args:
+        counts: int64 (K,), the training samples of each class.
+        beta: of "effective", in [0, 1).
+    """
+    if method == "none":
+        return None
+    assert counts is not None, "class weights need the training targets"
+    weights, seen = np.ones(len(counts)), counts > 0
+    present = counts[seen]
+    if method == "balanced":
+        weights[seen] = present.sum() / (len(present) * present)
+    else:
+        inverse = (1 - beta) / (1 - beta**present)
+        weights[seen] = inverse / inverse.mean()
+    return weights.astype(np.float32)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,24 +13,42 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from src.kit.config import UserError
-from src.kit.weights.timm_names import rename
 
 Arrays = dict[str, np.ndarray]
 
-log = logging.getLogger("train")  # of the run, which shows and keeps it
+log = logging.getLogger("train")  # the run's, which prints and saves it
 
-PRETRAINED = {
-    "resnet18": "timm/resnet18.tv_in1k",
-    "resnet34": "timm/resnet34.tv_in1k",
-    "resnet50": "timm/resnet50.tv_in1k",
-    "efficientnet_b0": "timm/efficientnet_b0.ra_in1k",
-    "resnet18_attention": "timm/resnet18.tv_in1k",
-}
 IMAGENET_CLASSES = 1000
-STEMS = ("conv1.weight", "features.0.0.weight")
+# timm's names of EfficientNet's layers -> torchvision's (those of ResNets are equal)
+OUTER = {
+    "conv_stem": "features.0.0",
+    "bn1": "features.0.1",
+    "conv_head": "features.8.0",
+    "bn2": "features.8.1",
+    "classifier": "classifier.1",
+}
+# The first stage does not expand its channels, so that its blocks have one convolution less.
+FIRST_STAGE = {
+    "conv_dw": "0.0",
+    "bn1": "0.1",
+    "se.conv_reduce": "1.fc1",
+    "se.conv_expand": "1.fc2",
+    "conv_pw": "2.0",
+    "bn2": "2.1",
+}
+STAGE = {
+    "conv_pw": "0.0",
+    "bn1": "0.1",
+    "conv_dw": "1.0",
+    "bn2": "1.1",
+    "se.conv_reduce": "2.fc1",
+    "se.conv_expand": "2.fc2",
+    "conv_pwl": "3.0",
+    "bn3": "3.1",
+}
 
 
-def save(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+def save_weights(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Write a .safetensors file; an interrupted write leaves an existing file as it was."""
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -40,26 +59,26 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: dict[str,
         temporary.unlink(missing_ok=True)
 
 
-def load(path: str | Path) -> tuple[Arrays, dict[str, str]]:
-    """Read a .safetensors file, ours or timm's: the arrays by name, and the metadata that `save` was given.
+def load_weights(path: str | Path) -> tuple[Arrays, dict[str, str]]:
+    """Read a .safetensors file, ours or timm's: the arrays by name, and the metadata that `save_weights` wrote.
 
     Raises:
         UserError: the file is missing, corrupt, or of another format.
     """
-    with opened(path) as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        return rename(arrays), file.metadata() or {}
+    with open_weights(path) as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return rename_timm(arrays), file.metadata() or {}
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:
-    """What `save` was given beside the arrays, which are not read; raises what `load` does."""
-    with opened(path) as file:
+    """Read only the metadata of a .safetensors file; raises what `load_weights` does."""
+    with open_weights(path) as file:
         return file.metadata() or {}
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[safe_open]:
-    """A .safetensors file that is there and whole."""
+def open_weights(path: str | Path) -> Iterator[safe_open]:
+    """Open a .safetensors file; see `load_weights` for errors."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UserError(f"Weights must be a .safetensors file, not {path.name!r}; every checkpoint folder has one.")
@@ -72,18 +91,15 @@ def opened(path: str | Path) -> Iterator[safe_open]:
         raise UserError(f"The weights file {path} is corrupt ({error}); copy or download it again.") from error
 
 
-def pretrained(name: str) -> Arrays:
-    """ImageNet-1k weights from the Hugging Face hub (or the mirror HF_ENDPOINT), from its local cache the next time.
+def download_weights(repository: str) -> Arrays:
+    """Fetch weights from the Hugging Face hub (or the mirror HF_ENDPOINT), from its local cache the next time.
 
     Raises:
-        UserError: there are none for this model, or they cannot be downloaded.
+        UserError: they cannot be downloaded.
     """
-    if name not in PRETRAINED:
-        raise UserError(f"There are no pretrained weights for {name!r}; there are for: {', '.join(PRETRAINED)}.")
-    from huggingface_hub import hf_hub_download  # costs 0.2 s, which only this caller should pay
+    from huggingface_hub import hf_hub_download  # slow to import: 0.2 s
     from huggingface_hub.errors import HfHubHTTPError
 
-    repository = PRETRAINED[name]
     try:
         path = hf_hub_download(repository, "model.safetensors")
     except (OSError, HfHubHTTPError) as error:
@@ -92,7 +108,7 @@ def pretrained(name: str) -> Arrays:
             f"Cannot download the pretrained weights {repository} ({reason}); set HF_ENDPOINT to a mirror, or fetch "
             "model.safetensors on another machine and give it as model.weights=FILE."
         ) from error
-    return load(path)[0]
+    return load_weights(path)[0]
 
 
 def adapt_stem(arrays: Arrays, initial: Arrays) -> Arrays:
@@ -100,9 +116,9 @@ def adapt_stem(arrays: Arrays, initial: Arrays) -> Arrays:
 
     With other than 3 input channels each gets the mean of the three, scaled so that the activations keep their size:
     a grey image then gives what its RGB copy would. A stem of another kernel size (small images) keeps its initial
-    values, and the log says so: the rest of the network is still worth more than a random start.
+    values, and the log says so: the other layers still are a better start than random ones.
     """
-    name = next(stem for stem in STEMS if stem in initial)
+    name = next(name for name, array in initial.items() if array.ndim == 4)
     stem, shape = arrays[name], initial[name].shape
     if stem.shape[2:] != shape[2:]:
         log.warning(
@@ -118,32 +134,32 @@ def adapt_stem(arrays: Arrays, initial: Arrays) -> Arrays:
 
 
 def count_classes(metadata: Mapping[str, str]) -> int:
-    """For how many classes the weights were trained; a file that doesn't say so is taken for one of ImageNet's."""
+    """Return the number of classes that the weights were trained for; without metadata ImageNet's 1000."""
     try:
         return len(json.loads(metadata["classes"]))
-    except (KeyError, TypeError, ValueError):  # absent, or another program's key of that name
+    except (KeyError, TypeError, ValueError):  # absent, or written by another program
         return IMAGENET_CLASSES
 
 
-def left_out(arrays: Arrays, initial: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Names of the weights for which a file made for other classes has nothing, so that they keep `initial` values.
+def missing_weights(arrays: Arrays, initial: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Return the names of weights that a file made for other classes lacks, so that they keep `initial` values.
 
-    They are those whose shape depends on the classes, and those of layers that the file doesn't have at all.
+    These are weights whose shape depends on the classes, and those of layers that are not in the file at all.
 
     Args:
         shapes: of the same network, built for the file's classes.
     """
     layers = {name.partition(".")[0] for name in arrays}
 
-    def is_left_out(name: str) -> bool:
+    def is_missing(name: str) -> bool:
         if name in arrays:
             return initial[name].shape not in (arrays[name].shape, shapes[name])
         return name.partition(".")[0] not in layers
 
-    return [name for name in initial if is_left_out(name)]
+    return [name for name in initial if is_missing(name)]
 
 
-def check(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse arrays whose names or shapes are not exactly the network's.
 
     Raises:
@@ -157,3 +173,22 @@ def check(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]
                 f"This is a checkpoint of another model: {name} is {found} in the file and {expected} in the network; "
                 "choose the model, the arguments and the framework that the file was trained with."
             )
+
+
+def rename_timm(arrays: Arrays) -> Arrays:
+    """Rename the layers of timm's EfficientNet, and drop BatchNorm's batch counters, which inference never reads."""
+    arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
+    if "conv_stem.weight" not in arrays:
+        return arrays
+    return {rename_layer(name): array for name, array in arrays.items()}
+
+
+def rename_layer(name: str) -> str:
+    """`blocks.0.0.conv_dw.weight` -> `features.1.0.block.0.0.weight`."""
+    layer, _, kind = name.rpartition(".")
+    block = re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.+)", layer)
+    if not block:
+        return f"{OUTER.get(layer, layer)}.{kind}"
+    stage, index, part = int(block[1]), block[2], block[3]
+    part = (FIRST_STAGE if stage == 0 else STAGE).get(part, part)
+    return f"features.{stage + 1}.{index}.block.{part}.{kind}"

@@ -1,4 +1,4 @@
-"""The six sizes of YOLOv10 (Wang et al. 2024, arXiv 2405.14458): depth, width, and where its compact blocks stand."""
+"""The six sizes of YOLOv10 (Wang et al. 2024, arXiv 2405.14458), the same in both frameworks."""
 
 import math
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from src.kit.config import UserError
 
 @dataclass(frozen=True)
 class Size:
-    """`depth` and `width` scale numbers of blocks and channels; `compact` names the stages with compact blocks."""
+    """`depth` scales the numbers of blocks, `width` the channels; `compact` names the stages with compact blocks."""
 
     depth: float
     width: float
-    most: int  # channels before scaling
+    max_channels: int  # before scaling
     compact: tuple[str, ...]
-    large_kernel: bool = False  # only where the receptive field is small otherwise
+    large_kernel: bool = False  # for the sizes whose receptive field is small
 
     def channels(self, base: int) -> int:
-        """The channels of a layer that has `base` at full size: a multiple of 8."""
-        return math.ceil(min(base, self.most) * self.width / 8) * 8
+        """Return the channels of a layer that has `base` at full size, a multiple of 8."""
+        return math.ceil(min(base, self.max_channels) * self.width / 8) * 8
 
     def blocks(self, base: int) -> int:
-        """The blocks of a stage that has `base` at full size."""
+        """Return the number of blocks of a stage that has `base` at full size."""
         return max(1, round(base * self.depth))
 
 
@@ -35,8 +35,12 @@ SIZES = {
 }
 
 
-def check_size(image_size: int) -> None:
-    """Refuse what five halvings don't divide."""
+def check_image_size(image_size: int) -> None:
+    """Refuse sizes that cannot be halved five times.
+
+    Raises:
+        UserError: names the nearest size that can.
+    """
     if image_size % 32:
         fitting = max(32, round(image_size / 32) * 32)
         raise UserError(f"YOLOv10 needs images of a size that 32 divides, not of {image_size} pixels: use {fitting}.")

@@ -1,18 +1,36 @@
 """EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946): torchvision's, with a stem for small images."""
 
+from typing import Annotated, Literal
+
 from torch import nn
 from torchvision import models
 
+from src.kit.config import Range
 from src.kit.training import is_small
 
+PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weights
+    "efficientnet": "timm/efficientnet_b0.ra_in1k",
+    "efficientnet_b0": "timm/efficientnet_b0.ra_in1k",
+}
 
-def efficientnet_b0(
-    num_classes: int, in_channels: int, image_size: int, stem: str = "auto", dropout: float = 0.2
+
+def build(
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    stem: Literal["auto", "small", "imagenet"] = "auto",
+    dropout: Annotated[float, Range(min=0, below=1)] = 0.2,
 ) -> nn.Module:
-    """float32 (B, C, H, W) -> logits (B, K), 5.3 M parameters; a small stem has stride 1 in place of 2."""
-    network = models.efficientnet_b0(weights=None, num_classes=num_classes, dropout=dropout)
+    """Return the network: float32 (B, C, H, W) -> logits (B, K), 5.3 M parameters.
+
+    Args:
+        stem: First layers: small has stride 1 instead of 2; auto chooses it for images of up to 64 pixels.
+        dropout: Share of the pooled features dropped in training.
+    """
+    network = models.efficientnet_b0(weights=None, num_classes=classes, dropout=dropout)
     stride = 1 if is_small(stem, image_size) else 2
-    convolution = nn.Conv2d(in_channels, 32, 3, stride, padding=1, bias=False)
+    convolution = nn.Conv2d(channels, 32, 3, stride, padding=1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out")
     network.features[0][0] = convolution
     return network

@@ -1,48 +1,47 @@
 """ResNet-18, -34 and -50 (He et al. 2015, arXiv 1512.03385): torchvision's, with a stem for small images."""
 
-from collections.abc import Callable
+from typing import Annotated, Literal
 
 from torch import nn
 from torchvision import models
 
+from src.kit.config import Range
 from src.kit.training import is_small
 
-
-def resnet18(**arguments) -> nn.Module:
-    """11.7 M parameters; see `build`."""
-    return build(models.resnet18, **arguments)
-
-
-def resnet34(**arguments) -> nn.Module:
-    """21.8 M parameters; see `build`."""
-    return build(models.resnet34, **arguments)
-
-
-def resnet50(**arguments) -> nn.Module:
-    """25.6 M parameters; see `build`."""
-    return build(models.resnet50, **arguments)
+PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weights
+    "resnet18": "timm/resnet18.tv_in1k",
+    "resnet34": "timm/resnet34.tv_in1k",
+    "resnet50": "timm/resnet50.tv_in1k",
+}
 
 
 def build(
-    network: Callable[..., models.ResNet],
-    num_classes: int,
-    in_channels: int,
+    *,
+    classes: int,
+    channels: int,
     image_size: int,
-    stem: str = "auto",
-    dropout: float = 0.0,
+    depth: Literal[18, 34, 50] = 18,
+    stem: Literal["auto", "small", "imagenet"] = "auto",
+    dropout: Annotated[float, Range(min=0, below=1)] = 0.0,
 ) -> nn.Module:
-    """float32 (B, C, H, W) -> logits (B, K); `dropout` acts on the pooled features."""
-    resnet = network(weights=None, num_classes=num_classes)
-    set_stem(resnet, in_channels, is_small(stem, image_size))
-    # Behind the pooling and not before `fc`, whose name pretrained weights know.
+    """Return the network: float32 (B, C, H, W) -> logits (B, K).
+
+    Args:
+        depth: Layers: 18 has 11.7 M parameters, 34 has 21.8 M, 50 has 25.6 M.
+        stem: First layers: small keeps images of up to 64 pixels large; auto decides by the image size.
+        dropout: Share of the pooled features dropped in training.
+    """
+    resnet: models.ResNet = getattr(models, f"resnet{depth}")(weights=None, num_classes=classes)
+    set_stem(resnet, channels, is_small(stem, image_size))
+    # after the pooling and not before `fc`, whose name pretrained weights use
     resnet.avgpool = nn.Sequential(resnet.avgpool, nn.Dropout(dropout))
     return resnet
 
 
-def set_stem(resnet: models.ResNet, in_channels: int, small: bool) -> None:
-    """Replace the first convolution, and leave out the max-pooling where images are small."""
+def set_stem(resnet: models.ResNet, channels: int, small: bool) -> None:
+    """Replace the first convolution, and drop the max-pooling for small images."""
     kernel, stride = (3, 1) if small else (7, 2)
-    resnet.conv1 = nn.Conv2d(in_channels, 64, kernel, stride, padding=kernel // 2, bias=False)
+    resnet.conv1 = nn.Conv2d(channels, 64, kernel, stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
     if small:
         resnet.maxpool = nn.Identity()

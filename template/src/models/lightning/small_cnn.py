@@ -1,23 +1,38 @@
 """A small convolutional network: three strided convolutions, for a first result within seconds on a CPU."""
 
+from typing import Annotated
+
 from torch import nn
 
+from src.kit.config import Range
 
-def small_cnn(num_classes: int, in_channels: int, image_size: int, width: int = 12, dropout: float = 0.0) -> nn.Module:
-    """float32 (B, C, H, W) -> logits (B, K), for images of 8 pixels and more.
+
+def build(
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    width: Annotated[int, Range(min=1)] = 12,
+    dropout: Annotated[float, Range(min=0, below=1)] = 0.0,
+) -> nn.Module:
+    """Return the network: float32 (B, C, H, W) -> logits (B, K), for images of 8 pixels and more.
 
     Strides halve the image and widths double as it shrinks, which costs a CPU far less than pooling full-size maps. The
-    head sees a grid of up to 4x4 cells: the place of a stroke tells digits apart.
+    head sees a grid of up to 4x4 cells: the position of a stroke tells digits apart.
+
+    Args:
+        width: Channels of the first layer.
+        dropout: Share of the features dropped in training.
     """
     grid = min(4, -(-image_size // 8))
     network = nn.Sequential(
-        *_convolution(in_channels, width, kernel=5),
-        *_convolution(width, 2 * width, kernel=3),
-        *_convolution(2 * width, 4 * width, kernel=3),
+        *convolution(channels, width, kernel=5),
+        *convolution(width, 2 * width, kernel=3),
+        *convolution(2 * width, 4 * width, kernel=3),
         nn.AdaptiveAvgPool2d(grid),
         nn.Flatten(),
         nn.Dropout(dropout),
-        nn.Linear(4 * width * grid * grid, num_classes),
+        nn.Linear(4 * width * grid * grid, classes),
     )
     for layer in network:
         if isinstance(layer, nn.Conv2d):
@@ -25,6 +40,7 @@ def small_cnn(num_classes: int, in_channels: int, image_size: int, width: int = 
     return network
 
 
-def _convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+def convolution(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+    """Return a strided convolution, batch normalisation and ReLU: (B, C, H, W) -> (B, K, H/2, W/2)."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

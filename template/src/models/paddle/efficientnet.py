@@ -1,14 +1,20 @@
 """EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946), with torchvision's parameter names so that its weights fit."""
 
 import math
+from typing import Annotated, Literal
 
 import paddle
 from paddle import nn
 from paddle.nn import initializer
 
-from src.kit.paddle import initialise
+from src.kit.config import Range
+from src.kit.paddle import initialise_like_torch
 from src.kit.training import is_small
 
+PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weights
+    "efficientnet": "timm/efficientnet_b0.ra_in1k",
+    "efficientnet_b0": "timm/efficientnet_b0.ra_in1k",
+}
 # Table 1 of the paper: expansion, kernel, stride, input channels, output channels, blocks.
 STAGES = (
     (1, 3, 1, 32, 16, 1),
@@ -22,15 +28,16 @@ STAGES = (
 DROP_RATE = 0.2
 
 
-def _convolution(
+def convolution_norm(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, activation: bool = True
 ) -> nn.Sequential:
+    """Return a convolution, batch normalisation and SiLU (optional)."""
     convolution = nn.Conv2D(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias_attr=False)
     return nn.Sequential(convolution, nn.BatchNorm2D(outputs), *([nn.Silu()] if activation else []))
 
 
 class SqueezeExcitation(nn.Layer):
-    """Weigh the channels of (B, C, H, W) by what the whole image shows (Hu et al. 2017, arXiv 1709.01507)."""
+    """Scale the channels of (B, C, H, W) by a gate computed from their means (Hu et al. 2017, arXiv 1709.01507)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -53,10 +60,10 @@ class MBConv(nn.Layer):
         super().__init__()
         hidden = inputs * expansion
         self.block = nn.Sequential(
-            *([_convolution(inputs, hidden, 1)] if expansion > 1 else []),
-            _convolution(hidden, hidden, kernel, stride, groups=hidden),
+            *([convolution_norm(inputs, hidden, 1)] if expansion > 1 else []),
+            convolution_norm(hidden, hidden, kernel, stride, groups=hidden),
             SqueezeExcitation(hidden, inputs // 4),
-            _convolution(hidden, outputs, 1, activation=False),
+            convolution_norm(hidden, outputs, 1, activation=False),
         )
         self.residual = stride == 1 and inputs == outputs
         self.drop = drop
@@ -74,7 +81,7 @@ class MBConv(nn.Layer):
 class EfficientNet(nn.Layer):
     """float32 (B, C, H, W) -> logits (B, K)."""
 
-    def __init__(self, num_classes: int, in_channels: int, stem_stride: int, dropout: float) -> None:
+    def __init__(self, classes: int, channels: int, stem_stride: int, dropout: float) -> None:
         super().__init__()
         total, built, stages = sum(stage[-1] for stage in STAGES), 0, []
         for expansion, kernel, stride, inputs, outputs, blocks in STAGES:
@@ -85,21 +92,31 @@ class EfficientNet(nn.Layer):
                 stage.append(MBConv(expansion, kernel, *sizes, outputs, drop=DROP_RATE * built / total))
                 built += 1
             stages.append(nn.Sequential(*stage))
-        stem, top = _convolution(in_channels, 32, 3, stem_stride), _convolution(320, 1280, 1)
+        stem, top = convolution_norm(channels, 32, 3, stem_stride), convolution_norm(320, 1280, 1)
         self.features = nn.Sequential(stem, *stages, top)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, num_classes))
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, classes))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.classifier(self.features(x).mean([2, 3]))
 
 
-def efficientnet_b0(
-    num_classes: int, in_channels: int, image_size: int, stem: str = "auto", dropout: float = 0.2
+def build(
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    stem: Literal["auto", "small", "imagenet"] = "auto",
+    dropout: Annotated[float, Range(min=0, below=1)] = 0.2,
 ) -> nn.Layer:
-    """float32 (B, C, H, W) -> logits (B, K), 5.3 M parameters; a small stem has stride 1 in place of 2."""
+    """Return the network: float32 (B, C, H, W) -> logits (B, K), 5.3 M parameters.
+
+    Args:
+        stem: First layers: small has stride 1 instead of 2; auto chooses it for images of up to 64 pixels.
+        dropout: Share of the pooled features dropped in training.
+    """
     stride = 1 if is_small(stem, image_size) else 2
-    network = initialise(EfficientNet(num_classes, in_channels, stride, dropout))
-    head, bound = network.classifier[1], 1 / math.sqrt(num_classes)  # torchvision's rule for this network
+    network = initialise_like_torch(EfficientNet(classes, channels, stride, dropout))
+    head, bound = network.classifier[1], 1 / math.sqrt(classes)  # torchvision's rule for this network
     initializer.Uniform(-bound, bound)(head.weight)
     initializer.Constant(0.0)(head.bias)
     return network

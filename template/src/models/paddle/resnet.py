@@ -1,48 +1,47 @@
 """ResNet-18, -34 and -50 (He et al. 2015, arXiv 1512.03385): Paddle's, with a stem for small images."""
 
-from collections.abc import Callable
+from typing import Annotated, Literal
 
 from paddle import nn
 from paddle.vision import models
 
-from src.kit.paddle import initialise
+from src.kit.config import Range
+from src.kit.paddle import initialise_like_torch
 from src.kit.training import is_small
 
-
-def resnet18(**arguments) -> nn.Layer:
-    """11.7 M parameters; see `build`."""
-    return build(models.resnet18, **arguments)
-
-
-def resnet34(**arguments) -> nn.Layer:
-    """21.8 M parameters; see `build`."""
-    return build(models.resnet34, **arguments)
-
-
-def resnet50(**arguments) -> nn.Layer:
-    """25.6 M parameters; see `build`."""
-    return build(models.resnet50, **arguments)
+PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weights
+    "resnet18": "timm/resnet18.tv_in1k",
+    "resnet34": "timm/resnet34.tv_in1k",
+    "resnet50": "timm/resnet50.tv_in1k",
+}
 
 
 def build(
-    network: Callable[..., models.ResNet],
-    num_classes: int,
-    in_channels: int,
+    *,
+    classes: int,
+    channels: int,
     image_size: int,
-    stem: str = "auto",
-    dropout: float = 0.0,
+    depth: Literal[18, 34, 50] = 18,
+    stem: Literal["auto", "small", "imagenet"] = "auto",
+    dropout: Annotated[float, Range(min=0, below=1)] = 0.0,
 ) -> nn.Layer:
-    """float32 (B, C, H, W) -> logits (B, K); `dropout` acts on the pooled features."""
-    resnet: nn.Layer = network(pretrained=False, num_classes=num_classes)
-    set_stem(resnet, in_channels, is_small(stem, image_size))
-    # Behind the pooling and not before `fc`, whose name pretrained weights know.
+    """Return the network: float32 (B, C, H, W) -> logits (B, K).
+
+    Args:
+        depth: Layers: 18 has 11.7 M parameters, 34 has 21.8 M, 50 has 25.6 M.
+        stem: First layers: small keeps images of up to 64 pixels large; auto decides by the image size.
+        dropout: Share of the pooled features dropped in training.
+    """
+    resnet: nn.Layer = getattr(models, f"resnet{depth}")(pretrained=False, num_classes=classes)
+    set_stem(resnet, channels, is_small(stem, image_size))
+    # after the pooling and not before `fc`, whose name pretrained weights use
     resnet.avgpool = nn.Sequential(resnet.avgpool, nn.Dropout(dropout))
-    return initialise(resnet)
+    return initialise_like_torch(resnet)
 
 
-def set_stem(resnet: nn.Layer, in_channels: int, small: bool) -> None:
-    """Replace the first convolution, and leave out the max-pooling where images are small."""
+def set_stem(resnet: nn.Layer, channels: int, small: bool) -> None:
+    """Replace the first convolution, and drop the max-pooling for small images."""
     kernel, stride = (3, 1) if small else (7, 2)
-    resnet.conv1 = nn.Conv2D(in_channels, 64, kernel, stride, padding=kernel // 2, bias_attr=False)
+    resnet.conv1 = nn.Conv2D(channels, 64, kernel, stride, padding=kernel // 2, bias_attr=False)
     if small:
         resnet.maxpool = nn.Identity()

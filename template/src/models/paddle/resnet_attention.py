@@ -1,14 +1,18 @@
-"""ResNet-18 whose feature map is looked at by multi-head self-attention before it is averaged."""
+"""ResNet-18 with multi-head self-attention over its feature map."""
+
+from typing import Annotated, Literal
 
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 from paddle.vision.models.resnet import BasicBlock, ResNet
 
-from src.kit.config import UserError
-from src.kit.paddle import initialise
+from src.kit.config import Range, UserError
+from src.kit.paddle import initialise_like_torch
 from src.kit.training import is_small
 from src.models.paddle.resnet import set_stem
+
+PRETRAINED = {"resnet18_attention": "timm/resnet18.tv_in1k"}  # the attention starts from random values
 
 
 class SelfAttention(nn.Layer):
@@ -32,10 +36,10 @@ class SelfAttention(nn.Layer):
 
 
 class ResNetAttention(ResNet):
-    """ResNet-18, self-attention with a residual connection, LayerNorm, mean over the places, dropout, linear head."""
+    """ResNet-18, residual self-attention, LayerNorm, mean over the positions, dropout, linear head."""
 
-    def __init__(self, num_classes: int, heads: int, dropout: float) -> None:
-        super().__init__(BasicBlock, 18, num_classes=num_classes)
+    def __init__(self, classes: int, heads: int, dropout: float) -> None:
+        super().__init__(BasicBlock, 18, num_classes=classes)
         features = self.fc.weight.shape[0]
         self.attention = SelfAttention(features, heads)
         self.norm = nn.LayerNorm(features)
@@ -49,14 +53,25 @@ class ResNetAttention(ResNet):
         return self.fc(self.dropout(tokens.mean(1)))
 
 
-def resnet18_attention(
-    num_classes: int, in_channels: int, image_size: int, stem: str = "auto", heads: int = 8, dropout: float = 0.1
+def build(
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    stem: Literal["auto", "small", "imagenet"] = "auto",
+    heads: Annotated[int, Range(min=1)] = 8,
+    dropout: Annotated[float, Range(min=0, below=1)] = 0.1,
 ) -> nn.Layer:
-    """float32 (B, C, H, W) -> logits (B, K).
+    """Return the network: float32 (B, C, H, W) -> logits (B, K).
+
+    Args:
+        stem: First layers: small keeps images of up to 64 pixels large; auto decides by the image size.
+        heads: Attention heads, a divisor of 512.
+        dropout: Share of the averaged features dropped in training.
 
     Raises:
         UserError: `heads` does not divide the 512 features.
     """
-    network = ResNetAttention(num_classes, heads, dropout)
-    set_stem(network, in_channels, is_small(stem, image_size))
-    return initialise(network)
+    network = ResNetAttention(classes, heads, dropout)
+    set_stem(network, channels, is_small(stem, image_size))
+    return initialise_like_torch(network)

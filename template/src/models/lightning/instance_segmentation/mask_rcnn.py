@@ -1,7 +1,7 @@
 """Mask R-CNN (He et al. 2017, arXiv 1703.06870): torchvision's, on a ResNet with a feature pyramid."""
 
 import math
-from functools import partial
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
@@ -11,35 +11,34 @@ from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
-from src.kit.lightning import Unchanged
+from src.kit.config import Range
 from src.kit.scenes import OBJECT
+from src.kit.scenes_lightning import KeepImages
 
-DETECTIONS = 100  # an image
+DETECTIONS = 100  # per image
 
 
 class MaskRCNN(nn.Module):
-    """In training it takes the objects too and returns its losses (5,), which are summed up.
+    """In training it also takes the objects and returns its losses (5,), which `loss=network` adds up.
 
     In evaluation (B, C, S, S) gives (B, 100, 6 + 28 * 28): x1, y1, x2, y2 in pixels, the score in 0..1, the class
-    number, and the mask's values in 0..1 over the box; rows of zeros where fewer objects are found.
+    number, and the mask's values in 0..1 over the box; rows of zeros pad images with fewer detections.
     """
 
     takes_targets = True
 
-    def __init__(
-        self, depth: int, num_classes: int, in_channels: int, image_size: int, width: int, proposals: int
-    ) -> None:
+    def __init__(self, depth: int, classes: int, channels: int, image_size: int, width: int, proposals: int) -> None:
         super().__init__()
         smallest = 2 ** math.floor(math.log2(image_size / 16))  # 32 pixels in an image of 800
         sizes = tuple((smallest << level,) for level in range(5))
         self.detector = detection.MaskRCNN(
-            build_pyramid(depth, in_channels, width),
+            build_pyramid(depth, channels, width),
             rpn_head=detection.rpn.RPNHead(width, num_anchors=3, conv_depth=1),
             box_head=detection.faster_rcnn.TwoMLPHead(width * 7**2, 4 * width),
             # torchvision counts the background as class 0
-            box_predictor=detection.faster_rcnn.FastRCNNPredictor(4 * width, num_classes + 1),
+            box_predictor=detection.faster_rcnn.FastRCNNPredictor(4 * width, classes + 1),
             mask_head=detection.mask_rcnn.MaskRCNNHeads(width, (width,) * 4, dilation=1),
-            mask_predictor=detection.mask_rcnn.MaskRCNNPredictor(width, width, num_classes + 1),
+            mask_predictor=detection.mask_rcnn.MaskRCNNPredictor(width, width, classes + 1),
             rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5),
             rpn_pre_nms_top_n_train=2 * proposals,
             rpn_post_nms_top_n_train=proposals,
@@ -48,20 +47,20 @@ class MaskRCNN(nn.Module):
             box_batch_size_per_image=max(64, proposals // 4),
             box_detections_per_img=DETECTIONS,
         )
-        self.detector.transform = Unchanged()
+        self.detector.transform = KeepImages()
 
     def forward(self, images: torch.Tensor, *objects: torch.Tensor) -> torch.Tensor:
         if self.training:
             losses = self.detector(images, unpad(*objects))
             return torch.stack([losses[name] for name in sorted(losses)])
-        return torch.stack([pad(found) for found in self.detector(images)])
+        return torch.stack([pad(detections) for detections in self.detector(images)])
 
 
-def build_pyramid(depth: int, in_channels: int, width: int) -> BackboneWithFPN:
-    """A ResNet's features at 1/4 to 1/32 of the size and one halving more, each of `width` channels."""
+def build_pyramid(depth: int, channels: int, width: int) -> BackboneWithFPN:
+    """Return a ResNet's features at 1/4 to 1/64 of the size, each of `width` channels."""
     resnet = getattr(models, f"resnet{depth}")(weights=None)
-    if in_channels != 3:
-        resnet.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    if channels != 3:
+        resnet.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
     first = resnet.fc.in_features // 8
     layers = {f"layer{level + 1}": str(level) for level in range(4)}
     return BackboneWithFPN(resnet, layers, [first << level for level in range(4)], width)
@@ -70,26 +69,39 @@ def build_pyramid(depth: int, in_channels: int, width: int) -> BackboneWithFPN:
 def unpad(
     labels: torch.Tensor, boxes: torch.Tensor, kinds: torch.Tensor, masks: torch.Tensor
 ) -> list[dict[str, torch.Tensor]]:
-    """What torchvision calls targets, from the padded arrays of `src/tasks/instance_segmentation.py`."""
+    """Convert the padded arrays of `src/tasks/instance_segmentation.py` to torchvision's targets."""
     return [
         {"labels": labels[k, real] + 1, "boxes": boxes[k, real], "masks": masks[k, real]}
         for k, real in enumerate(kinds == OBJECT)
     ]
 
 
-def pad(found: dict[str, torch.Tensor]) -> torch.Tensor:
-    """One image's detections as rows, (100, 6 + 28 * 28)."""
-    columns = [found["boxes"], found["scores"][:, None], found["labels"][:, None] - 1.0, found["masks"].flatten(1)]
+def pad(detections: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return one image's detections as rows (100, 6 + 28 * 28)."""
+    columns = [
+        detections["boxes"],
+        detections["scores"][:, None],
+        detections["labels"][:, None] - 1.0,
+        detections["masks"].flatten(1),
+    ]
     rows = torch.cat(columns, dim=1)
     return functional.pad(rows, (0, 0, 0, DETECTIONS - len(rows)))
 
 
 def build(
-    depth: int, num_classes: int, in_channels: int, image_size: int, width: int = 256, proposals: int = 1000
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    depth: Literal[18, 34, 50] = 18,
+    width: Annotated[int, Range(min=1)] = 256,
+    proposals: Annotated[int, Range(min=1)] = 1000,
 ) -> MaskRCNN:
-    """`width`: channels of the pyramid and the heads; `proposals`: regions of an image that are looked at closely."""
-    return MaskRCNN(depth, num_classes, in_channels, image_size, width, proposals)
+    """Return the network, see `MaskRCNN`.
 
-
-mask_rcnn_resnet18 = partial(build, 18)
-mask_rcnn_resnet50 = partial(build, 50)
+    Args:
+        depth: Layers of the ResNet.
+        width: Channels of the pyramid and the heads.
+        proposals: Regions of an image that the heads classify.
+    """
+    return MaskRCNN(depth, classes, channels, image_size, width, proposals)

@@ -1,37 +1,33 @@
 """Mask R-CNN (He et al. 2017, arXiv 1703.06870) on a ResNet with a feature pyramid, from Paddle's operators."""
 
-from functools import partial
+from typing import Annotated, Literal
 
 import paddle
 from paddle import nn
 from paddle.nn import functional
 
+from src.kit.config import Range
+from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork
 from src.kit.scenes import OBJECT
-from src.models.paddle.instance_segmentation.mask_rcnn_heads import BoxHead
-from src.models.paddle.instance_segmentation.mask_rcnn_masks import MaskHead
-from src.models.paddle.instance_segmentation.proposals import ProposalNetwork
-from src.models.paddle.instance_segmentation.pyramid import FeaturePyramid
 
-DETECTIONS = 100  # an image
+DETECTIONS = 100  # per image
 
 
 class MaskRCNN(nn.Layer):
-    """In training it takes the objects too and returns its losses (5,), which are summed up.
+    """In training it also takes the objects and returns its losses (5,), which `loss=network` adds up.
 
     In evaluation (B, C, S, S) gives (B, 100, 6 + 28 * 28): x1, y1, x2, y2 in pixels, the score in 0..1, the class
-    number, and the mask's values in 0..1 over the box; rows of zeros where fewer objects are found.
+    number, and the mask's values in 0..1 over the box; rows of zeros pad images with fewer detections.
     """
 
     takes_targets = True
 
-    def __init__(
-        self, depth: int, num_classes: int, in_channels: int, image_size: int, width: int, proposals: int
-    ) -> None:
+    def __init__(self, depth: int, classes: int, channels: int, image_size: int, width: int, proposals: int) -> None:
         super().__init__()
-        self.pyramid = FeaturePyramid(depth, in_channels, width)
+        self.pyramid = FeaturePyramid(depth, channels, width)
         self.propose = ProposalNetwork(width, image_size, proposals)
-        self.box = BoxHead(width, num_classes, examples=max(64, proposals // 4))
-        self.mask = MaskHead(width, num_classes)
+        self.box = BoxHead(width, classes, examples=max(64, proposals // 4))
+        self.mask = MaskHead(width, classes)
 
     def forward(self, images: paddle.Tensor, *objects: paddle.Tensor) -> paddle.Tensor:
         features, size = self.pyramid(images), float(images.shape[2])
@@ -49,7 +45,7 @@ class MaskRCNN(nn.Layer):
         kinds: paddle.Tensor,
         masks: paddle.Tensor,
     ) -> list[paddle.Tensor]:
-        """Object, proposal offset, class, box offset and mask losses; crowds are not learned."""
+        """Return objectness, proposal offset, class, box offset and mask losses; crowds are ignored."""
         alone = [(kind == OBJECT).nonzero().flatten() for kind in kinds]
         true = [boxes[k][places] for k, places in enumerate(alone)]
         classes = [labels[k][places] for k, places in enumerate(alone)]
@@ -60,7 +56,7 @@ class MaskRCNN(nn.Layer):
         return [*first, *second, third]
 
     def detect(self, features: list[paddle.Tensor], image: int, proposals: paddle.Tensor, size: float) -> paddle.Tensor:
-        """One image's detections as rows (100, 6 + 28 * 28)."""
+        """Return one image's detections as rows (100, 6 + 28 * 28)."""
         own = [feature[image : image + 1] for feature in features]
         found = self.box.detect(own, proposals, size, DETECTIONS)  # (n, 6)
         if found.shape[0] == 0:
@@ -71,11 +67,19 @@ class MaskRCNN(nn.Layer):
 
 
 def build(
-    depth: int, num_classes: int, in_channels: int, image_size: int, width: int = 256, proposals: int = 1000
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    depth: Literal[18, 34, 50] = 18,
+    width: Annotated[int, Range(min=1)] = 256,
+    proposals: Annotated[int, Range(min=1)] = 1000,
 ) -> MaskRCNN:
-    """`width`: channels of the pyramid and the heads; `proposals`: regions of an image that are looked at closely."""
-    return MaskRCNN(depth, num_classes, in_channels, image_size, width, proposals)
+    """Return the network, see `MaskRCNN`.
 
-
-mask_rcnn_resnet18 = partial(build, 18)
-mask_rcnn_resnet50 = partial(build, 50)
+    Args:
+        depth: Layers of the ResNet.
+        width: Channels of the pyramid and the heads.
+        proposals: Regions of an image that the heads classify.
+    """
+    return MaskRCNN(depth, classes, channels, image_size, width, proposals)

@@ -1,18 +1,20 @@
 """A multi-layer perceptron over scaled numbers and embedded categories."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import paddle
 from paddle import nn
 
-from src.kit.paddle import initialise
+from src.kit.config import Range
+from src.kit.paddle import initialise_like_torch
 from src.models.tabular.tabular_sizes import check_hidden, embedding_width
 
 
 class TabularMLP(nn.Layer):
     """float32 (B, F) -> (B, K): `numeric` numbers, then one code for each of `cardinalities`.
 
-    Each category has a vector of its own, which is learned (Guo and Berkhahn 2016, arXiv 1604.06737).
+    Each category has a learned embedding (Guo and Berkhahn 2016, arXiv 1604.06737).
     """
 
     def __init__(
@@ -27,7 +29,7 @@ class TabularMLP(nn.Layer):
         for embedding in self.embeddings:
             nn.initializer.Normal(std=0.1)(embedding.weight)
             with paddle.no_grad():
-                embedding.weight[0] = 0.0  # an unknown category says nothing
+                embedding.weight[0] = 0.0  # code 0 is an unknown category
         layers: list[nn.Layer] = []
         inputs = numeric + sum(widths)
         for outputs in hidden:
@@ -38,24 +40,28 @@ class TabularMLP(nn.Layer):
     def forward(self, rows: paddle.Tensor) -> paddle.Tensor:
         rows = rows.flatten(1)
         codes = rows[:, self.numeric :].astype("int64")
-        vectors = [embedding(codes[:, place]) for place, embedding in enumerate(self.embeddings)]
+        vectors = [embedding(codes[:, column]) for column, embedding in enumerate(self.embeddings)]
         logits: paddle.Tensor = self.layers(paddle.concat([rows[:, : self.numeric], *vectors], axis=1))
         return logits
 
 
-def tabular_mlp(
-    num_classes: int,
-    in_channels: int,
-    image_size: int = 1,
-    cardinalities: Sequence[int] = (),
+def build(
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    cardinalities: Sequence[int],
     hidden: Sequence[int] = (64, 32),
-    dropout: float = 0.1,
+    dropout: Annotated[float, Range(min=0, below=1)] = 0.1,
 ) -> nn.Layer:
-    """float32 (B, F), or (B, F, 1, 1), -> logits (B, K); to predict a number, K is 1.
+    """Return the network: float32 (B, F), or (B, F, 1, 1), -> logits (B, K); K is 1 to predict a number.
 
-    The last columns are codes below `cardinalities`, and `hidden` are the widths of the layers between.
+    The task supplies `cardinalities`, the numbers of codes of the last columns.
+
+    Args:
+        hidden: Widths of the layers between input and output.
+        dropout: Share of the features dropped in training.
     """
     assert image_size == 1, "a row is like an image of one pixel"
-    return initialise(
-        TabularMLP(in_channels - len(cardinalities), cardinalities, num_classes, check_hidden(hidden), dropout)
-    )
+    numeric = channels - len(cardinalities)
+    return initialise_like_torch(TabularMLP(numeric, cardinalities, classes, check_hidden(hidden), dropout))

@@ -1,22 +1,36 @@
 """The loss of YOLOv10's two heads in PyTorch (Wang et al. 2024, arXiv 2405.14458, section 3.1)."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from torch.nn import functional
 
+from src.kit.config import Range
+from src.kit.detection_lightning import BINS, cell_centres, complete_iou, decode_boxes, flatten_levels, iou
 from src.kit.scenes import OBJECT
-from src.models.lightning.detection.yolov10_head import BINS, centres, flatten, to_boxes
-from src.tasks.losses.lightning.detection.assignment import assign, complete_iou
 
-CELLS = (10, 1)  # that learn an object: in the head of many, and in the head of one, which predicts
+ALPHA, BETA = 0.5, 6.0  # exponents of score and overlap in the assignment
+TINY = 1e-30
+CELLS = (10, 1)  # assigned to each object: in the first head, and in the second, which makes the predictions
 
 
-def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[..., torch.Tensor]:
-    """Return `loss((many, one), labels, boxes, kinds)`: both heads' outputs against the task's arrays, a scalar."""
-    weights = (cfg.loss.box, cfg.loss.score, cfg.loss.distance)
+def build(
+    class_counts: np.ndarray | None,
+    *,
+    box: Annotated[float, Range(min=0)] = 7.5,
+    score: Annotated[float, Range(min=0)] = 0.5,
+    distance: Annotated[float, Range(min=0)] = 1.5,
+) -> Callable[..., torch.Tensor]:
+    """Return `loss((many, one), labels, boxes, kinds)`: both heads' outputs against the task's arrays, a scalar.
+
+    Args:
+        box: Weight of the overlap of predicted and true boxes.
+        score: Weight of the class scores.
+        distance: Weight of the distributions of the boxes' edges.
+    """
+    weights = (box, score, distance)
 
     def loss(
         outputs: Sequence[Sequence[torch.Tensor]], labels: torch.Tensor, boxes: torch.Tensor, kinds: torch.Tensor
@@ -30,11 +44,11 @@ def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Calla
 def head_losses(
     levels: Sequence[torch.Tensor], labels: torch.Tensor, boxes: torch.Tensor, kinds: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Losses of the boxes, the scores and the distances' distributions, each weighted by how well a cell fits."""
-    bins, logits = flatten(levels)
+    """Return the losses of boxes, scores and distances, each weighted by how well a cell fits its object."""
+    bins, logits = flatten_levels(levels)
     bins, logits = bins.float(), logits.float()
-    points, strides = centres(levels)
-    predicted = to_boxes(bins, points, strides)
+    points, strides = cell_centres(levels)
+    predicted = decode_boxes(bins, points, strides)
     with torch.no_grad():
         owner, wanted = assign(logits.sigmoid(), predicted, points, labels, boxes, kinds == OBJECT, count)
     total = wanted.sum().clamp(min=1)
@@ -51,7 +65,7 @@ def head_losses(
 
 
 def distribution_loss(bins: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy (P,) of bins (P, 4, 16) with the two bins around each of `distances` (P, 4), in cells.
+    """Return the cross-entropy (P,) of bins (P, 4, 16) with the two bins around each of `distances` (P, 4), in cells.
 
     Distribution focal loss, Li et al. 2020, arXiv 2006.04388, equation 6.
     """
@@ -62,3 +76,53 @@ def distribution_loss(bins: torch.Tensor, distances: torch.Tensor) -> torch.Tens
     at = lower.long().unsqueeze(2)
     below, above = log.gather(2, at).squeeze(2), log.gather(2, at + 1).squeeze(2)
     return -(below * (1 - share) + above * share).mean(dim=1)
+
+
+ALPHA, BETA = 0.5, 6.0  # the weights of the score and of the overlap
+TINY = 1e-30
+
+
+def assign(
+    scores: torch.Tensor,
+    boxes: torch.Tensor,
+    points: torch.Tensor,
+    true_labels: torch.Tensor,
+    true_boxes: torch.Tensor,
+    valid: torch.Tensor,
+    count: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Assign to each object the `count` cells inside its box whose predictions fit it best.
+
+    Task-aligned assignment (Feng et al. 2021, arXiv 2108.07755, section 3.2).
+
+    Args:
+        scores: float32 (B, A, K) predicted class scores in 0..1 of A cells.
+        boxes: float32 (B, A, 4) predicted boxes, x1, y1, x2, y2 in pixels.
+        points: float32 (A, 2) the cells' centres in pixels.
+        true_labels, true_boxes, valid: int64 (B, M), float32 (B, M, 4) and bool (B, M) objects, padded to M.
+
+    Returns:
+        int64 (B, A) the object of each cell, -1 for background, and float32 (B, A) the target score: 0 for background,
+        for the best cell of an object its overlap with it.
+    """
+    batch, cells = scores.shape[:2]
+    if true_labels.shape[1] == 0:
+        return scores.new_full((batch, cells), -1, dtype=torch.int64), scores.new_zeros((batch, cells))
+    classes = true_labels.unsqueeze(1).expand(-1, cells, -1)
+    score = scores.gather(2, classes).transpose(1, 2)  # (B, M, A)
+    overlap = iou(true_boxes.unsqueeze(2), boxes.unsqueeze(1))  # (B, M, A)
+    left_top = points - true_boxes[..., None, :2]
+    right_bottom = true_boxes[..., None, 2:] - points
+    inside = torch.cat([left_top, right_bottom], dim=-1).amin(dim=-1) > 0
+    allowed = inside & valid.unsqueeze(2)
+    fit = score**ALPHA * overlap**BETA * allowed
+    chosen = torch.zeros_like(allowed).scatter_(2, fit.topk(min(count, cells), dim=2).indices, True) & allowed
+    # a cell chosen by several objects goes to the one it overlaps most
+    owner = overlap.masked_fill(~chosen, -1.0).argmax(dim=1)  # (B, A)
+    taken = chosen.any(dim=1)
+    chosen &= torch.nn.functional.one_hot(owner, chosen.shape[1]).transpose(1, 2).bool()
+    fit, overlap = fit * chosen, overlap * chosen
+    # early in training the best fit is 1e-12 or less: a larger TINY would keep the object from being learned
+    scale = overlap.amax(dim=2, keepdim=True) / fit.amax(dim=2, keepdim=True).clamp(min=TINY)
+    target = (fit * scale).amax(dim=1)
+    return owner.masked_fill(~taken, -1), target

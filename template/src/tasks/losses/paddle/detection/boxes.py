@@ -1,22 +1,36 @@
 """The loss of YOLOv10's two heads in Paddle (Wang et al. 2024, arXiv 2405.14458, section 3.1)."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 import paddle
-from omegaconf import DictConfig
 from paddle.nn import functional
 
+from src.kit.config import Range
+from src.kit.detection_paddle import BINS, cell_centres, complete_iou, decode_boxes, flatten_levels, iou
 from src.kit.scenes import OBJECT
-from src.models.paddle.detection.yolov10_head import BINS, centres, flatten, to_boxes
-from src.tasks.losses.paddle.detection.assignment import assign, complete_iou
 
-CELLS = (10, 1)  # that learn an object: in the head of many, and in the head of one, which predicts
+ALPHA, BETA = 0.5, 6.0  # exponents of score and overlap in the assignment
+TINY = 1e-30
+CELLS = (10, 1)  # assigned to each object: in the first head, and in the second, which makes the predictions
 
 
-def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[..., paddle.Tensor]:
-    """Return `loss((many, one), labels, boxes, kinds)`: both heads' outputs against the task's arrays, a scalar."""
-    weights = (cfg.loss.box, cfg.loss.score, cfg.loss.distance)
+def build(
+    class_counts: np.ndarray | None,
+    *,
+    box: Annotated[float, Range(min=0)] = 7.5,
+    score: Annotated[float, Range(min=0)] = 0.5,
+    distance: Annotated[float, Range(min=0)] = 1.5,
+) -> Callable[..., paddle.Tensor]:
+    """Return `loss((many, one), labels, boxes, kinds)`: both heads' outputs against the task's arrays, a scalar.
+
+    Args:
+        box: Weight of the overlap of predicted and true boxes.
+        score: Weight of the class scores.
+        distance: Weight of the distributions of the boxes' edges.
+    """
+    weights = (box, score, distance)
 
     def loss(
         outputs: Sequence[Sequence[paddle.Tensor]], labels: paddle.Tensor, boxes: paddle.Tensor, kinds: paddle.Tensor
@@ -30,11 +44,11 @@ def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Calla
 def head_losses(
     levels: Sequence[paddle.Tensor], labels: paddle.Tensor, boxes: paddle.Tensor, kinds: paddle.Tensor, count: int
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    """Losses of the boxes, the scores and the distances' distributions, each weighted by how well a cell fits."""
-    bins, logits = flatten(levels)
+    """Return the losses of boxes, scores and distances, each weighted by how well a cell fits its object."""
+    bins, logits = flatten_levels(levels)
     bins, logits = bins.astype("float32"), logits.astype("float32")
-    points, strides = centres(levels)
-    predicted = to_boxes(bins, points, strides)
+    points, strides = cell_centres(levels)
+    predicted = decode_boxes(bins, points, strides)
     with paddle.no_grad():
         owner, wanted = assign(functional.sigmoid(logits), predicted, points, labels, boxes, kinds == OBJECT, count)
     total = wanted.sum().clip(min=1)
@@ -57,7 +71,7 @@ def head_losses(
 
 
 def distribution_loss(bins: paddle.Tensor, distances: paddle.Tensor) -> paddle.Tensor:
-    """Cross-entropy (P,) of bins (P, 4, 16) with the two bins around each of `distances` (P, 4), in cells.
+    """Return the cross-entropy (P,) of bins (P, 4, 16) with the two bins around each of `distances` (P, 4), in cells.
 
     Distribution focal loss, Li et al. 2020, arXiv 2006.04388, equation 6.
     """
@@ -69,3 +83,56 @@ def distribution_loss(bins: paddle.Tensor, distances: paddle.Tensor) -> paddle.T
     below = paddle.take_along_axis(log, at, 2).squeeze(2)
     above = paddle.take_along_axis(log, at + 1, 2).squeeze(2)
     return -(below * (1 - share) + above * share).mean(axis=1)
+
+
+ALPHA, BETA = 0.5, 6.0  # the weights of the score and of the overlap
+TINY = 1e-30
+
+
+def assign(
+    scores: paddle.Tensor,
+    boxes: paddle.Tensor,
+    points: paddle.Tensor,
+    true_labels: paddle.Tensor,
+    true_boxes: paddle.Tensor,
+    valid: paddle.Tensor,
+    count: int,
+) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """Assign to each object the `count` cells inside its box whose predictions fit it best.
+
+    Task-aligned assignment (Feng et al. 2021, arXiv 2108.07755, section 3.2).
+
+    Args:
+        scores: float32 (B, A, K) predicted class scores in 0..1 of A cells.
+        boxes: float32 (B, A, 4) predicted boxes, x1, y1, x2, y2 in pixels.
+        points: float32 (A, 2) the cells' centres in pixels.
+        true_labels, true_boxes, valid: int64 (B, M), float32 (B, M, 4) and bool (B, M) objects, padded to M.
+
+    Returns:
+        int64 (B, A) the object of each cell, -1 for background, and float32 (B, A) the target score: 0 for background,
+        for the best cell of an object its overlap with it.
+    """
+    batch, cells = scores.shape[:2]
+    objects = true_labels.shape[1]
+    if objects == 0:
+        return paddle.full([batch, cells], -1, "int64"), paddle.zeros([batch, cells])
+    classes = true_labels.unsqueeze(1).expand([batch, cells, objects])
+    score = paddle.take_along_axis(scores, classes, 2).transpose([0, 2, 1])  # (B, M, A)
+    overlap = iou(true_boxes.unsqueeze(2), boxes.unsqueeze(1))  # (B, M, A)
+    left_top = points - true_boxes[:, :, :2].unsqueeze(2)
+    right_bottom = true_boxes[:, :, 2:].unsqueeze(2) - points
+    inside = paddle.concat([left_top, right_bottom], axis=-1).min(axis=-1) > 0
+    allowed = paddle.logical_and(inside, valid.unsqueeze(2))
+    fit = score**ALPHA * overlap**BETA * allowed.astype("float32")
+    best = fit.topk(min(count, cells), axis=2)[1]
+    marked = paddle.put_along_axis(paddle.zeros_like(fit), best, 1.0, 2)
+    chosen = paddle.logical_and(marked > 0, allowed)
+    # a cell chosen by several objects goes to the one it overlaps most
+    owner = paddle.where(chosen, overlap, paddle.full_like(overlap, -1.0)).argmax(axis=1)  # (B, A)
+    taken = chosen.any(axis=1)
+    only = functional.one_hot(owner, objects).transpose([0, 2, 1])
+    kept = chosen.astype("float32") * only
+    fit, overlap = fit * kept, overlap * kept
+    # early in training the best fit is 1e-12 or less: a larger TINY would keep the object from being learned
+    scale = overlap.max(axis=2, keepdim=True) / fit.max(axis=2, keepdim=True).clip(min=TINY)
+    return paddle.where(taken, owner, paddle.full_like(owner, -1)), (fit * scale).max(axis=1)

@@ -1,18 +1,32 @@
 """Cross-entropy, Dice and focal loss of pixels, in Paddle."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 import paddle
-from omegaconf import DictConfig
 from paddle.nn import functional
 
+from src.kit.config import Range
 from src.kit.scenes import IGNORE
 
 
-def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[..., paddle.Tensor]:
-    """Return `loss(logits, true)`: float32 (B, K, H, W) against class maps uint8 (B, H, W), in which 255 is ignored."""
-    rule = cfg.loss
+def build(
+    class_counts: np.ndarray | None,
+    *,
+    cross_entropy: Annotated[float, Range(min=0)] = 1.0,
+    dice: Annotated[float, Range(min=0)] = 1.0,
+    focal: Annotated[float, Range(min=0)] = 0.0,
+    gamma: Annotated[float, Range(min=0)] = 2.0,
+) -> Callable[..., paddle.Tensor]:
+    """Return `loss(logits, true)`: float32 (B, K, H, W) against class maps uint8 (B, H, W), in which 255 is ignored.
+
+    Args:
+        cross_entropy: Weight of the pixels' cross-entropy.
+        dice: Weight of the Dice loss, the overlap of each class.
+        focal: Weight of the pixels' focal loss.
+        gamma: Focal loss: how much less confident pixels count.
+    """
 
     def loss(logits: paddle.Tensor, true: paddle.Tensor) -> paddle.Tensor:
         true = true.astype("int64")
@@ -22,16 +36,16 @@ def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Calla
         share = functional.one_hot(true * known.astype("int64"), logits.shape[1]).transpose([0, 3, 1, 2])
         own = (log_p * share).sum(axis=1)  # of the true class
         crossed = -(own * known).sum() / count
-        # 1 - p, kept above 0, where a gamma below 1 has no slope
-        focused = -((-paddle.expm1(own)).clip(min=1e-7) ** rule.gamma * own * known).sum() / count
-        overlap = dice(log_p.exp(), share * known.unsqueeze(1), known)
-        return rule.cross_entropy * crossed + rule.focal * focused + rule.dice * overlap
+        # 1 - p, kept above 0: there the power with gamma < 1 has an infinite slope
+        focused = -((-paddle.expm1(own)).clip(min=1e-7) ** gamma * own * known).sum() / count
+        overlap = dice_loss(log_p.exp(), share * known.unsqueeze(1), known)
+        return cross_entropy * crossed + focal * focused + dice * overlap
 
     return loss
 
 
-def dice(p: paddle.Tensor, share: paddle.Tensor, known: paddle.Tensor) -> paddle.Tensor:
-    """1 - twice the overlap over the sum of both areas, the mean over the classes that occur in the batch.
+def dice_loss(p: paddle.Tensor, share: paddle.Tensor, known: paddle.Tensor) -> paddle.Tensor:
+    """Return 1 - 2 * overlap / (sum of both areas), averaged over the classes that occur in the batch.
 
     Milletari et al. 2016, arXiv 1606.04797, with plain sums instead of squares.
     """

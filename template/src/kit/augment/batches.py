@@ -1,0 +1,113 @@
+"""Augment whole batches: shift and mirror (`data.augment=basic`), MixUp and CutMix."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+AUGMENTATIONS = ("none", "basic", "advanced")
+
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def build_augmentation(name: str, flippable: bool) -> Augmentation:
+    """Return one of `AUGMENTATIONS`, a function of uint8 (B, C, H, W) and a generator that changes each image.
+
+    The same images and generator state give the same result, from any thread. "basic" takes microseconds per batch;
+    "advanced" takes 0.25 ms per image of up to 32 pixels, and 1 ms per image of 224.
+
+    Args:
+        flippable: whether images may be mirrored.
+    """
+    assert name in AUGMENTATIONS, name
+    if name == "none":
+        return lambda images, rng: images
+    if name == "basic":
+        return shift_flip if flippable else shift
+    from src.kit.augment.advanced import build_advanced
+
+    return build_advanced(flippable)
+
+
+def shift_flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`shift` uint8 (B, C, H, W), then mirror half of the images left to right."""
+    return flip(shift(images, rng), rng)
+
+
+def shift(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shift each image of uint8 (B, C, H, W) by up to an eighth of its height (4 of 32 pixels), in both directions.
+
+    The uncovered border is black. Equals a random crop of the padded image (https://arxiv.org/abs/1512.03385).
+    """
+    batch, channels, height, width = images.shape
+    most = max(1, height // 8)
+    padded = np.zeros((batch, channels, height + 2 * most, width + 2 * most), np.uint8)
+    padded[:, :, most:-most, most:-most] = images
+    windows = sliding_window_view(padded, (1, channels, height, width))  # (B, 1, moves, moves, 1, C, H, W)
+    top, left = rng.integers(0, 2 * most + 1, (2, batch))
+    return windows[np.arange(batch), 0, top, left, 0]
+
+
+def flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirror each image of (B, C, H, W) left to right with probability 1/2, in place."""
+    mirrored = rng.random(len(images)) < 0.5
+    images[mirrored] = images[mirrored][..., ::-1]
+    return images
+
+
+def mix_batch(
+    images: np.ndarray,
+    targets: np.ndarray,
+    num_classes: int,
+    mixup_alpha: float,
+    cutmix_alpha: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mix each image with another one of the batch, by MixUp or CutMix. If both are on, pick one per batch at random.
+
+    Args:
+        images: float32 (B, C, H, W), normalised; modified in place.
+        targets: int64 (B,), below `num_classes`.
+        mixup_alpha, cutmix_alpha: the first image's share is drawn from Beta(alpha, alpha): uniform for 1, close to 0
+            or 1 for a small alpha. 0 turns the method off.
+
+    Returns:
+        The images, and float32 (B, num_classes) targets whose rows sum to 1. With both alphas 0 they are one-hot.
+    """
+    soft = np.zeros((len(targets), num_classes), np.float32)
+    soft[np.arange(len(targets)), targets] = 1
+    alphas = [(mixup, mixup_alpha), (cutmix, cutmix_alpha)]
+    choices = [(method, alpha) for method, alpha in alphas if alpha > 0]
+    if not choices:
+        return images, soft
+    method, alpha = choices[rng.integers(len(choices))]
+    partners = rng.permutation(len(images))
+    share = np.float32(method(images, partners, rng.beta(alpha, alpha), rng))
+    return images, share * soft + (1 - share) * soft[partners]
+
+
+def mixup(images: np.ndarray, partners: np.ndarray, share: float, rng: np.random.Generator) -> float:
+    """Blend each image with its partner (Zhang et al. 2017, https://arxiv.org/abs/1710.09412); return `share`."""
+    others = images[partners]
+    others -= images
+    others *= np.float32(1 - share)
+    images += others
+    return share
+
+
+def cutmix(images: np.ndarray, partners: np.ndarray, share: float, rng: np.random.Generator) -> float:
+    """Paste a box of each partner (Yun et al. 2019, https://arxiv.org/abs/1905.04899).
+
+    The box has the proportions of the image and any centre; what reaches beyond the edge is cut off.
+
+    Returns:
+        The share of the pixels that stay.
+    """
+    height, width = images.shape[2:]
+    side = np.sqrt(1 - share)
+    (top, bottom), (left, right) = (
+        np.clip(np.rint(rng.integers(length) + np.array([-0.5, 0.5]) * length * side), 0, length).astype(int)
+        for length in (height, width)
+    )
+    images[:, :, top:bottom, left:right] = images[partners, :, top:bottom, left:right]
+    return 1 - (bottom - top) * (right - left) / (height * width)

@@ -1,0 +1,222 @@
+"""Check a data set: choose its checker, run it, print and write what it found."""
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from omegaconf import DictConfig
+
+from src.kit.catalog import SPLITS, build_dataset
+from src.kit.checks.findings import KINDS, SEVERITIES, Entry, Facts, ImageFiles, Source
+from src.kit.checks.images import find_copies, image_findings, inspect_files
+from src.kit.checks.quarantine import quarantine, restore
+from src.kit.checks.report import Result, write_json_report, write_page
+from src.kit.config import UserError
+from src.kit.loading import SUFFIXES, Split, find_splits, scan
+
+Checker = type[ImageFiles] | Callable[[DictConfig], Source]  # called with the folder, or with the configuration
+KIT = Path(__file__).resolve().parents[1]
+CLASS_FOLDERS = ("image_folder", "imagenet")
+BATCH_BYTES = 64 << 20  # of decoded images that are hashed at a time
+
+
+def check_data(
+    cfg: DictConfig, workers: int, page: Path | None = None, json_path: Path | None = None, move: bool = False
+) -> int:
+    """Check `cfg.data`, print a summary, write both reports and return the number of errors.
+
+    Args:
+        page: the HTML report; None is `report.html` in the output folder.
+        json_path: the JSON report; None is next to the page.
+        move: quarantine the files with errors.
+
+    Raises:
+        UserError: as `check`, or `move` for a data set without image files.
+    """
+    if move and not is_movable(find_checker(cfg)):
+        raise UserError(f"--quarantine moves image files, and {cfg.data.name} has none.")
+    result = check(cfg, workers)
+    page = page or Path(cfg.output_dir) / f"data-report-{cfg.data.name}" / "report.html"
+    json_path = json_path or page.with_suffix(".json")
+    write_page(result, page)
+    write_json_report(result, json_path)
+    print_summary(result)
+    print(f"Report: {page}, JSON: {json_path}")
+    if move and isinstance(result.source, ImageFiles):
+        target = quarantine(result.source, result.findings)
+        print(f"Moved the files with errors to {target}." if target else "No file to quarantine.")
+    return result.count("error")
+
+
+def print_summary(result: Result) -> None:
+    """Print one line per kind of finding, with the first finding as an example."""
+    count = len(result.source.entries)
+    totals = {severity: result.count(severity) for severity in SEVERITIES}
+    counts = ", ".join(f"{total:,} {severity}{'s' * (total != 1)}" for severity, total in totals.items())
+    speed = f"{count / max(result.seconds, 1e-9):,.0f} {result.source.items}/s"
+    print(f"{count:,} {result.source.items} of {result.name} in {result.seconds:.1f} s ({speed}): {counts}")
+    for kind, group in groupby(result.findings, lambda finding: finding.kind):
+        found = list(group)
+        first = printable(f"{found[0].path}: {found[0].sentence}")
+        print(f"  {KINDS[kind].severity:7s} {len(found):7,}  {KINDS[kind].title}\n{'':19}such as {first}")
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which a file's name may contain, and letters that this terminal can't encode."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return shown.encode(encoding, "replace").decode(encoding)
+
+
+def restore_data(cfg: DictConfig) -> None:
+    """Undo every quarantine of the data set's folder."""
+    root = Path(cfg.data.get("root") or ".").expanduser()
+    count = restore(root)
+    print(f"Restored {count:,} files." if count else f"{root} has no quarantine.")
+
+
+def check(cfg: DictConfig, workers: int) -> Result:
+    """Check the data set `cfg.data` with `workers` threads.
+
+    Raises:
+        UserError: the folder is missing, or its content is not this kind of data set at all.
+    """
+    started = time.perf_counter()
+    checker = find_checker(cfg)
+    facts: Mapping[str, Facts] = {}
+    source: Source
+    if isinstance(checker, type):
+        source, facts = check_files(checker, cfg, workers)
+    else:
+        source = checker(cfg)
+    order = {kind: (SEVERITIES.index(KINDS[kind].severity), number) for number, kind in enumerate(KINDS)}
+    findings = sorted(source.findings, key=lambda finding: (order[finding.kind], finding.path, finding.sentence))
+    return Result(cfg.data.name, source, facts, findings, time.perf_counter() - started, is_movable(checker))
+
+
+def find_checker(cfg: DictConfig) -> Checker:
+    """The checker of `cfg.data`.
+
+    Every package `src/kit/*_checks` is asked first (`find_checker(cfg)`, None if the data is not its kind). Class
+    folders have a checker here; any other data set is built and its images are checked as training gets them.
+    """
+    for package in extensions():
+        if checker := package.find_checker(cfg):
+            return checker  # type: ignore[no-any-return]
+    return ClassFolders if cfg.data.name in CLASS_FOLDERS else check_arrays
+
+
+def extensions() -> list[ModuleType]:
+    """The kit's packages of further checks. Importing them adds their kinds to `KINDS`."""
+    names = sorted(path.parent.name for path in KIT.glob("*_checks/__init__.py"))
+    return [import_module(f"{KIT.parent.name}.{KIT.name}.{name}") for name in names]
+
+
+def is_movable(checker: Checker) -> bool:
+    """Whether the data set consists of image files, which a quarantine can move."""
+    return isinstance(checker, type)
+
+
+def check_files(checker: type[ImageFiles], cfg: DictConfig, workers: int) -> tuple[ImageFiles, Mapping[str, Facts]]:
+    """Check a folder of images; returns its source and the facts of every image by path."""
+    root = Path(cfg.data.root).expanduser()
+    if not root.is_dir():
+        raise UserError(f"data.root={root} does not exist: set data.root, or fetch the data with scripts/download.py.")
+    source = checker(root)
+    source.task = cfg.get("task", "")
+    source.recount = partial(count_splits, cfg) if cfg.data.get("group_pattern") else None
+    paths = [entry.path for entry in source.entries]
+    inspected = inspect_files([os.path.join(root, path) for path in paths], workers)
+    facts = dict(zip(paths, inspected, strict=True))
+    source.findings += image_findings(facts, cfg.data.image_size)
+    source.findings += find_copies(source.entries, inspected)
+    source.check(facts)
+    return source, facts
+
+
+def count_splits(cfg: DictConfig, source: Source) -> None:
+    """Count the samples in the splits that training cuts: whole groups stay together, so a split may lack a class.
+
+    Keeps the files' own counts if all splits have files, or if errors would stop training.
+    """
+    if set(SPLITS) <= source.counts.keys() or any(finding.severity == "error" for finding in source.findings):
+        return
+    try:
+        splits = {split: build_dataset(cfg, split) for split in SPLITS}
+    except UserError as error:
+        source.add("structure", ".", str(error))
+        return
+    source.classes = splits["train"].classes
+    source.counts.clear()
+    for split, data in splits.items():
+        source.counts[split].update(dict(zip(data.classes, data.class_counts().tolist(), strict=True)))
+
+
+def check_arrays(cfg: DictConfig) -> Source:
+    """Check any data set of images with one class each: counts, balance, and exact copies within and between splits.
+
+    Image 7 of a split is called train[7]. A file's structure and checksum are the data set's own business.
+
+    Raises:
+        UserError: the data set can't be built, or has no images with one class each.
+    """
+    source = Source(Path(cfg.data.get("root") or "."))
+    facts: list[Facts] = []
+    for split in SPLITS:
+        data = build_dataset(cfg, split)
+        if not isinstance(data, Split):
+            raise UserError(f"data={cfg.data.name} has no checks: they are for images with one class each.")
+        source.classes = data.classes
+        source.counts[split].update(dict.fromkeys(data.classes, 0))
+        source.counts[split].update(data.classes[target] for target in data.targets)
+        batch = max(1, BATCH_BYTES // int(np.prod(data.images.shape)))
+        for start in range(0, len(data), batch):
+            images = data.images.get(np.arange(start, min(start + batch, len(data))))
+            for number, image in enumerate(images, start):
+                source.entries.append(Entry(f"{split}[{number}]", split, data.classes[data.targets[number]]))
+                facts.append(Facts(image.nbytes, hashlib.sha256(image.tobytes()).digest()[:16]))
+    source.findings += find_copies(source.entries, facts)
+    source.check_balance()
+    return source
+
+
+class ClassFolders(ImageFiles):
+    """Check class folders: root/<class>/* or root/{train,val,test}/<class>/*."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        splits = find_splits(root)
+        for split, folder in splits.items():
+            name = split if len(splits) > 1 or folder != root else ""
+            found = scan(folder)
+            for label, paths in found.items():
+                self.entries += [Entry(self.relative(path), name, label) for path in paths]
+                self.counts[name][label] = len(paths)
+            if split == "train":
+                self.classes = tuple(found)
+                if len(found) < 2:
+                    sentence = f"It has images in {len(found)} class folders; at least 2 are needed."
+                    self.add("structure", name or ".", sentence)
+            self.check_folder(folder, set(found))
+            for label in sorted(set(found) - set(self.classes)):
+                self.add("class_only_here", self.relative(folder / label), f"The training split has no class {label}.")
+
+    def check_folder(self, folder: Path, classes: set[str]) -> None:
+        """Report images outside the class folders, folders without images, and files that are no images."""
+        for child in sorted(folder.iterdir()):
+            if child.name.startswith("."):
+                continue
+            if child.is_dir():
+                self.add_strangers(child)
+                if child.name not in classes:
+                    self.add("empty_class", self.relative(child), "The folder has no images, so it is not a class.")
+            elif child.name.lower().endswith(SUFFIXES):
+                self.add("no_class", self.relative(child), "It is in no class folder, so it is ignored.")

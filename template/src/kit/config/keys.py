@@ -1,0 +1,236 @@
+"""Check a configuration's keys: their names, types and ranges.
+
+A key of the kit has a row in a `keys.yaml` (of this package, or of another one of the kit); a key of a component is an
+argument of its `build`, so types and bounds come from the signature."""
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from src.kit.config.components import FRAMEWORKS, PLACES, SRC, Argument, find_component, load_component, signature
+from src.kit.errors import UserError
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where it was built
+KIT = Path(__file__).resolve().parents[1]
+TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "list": (list,),
+    "dict": (dict,),
+}
+WORDS = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list": "a list",
+    "dict": "a mapping",
+}
+SEQUENCES = ("list", "tuple", "Sequence", "collections.abc.Sequence")
+OPEN = (
+    "trainer.extra",
+    "trainer.callbacks",
+    "trainer.metrics",
+)  # whatever is below goes to the framework or to a callback as it is
+
+Rule = dict[str, Any]  # type, choices, min, max, above, below, null, filled, help
+
+
+@cache
+def reference() -> dict[str, Rule]:
+    """Dotted key -> rule, from the `keys.yaml` of every package of the kit that this project has."""
+    rows: dict[str, Rule] = {}
+    for path in sorted(KIT.glob("*/keys.yaml"), key=lambda path: path.parent.name != "config"):
+        rows |= yaml.load(path.read_text("utf-8"), LOADER)
+    rows["framework"]["choices"] = [name for name in FRAMEWORKS if (SRC / "trainers" / f"{name}.py").exists()]
+    rows["task"]["choices"] = sorted(path.stem for path in (SRC / "configs" / "task").glob("*.yaml"))
+    return rows
+
+
+def component_rules(cfg: DictConfig) -> dict[str, Rule]:
+    """Dotted key -> rule for the arguments of the components that `cfg` chooses."""
+    rules: dict[str, Rule] = {}
+    for group in PLACES:
+        part = cfg.get(group)
+        if isinstance(part, DictConfig):
+            path = component_file(group, part, cfg.framework)
+            arguments = signature(path) if path else {}
+            rules |= {f"{group}.{name}": rule_of(argument) for name, argument in arguments.items() if name in part}
+    return rules
+
+
+def component_file(group: str, part: DictConfig, framework: str) -> Path | None:
+    """The source of the component that a group's configuration names: its `file`, or else its `name`."""
+    name = part.get("file") or part.get("name")
+    return find_component(group, str(name), str(framework)) if name else None
+
+
+def rule_of(argument: Argument) -> Rule:
+    """The rule in an argument's annotation: `int | None`, `Literal["a", "b"]`, `Sequence[float]`, ..."""
+    rule: Rule = {"help": argument.help, **argument.bounds}
+    kinds: list[str] = []
+    for part in split_union(argument.annotation):
+        base = part.partition("[")[0].rpartition(".")[2]
+        if part == "None":
+            rule["null"] = True
+        elif base == "Literal":
+            choices = ast.literal_eval(part.partition("[")[2].rpartition("]")[0] + ",")
+            rule["choices"] = [*rule.get("choices", []), *choices]
+        elif base in SEQUENCES:
+            kinds.append("list")
+        elif base in ("dict", "Mapping"):
+            kinds.append("dict")
+        elif base in TYPES:
+            kinds.append(base)
+    if argument.annotation and kinds:
+        rule["type"] = "|".join(kinds)
+    if "str" in kinds:
+        rule["filled"] = True
+    return rule
+
+
+def split_union(annotation: str) -> list[str]:
+    """`"int | Literal['a | b']"` -> its parts, read as Python."""
+    if not annotation:
+        return []
+
+    def parts(node: ast.expr) -> list[str]:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            return [*parts(node.left), *parts(node.right)]
+        return [ast.unparse(node)]
+
+    return parts(ast.parse(annotation, mode="eval").body)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse the first value that its rule does not allow; turn whole numbers into floats where the rule says float.
+
+    Raises:
+        UserError: names the key, what it allows and the value.
+    """
+    rules = reference() | component_rules(cfg)
+    for key, value in leaves(cfg).items():
+        rule = rules.get(key)
+        if not rule:
+            continue
+        if key == "framework" and value in FRAMEWORKS and value not in rule["choices"]:
+            raise UserError(f"This project has no {value} yet: add it with `copier update --data framework=both`.")
+        if not allowed(value, rule):
+            raise UserError(f"{key} must be {describe(rule)}, not {value!r}.")
+        if rule.get("type") == "float" and isinstance(value, int) and not isinstance(value, bool):
+            OmegaConf.update(cfg, key, float(value))
+
+
+def allowed(value: Any, rule: Mapping[str, Any]) -> bool:
+    """Whether a value is null where that is allowed, one of the choices, or of the type and within the range."""
+    if value is None:
+        return bool(rule.get("null"))
+    if not isinstance(value, bool) and value in rule.get("choices", []):
+        return True
+    if not rule.get("type"):
+        return not rule.get("choices")
+    # bool is a subclass of int, and true is not a number of epochs
+    kinds = rule["type"].split("|")
+    if not any(isinstance(value, TYPES[kind]) and (kind == "bool") == isinstance(value, bool) for kind in kinds):
+        return False
+    if isinstance(value, (str, list, dict, bool)):
+        return bool(value) or not rule.get("filled", False)
+    # limit_*_batches: the type says what the number means, 1 = one batch and 1.0 = all of them
+    top = rule.get("max_int", rule.get("max")) if isinstance(value, int) else rule.get("max")
+    return (
+        value >= rule.get("min", float("-inf"))
+        and value > rule.get("above", float("-inf"))
+        and value < rule.get("below", float("inf"))
+        and value <= (float("inf") if top is None else top)
+    )
+
+
+def describe(rule: Mapping[str, Any]) -> str:
+    """A rule in words, such as "an integer of at least 1 or null"."""
+    text = " or ".join(WORDS[kind] for kind in rule.get("type", "").split("|") if kind)
+    bounds = [f"{word} {rule[key]}" for key, word in BOUNDS.items() if rule.get(key) is not None]
+    text += f" {' and '.join(bounds)}" if bounds else ""
+    choices = ", ".join(str(choice) for choice in rule.get("choices", []))
+    if choices:
+        text = f"{text} or one of {choices}" if text else f"one of {choices}"
+    return (text or "any value") + (" or null" if rule.get("null") else "")
+
+
+BOUNDS = {"min": "of at least", "above": "above", "max": "of at most", "below": "below"}
+
+
+def leaves(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value for every key that holds no further keys, or whose keys are free (`OPEN`)."""
+    flat: dict[str, Any] = {}
+    for name, value in (
+        OmegaConf.to_container(cfg, resolve=True).items() if isinstance(cfg, DictConfig) else cfg.items()
+    ):
+        key = f"{prefix}.{name}" if prefix else str(name)
+        flat.update(leaves(value, key) if isinstance(value, dict) and value and key not in OPEN else {key: value})
+    return flat
+
+
+def key_lines(text: str) -> dict[str, int]:
+    """Dotted key -> its line (from 1) in a YAML text, for messages; keys that hold others are listed too."""
+    lines: dict[str, int] = {}
+
+    def visit(node: yaml.Node | None, prefix: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for name, value in node.value:
+                key = f"{prefix}.{name.value}" if prefix else str(name.value)
+                lines[key] = name.start_mark.line + 1
+                if key not in OPEN:
+                    visit(value, key)
+
+    visit(yaml.compose(text), "")
+    return lines
+
+
+def unknown_key(key: str, known: Iterable[str], groups: Iterable[str] = ()) -> str:
+    """One sentence that says that a key does not exist and which one was probably meant."""
+    last = key.rpartition(".")[2]
+    names = list(known)
+    nearest = difflib.get_close_matches(key, names, n=1) or [name for name in names if name.rpartition(".")[2] == last]
+    if "." in key and last in set(groups):
+        nearest = [f"{last}=NAME"]
+    nearest = nearest or difflib.get_close_matches(key, list(groups), n=1)
+    return f"Unknown key {key!r}." + (f" Did you mean {nearest[0]}?" if nearest else " --help lists every key.")
+
+
+GENERAL_KEYS = ("name", "file", "tasks", "pretrained", "weights")  # of any group: no arguments of `build`
+
+
+def build_component(group: str, keys: Mapping[str, Any], framework: str, *positional: Any, **given: Any) -> Any:
+    """Call the `build` of the file that `keys` names (`file`, else `name`) with its own keys.
+
+    Args:
+        group: "model", "loss", "optimizer" or "scheduler".
+        keys: that group of the configuration, such as `cfg.model`.
+        positional, given: what the program adds, such as `classes=10`.
+
+    Raises:
+        UserError: there is no such file, or a value is out of its range.
+    """
+    plain = OmegaConf.to_container(keys, resolve=True) if isinstance(keys, DictConfig) else dict(keys)
+    name = str(plain.get("file") or plain["name"])
+    component = load_component(group, name, framework)
+    own = {key: value for key, value in plain.items() if key not in GENERAL_KEYS}
+    check_values(group, name, framework, own)
+    return component.build(*positional, **given, **own)
+
+
+def check_values(group: str, name: str, framework: str, values: Mapping[str, Any]) -> None:
+    """Refuse numbers outside their `Range` and texts outside their `Literal`, wherever the configuration is from."""
+    path = find_component(group, name, framework)
+    for key, argument in signature(path).items() if path else ():
+        rule = rule_of(argument)
+        if key in values and not allowed(values[key], rule):
+            raise UserError(f"{group}.{key} must be {describe(rule)}, not {values[key]!r}.")

@@ -1,0 +1,233 @@
+"""Image classification data: images fetched by index, their class numbers and the class names."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from src.kit.config import UserError, unknown
+from src.kit.loading.decoding import decode, resize, to_planes
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's "L"
+
+
+class Images(Protocol):
+    """Images of one size, in memory or in files."""
+
+    shape: tuple[int, int, int]  # (H, W, C) of every image
+    in_memory: bool
+
+    def __len__(self) -> int: ...
+
+    def get(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, C), a copy. Safe to call from several threads at once."""
+        ...
+
+    def take(self, indices: np.ndarray) -> "Images":
+        """The images at these indices, in this order."""
+        ...
+
+
+class ArrayImages:
+    """Images in memory, resized when they are fetched if `image_size` isn't their own size."""
+
+    in_memory = True
+
+    def __init__(self, array: np.ndarray, image_size: int | None = None) -> None:
+        """`array`: uint8 (N, H, W, C)."""
+        assert array.dtype == np.uint8, array.dtype
+        assert array.ndim == 4, array.shape
+        # channels first, as networks read them, so that no batch has to be transposed
+        self.planes = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+        channels, height, width = self.planes.shape[1:]
+        self.image_size = image_size
+        self.shape = (image_size or height, image_size or width, channels)
+
+    def __len__(self) -> int:
+        return len(self.planes)
+
+    def get(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, C)."""
+        return resize(self.planes[indices], self.shape[:2]).transpose(0, 2, 3, 1)
+
+    def take(self, indices: np.ndarray) -> "ArrayImages":
+        """The images at these indices, in this order."""
+        return ArrayImages(self.planes[indices].transpose(0, 2, 3, 1), self.image_size)
+
+
+class FileImages:
+    """RGB images of `image_size` x `image_size`, decoded from their files each time they are fetched."""
+
+    in_memory = False
+
+    def __init__(self, paths: Sequence[Path], image_size: int) -> None:
+        self.paths = list(paths)
+        self.image_size = image_size
+        self.shape = (image_size, image_size, 3)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def get(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, 3).
+
+        Raises:
+            UserError: a file can't be decoded; the message names it.
+        """
+        planes = np.empty((len(indices), 3, self.image_size, self.image_size), np.uint8)
+        for image, index in zip(planes, indices, strict=True):
+            to_planes(decode(self.paths[index], self.image_size), image)
+        return planes.transpose(0, 2, 3, 1)
+
+    def take(self, indices: np.ndarray) -> "FileImages":
+        """The images at these indices, in this order."""
+        return FileImages([self.paths[index] for index in indices], self.image_size)
+
+
+class MixedImages:
+    """Images of several data sets under one numbering, each converted to the same number of channels."""
+
+    def __init__(
+        self, parts: Sequence[Images], weights: Sequence[float], channels: int, indices: np.ndarray | None = None
+    ) -> None:
+        """`weights` say how often each part's images are drawn. All parts must have the same height and width."""
+        sizes = {part.shape[:2] for part in parts}
+        assert len(sizes) == 1, sizes
+        self.parts, self.weights, self.channels = list(parts), list(weights), channels
+        self.starts = np.cumsum([0, *map(len, parts)])
+        self.indices = np.arange(self.starts[-1]) if indices is None else indices
+        self.shape = (*sizes.pop(), channels)
+        self.in_memory = all(part.in_memory for part in parts)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def owners(self) -> np.ndarray:
+        """The number of the part that each image comes from, int64 (N,)."""
+        return np.searchsorted(self.starts, self.indices, side="right") - 1
+
+    def get(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, C)."""
+        numbers = self.indices[indices]
+        images = np.empty((len(numbers), *self.shape), np.uint8)
+        for number, part in enumerate(self.parts):
+            own = (numbers >= self.starts[number]) & (numbers < self.starts[number + 1])
+            if own.any():
+                images[own] = to_channels(part.get(numbers[own] - self.starts[number]), self.channels)
+        return images
+
+    def take(self, indices: np.ndarray) -> "MixedImages":
+        """The images at these indices, in this order; the parts keep their weights."""
+        return MixedImages(self.parts, self.weights, self.channels, self.indices[indices])
+
+    def epoch_order(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw `len(self)` images, from each part by its weight: int64 (N,), shuffled.
+
+        No image of a part repeats before all of them have been drawn. A part that is drawn less often than it has
+        images shows different ones in each epoch.
+        """
+        owners = self.owners()
+        members = [np.flatnonzero(owners == number) for number in range(len(self.parts))]
+        weights = np.array([weight if len(own) else 0.0 for weight, own in zip(self.weights, members, strict=True)])
+        ends = np.rint(np.cumsum(weights) / weights.sum() * len(self)).astype(np.int64)
+        counts = np.diff(ends, prepend=0)
+        drawn = [draw_in_rounds(own, count, rng) for own, count in zip(members, counts, strict=True) if count]
+        return rng.permutation(np.concatenate(drawn))
+
+
+def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Convert uint8 (B, H, W, 1 or 3) to 1 or 3 channels: repeat grey, or turn colour into its luma."""
+    if images.shape[3] == channels:
+        return images
+    return np.repeat(images, channels, axis=3) if channels == 3 else np.rint(images @ LUMA).astype(np.uint8)[..., None]
+
+
+def draw_in_rounds(samples: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `count` of the samples; none repeats before all of them have been drawn equally often."""
+    rounds = [rng.permutation(samples) for _ in range(-(-count // len(samples)))]
+    return np.concatenate([samples[:0], *rounds])[:count]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split: `targets` are int64 (N,), indices into `classes`."""
+
+    content: ClassVar[str] = "one class for each image"  # what tasks learn from
+    images: Images
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    flippable: bool = True  # whether a mirrored image still shows its class; a mirrored digit does not
+    ids: np.ndarray | None = None  # (N,) numbers in the publisher's order, or names: splits.json records them
+
+    def __post_init__(self) -> None:
+        assert len(self.images) == len(self.targets), (len(self.images), len(self.targets))
+        assert self.targets.dtype == np.int64, self.targets.dtype
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def class_counts(self) -> np.ndarray:
+        """Number of samples of each class, int64 (K,)."""
+        return np.bincount(self.targets, minlength=len(self.classes))
+
+    def take(self, indices: np.ndarray) -> "Split":
+        """The samples at these indices, in this order."""
+        ids = None if self.ids is None else self.ids[indices]
+        return replace(self, images=self.images.take(indices), targets=self.targets[indices], ids=ids)
+
+    def take_classes(self, kept: Sequence[int]) -> "Split":
+        """The samples of these classes; `kept[i]` becomes class i."""
+        part = self.take(np.flatnonzero(np.isin(self.targets, kept)))
+        numbers = np.full(len(self.classes), -1, np.int64)
+        numbers[list(kept)] = np.arange(len(kept))
+        return replace(part, targets=numbers[part.targets], classes=tuple(self.classes[number] for number in kept))
+
+
+def collect(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
+    """The images of several folders of class folders, and their class numbers, int64 (N,)."""
+    paths: list[Path] = []
+    numbers: list[int] = []
+    for folder in folders:
+        for name, images in scan(folder).items():
+            if name not in classes:
+                raise UserError(f"{folder}: {unknown('class', name, classes)}")
+            paths += images
+            numbers += [classes.index(name)] * len(images)
+    return paths, np.array(numbers, np.int64)
+
+
+def find_splits(root: Path) -> dict[str, Path]:
+    """Split -> its folder of class folders; only {"train": root} if `root` itself holds the classes."""
+    if not root.is_dir():
+        raise UserError(f"data.root={root} does not exist: put the images in {root / '<class>'} or set data.root.")
+    train = root / "train"
+    if not (train.is_dir() and any(child.is_dir() for child in train.iterdir())):
+        return {"train": root}
+    return {
+        split: root / name
+        for split, names in SPLIT_FOLDERS.items()
+        for name in reversed(names)
+        if (root / name).is_dir()
+    }
+
+
+def scan(folder: Path) -> dict[str, list[Path]]:
+    """Class name -> its images at any depth, sorted. Skips hidden files and folders without images."""
+    found: dict[str, list[Path]] = {}
+    children = sorted(folder.iterdir()) if folder.is_dir() else []
+    for child in children:
+        if child.is_dir() and not child.name.startswith("."):
+            paths = [
+                Path(parent, name)
+                for parent, _, names in os.walk(child)
+                for name in names
+                if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            ]
+            if paths:
+                found[child.name] = sorted(paths)
+    return found

@@ -1,0 +1,75 @@
+"""Copy a part of a COCO or YOLO folder in its own format, so that nothing of an annotation is lost."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.kit.mini.create import Original
+from src.kit.scenes import (
+    find_coco_splits,
+    find_yolo_splits,
+    is_coco,
+    is_yolo,
+    read_classes,
+    read_coco,
+    read_yolo,
+    stream,
+)
+
+IMAGE_KEYS = {"images": "id", "annotations": "image_id"}  # section -> key with an entry's image
+
+
+def open_folder(root: Path) -> Original | None:
+    """Open a COCO or YOLO folder; None if it is neither."""
+    if is_coco(root):
+        return open_coco(root)
+    return open_yolo(root) if is_yolo(root) else None
+
+
+def open_coco(root: Path) -> Original:
+    """Open the training images of a COCO folder."""
+    file, images, class_maps = find_coco_splits(root)["train"]
+    scenes = read_coco(file, images, class_maps)
+
+    def write(folder: Path, name: str, chosen: np.ndarray) -> None:
+        records = [scenes.record(int(index)) for index in chosen]
+        kept = {record.image_id for record in records}
+        content: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": []}
+        for section, entry in stream(file):
+            if section == "categories" or (section in IMAGE_KEYS and entry[IMAGE_KEYS[section]] in kept):
+                content[section].append(entry)
+        for record in records:
+            copy_file(record.path, folder / name / record.path.relative_to(images))
+            if record.class_map is not None and class_maps is not None and record.class_map.is_file():
+                copy_file(record.class_map, folder / "class_maps" / name / record.class_map.relative_to(class_maps))
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"{name}.json").write_text(json.dumps(content), "utf-8")
+
+    return scenes.has_classes(), scenes.classes, write
+
+
+def open_yolo(root: Path) -> Original:
+    """Open the training images of a YOLO folder."""
+    images, labels = find_yolo_splits(root)["train"]
+    classes = read_classes(root)
+    scenes = read_yolo(images, labels, classes)
+
+    def write(folder: Path, name: str, chosen: np.ndarray) -> None:
+        for record in (scenes.record(int(index)) for index in chosen):
+            place = record.path.relative_to(images)
+            copy_file(record.path, folder / "images" / name / place)
+            if (text := (labels / place).with_suffix(".txt")).is_file():
+                copy_file(text, (folder / "labels" / name / place).with_suffix(".txt"))
+        (folder / "labels" / name).mkdir(parents=True, exist_ok=True)  # where no image has a label file
+        copy_file(root / "data.yaml", folder / "data.yaml")
+
+    return scenes.has_classes(), classes, write
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file into a folder that may not exist yet."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target)

@@ -1,0 +1,199 @@
+"""Write `report.html` of a run, or of the folds of a cross-validation: one file to read, print or send.
+
+Every part is optional: a page shows what the folder holds.
+"""
+
+import csv
+import io
+import os
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from src.kit.report.advice import advice
+from src.kit.report.figures import draw_folds
+from src.kit.report.html import card, duration, fold, pairs, picture, preformatted, section, side_by_side, table, text
+from src.kit.run import read_json, read_rows, write_json
+
+ROOT = Path(__file__).resolve().parents[3]
+TEMPLATE = Path(__file__).with_name("report_template.html")
+CURVES = ("loss", "metrics", "learning-rate")
+SPLITS = {"test": "Test split", "val": "Validation split"}
+MOST_CONFUSED = 10
+NUMBERS = ("rmse", "r2")  # scores that are not percentages
+HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", *NUMBERS)  # those that were measured
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run folder atomically and return its path."""
+    info, rows = read_json(run_dir / "run.json"), read_rows(run_dir / "metrics.jsonl")
+    evaluations = {split: found for split in SPLITS if (found := read_json(run_dir / f"evaluation-{split}.json"))}
+    folder = run_dir / "pictures"
+    known = [f"{split}-{name}" for split in SPLITS for name in ("confusion", "predictions", "samples")] + [
+        *CURVES,
+        "training-images",
+    ]
+    others = [path for path in sorted(folder.glob("*.png")) if path.stem not in known]
+    full = run_dir.resolve()
+    short = full.relative_to(ROOT) if full.is_relative_to(ROOT) else full
+    command = f"python scripts/train.py --from {short.as_posix()}"
+    sections = [
+        section(
+            "Curves",
+            side_by_side([folder / f"{name}.png" for name in CURVES], "chart"),
+            fold("All epochs", table(rows)),
+        ),
+        *(evaluation_section(SPLITS[split], split, evaluation, folder) for split, evaluation in evaluations.items()),
+        section("Data", picture(folder / "training-images.png", "photo")),
+        section("More pictures", side_by_side(others, "photo")),
+        section(
+            "Network",
+            picture(run_dir / "model_graph.png", "chart"),
+            fold("All layers", preformatted(run_dir / "model.txt")),
+        ),
+        section("Configuration", preformatted(run_dir / "config.yaml")),
+        section("Environment", pairs({key: value for key, value in info.items() if key != "command"})),
+        section("Repeat this run", f"<pre>{text(command)}</pre>", started_with(info)),
+    ]
+    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=text(run_dir.name),
+        subtitle=text(" · ".join(str(info[key]) for key in ("framework", "started", "status") if info.get(key))),
+        cards="".join(headline(info, rows, evaluations)),
+        advice=advice_box(rows),
+        sections="\n".join(sections),
+    )
+    return replace_text(run_dir / "report.html", page)
+
+
+def headline(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Any]) -> list[str]:
+    """Return the cards at the top: the task's main scores first, on the test split if they have been measured."""
+    cards = []
+    for split, name in [("test", name) for name in HEADLINES] + [("val", HEADLINES[0])]:
+        if name in evaluations.get(split, {}):
+            cards.append(card(score(name, evaluations[split][name]), f"{split} {name.replace('_', ' ')}"))
+    last = next((name for name in HEADLINES if rows and f"val/{name}" in rows[-1]), None)
+    if not evaluations and last:
+        cards.append(card(score(last, rows[-1][f"val/{last}"]), f"val {last}, last epoch"))
+    if rows:
+        cards.append(card(str(rows[-1].get("epoch", len(rows))), "epochs"))
+    if "duration_s" in info:
+        cards.append(card(duration(info["duration_s"]), "duration"))
+    if "parameters" in info:
+        cards.append(card(f"{info['parameters']:,}", "parameters"))
+    return cards
+
+
+def score(name: str, value: float) -> str:
+    """Write a score as a percentage, or as a plain number."""
+    return f"{value:.4g}" if name in NUMBERS else f"{value:.2%}"
+
+
+def advice_box(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the advice on the curves, green if there is nothing to do."""
+    if not rows:
+        return ""
+    verdict, colon, rest = advice(rows).partition(":")
+    kind = "advice good" if verdict == "Converged" else "advice"
+    return f'<p class="{kind}"><b>{text(verdict)}{colon}</b>{text(rest)}</p>'
+
+
+def evaluation_section(title: str, split: str, evaluation: Mapping[str, Any], folder: Path) -> str:
+    """Return the numbers and pictures of one split."""
+    numbers = {key: value for key, value in evaluation.items() if not isinstance(value, list | dict)}
+    return section(
+        title,
+        pairs(numbers),
+        picture(folder / f"{split}-confusion.png", "chart"),
+        confusions(evaluation),
+        picture(folder / f"{split}-predictions.png", "chart"),
+        picture(folder / f"{split}-samples.png", "photo"),
+        "<h3>Each class</h3>" + table(evaluation["per_class"]) if evaluation.get("per_class") else "",
+    )
+
+
+def confusions(evaluation: Mapping[str, Any]) -> str:
+    """Return the pairs of classes that were confused most often."""
+    classes, matrix = evaluation.get("classes", []), evaluation.get("confusion_matrix", [])
+    cells = [(count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count]
+    worst = sorted(cells, key=lambda cell: -cell[0])[:MOST_CONFUSED]
+    rows = [{"true class": classes[i], "predicted as": classes[j], "samples": count} for count, i, j in worst]
+    return "<h3>Most often confused</h3>" + table(rows) if rows else ""
+
+
+def started_with(info: Mapping[str, Any]) -> str:
+    """Return the command that started the run."""
+    command = info.get("command")
+    words = " ".join(command) if isinstance(command, list) else command
+    return f"<h3>Started with</h3><pre>{text(words)}</pre>" if words else ""
+
+
+def collect(runs: Sequence[Path]) -> dict[str, Any]:
+    """Collect the scores of the folds' runs.
+
+    Returns:
+        folds: their number; runs: their folders' names; scores: split -> score -> mean, std (with k - 1 in the
+        denominator) and values (one per fold).
+    """
+    scores: dict[str, dict[str, Any]] = {}
+    evaluations = {split: [read_json(run / f"evaluation-{split}.json") for run in runs] for split in SPLITS}
+    every = [evaluation for rows in evaluations.values() for evaluation in rows]
+    # a score is None if a fold has nothing to score
+    names = [name for name in every[0] if all(isinstance(evaluation.get(name), float) for evaluation in every)]
+    for split in SPLITS:
+        columns = {name: [evaluation[name] for evaluation in evaluations[split]] for name in names}
+        scores[split] = {
+            name: {"mean": statistics.fmean(values), "std": statistics.stdev(values), "values": values}
+            for name, values in columns.items()
+        }
+    return {"folds": len(runs), "runs": [run.name for run in runs], "scores": scores}
+
+
+def write_fold_report(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write folds.csv, the figure, report.html and finally folds.json into `folder`, and print the table."""
+    rows = table_rows(result)
+    content = io.StringIO()
+    writer = csv.DictWriter(content, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_text(folder / "folds.csv", content.getvalue())
+    for row in rows:
+        sys.stdout.write(f"{row['split']:<5} {row['score']:<20} {row['mean']:.4f} ± {row['std']:.4f}\n")
+    draw_folds(result, folder / "pictures" / "folds.png")
+    test = result["scores"]["test"]
+    cards = [card(f"{row['mean']:.2%} ± {row['std']:.2%}", f"test {name}") for name, row in list(test.items())[:1]]
+    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=text(folder.name),
+        subtitle=text(f"{result['folds']} folds: mean and standard deviation"),
+        cards="".join([*cards, card(str(result["folds"]), "folds")]),
+        advice="",
+        sections="\n".join(
+            [
+                section("Scores", table(rows), side_by_side([folder / "pictures" / "folds.png"], "chart")),
+                section("Runs", *(f'<p><a href="{name}/report.html">{name}</a></p>' for name in result["runs"])),
+                section("Configuration", preformatted(folder / "config.yaml")),
+            ]
+        ),
+    )
+    replace_text(folder / "report.html", page)
+    write_json(folder / "folds.json", result)
+
+
+def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per score and split, with a column per fold."""
+    return [
+        {"split": split, "score": name, "mean": row["mean"], "std": row["std"]}
+        | {f"fold {number}": value for number, value in enumerate(row["values"], 1)}
+        for split, scores in result["scores"].items()
+        for name, row in scores.items()
+    ]
+
+
+def replace_text(path: Path, content: str) -> Path:
+    """Write a text file atomically."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(content, encoding="utf-8")
+    os.replace(partial, path)
+    return path

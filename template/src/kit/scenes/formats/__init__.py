@@ -1,1 +1,0 @@
-"""The annotation formats: each module reads a folder into `Scenes`, each writer writes them."""

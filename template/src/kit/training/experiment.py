@@ -1,0 +1,264 @@
+"""A task's interface, and the experiment: one configuration's task, data, network and loss, built once and handed on.
+
+`src/tasks/<name>.py` has a class `Task` that derives from `BaseTask`."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from src.kit.catalog import build_dataset
+from src.kit.config import UserError, load_component
+from src.kit.loading import BatchLoader
+from src.kit.training.networks import build_loss, build_model
+
+
+class Dataset(Protocol):
+    """One split of a data set, as every task's data provide it."""
+
+    content: ClassVar[str]  # what its samples hold, such as "one class for each image"; tasks compare it with theirs
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their numbers."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def class_counts(self) -> np.ndarray:
+        """Samples or objects of each class, int64 (K,)."""
+        ...
+
+
+class BaseTask(ABC):
+    """A task in NumPy, for both frameworks: targets, metrics and pictures; losses are files of their own."""
+
+    monitor: ClassVar[str]  # the metric that chooses the best checkpoint, such as "val/accuracy"
+    mode: ClassVar[Literal["max", "min"]] = "max"
+    content: ClassVar[str]  # `content` of the data sets that it learns from
+    extra_classes: ClassVar[int] = 0  # outputs besides the data set's own classes, such as a background
+    has_validation_loss: ClassVar[bool] = True  # whether the loss takes what the network predicts
+
+    def check(self, cfg: DictConfig, dataset: Any) -> None:  # noqa: B027 (most tasks have nothing to check)
+        """Refuse data that lack what the task needs.
+
+        Raises:
+            UserError: says what is missing.
+        """
+
+    def classes(self, dataset: Any) -> tuple[str, ...]:
+        """Names of the network's outputs."""
+        names: tuple[str, ...] = dataset.classes
+        return names
+
+    @abstractmethod
+    def input_shape(self, cfg: DictConfig, dataset: Any) -> tuple[int, int, int]:
+        """Height, width and channels of the network's input."""
+
+    def network_arguments(self, dataset: Any) -> dict[str, Any]:
+        """Further arguments of the network's `build`."""
+        return {}
+
+    def metadata(self, dataset: Any) -> dict[str, str]:
+        """What model.safetensors stores to prepare inputs as in training."""
+        return {}
+
+    @abstractmethod
+    def build_loader(self, cfg: DictConfig, dataset: Any, kind: str, rank: int = 0, world_size: int = 1) -> BatchLoader:
+        """Batches `(images, *targets)`; `kind` is train (shuffled, augmented), val or test."""
+
+    @abstractmethod
+    def collect(self, outputs: np.ndarray, *targets: np.ndarray) -> Sequence[Any]:
+        """Reduce a batch's outputs and targets to what the metrics need."""
+
+    @abstractmethod
+    def metrics(self, collected: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
+        """The few scores computed after every epoch; `names` are `classes`."""
+
+    @abstractmethod
+    def evaluate(self, collected: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+        """The full evaluation, ready for JSON."""
+
+    @abstractmethod
+    def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
+        """What a batch's outputs say of each image, ready for JSON."""
+
+    @abstractmethod
+    def draw_samples(self, dataset: Any, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
+        """Draw the samples with these indices and their targets."""
+
+    @abstractmethod
+    def draw_predictions(
+        self, collected: Sequence[Any], dataset: Any, cfg: DictConfig, folder: Path, prefix: str
+    ) -> list[Path]:
+        """Write pictures of predictions as `folder/prefix-*.png`."""
+
+    @abstractmethod
+    def draw_batch(self, cfg: DictConfig, dataset: Any, split: str, path: Path, count: int) -> Path:
+        """Draw up to `count` samples of the first batch as the network sees them.
+
+        Raises:
+            UserError: the data hold nothing to draw.
+        """
+
+    def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
+        """Made-up targets of a batch for estimates: class numbers int64 (B,); `shape` is a `kit.memory.DataShape`."""
+        return (np.zeros(batch, np.int64),)
+
+    def example_objects(self, cfg: DictConfig) -> int:
+        """Objects that an image is assumed to have, for estimates."""
+        return 0
+
+
+def load_task(name: str) -> BaseTask:
+    """The task `src/tasks/<name>.py`.
+
+    Raises:
+        UserError: there is no task of that name.
+    """
+    task: BaseTask = load_component("task", name).Task()
+    return task
+
+
+class Experiment:
+    """Everything that a configuration stands for. Each split is built once, by whoever asks for it first."""
+
+    def __init__(self, cfg: DictConfig, splits: Mapping[str, Any] | None = None) -> None:
+        """`splits` are splits that have been built already, by name."""
+        self.cfg = cfg
+        self.splits: dict[str, Any] = dict(splits or {})
+
+    @cached_property
+    def task(self) -> BaseTask:
+        """What the network learns."""
+        return load_task(self.cfg.task)
+
+    def split(self, name: str) -> Any:
+        """The "train", "val" or "test" split.
+
+        Raises:
+            UserError: missing or damaged files, a split without samples, or data that are of no use for the task.
+        """
+        if name not in self.splits:
+            dataset = build_dataset(self.cfg, name)
+            self.check(dataset)
+            self.splits[name] = dataset
+        return self.splits[name]
+
+    def check(self, dataset: Any) -> None:
+        """Refuse a data set, a model or a loss that is for other tasks.
+
+        Raises:
+            UserError: names both.
+        """
+        cfg = self.cfg
+        for group in ("model", "loss"):
+            fitting = cfg[group].get("tasks") or [cfg.task]  # your own may leave the key out
+            if cfg.task not in fitting:
+                raise UserError(
+                    f"{group}={cfg[group].name} is for task={' or '.join(fitting)}, and the task is {cfg.task}: "
+                    f"choose another {group} or task."
+                )
+        if dataset.content != self.task.content:
+            raise UserError(
+                f"task={cfg.task} learns from {self.task.content}, and data={cfg.data.name} has {dataset.content}: "
+                "choose another data set or task."
+            )
+        self.task.check(cfg, dataset)
+
+    @cached_property
+    def metrics(self) -> dict[str, Callable[..., float]]:
+        """Your own metrics: `trainer.metrics`, each called with (what the task collected, class names)."""
+        chosen = named_arguments(self.cfg.trainer.metrics)
+        return {name: load_component("metric", name).build(**keys) for name, keys in chosen.items()}
+
+    def score(self, collected: Sequence[Any]) -> dict[str, float]:
+        """The scores computed after every epoch."""
+        own = {name: float(metric(collected, self.classes)) for name, metric in self.metrics.items()}
+        return self.task.metrics(collected, self.classes) | own
+
+    def evaluate(self, collected: Sequence[Any]) -> dict[str, Any]:
+        """The full evaluation, ready for JSON."""
+        own = {name: float(metric(collected, self.classes)) for name, metric in self.metrics.items()}
+        return self.task.evaluate(collected, self.classes) | own
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the network's outputs."""
+        return self.task.classes(self.any_split())
+
+    @cached_property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the network's input."""
+        return self.task.input_shape(self.cfg, self.any_split())
+
+    @cached_property
+    def network_arguments(self) -> dict[str, Any]:
+        """Further arguments of the network's `build`, which the task knows from its data."""
+        return self.task.network_arguments(self.any_split())
+
+    def any_split(self) -> Any:
+        """A split that has been built already, or else the training split."""
+        return next(iter(self.splits.values())) if self.splits else self.split("train")
+
+    def build_network(self, initial: bool = True) -> Any:
+        """Build `cfg.model` for the data's classes, channels and image size.
+
+        `initial` applies `model.pretrained` and `model.weights`; without it the caller loads a checkpoint.
+        """
+        return build_network(self.cfg, self.classes, self.input_shape, self.network_arguments, initial)
+
+    def build_loss(self) -> Callable[..., Any]:
+        """Build `cfg.loss`: called with (outputs, *targets), it returns a scalar tensor."""
+        return build_loss(self.cfg, self.split("train").class_counts())
+
+    def build_loader(self, kind: str, rank: int = 0, world_size: int = 1, dataset: Any = None) -> BatchLoader:
+        """Batches `(images, *targets)` of the split `kind`, or of `dataset` in its place."""
+        dataset = self.split(kind) if dataset is None else dataset
+        return self.task.build_loader(self.cfg, dataset, kind, rank, world_size)
+
+    def metadata(self) -> dict[str, str]:
+        """Metadata of model.safetensors: enough to use the weights without the run folder."""
+        cfg, dataset = self.cfg, self.any_split()
+        described = {
+            "model": json.dumps(OmegaConf.to_container(cfg.model, resolve=True)),
+            "framework": cfg.framework,
+            "task": cfg.task,
+            "classes": json.dumps(self.classes),
+            "image_shape": json.dumps(self.input_shape),
+        }
+        scale = {key: json.dumps(list(cfg.data[key])) for key in ("mean", "std") if key in cfg.data}
+        return described | scale | self.task.metadata(dataset)
+
+
+def build_network(
+    cfg: DictConfig,
+    classes: tuple[str, ...],
+    input_shape: tuple[int, int, int],
+    arguments: dict[str, Any],
+    initial: bool = True,
+) -> Any:
+    """Build `cfg.model`: float32 (B, C, H, W) -> the task's outputs.
+
+    Raises:
+        UserError: an impossible argument, or a loss that does not fit the network.
+    """
+    if not initial:
+        cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
+    height, _, channels = input_shape
+    network = build_model(cfg, len(classes), channels, height, **arguments)
+    if (own := getattr(network, "takes_targets", False)) != (cfg.loss.name == "network"):
+        fitting = "its own losses: set loss=network" if own else f"a loss: set another one than loss={cfg.loss.name}"
+        raise UserError(f"model={cfg.model.name} learns by {fitting}.")
+    return network
+
+
+def named_arguments(chosen: Any) -> dict[str, dict[str, Any]]:
+    """`["a"]` or `{"a": {"key": 1}}` -> name -> keyword arguments."""
+    plain: Any = OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
+    return {name: plain[name] or {} if isinstance(plain, dict) else {} for name in plain}

@@ -1,0 +1,246 @@
+"""What a trainer does besides gradients: learning rate, metrics, early stopping, checkpoints. Knows no framework."""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.kit.config import UserError
+from src.kit.run import Run
+from src.kit.training.checkpoints import Checkpoints
+from src.kit.training.experiment import Experiment
+from src.kit.training.schedules import Schedule, batches_per_step
+
+
+class TrainingLoop:
+    """Counts batches, optimizer steps and epochs for a backend: `step` after a batch, `end_epoch` after validation."""
+
+    def __init__(
+        self, experiment: Experiment, run: Run, batches: int, to_floats: Callable[[Sequence[Any]], list[float]]
+    ) -> None:
+        """`batches` is the number of batches in an epoch; `to_floats` fetches a list of scalar tensors at once."""
+        cfg = experiment.cfg
+        self.cfg, self.run, self.batches, self.task = cfg, run, batches, experiment.task
+        self.score = experiment.score
+        saving, stop = cfg.trainer.checkpoint, cfg.trainer.early_stopping
+        self.checkpoints = Checkpoints(run.path / "checkpoints", saving.keep_best, saving.keep_last, self.task.mode)
+        self.epoch = self.batch = self.step_count = 0  # finished ones; batches of this epoch
+        self.accumulate = self.first_accumulate = batches_per_step(cfg.trainer, 0)
+        self.steps = math.ceil(batches / self.accumulate)  # in an epoch, before the batch grows
+        self.schedule = Schedule(cfg.scheduler, cfg.optimizer.lr, self.steps, cfg.trainer.max_epochs)
+        self.losses, self.stopping = LossMeter(to_floats), EarlyStopping(stop.patience, stop.min_delta)
+        self.parts: dict[str, Any] = {"schedule": self.schedule, "losses": self.losses, "stopping": self.stopping}
+        # read once: looking a key up in the configuration takes 10 microseconds, every step
+        self.log_every, self.save_every = cfg.log_every_n_steps, saving.every_n_steps
+        self.lr, self.started = 0.0, time.perf_counter()
+        gc.freeze()  # the frameworks' million objects stay: scanning them takes milliseconds, again and again
+        run.progress.start(cfg.trainer.max_epochs)
+
+    def next_lr(self) -> float:
+        """Learning rate of the optimizer step that the coming batch belongs to."""
+        done = self.batch // self.accumulate * self.accumulate / self.first_accumulate
+        self.lr = self.schedule.lr(self.epoch * self.steps + done)
+        return self.lr
+
+    def start_epoch(self) -> None:
+        """Start the epoch's clock and losses, or continue in its middle."""
+        self.started = time.perf_counter()
+        self.accumulate = batches_per_step(self.cfg.trainer, self.epoch)
+        if self.batch == 0:
+            self.losses.start()
+
+    def draw_seed(self) -> int:
+        """Seed of the framework's random numbers from here on: a resumed run needs no generator state."""
+        if self.batch == 0:
+            return int(self.cfg.seed + self.epoch + 1)
+        return int(np.random.SeedSequence([self.cfg.seed, self.epoch, self.batch]).generate_state(1)[0])
+
+    def updates(self) -> bool:
+        """Whether the coming batch completes an optimizer step."""
+        return (self.batch + 1) % self.accumulate == 0 or self.batch + 1 == self.batches
+
+    def step(self, loss: Any) -> None:
+        """Count the epoch's next batch; `loss` is a detached scalar tensor."""
+        self.losses.pending.append(loss)
+        self.step_count += int(self.updates())
+        self.batch += 1
+        self.run.progress.step(self.epoch, self.batch, self.batches, loss, self.lr)
+        if len(self.losses.pending) >= self.log_every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Fetch the pending losses, stop at one that is not finite, and log their mean."""
+        where = f"step {self.step_count} of epoch {self.epoch + 1}"
+        if fetched := self.losses.fetch(where, self.cfg.optimizer.lr):
+            self.run.tracker.log({"train/loss_step": float(np.mean(fetched)), "lr": self.lr}, self.step_count)
+
+    def save_within_epoch(self, save: Callable[[Path], None]) -> bool:
+        """Save a checkpoint if one is due after this batch; the backend then reseeds with `draw_seed`."""
+        stepped = self.batch % self.accumulate == 0 and self.batch < self.batches
+        if not (self.save_every and stepped and self.step_count % self.save_every == 0):
+            return False
+        self.flush()
+        self.save_checkpoint(None, save)
+        return True
+
+    def end_epoch(
+        self,
+        collected: Sequence[Any],
+        loss: float | None,
+        save: Callable[[Path], None],
+        logged: Mapping[str, float] | None = None,
+    ) -> bool:
+        """Log the epoch, save its checkpoint, and return whether to stop.
+
+        Args:
+            collected: what the task collected from the predictions of the validation split.
+            loss: mean validation loss, None where predictions have none.
+            save: writes a checkpoint into the folder it is called with.
+            logged: further values of this epoch, such as those of `self.log`.
+        """
+        self.flush()
+        values = {f"val/{name}": value for name, value in self.score(collected).items()}
+        row = {"epoch": self.epoch + 1, "step": self.step_count, "lr": self.lr, "train/loss": self.losses.mean()}
+        row |= ({} if loss is None else {"val/loss": loss}) | values | dict(logged or {})
+        row["epoch_s"] = time.perf_counter() - self.started
+        self.run.log_epoch(row)
+        self.run.progress.epoch(self.epoch, row)
+        score = row[self.task.monitor]
+        gain = score if self.task.mode == "max" else -score
+        self.schedule.epoch_end(-gain if loss is None else loss)
+        self.epoch, self.batch = self.epoch + 1, 0
+        stop = self.stopping.should_stop(gain)
+        if stop:
+            waited = self.stopping.waited
+            self.run.log.info("Stopped early: %s has not improved for %d epochs.", self.task.monitor, waited)
+        self.save_checkpoint(score, save)
+        return stop
+
+    def save_checkpoint(self, score: float | None, save: Callable[[Path], None]) -> None:
+        """Save a checkpoint on rank 0."""
+        if self.run.main:
+            self.checkpoints.add(self.epoch, self.step_count, score, save)
+        else:
+            save(self.run.path)  # every rank takes part in Lightning's save, and only rank 0 writes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything besides weights and optimizer that a resumed run needs to continue exactly."""
+        own = {"epoch": self.epoch, "batch": self.batch, "step_count": self.step_count}
+        return own | {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        self.epoch, self.batch, self.step_count = state["epoch"], state["batch"], state["step_count"]
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.run.keep_epochs(self.epoch)
+
+
+class LossMeter:
+    """Mean of an epoch's losses, fetched together now and then: fetching each would make the CPU wait for the GPU."""
+
+    def __init__(self, to_floats: Callable[[Sequence[Any]], list[float]]) -> None:
+        """`to_floats` fetches a list of scalar tensors at once."""
+        self.to_floats = to_floats
+        self.pending: list[Any] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin an epoch."""
+        self.total, self.count = 0.0, 0
+
+    def fetch(self, where: str, lr: float) -> list[float]:
+        """Fetch the losses since the last call and add them to the mean.
+
+        Raises:
+            UserError: one of them is not finite; the message names `where` and the learning rate `lr`.
+        """
+        fetched, self.pending = self.to_floats(self.pending) if self.pending else [], []
+        for value in fetched:
+            if not math.isfinite(value):
+                raise UserError(
+                    f"The loss became {value} in the {len(fetched)} batches before {where}: lower optimizer.lr={lr:g}, "
+                    "set trainer.gradient_clip_val=1.0, or use trainer.precision=32-true."
+                )
+        self.total, self.count = self.total + sum(fetched), self.count + len(fetched)
+        return fetched
+
+    def mean(self) -> float:
+        """Mean of the epoch's losses fetched so far."""
+        return self.total / self.count
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to continue within the epoch."""
+        return {"total": self.total, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        self.total, self.count = state["total"], state["count"]
+
+
+class EarlyStopping:
+    """Counts the epochs since the score last improved; higher scores are better."""
+
+    def __init__(self, patience: int | None, min_delta: float) -> None:
+        """Stop after `patience` epochs without an improvement above `min_delta`; None never stops."""
+        self.patience, self.min_delta = patience, min_delta
+        self.best, self.waited = -math.inf, 0
+
+    def should_stop(self, score: float) -> bool:
+        """Whether to stop after an epoch with this score."""
+        rises = score > self.best + (self.min_delta if self.best > -math.inf else 0)
+        self.waited = 0 if rises else self.waited + 1
+        self.best = max(self.best, score)
+        return self.patience is not None and self.waited >= max(self.patience, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to continue."""
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        self.best, self.waited = state["best"], state["waited"]
+
+
+class Collector:
+    """Hands the outputs of each batch to the task when the next batch comes: by then the device has computed them."""
+
+    def __init__(self, task: Any, to_numpy: Callable[[Any], np.ndarray]) -> None:
+        """`to_numpy` fetches a tensor."""
+        self.task, self.to_numpy = task, to_numpy
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self.collected: list[Any] = []
+        self.loss, self.samples = 0.0, 0  # sum of the losses of so many samples
+        self.pending: tuple[Any, Sequence[Any], Any] | None = None
+
+    def add(self, outputs: Any, targets: Sequence[Any], loss: Any = None) -> None:
+        """Add a batch's outputs, its targets and, where outputs have one, its mean loss: all of them tensors."""
+        self.flush()
+        self.pending = (outputs, targets, loss)
+
+    def flush(self) -> None:
+        """Collect what is still pending."""
+        if self.pending is None:
+            return
+        outputs, targets, loss = self.pending
+        self.pending = None
+        arrays = [self.to_numpy(target) for target in targets]
+        self.collected += self.task.collect(self.to_numpy(outputs), *arrays)
+        if loss is not None:
+            self.loss += len(targets[0]) * float(self.to_numpy(loss))
+            self.samples += len(targets[0])
+
+    def result(self, gather: Callable[[Any], list[Any]] = lambda mine: [mine]) -> tuple[list[Any], float | None]:
+        """What was collected, and the mean loss or None; `gather` returns this rank's object and all other ranks'."""
+        self.flush()
+        ranks = gather((self.collected, self.loss, self.samples))
+        samples = sum(rank[2] for rank in ranks)
+        loss = sum(rank[1] for rank in ranks) / samples if samples else None
+        return [item for rank in ranks for item in rank[0]], loss

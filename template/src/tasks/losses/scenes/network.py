@@ -1,0 +1,14 @@
+"""The loss of networks that compute their own, such as Mask R-CNN, in both frameworks.
+
+Networks with `takes_targets = True` also receive the targets in training and return their losses.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def build(class_counts: np.ndarray | None) -> Callable[..., Any]:
+    """Return `loss(outputs, *arrays)`, the sum of the network's losses, a tensor of either framework."""
+    return lambda outputs, *arrays: outputs.sum()

@@ -1,0 +1,28 @@
+"""AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) in Paddle."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import paddle
+
+from src.kit.config import Range
+
+
+def build(
+    parameters: Iterable[paddle.Tensor],
+    *,
+    grad_clip: Any,
+    lr: Annotated[float, Range(above=0)] = 0.003,
+    weight_decay: Annotated[float, Range(min=0)] = 0.01,
+    betas: Sequence[float] = (0.9, 0.999),
+) -> paddle.optimizer.Optimizer:
+    """Return the optimizer; the kit sets `grad_clip`.
+
+    Args:
+        lr: Peak learning rate.
+        weight_decay: Decoupled weight decay.
+        betas: Decay rates of the running means of the gradient and of its square.
+    """
+    return paddle.optimizer.AdamW(
+        lr, betas[0], betas[1], parameters=parameters, weight_decay=weight_decay, grad_clip=grad_clip
+    )

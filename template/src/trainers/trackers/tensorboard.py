@@ -1,0 +1,37 @@
+"""TensorBoard event files in `<run>/tensorboard`. View all runs with `tensorboard --logdir outputs`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from PIL import Image
+from tensorboardX import SummaryWriter
+
+from src.kit.trackers import Tracker
+
+
+class TensorBoardTracker(Tracker):
+    """Writes with tensorboardX, which needs neither TensorFlow nor PyTorch."""
+
+    def __init__(self, writer: SummaryWriter) -> None:
+        self.writer = writer
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+    def log_picture(self, name: str, path: Path) -> None:
+        with Image.open(path) as image:
+            self.writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def build(run_dir: Path, cfg: dict[str, Any]) -> Tracker:
+    """Write the run's configuration and metrics to `<run>/tensorboard`."""
+    writer = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=10)
+    writer.add_text("config", f"```\n{OmegaConf.to_yaml(cfg)}\n```")
+    return TensorBoardTracker(writer)
