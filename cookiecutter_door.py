@@ -1,6 +1,7 @@
-"""`cookiecutter gh:org/ml-template`: cookiecutter asks, the rules of questions/validators.jinja check, copier makes the project.
+"""`cookiecutter gh:org/ml-template`: cookiecutter asks, questions/validators.jinja checks, copier renders the project.
 
-cookiecutter loads `Door` by the `_extensions` of cookiecutter.json; the hooks import the rest.
+cookiecutter loads `Door` through `_extensions` in cookiecutter.json, and finds only modules at the repository's root
+under a name that nothing else has; the hooks import the rest.
 """
 
 import importlib.util
@@ -18,14 +19,15 @@ from jinja2.ext import Extension
 from jinja2.runtime import Context
 
 ROOT = Path(__file__).resolve().parent
-STARTED_IN = Path.cwd()  # the user's folder; cookiecutter changes into others later
-COPIER = "copier>=9.8.0"  # what uvx and pipx fetch
-AUTO = "auto"  # the answer that leaves a choice to copier's own default
+STARTED_IN = Path.cwd()  # the user's folder; cookiecutter changes directory later
+COPIER = "copier>=9.8.0"  # for uvx and pipx
+AUTO = "auto"  # the answer that stands for copier's default
 SCORES = ("team_familiarity", "deployment", "performance", "community")
+SEVERAL = ("extras",)  # questions with several answers, which cookiecutter does not have
 
 
 def macros(file: str) -> Any:
-    """The macros of one of the template's files, with the filters that copier has and Jinja lacks."""
+    """Load the macros of one of the template's files, with copier's filters that Jinja lacks."""
     environment = Environment(loader=FileSystemLoader(ROOT))
     environment.filters["regex_search"] = lambda text, pattern: (re.search(pattern, text) or [None])[0]
     environment.filters["regex_replace"] = lambda text, pattern, new: re.sub(pattern, new, text)
@@ -33,23 +35,26 @@ def macros(file: str) -> Any:
 
 
 def for_copier(answers: Mapping[str, Any]) -> dict[str, str]:
-    """The answers that copier is to be given; those it would not have asked for are left out, and so is "auto"."""
+    """The answers to pass to copier, without "auto" and those that it would not have asked for."""
     unasked: tuple[str, ...] = () if answers["help_me_choose"] else SCORES
     unasked += () if answers["package_index"] == "mirror" else ("mirror_url",)
-    return {
+    given = {
         name: str(answer).lower() if isinstance(answer, bool) else str(answer)
         for name, answer in answers.items()
         if not name.startswith("_") and name not in unasked and answer != AUTO
     }
+    # "streaming, search" is typed; copier reads "[streaming, search]"
+    return given | {name: f"[{given[name].strip('[] ')}]" for name in SEVERAL if name in given}
 
 
 def problem(answers: Mapping[str, Any]) -> str:
-    """One sentence about the first bad answer, or nothing."""
-    return str(macros("questions/validators.jinja").first_problem({"data": for_copier(answers), "defaults": True})).strip()
+    """One sentence about the first bad answer, or ""."""
+    conf = {"data": for_copier(answers), "defaults": True}
+    return str(macros("questions/validators.jinja").first_problem(conf)).strip()
 
 
 def copier_command() -> list[str]:
-    """How copier is run here; empty where it is not to be had."""
+    """The command that runs copier; empty if there is none."""
     if importlib.util.find_spec("copier"):
         return [sys.executable, "-m", "copier"]
     if uvx := shutil.which("uvx"):
@@ -60,9 +65,9 @@ def copier_command() -> list[str]:
 
 
 def source(context: Mapping[str, Any]) -> str:
-    """Where `copier update` will find the template: what was typed if copier reads it alike, else the address.
+    """The template's address for `copier update`: as typed if copier understands it, else the clone's.
 
-    cookiecutter gives back the path itself for a template in a folder, and a clone's path for all others.
+    cookiecutter returns the path itself for a template in a folder, and its clone's path for all others.
     """
     typed = str(context["_template"])
     if typed.startswith(("gh:", "gl:")):
@@ -73,7 +78,7 @@ def source(context: Mapping[str, Any]) -> str:
     url = subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout.strip()
     if not url:
         raise FailedHookException(
-            f"{typed} is no git repository, so the project could never be updated: use its address."
+            f"{typed} is not a git repository, so the project could never be updated: use its address."
         )
     if re.match(r"https?://[^/]*@", url):
         raise FailedHookException("Leave user and password out of the template's address: they would be recorded.")
@@ -82,32 +87,32 @@ def source(context: Mapping[str, Any]) -> str:
 
 
 class Door(Extension):
-    """What the expressions of cookiecutter.json call, and two folders that the hooks cannot know."""
+    """Functions for the expressions in cookiecutter.json, and two folders that the hooks need."""
 
     def __init__(self, environment: Environment) -> None:
-        """Adds the names to cookiecutter's Jinja."""
+        """Add the names to cookiecutter's Jinja."""
         super().__init__(environment)
         environment.globals.update(need_copier=need_copier, slug=slug, check=check)
         environment.globals.update(template_root=str(ROOT), started_in=str(STARTED_IN))
 
 
 def need_copier() -> str:
-    """Stop before the first question where copier cannot be run. cookiecutter prints this exception as one line."""
+    """Stop before the first question if copier cannot run. cookiecutter prints this exception as one line."""
     if not copier_command():
         raise FailedHookException(
-            "copier makes the project and was not found: pip install copier (or uv, or pipx), then try again."
+            "copier renders the project and was not found: pip install copier (or uv, or pipx), then try again."
         )
     return ""
 
 
 def slug(name: str) -> str:
-    """The default of project_slug."""
+    """The default project_slug."""
     return str(macros("questions/validators.jinja").slug(name)).strip()
 
 
 @pass_context
 def check(context: Context) -> str:
-    """Stop after the last question, before anything is written, when an answer is bad."""
+    """Stop after the last question, before anything is written, if an answer is bad."""
     if sentence := problem(context["cookiecutter"]):
         raise FailedHookException(sentence)
     return ""

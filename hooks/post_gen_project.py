@@ -1,4 +1,4 @@
-"""Hands over to copier, looks at this machine's hardware and says what comes next. Runs in the project's folder."""
+"""Render the project with copier, detect the hardware and print the next steps. Runs in the project's folder."""
 
 import io
 import json
@@ -16,7 +16,7 @@ PROJECT = Path.cwd()
 
 
 def make() -> None:
-    """Let copier render into this folder. Its own message is left to `say`, its list of a hundred files to nobody."""
+    """Let copier render into this folder, quietly: `say` prints its message, nobody needs its list of files."""
     from cookiecutter_door import copier_command, for_copier, source
 
     (PROJECT / ".placeholder").unlink()
@@ -27,7 +27,7 @@ def make() -> None:
 
 
 def detect() -> None:
-    """Write the git-ignored .hardware.json and say what fits this machine; the project is complete without."""
+    """Write the git-ignored .hardware.json and print recommendations; the project works without."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "scripts/doctor.py", "--json"]
     try:
@@ -36,9 +36,9 @@ def detect() -> None:
         )
         recommendations = json.loads(done.stdout)["recommendations"]
     except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
-        print("The hardware could not be detected; python scripts/doctor.py says why.")
+        print("Could not detect the hardware; python scripts/doctor.py says why.")
         return
-    print("For this machine (python scripts/doctor.py gives the reasons):")
+    print("Recommended for this machine (reasons: python scripts/doctor.py):")
     for item in recommendations:
         print(f"    {item['name']:<18} {item['value']}")
     print(flush=True)
@@ -54,11 +54,13 @@ def say() -> None:
     verdict = str(macros("questions/selection.jinja").verdict(scores)) if CONTEXT["help_me_choose"] else ""
     folder = str(PROJECT.relative_to(STARTED_IN) if PROJECT.is_relative_to(STARTED_IN) else PROJECT)
     windows = os.name == "nt"
-    print(macros("questions/next_steps.jinja").next_steps(CONTEXT["project_name"], folder, windows, requirements, verdict))
+    print(
+        macros("questions/next_steps.jinja").next_steps(CONTEXT["project_name"], folder, windows, requirements, verdict)
+    )
 
 
 def clear() -> None:
-    """Leave an empty folder: cookiecutter removes it, but only when it is still there."""
+    """Empty the folder: cookiecutter then removes it, and fails if it is gone."""
     for path in PROJECT.iterdir():
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
@@ -70,7 +72,7 @@ try:
     detect()
 except subprocess.CalledProcessError as error:
     clear()
-    sys.exit(f"copier ended with exit code {error.returncode}, so no project was made; what it said stands above.")
+    sys.exit(f"copier failed with exit code {error.returncode}, so there is no project; see its message above.")
 except KeyboardInterrupt:  # cookiecutter does not clean up after that
     os.chdir(PROJECT.parent)
     shutil.rmtree(PROJECT, ignore_errors=True)

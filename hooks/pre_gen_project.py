@@ -1,4 +1,4 @@
-"""Refuses bad answers once more (cookiecutter's --replay does not ask), and folders that hold files."""
+"""Refuse bad answers again (cookiecutter's --replay does not ask), and folders that are not empty."""
 
 import json
 import os
@@ -12,13 +12,13 @@ PROJECT = Path.cwd()
 
 
 def first_problem() -> str:
-    """One sentence, or nothing."""
+    """One sentence, or ""."""
     from cookiecutter.exceptions import FailedHookException
 
     from cookiecutter_door import need_copier, problem, source
 
     if any(PROJECT.iterdir()):
-        return f"{PROJECT} holds files already: choose another project_slug, or use copier copy there."
+        return f"{PROJECT} is not empty: choose another project_slug, or run copier copy there."
     try:
         need_copier()
         source(CONTEXT)

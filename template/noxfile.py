@@ -2,9 +2,9 @@
 # requires-python = ">=3.10"
 # dependencies = ["nox"]
 # ///
-"""The project's checks: `nox` runs them all, `nox -s smoke` one of them, each in an environment of its own.
+"""The project's checks: `nox` runs all, `nox -s smoke` one, each in its own environment.
 
-`nox --no-venv` uses the environment that is active, and installs nothing.
+`nox --no-venv` uses the active environment and installs nothing.
 """
 
 import os
@@ -33,14 +33,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; what follows `--` goes to pytest."""
+    """Run the tests; pass arguments to pytest after `--`."""
     install(session)
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def smoke(session: nox.Session) -> None:
-    """Train a small network on the digits for one epoch, then evaluate it: seconds on a CPU."""
+    """Train a small network on the digits for one epoch and evaluate it: seconds on a CPU."""
     install(session)
     options = ["task=classification", "tracker=none", "trainer.max_epochs=1"]
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def smoke(session: nox.Session) -> None:
 
 @nox.session(default=False, venv_backend="none")
 def setup(session: nox.Session) -> None:
-    """Make .venv, where the project runs on the CPU: the first of two stages, before a GPU container."""
+    """Create .venv for the CPU, the first stage of two; the second is a GPU container."""
     python = Path(".venv", "Scripts/python.exe" if os.name == "nt" else "bin/python").absolute()
     files = ["-r", "requirements-cpu.txt", "-r", "requirements-dev.txt"]
     if shutil.which("uv"):
@@ -60,18 +60,18 @@ def setup(session: nox.Session) -> None:
     else:
         session.run(sys.executable, "-m", "venv", ".venv")
         session.run(str(python), "-m", "pip", "install", *files)
-    owner = Path("deploy", ".env")  # containers write as the user that it names
+    owner = Path("deploy", ".env")  # the user that containers write files as
     if hasattr(os, "getuid") and os.getuid() and not owner.exists():
         owner.write_text(f"HOST_UID={os.getuid()}\nHOST_GID={os.getgid()}\n", "utf-8")
-    session.run(str(python), "scripts/doctor.py", success_codes=[0, 1])
+    session.run(str(python), "scripts/doctor.py")
     session.log("Next: %s, then python scripts/train.py", activation())
 
 
 @nox.session(default=False)
 def update(session: nox.Session) -> None:
-    """Bring the template's improvements in: `copier update`, with one sentence for what goes wrong.
+    """Update from the template with `copier update`, and explain in one sentence what goes wrong.
 
-    What follows `--` goes to copier, such as `--defaults` or `--data framework=both`.
+    Pass arguments to copier after `--`, such as `--defaults` or `--data framework=both`.
     """
     if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
         session.install("copier")
@@ -81,28 +81,28 @@ def update(session: nox.Session) -> None:
     )
     if not source:
         session.error(
-            "There is no .copier-answers.yml with a _src_path: bring the project under it with `nox -s adopt`."
+            "There is no .copier-answers.yml with a _src_path: run `nox -s adopt` in a clone of the template."
         )
     if not shutil.which("git"):
-        session.error("git is not on PATH: install it, since copier compares versions with it.")
+        session.error("git is not on PATH: install it, copier needs it.")
     if git("rev-parse", "--verify", "HEAD").returncode:
-        session.error("This folder is no git repository with a commit: run git init, git add . and git commit first.")
+        session.error("This is not a git repository with a commit: run git init, git add . and git commit first.")
     if git("status", "--porcelain").stdout:
-        session.error("There are changes that are not committed: commit or stash them, then update.")
+        session.error("There are uncommitted changes: commit or stash them, then update.")
     address = source[1].removeprefix("git+").replace("gh:", "https://github.com/").replace("gl:", "https://gitlab.com/")
     if git("ls-remote", address).returncode:
-        session.error(f"The template {source[1]} cannot be reached: mend the network, or _src_path in {answers}.")
+        session.error(f"Cannot reach the template {source[1]}: check the network, or _src_path in {answers}.")
     session.run("copier", "update", *session.posargs, external=True)
     conflicts = git("diff", "--name-only", "--diff-filter=U").stdout.split("\n")[:-1]
     if conflicts:
-        session.error(f"Look for <<<<<<< in {', '.join(conflicts)}, mend it and git add the file.")
+        session.error(f"Resolve the conflicts marked <<<<<<< in {', '.join(conflicts)}, then git add the files.")
 
 
 @nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Write requirements-cpu.lock: every package with its hash, for this system and Python.
 
-    `-- gpu` locks requirements-gpu.txt. Options go to uv: `-- gpu --python-platform linux --python-version 3.11`.
+    `-- gpu` locks requirements-gpu.txt. uv gets the options: `-- gpu --python-platform linux --python-version 3.11`.
     """
     if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
         session.install("uv")
@@ -111,9 +111,9 @@ def lock(session: nox.Session) -> None:
         name = options.pop(0)
     wanted, locked = Path(f"requirements-{name}.txt"), Path(f"requirements-{name}.lock")
     if not wanted.exists():
-        session.error(f"There is no {wanted}: name cpu or gpu.")
+        session.error(f"There is no {wanted}: choose cpu or gpu.")
     written = Path(session.create_tmp()) / locked.name
-    said = " ".join(["nox -s lock --", name, *options])  # uv would name the indexes that this machine uses
+    said = " ".join(["nox -s lock --", name, *options])  # uv would record this machine's indexes
     command = ["uv", "pip", "compile", "--quiet", "--upgrade", "--generate-hashes", "--custom-compile-command", said]
     session.run(*command, str(wanted), "-o", str(written), *options, external=True)
     where_from = [line for line in wanted.read_text("utf-8").splitlines() if line.startswith("--")]
@@ -121,18 +121,18 @@ def lock(session: nox.Session) -> None:
 
 
 def activation() -> str:
-    """The command that makes .venv the shell's environment."""
+    """The command that activates .venv."""
     return r".venv\Scripts\activate" if os.name == "nt" else ". .venv/bin/activate"
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Ask git about this project; it never asks back."""
+    """Run git in this project, without prompts."""
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
 def install(session: nox.Session) -> None:
-    """Install what the project and its checks need, unless the active environment is used."""
+    """Install the project's and its checks' packages, unless the active environment is used."""
     if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
         session.install("-r", "requirements-cpu.txt", "-r", "requirements-dev.txt")
 

@@ -1,6 +1,6 @@
-"""Makes cookiecutter.json of copier.yml: the same questions in the same order, with the same choices and defaults.
+"""Generates cookiecutter.json from copier.yml: the same questions in the same order, with their choices and defaults.
 
-python -m tests.cookiecutter_json       # renew it after changing a question
+python -m tests.cookiecutter_json       # regenerate it after changing a question
 """
 
 import json
@@ -20,28 +20,30 @@ ASKED = {
     for name, question in SETTINGS.items()
     if not name.startswith("_") and question.get("when", True) is not False
 }
-# cookiecutter asks every question, and shows texts as they are written.
+# cookiecutter asks every question, and shows texts literally.
 UNASKED = {
     "{{ task in ['classification', 'all'] }}": "For another task: Enter.",
     "{{ package_index == 'mirror' }}": "Without a mirror: Enter.",
     "{{ help_me_choose }}": "Without help: Enter.",
 }
 HELP = {
-    "framework": "The framework that trains.",
-    "gpu": "The CUDA version of your GPU (nvidia-smi shows the newest it can run).",
+    "framework": "Framework to train with.",
+    "gpu": "CUDA version for your GPU (nvidia-smi shows the newest it can run).",
 }
-# Where copier works out which choice comes first, cookiecutter's first choice is "auto": the hook leaves it to copier.
-AUTO = {"framework": "The one that scores better; without scores PyTorch Lightning", "gpu": "What is found here"}
+# Where copier computes the default, cookiecutter's first choice is "auto", and the hook leaves the choice to copier.
+AUTO = {"framework": "The one with the better score; PyTorch Lightning without scores", "gpu": "Detect it"}
+# cookiecutter has no folder to take the name from before it has the name.
+DEFAULTS = {"project_name": "My project"}
 
 
 def expression(text: str) -> str:
-    """A default in cookiecutter's Jinja: its extension has the macros, and answers stand in `cookiecutter`."""
+    """A default in cookiecutter's Jinja: the extension has the macros, and `cookiecutter` the answers."""
     text = re.sub(r"\{% from '[^']+' import \w+ %\}", "", text)
     return re.sub(rf"\b({'|'.join(ASKED)})\b", r"cookiecutter.\1", text) if "{{" in text else text
 
 
 def offered(question: dict[str, Any]) -> dict[str, str]:
-    """Answer -> its text; an answer that only some other answers allow has a rule beside its value."""
+    """Answer -> its text; an answer that depends on other answers has a validator next to its value."""
     listed = question["choices"]
     pairs = listed.items() if isinstance(listed, dict) else [(choice, choice) for choice in listed]
     return {value["value"] if isinstance(value, dict) else value: text for text, value in pairs}
@@ -61,12 +63,15 @@ def cookiecutter_json() -> dict[str, Any]:
     prompts: dict[str, Any] = {}
     for name, question in ASKED.items():
         text = " ".join([HELP.get(name, question["help"]), *filter(None, [UNASKED.get(question.get("when", ""))])])
-        if "choices" in question:
+        default = DEFAULTS.get(name, question.get("default", ""))
+        if question.get("multiselect"):
+            content[name] = ", ".join(default)
+            prompts[name] = f"{text} Any of {', '.join(offered(question))}, with commas between; Enter for none."
+        elif "choices" in question:
             texts = choices(name, question)
             content[name] = list(texts)
             prompts[name] = {"__prompt__": text, **texts}
         else:
-            default = question.get("default", "")
             content[name] = expression(default) if isinstance(default, str) else default
             prompts[name] = text
     content |= {"__check": "{{ check() }}", "_extensions": ["cookiecutter_door.Door"], "__prompts__": prompts}

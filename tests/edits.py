@@ -15,7 +15,8 @@ Edit = tuple[
 ]  # kind, number of the file, number of the line, whether the new release changes the file
 KINDS = ("insert", "insert", "change", "change", "delete", "add", "remove", "rename")
 ANSWERS = ".copier-answers.yml"
-RECREATED = ("README.md", "requirements-own.txt", "PROJECT_BUILD_LOG.md")  # copier brings back what _skip_if_exists names
+# copier recreates the files of _skip_if_exists
+RECREATED = ("README.md", "requirements-own.txt", "PROJECT_BUILD_LOG.md")
 NAMES = ("src/models/ours_{}.py", "notes {}.md", "docs/Größe_{}.md", "data sets/图_{}.yaml", "docs/picture_{}.png")
 
 

@@ -1,8 +1,8 @@
-"""Render, install, test, train and evaluate every variant in examples/, and print one table.
+"""Render, install, test, train and evaluate every variant in examples/, and print a table.
 
 nox -s smoke                 # all variants
 nox -s smoke -- paddle both  # some of them
-nox -s demo                  # the default project, in demo/, with what it says left on the screen
+nox -s demo                  # the default project, in demo/
 """
 
 import argparse
@@ -22,12 +22,13 @@ from typing import Any
 import yaml
 
 from tests import history, make_data
+from tests.readme import commands
 from tests.render import EXAMPLES, ROOT, render
 
 ENVIRONMENTS = ROOT / ".nox" / "environments"
 FEW = ["trainer.limit_train_batches=6", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
-# task -> its score, the worst that passes after one epoch, and overrides. Detectors learn nothing in so few batches:
-# benchmarks/learning.py shows that they learn, and this that every step of theirs runs.
+# task -> its score, the minimum after one epoch, and overrides. Detectors learn nothing in so few batches: this runs
+# every step of theirs, and benchmarks/learning.py proves that they learn.
 SCORES: dict[str, tuple[str, float, list[str]]] = {
     "classification": ("accuracy", 0.5, ["optimizer.lr=0.01"]),  # guessing gives 0.1
     "detection": ("map50", 0.0, FEW),
@@ -35,7 +36,9 @@ SCORES: dict[str, tuple[str, float, list[str]]] = {
     "instance_segmentation": ("mask_map50", 0.0, FEW),
     "tabular": ("accuracy", 0.7, ["optimizer.lr=0.01"]),  # the larger class alone gives 0.63
 }
-# what the tests in template/tests/internals need besides
+# The README's commands for a default project.
+README_COMMANDS = [command for command in commands(ROOT / "README.md") if command.startswith("python scripts/")]
+# additional packages of template/tests/internals
 FOR_INTERNALS = ["hypothesis==6.170.15", "pytest-xdist==3.8.0", "webdataset==1.0.2"]
 
 
@@ -51,9 +54,9 @@ class Row:
 
 
 def main(argv: list[str]) -> int:
-    """Run the named variants, or all, and return the exit code: 1 if one failed or there was none."""
+    """Run the named variants, or all; return 1 if one failed or there was none."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="examples/NAME.yml or lightning-updated; all if none is given")
+    parser.add_argument("names", nargs="*", help="examples/NAME.yml or lightning-updated (default: all)")
     parser.add_argument("--in-place", action="store_true", help="test template/ itself; names are pytest's arguments")
     parser.add_argument("--demo", action="store_true", help="render the default project into demo/ and train it")
     options, rest = parser.parse_known_args(argv)
@@ -78,7 +81,7 @@ def main(argv: list[str]) -> int:
 
 
 def make_updated(project: Path, answers: dict[str, Any]) -> None:
-    """A project that an older release made, with a file of its user's, updated to the working tree."""
+    """A project of an older release with a file of its user, updated to the working tree."""
     history.make_project(project, history.SYNTHETIC, "lightning")
     own = project / "src" / "configs" / "experiment" / "ours.yaml"
     own.parent.mkdir(exist_ok=True)
@@ -89,7 +92,7 @@ def make_updated(project: Path, answers: dict[str, Any]) -> None:
 
 
 def run_variant(name: str, answers: dict[str, Any], make: Callable[[Path, dict[str, Any]], None]) -> list[Row]:
-    """Prove one variant in `.nox/variants/<name>`; one row for each backend that it has."""
+    """Prove one variant in `.nox/variants/<name>`; one row per framework and task."""
     project = ROOT / ".nox" / "variants" / name
     shutil.rmtree(project, ignore_errors=True)
     base = Row(name)
@@ -102,28 +105,41 @@ def run_variant(name: str, answers: dict[str, Any], make: Callable[[Path, dict[s
         make_data.write(answers.get("dataset", "digits"), project / "data")
         with timed(base, "tests"):
             call([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], project)
-    except Exception as error:  # whatever it is, the other variants still run, and the table tells
+    except Exception as error:  # the table reports it, and the other variants still run
         base.failure = " ".join(str(error).split())
         return [base]
     both = answers.get("framework") == "both"
     frameworks = ["lightning", "paddle"] if both else [answers.get("framework", "lightning")]
     task = answers.get("task", "classification")
     tasks = list(SCORES) if task == "all" else [task]
-    return [
+    rows = [
         train(Row(label(name, each, kind, both), dict(base.seconds)), project, python, each, kind)
         for kind in tasks
         for each in frameworks
     ]
+    return [*rows, run_readme(project, python)] if name == "lightning" else rows
+
+
+def run_readme(project: Path, python: Path) -> Row:
+    """Run the README's commands in the project that they are for."""
+    row = Row("lightning: the README's commands")
+    try:
+        with timed(row, "train"):
+            for command in README_COMMANDS:
+                call([python, *command.split()[1:]], project)
+    except subprocess.CalledProcessError as error:
+        row.failure = f"{' '.join(map(str, error.cmd[1:]))} gave {error.returncode}"
+    return row
 
 
 def label(name: str, framework: str, task: str, both: bool) -> str:
-    """The row's name: the variant, and what else there is to tell."""
+    """The row's name: the variant, framework and task."""
     parts = [framework] * both + [task] * (task != "classification")
     return f"{name}: {', '.join(parts)}" if parts else name
 
 
 def train(row: Row, project: Path, python: Path, framework: str, task: str) -> Row:
-    """Train one epoch, evaluate it with the project's own scripts and read what they wrote."""
+    """Train one epoch, evaluate with the project's own scripts and read their results."""
     score, worst, overrides = SCORES[task]
     preset = [] if task == "classification" else [f"task={task}"]
     try:
@@ -149,9 +165,9 @@ def train(row: Row, project: Path, python: Path, framework: str, task: str) -> R
 
 
 def install(project: Path) -> Path:
-    """Python of an environment with the project's requirements, shared with every project that has the same ones."""
+    """Python of an environment with the project's requirements, shared by projects with equal ones."""
     files = [project / "requirements-cpu.txt", project / "requirements-dev.txt"]
-    # named after the requirements without comments, so that two projects' titles don't make two environments
+    # named after the requirements without comments
     lines = [line for file in files for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
     folder = ENVIRONMENTS / hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -171,7 +187,7 @@ def install(project: Path) -> Path:
 
 
 def call(command: list[Any], folder: Path) -> float | None:
-    """Run a command in `folder` with its output shown; return its peak memory in MiB where the system tells."""
+    """Run a command in `folder`, showing its output; return its peak memory in MiB, if the system reports it."""
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
     process = subprocess.Popen([str(part) for part in command], cwd=folder, env=environment)
     if not hasattr(os, "wait4"):
@@ -217,17 +233,17 @@ def table(rows: list[Row]) -> str:
 
 
 def test_in_place(arguments: list[str]) -> int:
-    """Run the tests of template/ where it stands, in an environment with all frameworks and trackers."""
+    """Run the tests of template/ in place, in an environment with all frameworks and trackers."""
     packages = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))["packages"]
     project = ROOT / ".nox" / "in-place"
     shutil.rmtree(project, ignore_errors=True)
-    render(project, {"framework": "both", "task": "all"})
+    render(project, {"framework": "both", "task": "all", "extras": ["streaming"]})
     with (project / "requirements-cpu.txt").open("a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for lines in packages["tracker"].values() for line in lines)
         file.writelines(f"{line}\n" for line in FOR_INTERNALS)
     python = install(project)
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", *arguments]
-    # two processes of a framework with as many threads each as there are cores wait for one another
+    # processes that each use all cores wait for one another
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [str(part) for part in command], cwd=ROOT / "template", env=environment, check=False
@@ -235,7 +251,7 @@ def test_in_place(arguments: list[str]) -> int:
 
 
 def demo() -> int:
-    """Render the default project into demo/, install it, train it, and say where to look."""
+    """Render the default project into demo/, install it, train it, and print where to look."""
     project = ROOT / "demo"
     shutil.rmtree(project, ignore_errors=True)
     print("copier copy --defaults . demo", flush=True)

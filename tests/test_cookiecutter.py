@@ -28,6 +28,7 @@ BAD = [
     for question, answers in CASES
     if "choices" not in ASKED[question] and question != "help_me_choose" and "{" not in "".join(answers.values())
 ]
+BAD += [("extras", {"extras": "ocr"}), ("extras", {"extras": "streaming, ocr"})]
 ONE_EACH = list(
     {question: (question, answers) for question, answers in BAD if "\x00" not in "".join(answers.values())}.values()
 )
@@ -65,7 +66,7 @@ def cookiecutter(
 
 
 def as_arguments(answers: dict[str, Any]) -> list[str]:
-    return [f"{name}={answer}" for name, answer in answers.items()]
+    return [f"{name}={', '.join(answer) if isinstance(answer, list) else answer}" for name, answer in answers.items()]
 
 
 def same_files(one: Path, other: Path) -> list[str]:
@@ -89,7 +90,10 @@ def test_questions_are_copiers() -> None:
     assert [name for name in ours if not name.startswith("_")] == list(ASKED)
     assert list(ours["__prompts__"]) == list(ASKED)
     for name, question in ASKED.items():
-        if "choices" in question:
+        if question.get("multiselect"):
+            assert ours[name] == ", ".join(question["default"])
+            assert all(choice in ours["__prompts__"][name] for choice in offered(question))
+        elif "choices" in question:
             values = list(offered(question))
             assert sorted(set(ours[name]) - {"auto"}) == sorted(values)
             assert ours[name][0] == ("auto" if "{" in question["default"] else question["default"])
@@ -173,7 +177,7 @@ def test_checkout_and_full_address(github: dict[str, str], tmp_path: Path) -> No
         ("ours:ml-template", "git@git.example.com:ml-template", "git@git.example.com:ml-template"),
         ("ml-template", "ssh://git@example.com/ml-template", "git+ssh://git@example.com/ml-template"),
         ("https://me:secret@example.com/t.git", "https://me:secret@example.com/t.git", "user and password"),
-        ("template.zip", "", "no git repository"),
+        ("template.zip", "", "not a git repository"),
     ],
 )
 def test_source_is_what_copier_can_read(
@@ -248,7 +252,7 @@ def test_files_of_the_user_are_not_touched(home: Path) -> None:
     (home / "out/my_project/README.md").write_text("mine", "utf-8")
     done = cookiecutter(home / "out", str(clean_copy()), "--no-input", "--overwrite-if-exists")
     assert done.returncode == 1
-    assert "holds files already" in done.stderr
+    assert "is not empty" in done.stderr
     assert {path.name: path.read_text("utf-8") for path in (home / "out/my_project").iterdir()} == {"README.md": "mine"}
 
 
@@ -256,7 +260,7 @@ def test_without_copier_nothing_is_made(home: Path) -> None:
     env = {**os.environ, "PATH": str(home)}
     done = cookiecutter(home / "out", str(clean_copy()), "--no-input", env=env, prepare=HIDE_COPIER)
     assert done.returncode == 1
-    assert done.stdout.startswith("copier makes the project and was not found: ")
+    assert done.stdout.startswith("copier renders the project and was not found: ")
     assert done.stdout.count("\n") == 1
     assert list((home / "out").iterdir()) == []
 
@@ -289,7 +293,7 @@ def test_failing_copier_leaves_nothing(home: Path) -> None:
     done = cookiecutter(home / "out", str(clean_copy()), "--no-input", env=stand_in(home, "uvx", lines))
     assert done.returncode == 1
     assert "no network" in done.stderr
-    assert "copier ended with exit code 1, so no project was made" in done.stderr
+    assert "copier failed with exit code 1, so there is no project" in done.stderr
     assert list((home / "out").iterdir()) == []
 
 

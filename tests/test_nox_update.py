@@ -64,7 +64,7 @@ def test_no_answers(project: Path) -> None:
 def test_source_that_is_gone(project: Path, tmp_path: Path) -> None:
     change(project / ANSWERS, r"^_src_path: .*", f"_src_path: {tmp_path / 'gone'}")
     commit_all(project, "moved")
-    assert "cannot be reached" in refused(project)
+    assert "Cannot reach the template" in refused(project)
 
 
 def test_no_repository(project: Path) -> None:
@@ -83,4 +83,4 @@ def test_conflicts_are_an_error_and_are_listed(project: Path) -> None:
     commit_all(project, "ours")
     code, text = update(project)
     assert code != 0
-    assert "Look for <<<<<<< in requirements-cpu.txt" in text
+    assert "marked <<<<<<< in requirements-cpu.txt" in text

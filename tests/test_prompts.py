@@ -52,16 +52,25 @@ def finish(child: pexpect.spawn, questions: list[str]) -> None:
     assert child.exitstatus == 0
 
 
-NAME, SLUG, WHAT, WHO, LICENCE = "project's name", "short name", "one sentence", "the copyright", "The licence"
+NAME, SLUG, WHAT, WHO, LICENCE = "project's name", "Short name", "one sentence", "Copyright", "Licence of"
 HELP = "Help me choose"
 FIRST = [NAME, SLUG, WHAT, WHO, LICENCE, HELP]
-REST = ["CUDA version", "What the networks learn", "data set to begin with", "Where the curves go", "installed from"]
+REST = [
+    "CUDA version",
+    "What to train",
+    "Data set to start",
+    "Where to log curves",
+    "Optional parts",
+    "install packages from",
+]
 
 
 def test_enter_accepts_everything(terminal: pexpect.spawn, tmp_path: Path) -> None:
-    finish(terminal, [*FIRST, "framework that trains", *REST])
+    finish(terminal, [*FIRST, "Framework to train with", *REST])
     answers = answers_of(tmp_path)
-    assert answers["project_slug"] == "my_project"
+    assert answers["project_name"] == "Project", "the folder's name"
+    assert answers["project_slug"] == "project"
+    assert answers["extras"] == []
     assert answers["framework"] == "lightning"
     assert (tmp_path / "project/src/models/lightning").is_dir()
 
@@ -72,7 +81,7 @@ def test_a_bad_name_is_explained_and_corrected(terminal: pexpect.spawn, tmp_path
     terminal.expect_exact("use letters, digits, spaces . _ -")
     assert not (tmp_path / "project").exists()
     terminal.send(CLEAR + "Leaf doctor" + ENTER)
-    finish(terminal, [*FIRST[1:], "framework that trains", *REST])
+    finish(terminal, [*FIRST[1:], "Framework to train with", *REST])
     assert answers_of(tmp_path)["project_slug"] == "leaf_doctor"
 
 
@@ -80,7 +89,7 @@ def test_arrow_keys_choose(terminal: pexpect.spawn, tmp_path: Path) -> None:
     for question in FIRST:
         terminal.expect_exact(question)
         terminal.send(ENTER)
-    terminal.expect("framework that trains.*PyTorch Lightning.*PaddlePaddle.*Both")
+    terminal.expect("Framework to train with.*PyTorch Lightning.*PaddlePaddle.*Both")
     terminal.send(DOWN)
     terminal.expect("»[^\r\n]*PaddlePaddle")
     terminal.send(ENTER)
@@ -93,7 +102,7 @@ def test_arrow_keys_choose(terminal: pexpect.spawn, tmp_path: Path) -> None:
     terminal.send(DOWN)
     terminal.expect("»[^\r\n]*mirror")
     terminal.send(ENTER)
-    terminal.expect_exact("The mirror's address")
+    terminal.expect_exact("Address of the mirror")
     terminal.send("https://me:secret@pypi.example.com/simple" + ENTER)
     terminal.expect_exact("leave out user and password")
     terminal.send(CLEAR + "https://pypi.example.com/simple" + ENTER)
@@ -117,14 +126,14 @@ def test_scores_choose_the_framework(terminal: pexpect.spawn, tmp_path: Path) ->
     for question in ("Ease of deployment", "Performance", "Community"):
         terminal.expect_exact(question)
         terminal.send(ENTER)
-    terminal.expect_exact("The framework that trains (Lightning 3.30, Paddle 4.10).")
+    terminal.expect_exact("Framework to train with (Lightning 3.30, Paddle 4.10).")
     terminal.expect("»[^\r\n]*PaddlePaddle")
     terminal.send(ENTER)
     finish(terminal, REST)
     answers = answers_of(tmp_path)
     assert answers["framework"] == "paddle"
     assert (answers["team_familiarity"], answers["community"]) == ("1 5", "5 3")
-    text = (tmp_path / "project/docs/technical-selection.md").read_text("utf-8")
+    text = (tmp_path / "project/docs/select_framework.md").read_text("utf-8")
     assert "PaddlePaddle is recommended: 4.10 against 3.30." in text
 
 

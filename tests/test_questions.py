@@ -17,7 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from tests.cookiecutter_json import ASKED, HELP, SETTINGS, offered
 from tests.render import ROOT, clean_copy
 
-KEYS = ["type", "help", "choices", "default", "placeholder", "validator", "when"]
+KEYS = ["type", "help", "multiselect", "choices", "default", "placeholder", "validator", "when"]
 LONG = "x" * 201
 FORBIDDEN_EVERYWHERE = [
     "",
@@ -72,6 +72,7 @@ BAD = {
     "task": ["", "ocr", "Detection"],
     "dataset": ["", "imagenet", "../data"],
     "tracker": ["", "comet", "None"],
+    "extras": ["", "streaming", "[ocr]", "[streaming, ocr]", "{streaming: true}"],
     "package_index": ["", "pypi"],
 }
 BAD_URLS = [
@@ -120,7 +121,8 @@ def test_question_is_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, question in ASKED.items() if "choices" in question])
 def test_validators_know_the_choices(name: str) -> None:
-    assert validators().choices[name] == list(offered(ASKED[name]))
+    known = {**validators().choices, **validators().several}
+    assert known[name] == list(offered(ASKED[name]))
 
 
 def test_gpu_choices_are_the_verified_versions() -> None:

@@ -16,7 +16,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from tests.cookiecutter_json import ASKED, HELP
 from tests.render import EXAMPLES, ROOT, render
 
-DOCUMENT = "docs/technical-selection.md"
+DOCUMENT = "docs/select_framework.md"
 ENVIRONMENT = SandboxedEnvironment(loader=FileSystemLoader(ROOT), keep_trailing_newline=True)
 PAIRS = list(itertools.product(range(1, 6), repeat=2))
 # All 390 625 combinations would take minutes; here each pair of scores is met at each criterion.
@@ -163,35 +163,41 @@ def run(project: Path, *arguments: str, answers: str = "") -> subprocess.Complet
 
 
 def test_script_writes_the_page(tmp_path: Path) -> None:
-    render(tmp_path, {})
+    render(tmp_path, {"help_me_choose": True})
+    before = (tmp_path / DOCUMENT).read_bytes()
     done = run(tmp_path, "--team-familiarity", "1", "5", "--write")
     assert done.returncode == 0, done.stderr
     assert "PaddlePaddle is recommended: 4.10 against 3.30." in done.stdout
     render(other := tmp_path / "other", {"help_me_choose": True, "team_familiarity": "1 5"})
-    assert (tmp_path / DOCUMENT).read_bytes() == (other / DOCUMENT).read_bytes()
-    assert [path.name for path in (tmp_path / "docs").iterdir() if "selection" in path.name] == [
-        "technical-selection.md"
-    ]
+    assert before != (tmp_path / DOCUMENT).read_bytes() == (other / DOCUMENT).read_bytes()
+    assert [path.stem for path in (tmp_path / "docs").iterdir() if "select" in path.name] == ["select_framework"]
+
+
+def test_script_and_page_come_with_the_question(projects: dict[str, Path]) -> None:
+    asked = {name for name, answers in EXAMPLES.items() if answers.get("help_me_choose")}
+    for part in (DOCUMENT, "scripts/select_framework.py"):
+        assert {name for name, project in projects.items() if (project / part).exists()} == asked
 
 
 def test_script_asks(tmp_path: Path) -> None:
-    render(tmp_path, {})
+    render(tmp_path, {"help_me_choose": True})
+    before = (tmp_path / DOCUMENT).read_bytes()
     done = run(tmp_path, answers="6 1\n1 5\n\n3.7 4\n3 3\n\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("type two whole numbers from 1 to 5") == 2
     assert "| Performance | 25 % | 3 | 3 |" in done.stdout
-    assert not (tmp_path / DOCUMENT).exists()
+    assert (tmp_path / DOCUMENT).read_bytes() == before
 
 
 @pytest.mark.parametrize("score", ["0", "6", "3.7", "good", "-1", "", "４"])
 def test_script_refuses_bad_scores(score: str, projects: dict[str, Path]) -> None:
-    done = run(projects["lightning"], "--deployment", score, "4")
+    done = run(projects["paddle"], "--deployment", score, "4")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "error: " in done.stderr
 
 
 def test_script_has_nobody_to_ask(projects: dict[str, Path]) -> None:
-    done = run(projects["lightning"])
+    done = run(projects["paddle"])
     assert done.returncode == 2
     assert done.stderr == "error: There is no terminal to ask on: give the scores, as in --team-familiarity 4 3.\n"

@@ -3,21 +3,19 @@
 So no file may go within a major version.
 """
 
-from pathlib import Path
-
 import pytest
 import yaml
 
-from tests.history import git, releases
+from tests.history import SYNTHETIC, cases, git, releases, rendered, template_repository
 from tests.render import EXPECTED, ROOT
 
 VERSION = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))["template"]
 FREE = ("template/tests/internals/",)  # rendered into no project
 
 
-def same_major(older: dict[str, str]) -> dict[str, str]:
+def same_major(tags: list[str]) -> list[str]:
     """The releases whose projects update to this version without a new major version."""
-    return {tag: commit for tag, commit in older.items() if tag[1:].split(".")[0] == VERSION.split(".")[0]}
+    return [tag for tag in tags if tag[1:].split(".")[0] == VERSION.split(".")[0]]
 
 
 def gone(before: list[str], now: list[str]) -> list[str]:
@@ -27,34 +25,31 @@ def gone(before: list[str], now: list[str]) -> list[str]:
     return sorted(names - left)
 
 
-def names_now(folder: Path) -> list[str]:
-    return [path.relative_to(ROOT).as_posix() for path in folder.rglob("*") if path.is_file()]
+OLDER = same_major([SYNTHETIC, *releases()])
 
 
-def test_no_file_is_removed_or_renamed() -> None:
-    older = same_major(releases())
-    if not older:
-        pytest.skip("no older release of this major version yet")
-    for tag, commit in older.items():
-        before = git(ROOT, "ls-tree", "-r", "--name-only", commit, "template").splitlines()
-        lost = gone(before, names_now(ROOT / "template"))
-        assert lost == [], f"users of {tag} may have edited these: keep them until the next major version"
+def test_there_is_an_older_release() -> None:
+    assert SYNTHETIC in OLDER or not VERSION.startswith("0."), "from 1.0.0 on, real releases take its place"
 
 
-def test_no_example_loses_a_file() -> None:
-    older = same_major(releases())
-    if not older:
-        pytest.skip("no older release of this major version yet")
-    for tag, commit in older.items():
-        for path in EXPECTED.glob("*.txt"):
-            name = path.relative_to(ROOT).as_posix()
-            if git(ROOT, "ls-tree", commit, name):
-                before = git(ROOT, "show", f"{commit}:{name}").splitlines()
-                assert gone(before, path.read_text("utf-8").splitlines()) == [], f"{path.stem} since {tag}"
+@pytest.mark.parametrize("tag", OLDER)
+def test_no_file_is_removed_or_renamed(tag: str) -> None:
+    before = git(template_repository(), "ls-tree", "-r", "--name-only", tag, "template").splitlines()
+    now = [path.relative_to(ROOT).as_posix() for path in (ROOT / "template").rglob("*") if path.is_file()]
+    assert before
+    assert gone(before, now) == [], f"users of {tag} may have edited these: keep them until the next major version"
+
+
+@pytest.mark.parametrize(("tag", "example"), [(tag, name) for tag, name in cases() if tag in OLDER])
+def test_no_example_loses_a_file(tag: str, example: str) -> None:
+    before = git(rendered(tag, example), "ls-files").splitlines()
+    now = (EXPECTED / f"{example}.txt").read_text("utf-8").splitlines()
+    assert before
+    assert gone(before, now) == [], f"{example} since {tag}"
 
 
 def test_a_rename_would_be_seen() -> None:
     before = ["template/a.py", "template/b.yaml", "template/tests/internals/test_a.py"]
     assert gone(before, ["template/a.py.jinja", "template/c.yaml"]) == ["template/b.yaml"]
-    assert same_major({"v99999.0.0": "commit"}) == {}
-    assert same_major({f"v{VERSION}": "commit"}) == {f"v{VERSION}": "commit"}
+    assert same_major(["v99999.0.0"]) == []
+    assert same_major([f"v{VERSION}"]) == [f"v{VERSION}"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.aging import change
+from tests.aging import AGED, change
 from tests.edits import files
 from tests.history import (
     NEWEST,
@@ -31,13 +31,13 @@ CASES = cases()
 # The user's own from the first day on, so never the template's:
 OWNED = ("README.md", "PROJECT_BUILD_LOG.md", "src/models/lightning/ours.py", "src/models/paddle/ours.py")
 OWNED += ("src/configs/model/ours.yaml", "src/datasets/leaves.py", "src/configs/data/leaves.yaml")
-OWNED += ("src/configs/experiment/first_try.yaml",)
+OWNED += ("src/configs/experiment/first_try.yaml", "requirements-own.txt")
 
 
 def test_releases_are_found() -> None:
-    if not releases():
-        pytest.skip("no older release yet: updates start from the synthetic one only")
-    assert all(re.fullmatch(r"v\d+\.\d+\.\d+", tag) for tag in releases())
+    tags = [SYNTHETIC, *releases()]
+    assert all(re.fullmatch(r"v\d+\.\d+\.\d+", tag) for tag in tags)
+    assert {release for release, _ in CASES} == set(tags)
 
 
 def edit_as_users_do(project: Path) -> dict[str, list[str]]:
@@ -53,6 +53,11 @@ def edit_as_users_do(project: Path) -> dict[str, list[str]]:
         change(project / name, rf"(?=^{before})", line + "\n")
         written.setdefault(name, []).append(line)
 
+    def append(name: str, line: str) -> None:
+        with (project / name).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(line + "\n")
+        written.setdefault(name, []).append(line)
+
     for name in ("README.md", "PROJECT_BUILD_LOG.md"):
         insert(name, "## ", "Our own words – the first ones.")
         text = (project / name).read_text("utf-8")
@@ -60,20 +65,18 @@ def edit_as_users_do(project: Path) -> dict[str, list[str]]:
         written[name].append("The last ones.")
     for backend in ("lightning", "paddle"):
         if (project / "src/models" / backend).is_dir():
-            write(f"src/models/{backend}/ours.py", '"""Our network."""', "", "", "def ours(num_classes: int) -> None:")
-            registered = f'    "ours": "src.models.{backend}.ours:ours",'
-            insert(f"src/models/{backend}/__init__.py", r"\}$", registered)
+            write(f"src/models/{backend}/ours.py", '"""Our network."""', "", "", "def build(*, classes: int) -> None:")
     write("src/configs/model/ours.yaml", "name: ours", "width: 31")
     write("src/datasets/leaves.py", '"""Our leaves."""')
     write("src/configs/data/leaves.yaml", "name: leaves", "image_size: 48")
-    insert("src/kit/catalog/build.py", r"\}$", '    "leaves": "src.datasets.leaves",')
+    append(AGED, "# our note")
     write("src/configs/experiment/first_try.yaml", "optimizer: {lr: 0.0123}")
     change(project / "src/configs/config.yaml", r"^seed: \d+", "seed: 20311")
     written["src/configs/config.yaml"] = ["seed: 20311"]
     change(project / "requirements-cpu.txt", r"^matplotlib==.*", "matplotlib==3.9.4")
-    written["requirements-cpu.txt"] = ["matplotlib==3.9.4", "seaborn==0.13.2"]
-    with (project / "requirements-cpu.txt").open("a", encoding="utf-8", newline="\n") as requirements:
-        requirements.write("seaborn==0.13.2\n")
+    written["requirements-cpu.txt"] = ["matplotlib==3.9.4"]
+    append("requirements-cpu.txt", "seaborn==0.13.2")
+    append("requirements-own.txt", "pandas==2.3.3")
     commit_all(project, "our work")
     return written
 
@@ -126,7 +129,7 @@ def recorded(project: Path) -> dict[str, Any]:
 
 
 def different(project: Path, fresh: Path) -> list[str]:
-    """The files that are not as in a fresh project of the recorded answers; the user's two aside."""
+    """The files that differ from a fresh project with the recorded answers; the user's two aside."""
     render(fresh, recorded(project))
     names = {name for name in files_of(project) if not name.startswith(".git/")} | set(files_of(fresh))
     names -= {".copier-answers.yml", "README.md", "PROJECT_BUILD_LOG.md"}

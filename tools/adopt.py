@@ -1,10 +1,10 @@
-"""Bring a project that was not made by this template under it, so that `copier update` works there from then on.
+"""Put an existing project under this template, so that `copier update` works in it.
 
-    python -m tools.adopt ../old-project                              # guesses the name and the framework
-    python -m tools.adopt ../old-project framework=both gpu=13.0      # any question of copier.yml
-    python -m tools.adopt ../old-project source=gh:org/ml-template    # where later updates come from
+    python -m tools.adopt ../old-project                              # guess name and framework
+    python -m tools.adopt ../old-project framework=both gpu=13.0      # or answer any question of copier.yml
+    python -m tools.adopt ../old-project source=gh:org/ml-template    # set the source of later updates
 
-Its own files stay. Where one differs from the template's, both texts stand between conflict markers.
+Keeps the project's files; a file that differs from the template's gets both texts, between conflict markers.
 """
 
 import contextlib
@@ -30,11 +30,10 @@ USES = {
 
 
 def adopt(project: Path, given: Mapping[str, str]) -> list[str]:
-    """Add what is missing, mark what differs, and return the files with conflicts.
+    """Add missing files, mark differences, and return the files with conflicts.
 
     Raises:
-        AdoptError: there is no clean git repository, it has an answers file, or an answer is not accepted;
-            nothing was changed.
+        AdoptError: no clean git repository, an existing answers file, or a bad answer; nothing was changed.
     """
     check(project)
     answers = {key: answer for key, answer in given.items() if key != "source"}
@@ -50,35 +49,35 @@ def adopt(project: Path, given: Mapping[str, str]) -> list[str]:
 
 
 def check(project: Path) -> None:
-    """Refuse everything but the clean top folder of a git repository without an answers file."""
+    """Raise AdoptError unless this is the clean top folder of a git repository without an answers file."""
     if not project.is_dir():
-        raise AdoptError(f"{project} is not a folder: give the project's.")
+        raise AdoptError(f"{project} is not a folder: give the project's folder.")
     try:
         prefix, state = git(project, "rev-parse", "--show-prefix").strip(), git(project, "status", "--porcelain")
         git(project, "rev-parse", "--verify", "HEAD")
     except FileNotFoundError:
-        raise AdoptError("git is not on PATH: install it first.") from None
+        raise AdoptError("git is not on PATH: install it.") from None
     except subprocess.CalledProcessError:
         raise AdoptError(
-            f"{project} is not a git repository with a commit: git init, git add and git commit first."
+            f"{project} is not a git repository with a commit: run git init, git add and git commit first."
         ) from None
     if prefix:
-        raise AdoptError(f"{project} lies inside another git repository: give that one's top folder.")
+        raise AdoptError(f"{project} is inside another git repository: give that repository's top folder.")
     if state:
-        raise AdoptError(f"{project} has changes that are not committed: commit or stash them first.")
+        raise AdoptError(f"{project} has uncommitted changes: commit or stash them first.")
     if (project / ANSWERS).exists():
         raise AdoptError(f"{project} already has {ANSWERS}: run copier update in it instead.")
 
 
 def default_source() -> str:
-    """Where this template was cloned from; this folder if it was not."""
+    """The address that this template was cloned from, or this folder."""
     with contextlib.suppress(subprocess.CalledProcessError):
         return git(ROOT, "remote", "get-url", "origin").strip()
     return str(ROOT)
 
 
 def guess(project: Path) -> dict[str, str]:
-    """The name after the folder, and the framework after the imports and requirements."""
+    """Guess the name from the folder, and the framework from imports and requirements."""
     name = re.sub(r"[^\w.-]+", " ", project.resolve().name).strip(" ._-")[:60].strip()
     tracked = [
         project / file for file in git(project, "ls-files", "-z", "*.py", "requirements*.txt").split("\0") if file
@@ -90,7 +89,7 @@ def guess(project: Path) -> dict[str, str]:
 
 
 def render(folder: Path, source: str, given: Mapping[str, str], guessed: Mapping[str, str]) -> None:
-    """Make a project beside; on a terminal copier asks, with what was guessed as the defaults."""
+    """Render a project into `folder`; on a terminal copier asks, with the guesses as defaults."""
     asks = sys.stdin.isatty()
     told = io.StringIO()
     try:
@@ -98,7 +97,7 @@ def render(folder: Path, source: str, given: Mapping[str, str], guessed: Mapping
             copier.run_copy(source, folder, dict(given), user_defaults=dict(guessed), defaults=not asks, unsafe=False)
     except Exception as error:  # copier raises whatever git, YAML and Jinja do
         said = [line for line in told.getvalue().splitlines() if line.strip()] or str(error).splitlines()
-        raise AdoptError(f"The template cannot be rendered: {said[0]}") from error
+        raise AdoptError(f"Cannot render the template: {said[0]}") from error
     known = yaml.safe_load((folder / ANSWERS).read_text("utf-8"))
     if unknown := sorted(set(given) - set(known)):
         offered = ", ".join(key for key in known if not key.startswith("_"))
@@ -106,7 +105,7 @@ def render(folder: Path, source: str, given: Mapping[str, str], guessed: Mapping
 
 
 def main(arguments: list[str]) -> int:
-    """Adopt `PATH [KEY=VALUE ...]` and say what to do next."""
+    """Adopt `PATH [KEY=VALUE ...]` and print what to do next."""
     if not arguments or any("=" not in argument for argument in arguments[1:]):
         print((__doc__ or "").strip())
         return 2
@@ -117,7 +116,7 @@ def main(arguments: list[str]) -> int:
         return 1
     for name in conflicts:
         print(f"differs: {name}")
-    print(f"Adopted; {len(conflicts)} files hold both texts between <<<<<<< and >>>>>>>: settle them and commit.")
+    print(f"Adopted; resolve the {len(conflicts)} files with conflicts, marked <<<<<<<, and commit.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The files of a project that `adopt.py` brings under the template: which to add, which to keep, which to mark."""
+"""Which files `adopt.py` adds to a project, keeps, or marks with conflicts."""
 
 import contextlib
 import os
@@ -10,24 +10,22 @@ OWNED = ("README.md", "requirements-own.txt", "PROJECT_BUILD_LOG.md")  # _skip_i
 
 
 class AdoptError(ValueError):
-    """Why a project cannot be adopted, in one sentence."""
+    """One sentence saying why a project cannot be adopted."""
 
 
 def git(folder: Path, *arguments: str, text: str | None = None) -> str:
-    """What git prints; CalledProcessError when it fails."""
+    """Run git and return its output; raise CalledProcessError if it fails."""
     command = ["git", "-c", "core.quotePath=false", *arguments]
     return subprocess.run(command, cwd=folder, input=text, check=True, capture_output=True, encoding="utf-8").stdout
 
 
 def plan(project: Path, theirs: Mapping[str, Path]) -> tuple[dict[str, bytes], list[str]]:
-    """What to write into which file, and which of them hold conflicts."""
+    """Return the files to write with their content, and the names of those with conflicts."""
     planned, conflicts = {}, []
     for name, path in sorted(theirs.items()):
         own, new = project / name, path.read_bytes()
         if own.is_dir() or any(parent.is_file() for parent in own.parents):
-            raise AdoptError(
-                f"{name} is a file in the template and a folder here, or the other way round: rename yours."
-            )
+            raise AdoptError(f"{name} is a file in the template and a folder here, or vice versa: rename yours.")
         if not own.exists():
             planned[name] = new
         elif name not in OWNED and (text := merge(own, path)) is not None:
@@ -37,7 +35,7 @@ def plan(project: Path, theirs: Mapping[str, Path]) -> tuple[dict[str, bytes], l
 
 
 def merge(own: Path, new: Path) -> bytes | None:
-    """Both texts with markers around what differs; None if nothing does, or one is no text."""
+    """Both texts with conflict markers; None if they are equal or one is binary."""
     if b"\r\n" in own.read_bytes():
         new.write_bytes(new.read_bytes().replace(b"\n", b"\r\n"))
     if own.read_bytes() == new.read_bytes():
@@ -49,7 +47,7 @@ def merge(own: Path, new: Path) -> bytes | None:
 
 
 def write(project: Path, planned: Mapping[str, bytes]) -> None:
-    """Write all files or, when one cannot be written, none."""
+    """Write all files, or none if one cannot be written."""
     before = {name: (project / name).read_bytes() if (project / name).exists() else None for name in planned}
     made: list[Path] = []
     try:
@@ -65,11 +63,11 @@ def write(project: Path, planned: Mapping[str, bytes]) -> None:
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        raise AdoptError(f"{error.filename} cannot be written ({error.strerror}), so nothing was changed.") from error
+        raise AdoptError(f"Cannot write {error.filename} ({error.strerror}); nothing was changed.") from error
 
 
 def unmerged(project: Path, name: str, theirs: Path) -> list[str]:
-    """Lines for git's index that make a file count as in conflict until it is added again."""
+    """Lines for git's index that mark a file as unmerged until it is added again."""
     entry = git(project, "ls-files", "--stage", "--", name)
     if not entry:
         return []  # ignored by git

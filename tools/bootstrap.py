@@ -1,7 +1,7 @@
-"""Make `.venv` with nox in it, from nothing but Python, and start the command again from there.
+"""Create `.venv` with nox, using nothing but Python, and restart the command in it.
 
-`python noxfile.py -s demo` comes here when nox is not installed. Nothing is ever installed into the system's Python,
-which many distributions forbid (PEP 668).
+noxfile.py imports this if nox is not installed. It never installs into the system's Python, which many distributions
+forbid (PEP 668).
 """
 
 import os
@@ -15,11 +15,11 @@ PACKAGES = ["nox", "uv"]
 
 
 def restart() -> None:
-    """Run this command again with `.venv`'s Python, and leave with its exit code."""
+    """Run this command again with the Python of `.venv`, and exit with its code."""
     environment = ROOT / ".venv"
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if Path(sys.prefix) == environment:
-        sys.exit("nox cannot be imported from .venv: delete that folder and start again.")
+        sys.exit("Cannot import nox from .venv: delete that folder and start again.")
     if not python.exists():
         venv.create(environment, with_pip=True, clear=True)
     missing = subprocess.run([python, "-c", "import nox, uv"], capture_output=True, check=False).returncode
@@ -28,6 +28,6 @@ def restart() -> None:
         subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES], check=True
         )
-    # uv is found on PATH only, and makes environments ten times faster than pip
+    # nox finds uv on PATH only; it creates environments ten times faster than pip
     path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
     sys.exit(subprocess.run([python, *sys.argv], check=False, env={**os.environ, "PATH": path}).returncode)

@@ -4,7 +4,7 @@
     python scripts/select_framework.py --team-familiarity 2 5 --write   # keeps the suggested scores of the others
 
 Scores range from 1 (poor) to 5 (excellent), PyTorch Lightning's first. `--write` writes the result to
-docs/technical-selection.md. Runs without any package installed.
+docs/select_framework.md. Runs without any package installed.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def table(scores: list[tuple[int, int]]) -> str:
 
 
 def document(scores: list[tuple[int, int]]) -> str:
-    """Return the content of docs/technical-selection.md."""
+    """Return the content of docs/select_framework.md."""
     reasons = "\n".join(f"- {c.label} {c.start[0]} and {c.start[1]}: {c.reason}." for c in CRITERIA)
     return f"""# Technical selection
 
@@ -117,7 +117,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Scores PyTorch Lightning and PaddlePaddle and recommends one.")
     for c in CRITERIA:
         parser.add_argument(f"--{c.key.replace('_', '-')}", nargs=2, metavar=("LIGHTNING", "PADDLE"), help=c.reason)
-    parser.add_argument("--write", action="store_true", help="write docs/technical-selection.md")
+    parser.add_argument("--write", action="store_true", help="write docs/select_framework.md")
     options = parser.parse_args(argv)
     given = {c.key: getattr(options, c.key) for c in CRITERIA if getattr(options, c.key)}
     if given:
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> None:
         scores = [ask(criterion) for criterion in CRITERIA]
     print(f"\n{table(scores)}\n\n{verdict(scores)}")
     if options.write:
-        file = ROOT / "docs" / "technical-selection.md"
+        file = ROOT / "docs" / "select_framework.md"
         file.parent.mkdir(exist_ok=True)
         temporary = file.with_name(f"{file.name}.{os.getpid()}")
         temporary.write_bytes(document(scores).encode())
