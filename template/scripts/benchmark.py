@@ -3,7 +3,7 @@
     python scripts/benchmark.py                                                 # the digits, on any machine
     python scripts/benchmark.py model=resnet18 data=cifar10
     python scripts/benchmark.py model=resnet50 data=imagenet trainer.precision=bf16-mixed --seconds 20 --rounds 5
-    python scripts/benchmark.py framework=paddle --json
+    python scripts/benchmark.py --json
 
 Options: --seconds of each measurement (2), --rounds (3), --json.
 

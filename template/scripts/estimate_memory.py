@@ -2,8 +2,7 @@
 
     python scripts/estimate_memory.py                                            # the defaults, on any machine
     python scripts/estimate_memory.py model=resnet18 data.batch_size=64 trainer.precision=bf16-mixed optimizer=adamw
-    python scripts/estimate_memory.py model=resnet50 data=imagenet framework=paddle --json
-    python scripts/estimate_memory.py task=detection model=yolov10s data=coco2017 data.batch_size=32
+    python scripts/estimate_memory.py model=resnet50 data=imagenet --json
 
 Options: --json.
 

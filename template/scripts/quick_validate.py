@@ -2,7 +2,7 @@
 
     python scripts/quick_validate.py                          # the data set of the debug stage
     python scripts/quick_validate.py --dataset mnist          # downloaded if missing
-    python scripts/quick_validate.py framework=paddle --json
+    python scripts/quick_validate.py --json
 
 Prints a table with the time and peak memory of each step (below 1 GB in the debug stage), and exits with 1 if a step
 fails or a limit is exceeded. Takes overrides of the configuration, as scripts/train.py does.

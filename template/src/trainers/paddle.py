@@ -50,7 +50,7 @@ class Model(paddle.Model):
             # networks that compute their own loss also receive the targets
             outputs = self.parallel(inputs[0], *targets) if self.takes_targets else self.parallel(inputs[0])
         loss = self.loss(outputs, *targets)
-        # a step's gradient is the mean over its batches, as in Lightning
+        # a step's gradient is the mean over its batches
         parts = self.loop.accumulate if self.loop else 1
         self.scaler.scale(loss / parts if parts > 1 else loss).backward()
         if self.loop.updates() if self.loop else update:

@@ -122,18 +122,16 @@ def refuse_unsupported(cfg: DictConfig) -> None:
     """
     keys = cfg.trainer
     if keys.precision != "32-true" and not use_gpu(cfg):
-        raise UserError(
-            f"Paddle has no trainer.precision={keys.precision} on a CPU: use 32-true or framework=lightning."
-        )
+        raise UserError(f"Paddle has no trainer.precision={keys.precision} on a CPU: use 32-true.")
     if keys.strategy not in ("auto", "ddp"):
-        raise UserError(f"Paddle has no trainer.strategy={keys.strategy}: use auto or ddp, or framework=lightning.")
+        raise UserError(f"Paddle has no trainer.strategy={keys.strategy}: use auto or ddp.")
     if keys.num_nodes > 1 and paddle.distributed.get_world_size() == 1:
         raise UserError(
             f"Paddle starts its {keys.num_nodes} nodes from outside: run `python -m paddle.distributed.launch "
             f"--nnodes={keys.num_nodes} --master=HOST:PORT scripts/train.py ...` on each."
         )
     if keys.accelerator == "mps":
-        raise UserError("Paddle has no trainer.accelerator=mps: use auto or cpu, or framework=lightning.")
+        raise UserError("Paddle has no trainer.accelerator=mps: use auto or cpu.")
     if keys.accelerator == "gpu" and not use_gpu(cfg):
         raise UserError(
             "trainer.accelerator=gpu, but Paddle sees no GPU here: use auto, or run python scripts/doctor.py."

@@ -125,7 +125,7 @@ class TrainingLoop:
         if self.run.main:
             self.checkpoints.add(self.epoch, self.step_count, score, save)
         else:
-            save(self.run.path)  # every rank takes part in Lightning's save, and only rank 0 writes
+            save(self.run.path)  # every rank takes part, and only rank 0 writes
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides weights and optimizer that a resumed run needs to continue exactly."""
