@@ -134,7 +134,7 @@ class TrainingTests:
         def refuse(cfg: DictConfig, run_dir: Path) -> None:
             raise UserError("tracker=wandb could not start.")
 
-        monkeypatch.setattr("src.kit.run.folder.open_tracker", refuse)
+        monkeypatch.setattr("src.kit.run.open_tracker", refuse)
         with pytest.raises(UserError, match="could not start"):
             self.run(tmp_path)
         assert not list(tmp_path.iterdir())
