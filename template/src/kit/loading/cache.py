@@ -11,8 +11,7 @@ from omegaconf import DictConfig
 
 from src.kit.config import UserError
 from src.kit.hardware import SystemProbe, cores
-from src.kit.loading.images import Images, Split
-from src.kit.loading.loader import own_order
+from src.kit.loading.images import Images, Split, own_order
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """Batches of a split as NumPy arrays, for any framework."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from src.kit.augment import AUGMENTATIONS, build_augmentation, mix_batch
 from src.kit.config import UserError, unknown
 from src.kit.loading.cache import choose_workers, prepare_ahead
 from src.kit.loading.decoding import normalize, resize
-from src.kit.loading.images import Split, draw_in_rounds
+from src.kit.loading.images import Split, draw_in_rounds, own_order
 
 METHODS = ("none", "weighted", "oversample", "undersample")  # data.sampler
 
@@ -59,13 +59,6 @@ def order(
     share = -(-len(drawn) // world_size)
     everyone = np.resize(drawn, share * world_size)
     return everyone[rank * share : (rank + 1) * share] if own else everyone[rank::world_size]
-
-
-def own_order(split: Any) -> Callable[[np.random.Generator], np.ndarray] | None:
-    """The images' `epoch_order`, if they are read together and must stay neighbours."""
-    images = getattr(split, "images", None)  # annotated images have none, and no order of their own
-    own: Callable[[np.random.Generator], np.ndarray] | None = getattr(images, "epoch_order", None)
-    return own
 
 
 def draw_samples(targets: np.ndarray, method: str, rng: np.random.Generator) -> np.ndarray:
