@@ -18,7 +18,8 @@ import numpy as np
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.run import Run
-from src.kit.training import TrainingLoop, find_checkpoint
+from src.kit.training import find_checkpoint
+from src.kit.training import TrainingLoop
 from src.kit.weights import load_weights
 
 EPOCHS, ROUNDS = 3, 4

@@ -18,7 +18,7 @@ NEUTRAL = {
     "pyproject.toml": "one list of packages that mypy skips serves every variant, as template/ itself needs all",
     "scripts/select_framework.py": "compares both",
     "docs/select_framework.md": "compares both",
-    "src/kit/": "serves both: what is installed, which packages a run records, tables of memory; users need not open it",
+    "src/kit/": "serves both: what is installed, which packages a run records, tables of memory",
     "tests/test_config.py": "tests how an unknown framework is refused",
     "tests/training.py": "names both test files that use it",
 }
