@@ -1,9 +1,9 @@
-"""Epoch time of a trainer over a hand-written loop in the same process, interleaved, and whether the weights agree.
+"""Compare the trainer's epoch time with a hand-written loop's in the same process, in turns, and their weights.
 
-    python benchmarks/overhead.py lightning     # in the folder of a generated project; prints Markdown rows
+    python ../benchmarks/overhead.py lightning     # in a project's folder; prints Markdown rows
 
-Both do the same: the same batches, a constant rate, a validation pass after each epoch, and the loss looked at every 50
-steps. The fastest epoch of each counts: whatever else a machine does only adds time.
+Both use the same batches and a constant rate, validate after each epoch, and read the loss every 50 steps. The fastest
+epoch of each counts: whatever else a machine does only adds time.
 """
 
 import sys
@@ -15,11 +15,9 @@ from typing import Any
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
-from src.kit.catalog.build import build_dataset
-from src.kit.config.compose import load_config
+from src.kit.config import load_config
 from src.kit.run import Run
-from src.kit.training import find_checkpoint
-from src.kit.training import TrainingLoop
+from src.kit.training import Experiment, TrainingLoop, find_checkpoint, load_trainer
 from src.kit.weights import load_weights
 
 EPOCHS, ROUNDS = 3, 4
@@ -40,7 +38,7 @@ SHARED += ["trainer.limit_val_batches=10"]
 
 
 def main(framework: str) -> None:
-    """Print one row for each size of step."""
+    """Print a row for each step size."""
     for size in SIZES[framework]:
         cfg = load_config([f"framework={framework}", *SHARED, *size, *sys.argv[2:]])
         loops: list[float] = []
@@ -54,7 +52,7 @@ def main(framework: str) -> None:
             if framework == "lightning":
                 defaults += fit_with_lightning_defaults(cfg)[1:]
         same = all(np.array_equal(expected[name], reached[name]) for name in expected)
-        steps = len(build_loader(cfg, build_dataset(cfg, "train"), "train"))
+        steps = len(Experiment(cfg).build_loader("train"))
         base = min(loops)
         default = f"{min(defaults) / base:.2f}" if defaults else "-"
         equal = "bit-equal" if same else "DIFFER"
@@ -71,15 +69,15 @@ def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         start(self)
         times.append(time.perf_counter())
 
-    def timed_end(self: TrainingLoop, outputs: np.ndarray, targets: np.ndarray, loss: float, save: Any) -> bool:
+    def timed_end(self: TrainingLoop, *args: Any, **kwargs: Any) -> bool:
         times[-1] = time.perf_counter() - times[-1]
-        return end(self, outputs, targets, loss, save)
+        return end(self, *args, **kwargs)
 
     with tempfile.TemporaryDirectory() as folder:
         cfg.output_dir = folder
         TrainingLoop.start_epoch, TrainingLoop.end_epoch = timed_start, timed_end  # type: ignore[method-assign]
         with Run(cfg) as run:
-            fit(cfg, run)
+            load_trainer(cfg.framework).fit(Experiment(cfg), run)
         TrainingLoop.start_epoch, TrainingLoop.end_epoch = start, end  # type: ignore[method-assign]
         return times, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
@@ -89,15 +87,16 @@ def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     import torch
     from src.kit.lightning import weights_to_numpy
 
-    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
+    experiment = Experiment(cfg)
+    experiment.split("train")
     torch.manual_seed(cfg.seed)
-    network = build_network(cfg, train)
+    network = experiment.build_network()
     loss_function = torch.nn.CrossEntropyLoss()
     rule = cfg.optimizer
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=rule.lr, betas=tuple(rule.betas), weight_decay=rule.weight_decay, fused=True
     )
-    loader, val_loader = build_loader(cfg, train, "train"), build_loader(cfg, val, "val")
+    loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
     times = []
     for epoch in range(EPOCHS):
         torch.manual_seed(cfg.seed + epoch + 1)
@@ -124,9 +123,10 @@ def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     import paddle
     from src.kit.paddle import weights_to_numpy
 
-    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
+    experiment = Experiment(cfg)
+    experiment.split("train")
     paddle.seed(cfg.seed)
-    network = build_network(cfg, train)
+    network = experiment.build_network()
     loss_function = paddle.nn.CrossEntropyLoss()
     rule = cfg.optimizer
     optimizer = paddle.optimizer.AdamW(
@@ -136,7 +136,7 @@ def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         beta2=rule.betas[1],
         weight_decay=rule.weight_decay,
     )
-    loader, val_loader = build_loader(cfg, train, "train"), build_loader(cfg, val, "val")
+    loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
     times = []
     for epoch in range(EPOCHS):
         paddle.seed(cfg.seed + epoch + 1)
@@ -162,7 +162,7 @@ def fit_with_lightning_defaults(cfg: Any) -> list[float]:
     """Seconds of each epoch with Lightning's default trainer: logger, bar, checkpoints, `self.log` every step."""
     import pytorch_lightning as pl
     import torch
-    from src.trainers.lightning_module import Batches
+    from src.kit.lightning import Batches
 
     class Plain(pl.LightningModule):
         def __init__(self, network: torch.nn.Module) -> None:
@@ -186,10 +186,9 @@ def fit_with_lightning_defaults(cfg: Any) -> list[float]:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.AdamW(self.parameters(), lr=cfg.optimizer.lr)
 
-    train, val = build_dataset(cfg, "train"), build_dataset(cfg, "val")
-    module = Plain(build_network(cfg, train))
-    cpu = torch.device("cpu")
-    loaders = Batches(build_loader(cfg, train, "train"), cpu), Batches(build_loader(cfg, val, "val"), cpu)
+    experiment = Experiment(cfg)
+    module = Plain(experiment.build_network())
+    loaders = [Batches(experiment.build_loader(kind), torch.device("cpu")) for kind in ("train", "val")]
     with tempfile.TemporaryDirectory() as folder:
         pl.Trainer(max_epochs=EPOCHS, default_root_dir=folder, num_sanity_val_steps=0, enable_model_summary=False).fit(
             module, *loaders

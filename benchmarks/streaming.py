@@ -1,8 +1,8 @@
-"""Shards: peak memory of an epoch of a million samples, and images/s beside the plain files, in one run.
+"""Measure shards: peak memory of an epoch of a million samples, and images/s next to plain files, in one run.
 
     python ../benchmarks/streaming.py PHOTOS        # in the folder of a project; prints Markdown, about 6 minutes
 
-PHOTOS is a folder of class folders, ideally of some hundred photos. The million samples take 2 GB of disk for a while.
+PHOTOS is a folder of class folders, ideally of some hundred photos. The million samples take 2 GB of disk temporarily.
 """
 
 import os
@@ -19,10 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
-from src.kit.catalog.build import build_dataset
-from src.kit.config.compose import load_config
-from src.kit.loading.base import ArrayImages, FileImages, Split
-from src.kit.loading.loader import Loader
+from src.kit.catalog import build_dataset
+from src.kit.config import load_config
+from src.kit.loading import ArrayImages, FileImages, Loader, Split
 from src.kit.shards.read import ShardFolder, ShardImages
 from src.kit.shards.write import write_shards
 
@@ -139,7 +138,7 @@ def forget(paths: list[Path]) -> None:
 
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
-    """A server of a folder, in a process of its own; gives the URL."""
+    """Serve a folder from a process of its own; yields the URL."""
     os.environ["no_proxy"] = "127.0.0.1"
     process = subprocess.Popen(
         [sys.executable, __file__, "--serve", str(folder)], stdout=subprocess.PIPE, text=True, bufsize=1
@@ -160,7 +159,7 @@ class Slow(SimpleHTTPRequestHandler):
         super().do_GET()
 
     def log_message(self, *_: object) -> None:
-        """Keep silent."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def imports(path: Path) -> list[tuple[str, list[str], int]]:
 
 def public_names(module: str) -> list[str]:
     path = ROOT.joinpath(*module.split("."))
-    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    source = path / "__init__.py" if (path / "__init__.py").exists() else path.with_suffix(".py")
     for node in ast.parse(source.read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
@@ -109,7 +109,9 @@ def test_every_package_says_what_it_is_for():
     assert len(packages) > 10
     for name in packages:
         path = ROOT.joinpath(*name.split("."))
-        source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
+        source = (path / "__init__.py" if (path / "__init__.py").exists() else path.with_suffix(".py")).read_text(
+            "utf-8"
+        )
         assert ast.get_docstring(ast.parse(source)), name
         assert public_names(name), f"{name} has no __all__"
 

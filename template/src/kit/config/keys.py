@@ -221,7 +221,7 @@ def build_component(group: str, keys: Mapping[str, Any], framework: str, *positi
     """
     plain = OmegaConf.to_container(keys, resolve=True) if isinstance(keys, DictConfig) else dict(keys)
     name = str(plain.get("file") or plain["name"])
-    component = load_component(group, name, framework)
+    component = load_component(group, name, framework, str(plain["name"]))
     own = {key: value for key, value in plain.items() if key not in GENERAL_KEYS}
     check_values(group, name, framework, own)
     return component.build(*positional, **given, **own)

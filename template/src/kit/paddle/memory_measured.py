@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
+from src.kit.paddle.optimizer import build_optimizer
 
 import paddle
 from paddle.base import core
 from src.kit.memory import DataShape, Recorder, Trace, example_targets
 from src.kit.paddle.memory_program import without_weights
-from src.kit.paddle.optimizer import build_optimizer
 from src.kit.training import build_loss, build_model
 
 STEPS = 2  # the second one has the optimizer's state
