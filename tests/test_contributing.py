@@ -72,14 +72,16 @@ def test_bad_answers_are_refused(template: Path, tmp_path: Path) -> None:
         make(template, tmp_path / "project", notebook="maybe")
 
 
-@pytest.mark.parametrize("overrides", [["model=linear", "data=stripes"], ["task=balanced"]])
+@pytest.mark.parametrize("overrides", [["task=classification", "model=linear", "data=stripes"], ["task=balanced"]])
 def test_commands_know_them(overrides: list[str], template: Path, tmp_path: Path) -> None:
     pytest.importorskip("omegaconf")
     make(template, tmp_path, task="balanced")
     command = [sys.executable, "scripts/train.py", *overrides]
     done = subprocess.run([*command, "--help"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
-    shown = ("model.dropout", "data.size") if "model=linear" in overrides else ("loss.class_weights", "balanced_cnn")
+    shown = (
+        ("model.dropout", "data.image_size") if "model=linear" in overrides else ("loss.class_weights", "balanced_cnn")
+    )
     assert all(word in done.stdout for word in shown), done.stdout
     if pytest.importorskip("importlib.util").find_spec("torch"):
         few = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "tracker=none"]
