@@ -18,7 +18,7 @@ NEUTRAL = {
     "pyproject.toml": "one list of packages that mypy skips serves every variant, as template/ itself needs all",
     "scripts/select_framework.py": "compares both",
     "docs/select_framework.md": "compares both",
-    "src/kit/": "serves both: what is installed, which packages a run records, tables of memory; users need not open it",
+    "src/kit/": "serves both: what is installed, which packages a run records, tables of memory",
     "tests/test_config.py": "tests how an unknown framework is refused",
     "tests/training.py": "names both test files that use it",
 }
@@ -86,7 +86,7 @@ def test_config_budgets(variant: Path) -> None:
         for path in files:
             # a group's base has a line for each key that all of its files share; tables describe many data sets
             if path.stem not in ("dataset_spec", "debug_datasets", "production_datasets"):
-                wide = {"default": 20, "imagenet": 15, "coco128": 15, "coco2017": 15, "table_file": 11}
+                wide = {"default": 21, "imagenet": 15, "coco128": 15, "coco2017": 15, "table_file": 11, "wine": 11}
                 most = wide.get(path.stem, budget)
                 assert content_lines(path) < most, path
 

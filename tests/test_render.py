@@ -212,4 +212,5 @@ def test_few_conditionals() -> None:
     assert templates
     for path in templates:
         assert path.suffixes[-2:] != [".py", ".jinja"], "no Python source is templated"
-        assert len(re.findall(r"\{%-?\s*(?:if|elif)\b", path.read_text("utf-8"))) <= 2, path
+        if path.suffixes[-2:] != [".md", ".jinja"]:  # a page has only what the project has
+            assert len(re.findall(r"\{%-?\s*(?:if|elif)\b", path.read_text("utf-8"))) <= 2, path
