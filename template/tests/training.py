@@ -16,7 +16,7 @@ from src.kit.run import Run
 from src.kit.training import TrainingLoop, build_loss, find_checkpoint, newest_run, train_run
 from src.kit.weights import load_weights
 from src.tasks.classification import concatenate
-from tests.experiments import fit, predict
+from tests.support import fit, predict
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

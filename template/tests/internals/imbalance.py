@@ -11,7 +11,7 @@ from src.kit.config.compose import load_config
 from src.kit.run import Run
 from src.kit.training import find_checkpoint, load_task
 from src.tasks import classification
-from tests.experiments import fit, predict
+from tests.support import fit, predict
 
 RARE = (1, 3, 8)
 KEPT = 0.05  # of the rare classes' training images: six of each

@@ -15,7 +15,7 @@ from src.kit.errors import UserError
 from src.kit.run import Run, read_json, read_rows
 from src.kit.training import TrainingLoop, find_checkpoint, load_task, train_run
 from src.kit.weights import load_weights
-from tests.experiments import fit
+from tests.support import fit
 
 SCENE_TASKS = ("detection", "segmentation", "instance_segmentation")
 FEW = {"train": 16, "val": 6, "test": 6}

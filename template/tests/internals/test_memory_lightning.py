@@ -18,7 +18,7 @@ from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live
 
 SHAPE = DataShape(classes=10, channels=3, image_size=32, images=5000)
-MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
+MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet")
 LARGE = ["model=resnet50", "data=imagenet", "data.batch_size=256"]
 
 

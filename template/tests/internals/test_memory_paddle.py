@@ -11,7 +11,7 @@ from tests.internals.memory_paddle import real_step
 from tests.internals.memory_traces import live
 
 SHAPE = DataShape(classes=10, channels=3, image_size=32, images=5000)
-MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
+MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet")
 
 
 @pytest.mark.parametrize("name", MODELS)
