@@ -62,7 +62,7 @@ class ImbalanceTests:
             cfg = load_config([f"framework={self.framework}", *keys, *overrides])
             with Run(cfg) as run:
                 fit(cfg, run)
-            outputs, targets = classification.join(predict(cfg, find_checkpoint(run.path, "last"), "test"))
+            outputs, targets = classification.concatenate(predict(cfg, find_checkpoint(run.path, "last"), "test"))
             scores.append(load_task("classification").evaluate([(outputs, targets)], list("0123456789"))["f1_macro"])
         return float(np.mean(scores))
 
