@@ -40,14 +40,14 @@ MODELS = {
     "small_cnn": ("cnn", "small_cnn", ["data=imagenet"]),
     "resnet18": ("resnet", "resnet", ["data=imagenet"]),
     "resnet50": ("resnet", "resnet", ["data=imagenet"]),
-    "efficientnet_b0": ("efficientnet", "efficientnet", ["data=imagenet"]),
+    "efficientnet": ("efficientnet", "efficientnet", ["data=imagenet"]),
     "resnet18_attention": ("attention", "resnet_attention", ["data=imagenet"]),
     "yolov10n": ("yolov10", "yolov10", ["task=detection", "data=coco2017"]),
     "retinanet_resnet18": ("retinanet", "retinanet", ["task=detection", "data=coco2017", "loss=network"]),
     "deeplab_resnet18": ("deeplab", "deeplab", ["task=segmentation", "data=coco2017"]),
     "mask_rcnn_resnet18": ("mask_rcnn", "mask_rcnn", ["task=instance_segmentation", "data=coco2017"]),
 }
-HELD_OUT = ("efficientnet", "efficientnet", "attention", "retinanet", "mask_rcnn")
+HELD_OUT = ("efficientnet", "attention", "retinanet", "mask_rcnn")
 BATCHES = {"data=imagenet": (8, 32, 128), "data=coco2017": (2, 8)}
 PRECISIONS = ("32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "sgd")

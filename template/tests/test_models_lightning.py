@@ -15,7 +15,7 @@ from src.kit.errors import UserError
 from src.kit.lightning import weights_to_numpy
 from src.kit.training.networks import build_model
 from src.kit.weights import save_weights
-from tests.cases import INPUTS, classifiers, hub, model_config
+from tests.support import INPUTS, classifiers, hub, model_config
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
@@ -45,7 +45,7 @@ def test_small_images_keep_their_resolution():
     assert isinstance(small.maxpool, torch.nn.Identity)
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "efficientnet_b0", "resnet18_attention"])
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "efficientnet", "resnet18_attention"])
 def test_dropout_acts_only_while_training(name: str):
     torch.manual_seed(0)
     config = model_config("lightning", name, dropout=0.5)
@@ -99,7 +99,7 @@ def test_heads_must_divide_the_features():
 
 PRETRAINED_RUN = """
 import sys, torch, numpy
-from tests.cases import model_config
+from tests.support import model_config
 from src.kit.training.networks import build_model
 
 

@@ -14,7 +14,7 @@ from src.kit.errors import UserError
 from src.kit.paddle import weights_to_numpy
 from src.kit.training.networks import build_model
 from src.kit.weights import save_weights
-from tests.cases import INPUTS, classifiers, hub, model_config
+from tests.support import INPUTS, classifiers, hub, model_config
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
@@ -46,7 +46,7 @@ def test_small_images_keep_their_resolution():
     assert isinstance(small.maxpool, paddle.nn.Identity)
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "efficientnet_b0", "resnet18_attention"])
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "efficientnet", "resnet18_attention"])
 def test_dropout_acts_only_while_training(name: str):
     paddle.seed(0)
     config = model_config("paddle", name, dropout=0.5)
@@ -115,7 +115,7 @@ def test_heads_must_divide_the_features():
 
 PRETRAINED_RUN = """
 import sys, numpy, paddle
-from tests.cases import model_config
+from tests.support import model_config
 from src.kit.training.networks import build_model
 
 

@@ -16,7 +16,7 @@ from src.kit.run import Run
 from src.kit.training import TrainingLoop, build_loss, find_checkpoint, newest_run, train_run
 from src.kit.weights import load_weights
 from src.tasks.classification import concatenate
-from tests.experiments import fit, predict
+from tests.support import fit, predict
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -134,7 +134,7 @@ class TrainingTests:
         def refuse(cfg: DictConfig, run_dir: Path) -> None:
             raise UserError("tracker=wandb could not start.")
 
-        monkeypatch.setattr("src.kit.run.folder.open_tracker", refuse)
+        monkeypatch.setattr("src.kit.run.open_tracker", refuse)
         with pytest.raises(UserError, match="could not start"):
             self.run(tmp_path)
         assert not list(tmp_path.iterdir())

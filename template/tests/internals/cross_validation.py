@@ -67,7 +67,7 @@ class CrossValidationTests:
 
     def test_data_without_folds_are_refused(self, tmp_path, monkeypatch):
         whole = build_dataset(load_config([]), "val")
-        monkeypatch.setattr("src.kit.training.cross_validation.build_dataset", lambda cfg, split: whole)
+        monkeypatch.setattr("src.kit.training.train.build_dataset", lambda cfg, split: whole)
         with pytest.raises(UserError, match="data=digits cannot be divided into folds"):
             main(self.keys(tmp_path))
         assert not list(tmp_path.iterdir())

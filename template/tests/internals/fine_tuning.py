@@ -14,17 +14,16 @@ from src.kit.run import Run, read_rows
 from src.kit.training import find_checkpoint
 from src.kit.training.networks import build_model
 from src.kit.weights import load_weights, save_weights
-from tests.cases import model_config
-from tests.experiments import fit
 from tests.internals.scene_training import TINY, write_digit_scenes
 from tests.internals.tables import mixed_columns, write_csv
+from tests.support import fit, model_config
 
 # model -> changed arguments, and the layers that another number of classes changes: the last ones
 CASES = {
     "small_cnn": ({}, {"12"}),
     "resnet18": ({}, {"fc"}),
     "resnet18_attention": ({}, {"fc"}),
-    "efficientnet_b0": ({}, {"classifier.1"}),
+    "efficientnet": ({}, {"classifier.1"}),
     "yolov10n": ({}, {f"one_to_{head}.{stride}.score.4" for head in ("many", "one") for stride in range(3)}),
     "deeplab_mobilenet_v2": ({"width": 16}, {"classify"}),
     "deeplab_resnet18": ({"width": 16}, {"classify"}),

@@ -11,7 +11,7 @@ from src.kit.config.compose import load_config
 from src.kit.run import Run
 from src.kit.training import find_checkpoint, load_task
 from src.tasks import classification
-from tests.experiments import fit, predict
+from tests.support import fit, predict
 
 RARE = (1, 3, 8)
 KEPT = 0.05  # of the rare classes' training images: six of each
@@ -62,7 +62,7 @@ class ImbalanceTests:
             cfg = load_config([f"framework={self.framework}", *keys, *overrides])
             with Run(cfg) as run:
                 fit(cfg, run)
-            outputs, targets = classification.join(predict(cfg, find_checkpoint(run.path, "last"), "test"))
+            outputs, targets = classification.concatenate(predict(cfg, find_checkpoint(run.path, "last"), "test"))
             scores.append(load_task("classification").evaluate([(outputs, targets)], list("0123456789"))["f1_macro"])
         return float(np.mean(scores))
 

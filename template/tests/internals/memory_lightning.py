@@ -12,8 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from src.kit.hardware.hardware import Gpu, Hardware
 from src.kit.lightning import build_optimizer
-from src.kit.lightning.memory_tensors import CudaKernels, fill_with_noise, iterate_tensors
-from src.kit.memory.inputs import DataShape, example_targets
+from src.kit.lightning.memory_trace import CudaKernels, fill_with_noise, iterate_tensors
+from src.kit.memory.estimate import DataShape, example_targets
 from src.kit.training import build_loss
 from src.kit.training.networks import build_model
 

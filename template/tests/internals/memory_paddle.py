@@ -6,8 +6,8 @@ import paddle
 from omegaconf import DictConfig
 from paddle.base import core
 
-from src.kit.memory.inputs import DataShape, example_targets
-from src.kit.paddle.memory_measured import noise
+from src.kit.memory.estimate import DataShape, example_targets
+from src.kit.paddle.memory_trace import noise
 from src.kit.training import build_loss
 from src.kit.training.networks import build_model
 

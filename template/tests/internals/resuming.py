@@ -13,8 +13,8 @@ from src.kit.run import Run, read_rows
 from src.kit.shards.write import write_shards
 from src.kit.training import TrainingLoop, find_checkpoint
 from src.kit.weights import load_weights
-from tests.experiments import fit
 from tests.internals.scene_training import write_digit_scenes
+from tests.support import fit
 
 BATCHES = 7
 KEYS = [

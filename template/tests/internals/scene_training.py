@@ -15,7 +15,7 @@ from src.kit.errors import UserError
 from src.kit.run import Run, read_json, read_rows
 from src.kit.training import TrainingLoop, find_checkpoint, load_task, train_run
 from src.kit.weights import load_weights
-from tests.experiments import fit
+from tests.support import fit
 
 SCENE_TASKS = ("detection", "segmentation", "instance_segmentation")
 FEW = {"train": 16, "val": 6, "test": 6}
@@ -173,7 +173,8 @@ class SceneTrainingTests:
             (["data.image_size=100"], "size that 32 divides, not of 100 pixels: use 96"),
             (["data.sizes=[80]"], "not of 80 pixels: use 64"),
             (["loss=network"], "model=yolov10n learns by a loss: set another one than loss=network"),
-            (["model=mask_rcnn_resnet18"], "model=mask_rcnn_resnet18 learns by its own losses: set loss=network"),
+            (["model=mask_rcnn_resnet18"], "model=mask_rcnn_resnet18 is for task=instance_segmentation"),
+            (["model=mask_rcnn_resnet18", "model.tasks=null"], "learns by its own losses: set loss=network"),
             (["model.pretrained=true"], "no pretrained weights for 'yolov10n'"),
             (["data.batch_size=99"], "data.batch_size=99 is more than the 16 training samples"),
         ],

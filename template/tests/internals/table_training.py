@@ -16,8 +16,8 @@ from src.kit.tabular.preprocessing import from_json
 from src.kit.training import Experiment, evaluate_command, evaluate_run, find_checkpoint
 from src.kit.training.checkpoints import describe_splits, write_splits
 from src.kit.weights import load_metadata, load_weights
-from tests.experiments import fit
 from tests.internals.tables import mixed_columns, mixed_config, write_csv
+from tests.support import fit
 
 SEEDS = (0, 1, 2, 3, 4)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from src.kit.report.advice import advice
+from src.kit.report.reports import advice
 
 
 def curve(train: list[float], val: list[float]) -> list[dict]:

@@ -148,7 +148,7 @@ def test_a_batch_passes_few_files():
         "src/kit/loading/loader.py",
         "src/models/lightning/small_cnn.py",
         "src/trainers/lightning.py",
-        "src/kit/lightning/callback.py",
+        "src/kit/lightning/trainer.py",
         "src/kit/training/loop.py",
         "src/trainers/optimizers/lightning/adamw.py",
     ]

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.augment.advanced import import_albumentations
-from src.kit.augment.batches import AUGMENTATIONS, build_augmentation
+from src.kit.augment import AUGMENTATIONS, build_augmentation, import_albumentations
 from src.kit.errors import UserError
 
 ROOT = Path(__file__).parents[2]

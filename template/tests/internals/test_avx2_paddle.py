@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from src.kit.hardware.probe import SystemProbe
-from src.kit.paddle.avx2 import use_avx2
+from src.kit.paddle.devices import use_avx2
 
 AMD = "vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse2 avx avx2 fma\n"
 INTEL = AMD.replace("AuthenticAMD", "GenuineIntel")

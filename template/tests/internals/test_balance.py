@@ -5,8 +5,8 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.loading.order import METHODS, draw_samples, epoch_size
-from tests.experiments import build_loader
+from src.kit.loading.loader import METHODS, draw_samples, epoch_size
+from tests.support import build_loader
 
 TARGETS = np.random.default_rng(0).permutation(np.repeat([0, 1, 4], [900, 90, 10]))
 

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from scripts.benchmark import SIDES, draw_bars, main, print_table, write_results
-from src.kit.benchmarks.data import StepTimer, multiplication_rate
-from src.kit.benchmarks.training import known_median, shorten
+from src.kit.benchmarks.training import StepTimer, known_median, multiplication_rate, shorten
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.hardware.probe import Answer, SystemProbe, Utilisation, peak_flops

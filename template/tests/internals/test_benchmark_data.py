@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from scripts.benchmark_data import main, print_tables
-from src.kit.benchmarks.data import PillowSamples, loading_rate, measure_in_turns, repeat_epochs, training_rate
+from src.kit.benchmarks.training import PillowSamples, loading_rate, measure_in_turns, repeat_epochs, training_rate
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, FileImages, Split
 

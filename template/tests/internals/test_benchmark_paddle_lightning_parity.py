@@ -11,6 +11,6 @@ def count(framework: str, model: str) -> int:
     return counter.flops(model, 64)
 
 
-@pytest.mark.parametrize("model", ["small_cnn", "resnet18", "resnet50", "efficientnet_b0", "resnet18_attention"])
+@pytest.mark.parametrize("model", ["small_cnn", "resnet18", "resnet50", "efficientnet", "resnet18_attention"])
 def test_the_same_operations(model):
     assert count("paddle", model) == pytest.approx(count("lightning", model), rel=0.02)

@@ -11,7 +11,7 @@ from src.kit.loading import ArrayImages, Loader, Split
 from src.kit.run import Run
 from src.kit.training import find_checkpoint
 from src.kit.weights import load_weights
-from tests.experiments import fit
+from tests.support import fit
 
 
 def arrays(flippable: bool, channels: int = 3) -> Split:

@@ -7,8 +7,8 @@ from src.kit.config.compose import load_config
 from src.kit.run import Run
 from src.kit.training import find_checkpoint
 from src.kit.weights import load_weights
-from tests.experiments import fit
 from tests.internals.scene_training import TINY, write_digit_scenes
+from tests.support import fit
 
 CASES = {"detection": "one_to_many.2.score.4", "segmentation": "classify"}
 WAYS = [("lightning", "paddle"), ("paddle", "lightning")]

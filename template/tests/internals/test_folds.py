@@ -6,7 +6,7 @@ import pytest
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.splitting.stratify import make_folds
+from src.kit.splitting import make_folds
 
 
 def test_folds_of_classes_are_as_equal_as_they_can_be():

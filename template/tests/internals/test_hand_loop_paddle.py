@@ -6,7 +6,7 @@ import pytest
 
 from src.kit.catalog.build import build_dataset
 from src.kit.paddle import weights_to_numpy
-from tests.experiments import build_loader, build_network
+from tests.support import build_loader, build_network
 from tests.training import TrainingTests
 
 

@@ -14,7 +14,7 @@ from src.kit.training.networks import build_model
 from src.kit.weights import save_weights
 from src.models.lightning.instance_segmentation import mask_rcnn as lightning
 from src.models.paddle.instance_segmentation import mask_rcnn as theirs
-from tests.cases import model_config
+from tests.support import model_config
 
 
 def test_first_losses_are_alike():

@@ -11,15 +11,14 @@ from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.lightning.memory_trace import trace_steps
 from src.kit.memory.allocators import ScaledTrace, simulate_allocator
-from src.kit.memory.estimate import GPUS, Estimator, estimate
+from src.kit.memory.estimate import GPUS, DataShape, Estimator, estimate, find_data_shape
 from src.kit.memory.fit import fit_memory, fits_gpu
-from src.kit.memory.inputs import DataShape, find_data_shape
 from src.kit.training import Experiment
 from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live
 
 SHAPE = DataShape(classes=10, channels=3, image_size=32, images=5000)
-MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
+MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet")
 LARGE = ["model=resnet50", "data=imagenet", "data.batch_size=256"]
 
 

@@ -5,15 +5,13 @@ import pytest
 
 from src.kit.config.compose import load_config
 from src.kit.memory.allocators import ScaledTrace, simulate_allocator
-from src.kit.memory.estimate import Estimator, estimate
-from src.kit.memory.inputs import DataShape
-from src.kit.paddle.memory_measured import count_optimizer_states
-from src.kit.paddle.memory_trace import trace_steps
+from src.kit.memory.estimate import DataShape, Estimator, estimate
+from src.kit.paddle.memory_trace import count_optimizer_states, trace_steps
 from tests.internals.memory_paddle import real_step
 from tests.internals.memory_traces import live
 
 SHAPE = DataShape(classes=10, channels=3, image_size=32, images=5000)
-MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet_b0")
+MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,9 +7,8 @@ from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.lightning.memory_trace import trace_steps
 from src.kit.memory.allocators import MIB, ScaledTrace, simulate_allocator
-from src.kit.memory.estimate import Estimator
+from src.kit.memory.estimate import Estimator, find_data_shape
 from src.kit.memory.fit import fit_memory
-from src.kit.memory.inputs import find_data_shape
 from src.kit.training import Experiment
 from tests.internals.memory_lightning import hardware, real_step
 from tests.internals.memory_traces import live

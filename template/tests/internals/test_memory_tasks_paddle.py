@@ -9,9 +9,8 @@ from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.hardware.hardware import Gpu, Hardware
 from src.kit.memory.allocators import MIB
-from src.kit.memory.estimate import Estimator, estimate
+from src.kit.memory.estimate import Estimator, estimate, find_data_shape
 from src.kit.memory.fit import fit_memory
-from src.kit.memory.inputs import find_data_shape
 from src.kit.paddle.memory_trace import trace_steps
 from src.kit.training import Experiment
 from tests.internals.memory_paddle import real_step

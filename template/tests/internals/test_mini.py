@@ -16,8 +16,7 @@ from scene_files import write_yolo
 from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.mini import create_mini_dataset
-from src.kit.mini.create import share_out
+from src.kit.mini import create_mini_dataset, share_out
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"ape": 60, "bee": 30, "cat": 10}
@@ -125,7 +124,7 @@ def test_a_copy_that_fails_leaves_nothing(folder, tmp_path, monkeypatch):
         if len(copied) == 7:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("src.kit.mini.create.shutil.copy2", fill_the_disk)
+    monkeypatch.setattr("src.kit.mini.shutil.copy2", fill_the_disk)
     with pytest.raises(OSError, match="No space"):
         create_mini_dataset(folder, 20, 0.2, tmp_path / "mini")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]

@@ -14,7 +14,7 @@ from src.kit.errors import UserError
 from src.kit.loading.images import to_channels
 from src.kit.training import Experiment
 from src.kit.training.checkpoints import describe_splits
-from tests.experiments import build_loader
+from tests.support import build_loader
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import src.kit.lightning as lightning_kit
 import src.kit.paddle as paddle_kit
 from src.kit.errors import UserError
 from src.kit.training.networks import build_model
-from tests.cases import INPUTS, classifiers, model_config, models
+from tests.support import INPUTS, classifiers, model_config, models
 
 
 def both(name: str, channels: int, size: int):

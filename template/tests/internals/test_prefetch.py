@@ -7,7 +7,7 @@ import pytest
 
 from src.kit.hardware.probe import SystemProbe
 from src.kit.loading import prefetch
-from src.kit.loading.prefetch import choose_workers, in_background, prepare_ahead
+from src.kit.loading.cache import choose_workers, in_background, prepare_ahead
 
 
 class Limited(SystemProbe):

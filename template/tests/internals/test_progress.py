@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from src.kit.run.progress import Progress, epoch_line
+from src.kit.run import Progress, epoch_line
 
 ROW = {
     "epoch": 3,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from src.kit.run import read_json, read_rows
+from src.kit.training import Experiment, evaluate_run
 from tests.internals.scene_training import SCENE_TASKS, SceneTrainingTests
 
 
@@ -16,10 +17,8 @@ class TestSceneTrainingLightning(SceneTrainingTests):
         assert np.isfinite(read_rows(run / "metrics.jsonl")[0]["train/loss"])
 
     def test_a_librarys_model_trains_and_is_evaluated(self, tmp_path):
-        from src.kit.training.evaluation import evaluate
-
         overrides = ["model=retinanet_resnet18", "loss=network"]
         run, _ = self.fit(tmp_path, "detection", *overrides)
-        evaluate(self.configure(tmp_path, "detection", *overrides), run, ["val"])
+        evaluate_run(Experiment(self.configure(tmp_path, "detection", *overrides)), run, ["val"])
         assert 0 <= read_json(run / "evaluation-val.json")["map"] <= 1
         assert (run / "pictures" / "val-samples.png").is_file()

@@ -3,7 +3,7 @@
 import pytest
 
 from src.kit.config.compose import load_config
-from src.kit.training.schedules import Schedule, batches_per_step
+from src.kit.training.loop import Schedule, batches_per_step
 
 
 def schedule(*overrides: str, steps: int = 10, epochs: int = 10) -> Schedule:

@@ -5,7 +5,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from src.kit.config.compose import load_config
-from src.kit.training.schedules import Schedule
+from src.kit.training.loop import Schedule
 
 STEPS, EPOCHS = 10, 7
 

@@ -10,9 +10,7 @@ from src.kit.catalog.build import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.scenes import read_yolo
-from src.kit.splitting import SplitRule
-from src.kit.splitting.rule import group_by_pattern
-from src.kit.splitting.stratify import split_by_fractions
+from src.kit.splitting import SplitRule, group_by_pattern, split_by_fractions
 from src.kit.training import Experiment
 from src.kit.training.checkpoints import (
     compare_splits,

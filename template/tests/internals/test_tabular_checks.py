@@ -12,7 +12,7 @@ import pytest
 from src.kit.checks import KINDS
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.tabular_checks.tables import check_table, column_faults, describe, leak_faults
+from src.kit.tabular_checks import check_table, column_faults, describe, leak_faults
 from tests.internals.tables import mixed_columns, mixed_config, table_config, write_csv
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from PIL import Image
 from src.kit.checks import check
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.scenes_checks.faults import gap
+from src.kit.scenes_checks.yolo import gap
 from tests.internals.checked_data import class_folders, coco_folder, configuration, found, picture, run, yolo_folder
 
 

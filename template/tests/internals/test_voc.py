@@ -6,7 +6,7 @@ import pytest
 from scene_files import image
 
 from src.kit.errors import UserError
-from src.kit.scenes import voc_format
+from src.kit.scenes.convert import find_voc_splits, read_voc
 
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>20</xmax><ymax>5.5</ymax></bndbox>"
 CAT = f"<object><name>cat</name>{BOX}</object>"
@@ -25,7 +25,7 @@ def write_voc(root: Path, files: dict[str, str], listed: str | None = None) -> P
 
 
 def read(root: Path):
-    return voc_format.read_voc(root, voc_format.find_voc_splits(root)["train"])
+    return read_voc(root, find_voc_splits(root)["train"])
 
 
 def test_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
@@ -89,7 +89,7 @@ def test_a_bad_file_is_named(tmp_path, content, message):
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"holds no VOC data set: .*train\.txt does not exist"):
-        voc_format.find_voc_splits(tmp_path)
+        find_voc_splits(tmp_path)
     root = write_voc(tmp_path, {"a": f"<annotation>{SIZE}{CAT}</annotation>"}, "a\nb\n")
     with pytest.raises(UserError, match=r"lists 'b', but .*JPEGImages has no image of that name"):
         read(root)

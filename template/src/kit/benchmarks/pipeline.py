@@ -66,7 +66,7 @@ def validate_pipeline(argv: Sequence[str], stage: str, doc: str) -> None:
         doc: text of --help.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=list(STAGES), default=stage)
+    parser.add_argument("--stage", choices=STAGES, default=stage)
     parser.add_argument("--dataset", help="a data set of src/configs/data; default: the stage's own")
     parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
     options, overrides = parser.parse_known_args(argv)

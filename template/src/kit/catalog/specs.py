@@ -1,7 +1,7 @@
 """Facts about the known data sets, downloads of their files, and the choice of the one that fits this machine.
 
-The facts are in `src/configs/data/**/dataset_spec.yaml`, the choice for each tier of machines next to them in
-`debug_datasets.yaml` and `production_datasets.yaml`.
+The facts are in `src/configs/data/dataset_spec.yaml`, the choice for each tier of machines next to it in
+`debug_datasets.yaml` and `production_datasets.yaml`. A subfolder's `dataset_spec.yaml` holds both for its tasks.
 """
 
 import re
@@ -14,14 +14,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from src.kit.config import UserError, load_config, option_names, unknown
+from src.kit.config import DATA_TABLES, UserError, load_config, option_names, unknown
 from src.kit.hardware import Hardware, dataset_tier, detect, facts
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "src" / "configs" / "data"
 ACCESS = ("bundled", "made", "open", "login", "own")
 CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
-STAGES = {"debug": "debug_datasets.yaml", "production": "production_datasets.yaml"}
+STAGES = ("debug", "production")
+TIERS = ("debug", "production-conservative", "production-full")
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,8 @@ class DatasetSpec:
 @cache
 def dataset_specs() -> dict[str, DatasetSpec]:
     """Return name -> spec of every data set that is described and has a configuration in this project."""
-    entries = {name: values for table in tables("dataset_spec.yaml") for name, values in table.items()}
     present = option_names("data")
-    return {name: parse_spec(name, values) for name, values in entries.items() if name in present}
+    return {name: parse_spec(name, values) for name, values in table_entries() if name in present}
 
 
 def find_spec(name: str) -> DatasetSpec:
@@ -105,10 +105,11 @@ def find_spec(name: str) -> DatasetSpec:
     return dataset_specs()[name]
 
 
-def tables(file_name: str) -> Iterator[dict[str, Any]]:
-    """Yield the content of every YAML file of this name, the one for all projects first."""
-    for path in sorted(FOLDER.rglob(file_name), key=lambda path: (len(path.parts), path)):
-        yield OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[misc]
+def table_entries() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name -> values of each data set and each tier, those of the subfolders last; a tier can come repeatedly."""
+    paths = [path for name in DATA_TABLES for path in FOLDER.rglob(f"{name}.yaml")]
+    for path in sorted(paths, key=lambda path: (len(path.parts), path)):
+        yield from OmegaConf.to_container(OmegaConf.load(path)).items()  # type: ignore[misc, union-attr]
 
 
 def parse_spec(name: str, values: dict[str, Any]) -> DatasetSpec:
@@ -255,14 +256,13 @@ def force_stage(stage: str, tier: str, reason: str) -> tuple[str, str]:
 @cache
 def tiers() -> dict[str, dict[str, Any]]:
     """Return tier -> its limits, overrides, and the data sets of each task that this project has."""
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[str, dict[str, Any]] = {tier: {"tasks": {}} for tier in TIERS}
     present = option_names("task")
-    for file_name in STAGES.values():
-        for table in tables(file_name):
-            for tier, values in table.items():
-                tasks = {task: choice for task, choice in values.pop("tasks").items() if task in present}
-                merged.setdefault(tier, {"tasks": {}}).update(values)
-                merged[tier]["tasks"].update(tasks)
+    for tier, values in table_entries():
+        if tier in TIERS:
+            tasks = {task: choice for task, choice in values.pop("tasks").items() if task in present}
+            merged[tier].update(values)
+            merged[tier]["tasks"].update(tasks)
     return merged
 
 

@@ -1,11 +1,12 @@
 """The configuration: composed from `src/configs` and the command line, checked before any framework loads."""
 
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
-from src.kit.config.compose import help_text, load_config, option, option_names, write_config
+from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names, write_config
 from src.kit.config.keys import GENERAL_KEYS, build_component
 from src.kit.errors import UserError, run_main
 
 __all__ = [
+    "DATA_TABLES",
     "GENERAL_KEYS",
     "Range",
     "UserError",

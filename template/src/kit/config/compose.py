@@ -25,7 +25,7 @@ from src.kit.config.keys import (
 from src.kit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # of configs/data: facts about data sets
+DATA_TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # YAML files of `data` that are no options
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
 GENERAL: dict[str, dict[str, Any]] = {  # keys of any component of a group, with their defaults
     "model": {"tasks": None, "pretrained": False, "weights": None},
@@ -197,7 +197,7 @@ def option_file(group: str, name: str) -> Path:
 def option_names(group: str) -> list[str]:
     """What can be chosen; a data set's defaults are not a data set, but a trainer's are a trainer."""
     names = sorted(path.stem for path in (CONFIGS / group).rglob("*.yaml"))
-    return [name for name in names if name not in TABLES and (name != "default" or group == "trainer")]
+    return [name for name in names if name not in DATA_TABLES and (name != "default" or group == "trainer")]
 
 
 def read(path: Path) -> DictConfig:

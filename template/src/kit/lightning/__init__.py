@@ -1,16 +1,21 @@
 """What the kit does in PyTorch: batches on the device, the run's callback, the trainer, weights, predictions."""
 
-from src.kit.lightning.callback import RunCallback, RunLogger, to_numpy
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose_image_cache
-from src.kit.lightning.networks import build_optimizer, list_layers, weights_from_numpy, weights_to_numpy
 from src.kit.lightning.trainer import (
+    RunCallback,
+    RunLogger,
+    build_optimizer,
     build_scheduler,
     build_trainer,
+    list_layers,
     load_network,
     predict,
     predict_images,
     readable_errors,
+    to_numpy,
     use_gpu,
+    weights_from_numpy,
+    weights_to_numpy,
 )
 
 __all__ = [

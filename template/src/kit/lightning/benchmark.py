@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from src.kit.benchmarks import PillowSamples
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose_image_cache
-from src.kit.lightning.networks import build_optimizer
-from src.kit.lightning.trainer import use_gpu
+from src.kit.lightning.trainer import build_optimizer, use_gpu
 from src.kit.loading import Split, keep_decoded
 from src.kit.training import Experiment
 

@@ -2,24 +2,201 @@
 
 Only what decides how much memory is taken is computed, such as which cells of a detector learn an object. The tensors
 are on the CPU, since a CPU build of PyTorch has no others; `memory_tensors.py` corrects what CUDA would do differently.
-Scratch inside a kernel is invisible here: `convolution_workspace` adds it.
-"""
+Scratch inside a kernel is invisible here: `convolution_workspace` adds it."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from weakref import finalize
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_map
 
-from src.kit.lightning.memory_tensors import CudaKernels, NoiseOnDetach, UnknownValues, fill_with_noise, iterate_tensors
-from src.kit.lightning.networks import build_optimizer
+from src.kit.lightning.trainer import build_optimizer
 from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
 from src.kit.training import batches_per_step, build_loss, build_model
+
+EMPTY = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
+# read only the shapes of their arguments, so that their results are known
+FILLED = {f"aten::{name}" for name in ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")}
+WRITTEN = {"aten::zero_", "aten::fill_", "aten::copy_"}
+SHARED = {"aten::_unsafe_view", "aten::lift_fresh"}  # views, though their schema does not say so
+VALUE_DEPENDENT = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+# torch/amp documentation, "CUDA Ops that can autocast to float32", minus those on the CPU's own list
+FLOAT32 = {
+    "exp", "log", "log10", "log1p", "expm1", "pow", "__pow__", "__rpow__", "rsqrt", "reciprocal", "sum", "cumsum",
+    "prod", "norm", "softmax", "log_softmax", "softmin", "softplus", "layer_norm", "group_norm", "cross_entropy",
+    "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "kl_div", "cosine_similarity",
+    "binary_cross_entropy_with_logits", "interpolate",
+}  # fmt: skip
+HALF = (torch.bfloat16, torch.float16)
+
+
+class UnknownValues(TorchDispatchMode):
+    """Treats uninitialised memory as unknown values, and so every result that depends on them.
+
+    All other tensors are computed: how much memory a loss takes depends on the objects it finds.
+    """
+
+    results: ClassVar[dict[Any, Any]] = {}  # operation and its arguments' shapes -> results on the meta device
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # skipping imports torch._dynamo, which takes 2 s, and nothing is compiled here
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        schema = operation._schema
+        unknown = any(is_unknown(tensor) for tensor in iterate_tensors((*args, *kwargs.values())))
+        if unknown and schema.name in WRITTEN and not any(map(is_unknown, iterate_tensors(args[1:]))):
+            unknown = args[0].nbytes < args[0].untyped_storage().nbytes()
+            mark_unknown(args[0], unknown)
+        if not unknown or operation.is_view or schema.name in SHARED or schema.name in FILLED:
+            results = operation(*args, **kwargs)
+            return mark_unknown(results) if schema.name in EMPTY else results
+        if schema.is_mutable:
+            written = mark_unknown(written_arguments(schema, args, kwargs))
+            if not schema.returns:
+                return None
+            if schema.returns[0].alias_info:
+                return written[0] if len(schema.returns) == 1 else tuple(written)
+        if schema.name == "aten::index":
+            args = (args[0], [index for mask in args[1] for index in mask_to_indices(mask)])
+        elif any(tag in operation.tags for tag in VALUE_DEPENDENT):
+            raise RuntimeError(f"{operation} looks at the values of tensors")
+        key = (operation, describe_arguments((args, tuple(kwargs.items()))))
+        if key not in self.results:
+            self.results[key] = operation(*to_meta(args), **to_meta(kwargs))
+        return allocate_like(self.results[key])
+
+
+class NoiseOnDetach(TorchFunctionMode):
+    """Fills what a network detaches with noise, since it looks for objects there."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch = batch
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") == "detach" and is_unknown(args[0]):
+            fill_with_noise(args[0], self.batch)
+        return function(*args, **(kwargs or {}))
+
+
+class CudaKernels(TorchFunctionMode):
+    """Runs what CUDA would on a CPU: fused dropout and attention, and under autocast float32 where CUDA wants it."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", "")
+        if name == "dropout" and function is torch.dropout:
+            values, rate, train = args
+            return torch.native_dropout(values, rate, train)[0] if train and rate else values
+        if name == "scaled_dot_product_attention":
+            return fused_attention(*args, **kwargs)
+        if name in FLOAT32 and torch.is_autocast_enabled("cpu"):
+            args, kwargs = tree_map(half_to_float32, (tuple(args), kwargs))
+        return function(*args, **kwargs)
+
+
+def half_to_float32(value: Any) -> Any:
+    """Convert half-precision tensors to float32 and leave everything else."""
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype in HALF else value
+
+
+def fused_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: Any = None, *_: Any, **kwargs: Any
+) -> torch.Tensor:
+    """Attention that keeps its inputs, its output and the log-sum of each row, but no (L, L) weights."""
+    if query.ndim != 4 or (attn_mask is not None and attn_mask.requires_grad):
+        weights = query @ key.transpose(-2, -1)
+        return (weights if attn_mask is None else weights + attn_mask).softmax(-1) @ value
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = (part.to(torch.get_autocast_dtype("cpu")) for part in (query, key, value))
+    mask = None if attn_mask is None or attn_mask.dtype == torch.bool else attn_mask.to(query.dtype)
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=mask)[0]
+
+
+def is_unknown(tensor: torch.Tensor) -> bool:
+    """Whether the tensor's values are unknown; all views of its memory share this."""
+    return getattr(tensor.untyped_storage(), "unknown", False)
+
+
+def mark_unknown(value: Any, unknown: bool = True) -> Any:
+    """Mark the values of all tensors in `value` as unknown, or as known, and return it."""
+    for tensor in iterate_tensors((value,)):
+        tensor.untyped_storage().unknown = unknown  # type: ignore[attr-defined] # a storage lives as long as its memory
+    return value
+
+
+def fill_with_noise(tensor: torch.Tensor, batch: int) -> None:
+    """Fill unknown memory with noise that repeats `batch` times, so that every image passes a test equally often."""
+    with _disable_current_modes():
+        flat = tensor.new_empty(0).set_(
+            tensor.untyped_storage(), 0, (tensor.untyped_storage().nbytes() // tensor.itemsize,)
+        )
+        rows = flat.view(batch if len(flat) % batch == 0 else 1, -1)
+        rows.copy_(torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0)))
+    mark_unknown(tensor, unknown=False)
+
+
+def iterate_tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors in `values`, which may be nested in lists and tuples."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from iterate_tensors(value)
+
+
+def written_arguments(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """The arguments that an operation writes to."""
+    given = [*args, *(kwargs.get(argument.name) for argument in schema.arguments[len(args) :])]
+    pairs = zip(schema.arguments, given, strict=True)
+    return [value for argument, value in pairs if argument.alias_info and argument.alias_info.is_write]
+
+
+def mask_to_indices(mask: Any) -> tuple[Any, ...]:
+    """A mask's indices, int64 (N,) for each of its dimensions: N depends on its values. Other indices stay."""
+    if not isinstance(mask, torch.Tensor) or mask.dtype not in (torch.bool, torch.uint8):
+        return (mask,)
+    if is_unknown(mask):
+        raise RuntimeError("a mask of unknown values selects from a tensor")
+    return mask.nonzero(as_tuple=True)
+
+
+def describe_arguments(value: Any) -> Any:
+    """A hashable key for arguments: tensors become their shape, strides and dtype."""
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.stride(), value.dtype
+    return tuple(map(describe_arguments, value)) if isinstance(value, list | tuple) else (type(value), value)
+
+
+def allocate_like(value: Any) -> Any:
+    """Tensors of unknown values in place of tensors on the meta device."""
+    if isinstance(value, torch.Tensor):
+        return mark_unknown(torch.empty_strided(value.shape, value.stride(), dtype=value.dtype))
+    return type(value)(map(allocate_like, value)) if isinstance(value, list | tuple) else value
+
+
+def to_meta(value: Any) -> Any:
+    """Tensors on the meta device, without memory, in place of tensors."""
+    if isinstance(value, torch.Tensor):
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+    if isinstance(value, torch.device):
+        return torch.device("meta")
+    if isinstance(value, dict):
+        return {key: to_meta(each) for key, each in value.items()}
+    return type(value)(map(to_meta, value)) if isinstance(value, list | tuple) else value
+
 
 HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 STEPS = 2  # the second one has the optimizer's state and the last gradients

@@ -1,23 +1,207 @@
-"""`pl.Trainer` as the configuration asks for it, its errors as sentences, and predictions of a trained network."""
+"""`pl.Trainer` for a run: callback, logger, optimizer, weights to and from NumPy, errors as sentences, predictions."""
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import nn
 
-from src.kit.config import UserError
-from src.kit.lightning.callback import to_numpy
+from src.kit.config import UserError, build_component
 from src.kit.lightning.device import Batches
-from src.kit.lightning.networks import weights_from_numpy
-from src.kit.training import Collector, Experiment, Schedule
-from src.kit.weights import load_weights
+from src.kit.run import Run
+from src.kit.training import Collector, Experiment, Schedule, TrainingLoop
+from src.kit.weights import check_shapes, load_weights, save_weights
+
+
+def weights_to_numpy(network: nn.Module) -> dict[str, np.ndarray]:
+    """Copy every parameter and BatchNorm statistic to float32, in the network's order."""
+    # BatchNorm's batch counter has no counterpart in Paddle and no effect at a fixed momentum
+    return {
+        name: tensor.detach().float().cpu().numpy().copy()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def weights_from_numpy(network: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Copy `arrays` into the network, on any device and in any dtype.
+
+    Raises:
+        UserError: a name or a shape differs; nothing is copied then.
+    """
+    own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    check_shapes(arrays, {name: tuple(tensor.shape) for name, tensor in own.items()})
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(torch.tensor(arrays[name]))
+
+
+def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """List the leaf layers in the order in which an input of `shape` (1, C, H, W) passes them.
+
+    Returns:
+        A row for each: name, type, output_shape and number of parameters, for `src/kit/report`.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def add(name: str, layer: nn.Module) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not isinstance(output, torch.Tensor):  # lists of boxes, for example
+                return
+            count = sum(parameter.numel() for parameter in layer.parameters())
+            output_shape = tuple(output.shape)
+            rows.append({"name": name, "type": type(layer).__name__, "output_shape": output_shape, "parameters": count})
+
+        return layer.register_forward_hook(hook)
+
+    handles = [add(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
+    network.eval()
+    with torch.no_grad():
+        network(torch.zeros(shape))
+    for handle in handles:
+        handle.remove()
+    return rows
+
+
+def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """Build `cfg.optimizer` for a network's parameters; clipping is Lightning's.
+
+    The component's `build(parameters, *, fused, ...)` gets `fused=True` unless gradients are scaled (fp16): a fused
+    step unscales them itself, which is after Lightning would have to clip them.
+    """
+    fused = cfg.trainer.precision != "16-mixed"
+    optimizer: torch.optim.Optimizer = build_component(
+        "optimizer", cfg.optimizer, "lightning", network.parameters(), fused=fused
+    )
+    return optimizer
+
+
+class RunCallback(pl.Callback):
+    """Sets the learning rate, seeds, logs, evaluates and saves for one training run, in whatever `pl.Trainer`."""
+
+    def __init__(self, experiment: Experiment, run: Run) -> None:
+        self.experiment, self.run = experiment, run
+        self.loop: TrainingLoop
+        self.restored: Mapping[str, Any] | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))  # ranks agree on rank 0's folder
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        batches = int(trainer.num_training_batches)
+        self.loop = TrainingLoop(self.experiment, self.run, batches, lambda losses: torch.stack(list(losses)).tolist())
+        if self.restored:
+            self.loop.load_state_dict(self.restored)
+        if self.loop.batch:  # Lightning starts no epoch when it continues in the middle of one
+            self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.manual_seed(self.loop.draw_seed())
+        trainer.train_dataloader.loader.set_epoch(self.loop.epoch, self.loop.batch)
+        self.loop.start_epoch()
+        trainer.accumulate_grad_batches = self.loop.accumulate
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        lr = self.loop.next_lr()
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning has divided the loss by the number of accumulated batches
+        self.loop.step(outputs["loss"] if self.loop.accumulate == 1 else outputs["loss"] * self.loop.accumulate)
+        if self.loop.save_within_epoch(partial(self.save, trainer, pl_module)):
+            torch.manual_seed(self.loop.draw_seed())
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.collector = Collector(self.experiment.task, to_numpy)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.collector.add(outputs["outputs"], batch[1:], outputs["loss"])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        collected, loss = self.collector.result(partial(gather, world_size=trainer.world_size))
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        stop = self.loop.end_epoch(collected, loss, partial(self.save, trainer, pl_module), logged)
+        trainer.should_stop = trainer.should_stop or stop
+
+    def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
+        """Write the weights in the neutral format, and Lightning's own checkpoint next to them."""
+        if trainer.is_global_zero:
+            arrays = weights_to_numpy(pl_module.network)
+            save_weights(folder / "model.safetensors", arrays, self.experiment.metadata())
+        trainer.save_checkpoint(folder / "training.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.loop.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.restored = state_dict
+
+
+class RunLogger(Logger):
+    """Sends what `self.log` records within an epoch to the run's tracker; the callback logs whole epochs."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+    @property
+    def name(self) -> str:
+        return self.run.path.name
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The run folder has the configuration."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        if values and self.run.main:
+            self.run.tracker.log(values, int(step or 0))
+
+
+def gather(mine: Any, world_size: int) -> list[Any]:
+    """The objects of all ranks, in their order."""
+    every: list[Any] = [mine] * world_size
+    if world_size > 1:
+        torch.distributed.all_gather_object(every, mine)
+    return every
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Fetch a tensor; bfloat16 and float16 become float32."""
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+    return array
+
+
+def concatenate_losses(losses: Sequence[torch.Tensor]) -> list[float]:
+    """Fetch scalar tensors at once."""
+    values: list[float] = torch.stack(list(losses)).tolist()
+    return values
 
 
 def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any) -> pl.Trainer:

@@ -3,7 +3,7 @@
 A data set returns a `Split` of `ArrayImages` or `FileImages`; `Loader` makes NumPy batches of it for any framework.
 """
 
-from src.kit.loading.cache import DEVICE_SHARE, choose_cache, keep_decoded, read_all
+from src.kit.loading.cache import DEVICE_SHARE, choose_cache, choose_workers, in_background, keep_decoded, read_all
 from src.kit.loading.decoding import MAX_PIXELS, decode, normalize, open_rgb, resize, to_eight_bits, to_planes
 from src.kit.loading.images import (
     SUFFIXES,
@@ -24,10 +24,10 @@ from src.kit.loading.loader import (
     image_options,
     margin,
     normalisation,
+    order_options,
     plan_epoch,
+    refuse_keys,
 )
-from src.kit.loading.order import order_options, refuse_keys
-from src.kit.loading.prefetch import choose_workers, in_background
 
 __all__ = [
     "DEVICE_SHARE",

@@ -1,16 +1,57 @@
-"""Keep decoded images in memory or on the GPU (`data.cache`). Each is decoded once; the batches stay the same."""
+"""Keep decoded images in memory or on the device, and prepare batches ahead in threads."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
-from src.kit.loading.images import Images, Split
-from src.kit.loading.order import own_order
-from src.kit.loading.prefetch import choose_workers, prepare_ahead
+from src.kit.hardware import SystemProbe, cores
+from src.kit.loading.images import Images, Split, own_order
+
+T = TypeVar("T")
+
+
+def choose_workers(in_memory: bool) -> int:
+    """Threads for `data.num_workers: null`: one per core that this process may use, none for images in memory.
+
+    Respects CPU affinity and cgroup quotas. A batch of images in memory takes less time to prepare than to hand over
+    from another thread.
+    """
+    return 0 if in_memory else cores(SystemProbe())
+
+
+def prepare_ahead(prepare: Callable[[int], T], batches: int, workers: int) -> Iterator[T]:
+    """Yield `prepare(0), prepare(1), ...` in order; `workers` threads work a few batches ahead."""
+    pool = ThreadPoolExecutor(workers, "loader")
+    try:
+        waiting: deque[Future[T]] = deque()
+        for number in range(batches + workers + 1):
+            if number < batches:
+                waiting.append(pool.submit(prepare, number))
+            if number > workers:
+                yield waiting.popleft().result()
+    finally:  # also if the iteration is abandoned
+        pool.shutdown(cancel_futures=True)
+
+
+def in_background(items: Generator[T, None, None], ahead: int = 2) -> Iterator[T]:
+    """Yield the generator's items, which another thread produces `ahead` items early (copies to a GPU, for example)."""
+    end = object()
+    pool = ThreadPoolExecutor(1, "background")
+    try:
+        waiting = deque(pool.submit(next, items, end) for _ in range(ahead))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]
+    finally:
+        pool.shutdown(cancel_futures=True)
+        items.close()  # ends the generator's own threads
+
 
 RAM_SHARE = 0.5  # of the free RAM; the rest is for batches, the network and other programs
 DEVICE_SHARE = 0.25  # of the GPU's free memory; training needs far more than the network's weights

@@ -1,10 +1,10 @@
 """Image classification data: images fetched by index, their class numbers and the class names."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -231,3 +231,10 @@ def scan_classes(folder: Path) -> dict[str, list[Path]]:
             if paths:
                 found[child.name] = sorted(paths)
     return found
+
+
+def own_order(split: Any) -> Callable[[np.random.Generator], np.ndarray] | None:
+    """The images' `epoch_order`, if they are read together and must stay neighbours."""
+    images = getattr(split, "images", None)  # annotated images have none, and no order of their own
+    own: Callable[[np.random.Generator], np.ndarray] | None = getattr(images, "epoch_order", None)
+    return own

@@ -1,9 +1,16 @@
 """GPU memory before training: traces two steps without a GPU and runs them through a model of the allocator."""
 
 from src.kit.memory.allocators import MIB, Recorder, ScaledTrace, Trace, simulate_allocator
-from src.kit.memory.estimate import GPUS, PREFETCHED, Estimator, convolution_workspace
+from src.kit.memory.estimate import (
+    GPUS,
+    PREFETCHED,
+    DataShape,
+    Estimator,
+    convolution_workspace,
+    example_targets,
+    find_data_shape,
+)
 from src.kit.memory.fit import default_batch_size, fit_memory, fit_to_machine, fits_gpu
-from src.kit.memory.inputs import DataShape, example_targets, find_data_shape
 
 __all__ = [
     "GPUS",

@@ -13,8 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
 from src.kit.hardware import Hardware, batch_size, detect
-from src.kit.memory.estimate import Estimator, NotEstimated
-from src.kit.memory.inputs import find_data_shape
+from src.kit.memory.estimate import Estimator, NotEstimated, find_data_shape
 from src.kit.training import Experiment, load_benchmark
 
 ROOT = Path(__file__).resolve().parents[3]

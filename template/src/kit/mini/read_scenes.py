@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from src.kit.mini.create import Original
+from src.kit.mini import Original
 from src.kit.scenes import (
     find_coco_splits,
     find_yolo_splits,

@@ -1,21 +1,20 @@
 """What the kit does in PaddlePaddle: devices and processes, batches, the run's callback, weights, predictions."""
 
 from src.kit.hardware import SystemProbe
-from src.kit.paddle.avx2 import use_avx2
-
-use_avx2(SystemProbe())  # before Paddle is imported
-
-from src.kit.paddle.callback import RunCallback, to_numpy  # noqa: E402
-from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose_image_cache  # noqa: E402
-from src.kit.paddle.devices import open_process, readable_errors, refuse_unsupported, run_on_devices, use_gpu  # noqa: E402
-from src.kit.paddle.networks import (  # noqa: E402
+from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose_image_cache
+from src.kit.paddle.devices import open_process, readable_errors, refuse_unsupported, run_on_devices, use_avx2, use_gpu
+from src.kit.paddle.trainer import (
+    RunCallback,
     build_optimizer,
     initialise_like_torch,
     list_layers,
+    load_network,
+    predict,
+    predict_images,
+    to_numpy,
     weights_from_numpy,
     weights_to_numpy,
 )
-from src.kit.paddle.predict import load_network, predict, predict_images  # noqa: E402
 
 __all__ = [
     "Batches",
@@ -38,3 +37,5 @@ __all__ = [
     "weights_from_numpy",
     "weights_to_numpy",
 ]
+
+use_avx2(SystemProbe())  # whatever computes with Paddle imports this package first

@@ -12,7 +12,7 @@ from src.kit.benchmarks import PillowSamples
 from src.kit.loading import Split, keep_decoded
 from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose_image_cache
 from src.kit.paddle.devices import use_gpu
-from src.kit.paddle.networks import build_optimizer
+from src.kit.paddle.trainer import build_optimizer
 from src.kit.training import Experiment
 
 HALF_PRECISION = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}

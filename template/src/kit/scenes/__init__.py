@@ -5,12 +5,11 @@ from src.kit.scenes.coco_format import COCO_CLASSES, find_coco_splits, is_coco, 
 from src.kit.scenes.convert import convert_data_set
 from src.kit.scenes.digit_images import Scene, compose_scene
 from src.kit.scenes.drawing import boxes_only, draw_class_maps, draw_objects, draw_scenes, draw_truth, with_class_map
-from src.kit.scenes.examples import example_targets_class_map, example_targets_masks
 from src.kit.scenes.format_files import list_images, stream
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
 from src.kit.scenes.samples import IGNORE, Sample, Scenes, choose_scenes
 from src.kit.scenes.scores import CROWD, OBJECT, Objects, coco_scores, encode, predicted_objects, true_objects
-from src.kit.scenes.task import SceneTask, class_map, pad_objects
+from src.kit.scenes.task import SceneTask, class_map, example_targets_class_map, example_targets_masks, pad_objects
 from src.kit.scenes.yolo_format import find_yolo_splits, is_yolo, read_classes, read_yolo, trace
 
 __all__ = [

@@ -4,8 +4,7 @@
 """
 
 from src.kit.tabular.build import load_table, read_target
-from src.kit.tabular.pictures import draw_numbers, draw_rows
-from src.kit.tabular.split import TableSplit, build_table_loader
+from src.kit.tabular.split import TableSplit, build_table_loader, draw_numbers, draw_rows
 from src.kit.tabular.table import Table, is_missing, is_numeric, read_table, stray_text, to_text
 
 __all__ = [

@@ -1,7 +1,6 @@
 """Training, whatever the framework: the experiment, the loop's counters, checkpoints, evaluation, cross-validation."""
 
 from src.kit.training.checkpoints import find_checkpoint, list_ids
-from src.kit.training.cross_validation import cross_validate
 from src.kit.training.evaluation import (
     evaluate_command,
     evaluate_run,
@@ -13,10 +12,9 @@ from src.kit.training.evaluation import (
     newest_run,
 )
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
-from src.kit.training.loop import Collector, TrainingLoop
+from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
 from src.kit.training.networks import build_loss, build_model, is_small, weigh_classes
-from src.kit.training.schedules import LossSchedule, Schedule, anneal, batches_per_step
-from src.kit.training.train import TrainedRun, evaluate, load_run, train, train_run
+from src.kit.training.train import TrainedRun, cross_validate, evaluate, load_run, train, train_run
 
 __all__ = [
     "BaseTask",

@@ -10,7 +10,6 @@ from src.kit.training import is_small
 
 PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weights
     "efficientnet": "timm/efficientnet_b0.ra_in1k",
-    "efficientnet_b0": "timm/efficientnet_b0.ra_in1k",
 }
 
 

@@ -1,7 +1,9 @@
-"""Paddle networks: weights to and from NumPy, initial values as in PyTorch, layers for the report, the optimizer."""
+"""`paddle.Model.fit` for a run: its callback, optimizer and initial weights, weights to and from NumPy, predictions."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,11 @@ import paddle
 from paddle import nn
 from paddle.nn import initializer
 from src.kit.config import build_component
-from src.kit.weights import check_shapes
+from src.kit.loading import BatchLoader
+from src.kit.paddle.device import Batches
+from src.kit.paddle.devices import gather, use_gpu
+from src.kit.training import Collector, Experiment, TrainingLoop
+from src.kit.weights import check_shapes, load_weights, save_weights
 
 
 def weights_to_numpy(network: nn.Layer) -> dict[str, np.ndarray]:
@@ -107,3 +113,84 @@ def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimiz
     elif keys.gradient_clip_val:
         clip = paddle.nn.ClipGradByValue(keys.gradient_clip_val)
     return build_component("optimizer", cfg.optimizer, "paddle", network.parameters(), grad_clip=clip)
+
+
+class RunCallback(paddle.callbacks.Callback):
+    """Tells the loop of every batch and epoch, and writes and reads its checkpoints."""
+
+    def __init__(self, experiment: Experiment, trained: Any, loop: TrainingLoop, loader: BatchLoader) -> None:
+        """`trained` is the `Model` of `src/trainers/paddle.py`, `loader` what its training batches come from."""
+        super().__init__()
+        self.experiment, self.trained, self.loop, self.loader = experiment, trained, loop, loader
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        paddle.seed(self.loop.draw_seed())
+        self.loader.set_epoch(self.loop.epoch, self.loop.batch)
+        self.loop.start_epoch()
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        self.loop.next_lr()
+
+    def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+        self.loop.step(self.trained.last_loss)
+        if self.loop.save_within_epoch(self.save):
+            paddle.seed(self.loop.draw_seed())
+
+    def on_eval_begin(self, logs: Any = None) -> None:
+        self.trained.collector.restart()
+
+    def on_eval_end(self, logs: Any = None) -> None:
+        collected, loss = self.trained.collector.result(gather)
+        stop = self.loop.end_epoch(collected, loss, self.save, self.trained.logged)
+        self.trained.stop_training = self.trained.stop_training or stop
+
+    def save(self, folder: Path) -> None:
+        """Write the weights in the neutral format, and optimizer, scaler and loop without any pickle."""
+        if paddle.distributed.get_rank() > 0:
+            return
+        arrays = weights_to_numpy(self.trained.network)
+        save_weights(folder / "model.safetensors", arrays, self.experiment.metadata())
+        tensors = self.trained.optimizer.state_dict().items()
+        arrays = {name: value.numpy() for name, value in tensors if hasattr(value, "numpy")}
+        scaler = {name: float(value) for name, value in self.trained.scaler.state_dict().items()}
+        metadata = {"loop": json.dumps(self.loop.state_dict()), "scaler": json.dumps(scaler)}
+        save_weights(folder / "training.safetensors", arrays, metadata)
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Continue from a checkpoint folder."""
+        weights_from_numpy(self.trained.network, load_weights(folder / "model.safetensors")[0])
+        arrays, metadata = load_weights(folder / "training.safetensors")
+        self.trained.optimizer.set_state_dict({name: paddle.to_tensor(value) for name, value in arrays.items()})
+        if scaler := json.loads(metadata["scaler"]):
+            self.trained.scaler.load_state_dict({name: np.array([v], "float32") for name, v in scaler.items()})
+        self.loop.load_state_dict(json.loads(metadata["loop"]))
+
+
+def to_numpy(tensor: paddle.Tensor) -> np.ndarray:
+    """Fetch a tensor; bfloat16 and float16 become float32."""
+    array: np.ndarray = (tensor.astype("float32") if tensor.is_floating_point() else tensor).numpy()
+    return array
+
+
+def load_network(experiment: Experiment, checkpoint: Path) -> paddle.nn.Layer:
+    """The experiment's network with a checkpoint folder's weights, on the device, in evaluation mode."""
+    paddle.set_device("gpu" if use_gpu(experiment.cfg) else "cpu")
+    network: paddle.nn.Layer = experiment.build_network(initial=False)
+    weights_from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
+    network.eval()
+    return network
+
+
+def predict(experiment: Experiment, network: paddle.nn.Layer, split: str) -> list[Any]:
+    """What the task collects from a network's predictions for a split, in float32."""
+    collector = Collector(experiment.task, to_numpy)
+    with paddle.no_grad():
+        for images, *targets in Batches(experiment.build_loader(split)):
+            collector.add(network(images), targets)
+    return collector.result()[0]
+
+
+def predict_images(network: paddle.nn.Layer, images: Any) -> Any:
+    """Outputs, a NumPy array, for one batch of normalised images float32 (B, C, H, W)."""
+    with paddle.no_grad():
+        return to_numpy(network(paddle.to_tensor(images)))

@@ -15,7 +15,7 @@ from src.kit.config import UserError, load_component
 
 __all__ = ["PROJECT", "Tracker", "flatten", "open_tracker"]
 
-PROJECT = Path(__file__).resolve().parents[3].name  # default name of projects and experiments
+PROJECT = Path(__file__).resolve().parents[2].name  # default name of projects and experiments
 
 
 class Tracker:

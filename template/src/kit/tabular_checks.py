@@ -8,9 +8,11 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import SPLITS, build_dataset, call_with_keys, dataset_module
-from src.kit.checks import KINDS, Entry, Kind, Source
+from src.kit.checks import KINDS, Checker, Entry, Kind, Source
 from src.kit.config import UserError
 from src.kit.tabular import Table, is_missing, is_numeric, read_target, stray_text, to_text
+
+__all__ = ["check_table", "find_checker"]
 
 Fault = tuple[str, str]  # a finding's kind, and its sentence
 
@@ -199,3 +201,8 @@ def to_numbers(column: np.ndarray) -> np.ndarray:
         known = column[np.isfinite(column)]
         return np.where(np.isfinite(column), column, known.min() - 1 if len(known) else 0.0)
     return np.unique([value or "" for value in column], return_inverse=True)[1].astype(np.float64)
+
+
+def find_checker(cfg: DictConfig) -> Checker | None:
+    """The checker of a table, which is a data set with the key `target`."""
+    return check_table if "target" in cfg.data else None

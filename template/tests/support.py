@@ -1,4 +1,4 @@
-"""Shared by the tests of both frameworks' networks."""
+"""Helpers of many tests: models and their configurations, a stand-in for the Hugging Face hub, parts of an experiment."""
 
 import threading
 from collections.abc import Iterator
@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import find_component
+from src.kit.run import Run
+from src.kit.training import Experiment, load_backend, load_task, load_trainer
 
 # (channels, image size): the small stem; ImageNet's stem above 64 pixels, with grey images
 INPUTS = [(3, 32), (1, 65)]
@@ -66,3 +69,25 @@ def hub(repository: str, content: bytes) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def fit(cfg: DictConfig, run: Run, checkpoint: Path | None = None) -> None:
+    """Train into an open run folder, without the evaluation after it."""
+    load_trainer(cfg.framework).fit(Experiment(cfg), run, checkpoint)
+
+
+def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
+    """What the task collects from the predictions of a checkpoint."""
+    experiment, backend = Experiment(cfg), load_backend(cfg.framework)
+    experiment.split(split)
+    return backend.predict(experiment, backend.load_network(experiment, checkpoint), split)
+
+
+def build_loader(cfg: DictConfig, dataset: Any, kind: str, rank: int = 0, world_size: int = 1) -> Any:
+    """Batches of a data set."""
+    return load_task(cfg.task).build_loader(cfg, dataset, kind, rank, world_size)
+
+
+def build_network(cfg: DictConfig, dataset: Any, initial: bool = True) -> Any:
+    """The network for a data set."""
+    return Experiment(cfg, {"train": dataset}).build_network(initial)
