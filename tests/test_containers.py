@@ -225,6 +225,6 @@ def test_keep_training_goes_on_with_the_newest_unfinished_run(tmp_path: Path) ->
 
 def test_keep_training_reads_real_runs() -> None:
     """The keys that it reads are those that a run writes."""
-    run = "".join(path.read_text("utf-8") for path in (ROOT / "template/src/kit/run").glob("*.py"))
+    run = "".join(path.read_text("utf-8") for path in (ROOT / "template/src/kit").rglob("*.py"))
     assert '"command": ["python", *sys.argv]' in run and '"started":' in run
     assert 'status="failed" if kind else "finished"' in run
