@@ -1,4 +1,4 @@
-"""Helpers of many tests: models and their configurations, a stand-in for the Hugging Face hub, parts of an experiment."""
+"""What several tests need: experiments without a script, networks, and a hub on loopback."""
 
 import threading
 from collections.abc import Iterator

@@ -135,7 +135,7 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
         UserError: what Lightning or the machine cannot do, a loss that is not finite, a GPU out of memory.
     """
     cfg: DictConfig = experiment.cfg
-    callbacks = [RunCallback(experiment, run), *load_callbacks(cfg)]
+    callbacks = [*load_callbacks(cfg), RunCallback(experiment, run)]  # last: it logs what yours have logged
     trainer = build_trainer(cfg, callbacks, RunLogger(run))
     torch.manual_seed(cfg.seed)
     module = build_module(experiment)

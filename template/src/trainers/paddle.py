@@ -117,7 +117,7 @@ def fit_process(experiment: Experiment, run: Run, checkpoint: Path | None) -> No
         extra: Any = OmegaConf.to_container(cfg.trainer.extra, resolve=True)
         options = {"epochs": cfg.trainer.max_epochs - loop.epoch, "verbose": 0} | extra
         with readable_errors(cfg):
-            model.fit(train, val, callbacks=[callback, *load_callbacks(cfg)], **options)
+            model.fit(train, val, callbacks=[*load_callbacks(cfg), callback], **options)
 
 
 def load_batches(experiment: Experiment) -> list[Batches | DeviceBatches]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.train import main
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.run import read_json, write_json

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import src
-from src.kit.catalog import build
+from src.kit import catalog as build
 from src.kit.config import components
 from src.kit.errors import UserError
 from src.kit.run import read_rows

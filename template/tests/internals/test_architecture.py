@@ -143,7 +143,7 @@ def test_a_batch_passes_few_files():
         "src/kit/config/compose.py",
         "src/kit/training/train.py",
         "src/kit/training/experiment.py",
-        "src/kit/catalog/build.py",
+        "src/kit/catalog/__init__.py",
         "src/datasets/digits.py",
         "src/kit/loading/loader.py",
         "src/models/lightning/small_cnn.py",

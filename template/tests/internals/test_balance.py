@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.loading.loader import METHODS, draw_samples, epoch_size
 from tests.support import build_loader

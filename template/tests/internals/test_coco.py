@@ -14,7 +14,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco
 
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
 from src.kit.scenes import coco_format, format_files
 from src.kit.scenes.annotations import Annotations

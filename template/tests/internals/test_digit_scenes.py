@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from src.datasets.scenes import digit_scenes
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.scenes import digit_images, read_coco

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.splitting import make_folds

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.paddle import weights_to_numpy
 from tests.support import build_loader, build_network
 from tests.training import TrainingTests

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from src.datasets import imagenet
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.catalog.imagenet import prepare_imagenet
 from src.kit.catalog.specs import DatasetSpec, find_spec
 from src.kit.config.compose import CONFIGS

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from scene_files import write_yolo
 
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.mini import create_mini_dataset, share_out

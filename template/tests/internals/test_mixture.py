@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.loading.images import to_channels

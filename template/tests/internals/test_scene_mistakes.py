@@ -7,7 +7,7 @@ import pytest
 from scene_files import SQUARE, annotation, coco_content, image, write_coco, write_yolo
 
 from scripts.train import main
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.training import load_task

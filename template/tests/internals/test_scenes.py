@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scene_files import SQUARE, annotation, coco_content, configuration, image, write_coco, write_yolo
 
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
 from src.kit.scenes.annotations import Annotations
 from src.kit.scenes.coco_format import find_coco_splits, read_coco

@@ -13,7 +13,7 @@ from PIL import Image
 
 from scripts import make_shards
 from scripts.make_shards import main
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, FileImages, Split

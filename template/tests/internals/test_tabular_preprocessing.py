@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from src.datasets.tabular import table_file
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
 from src.kit.tabular.preprocessing import MOST_CATEGORIES, fit, from_json
 from src.kit.tabular.table import Table

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from scripts.train import main
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
 from src.kit.tabular import read_table
 from tests.internals.tables import mixed_columns, table_config, write_csv

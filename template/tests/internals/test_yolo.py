@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scene_files import configuration, image, write_yolo
 
-from src.kit.catalog.build import build_dataset
+from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
 from src.kit.scenes import yolo_format
 

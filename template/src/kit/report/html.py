@@ -68,13 +68,13 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows with the same keys as a table; values in [0, 1] also get a bar."""
+    """Return rows as a table with a column for each key; values in [0, 1] also get a bar, missing ones stay empty."""
     if not rows:
         return ""
     numbers = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
-    kind = {key: ' class="number"' if key in numbers else "" for key in rows[0]}
-    head = "".join(f"<th{kind[key]}>{escaped(key)}</th>" for key in rows[0])
-    body = "".join("<tr>" + "".join(cell(value, kind[key]) for key, value in row.items()) + "</tr>" for row in rows)
+    kind = {key: ' class="number"' if key in numbers else "" for row in rows for key in row}
+    head = "".join(f"<th{kind[key]}>{escaped(key)}</th>" for key in kind)
+    body = "".join("<tr>" + "".join(cell(row.get(key, ""), kind[key]) for key in kind) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
