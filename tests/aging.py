@@ -19,7 +19,7 @@ def age(folder: Path) -> None:
     change(folder / "copier.yml", r"(?=^    My own images,)", "    House numbers: svhn\n")
     change(folder / "questions/validators.jinja", r'"dataset": \[', '"dataset": ["svhn", ')
     change(template / "README.md.jinja", r"^## .*", "## An older headline")
-    change(template / "PROJECT_BUILD_LOG.md.jinja", r"^What was tried.*", "An older sentence.")
+    change(template / "PROJECT_BUILD_LOG.md.jinja", r"^What you tried.*", "An older sentence.")
     change(template / "src/configs/config.yaml.jinja", r"^log_every_n_steps: \d+", "log_every_n_steps: 49")
     change(template / AGED, r'^""".*', '"""An older docstring.')
     (template / "src/configs/experiment/mnist_fast.yaml").unlink()

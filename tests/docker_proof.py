@@ -55,7 +55,7 @@ class Proof:
     failed: bool = False
 
     def step(self, name: str, check: Callable[[], Any]) -> bool:
-        """Run one check; what it returns is shown beside its time."""
+        """Run one check and print its result and time."""
         print(f"--- {self.framework}: {name}", flush=True)
         started = time.perf_counter()
         try:
@@ -141,7 +141,7 @@ def container_stage(proof: Proof, links: dict[str, str]) -> None:
 
 
 def prepare(proof: Proof, links: dict[str, str]) -> None:
-    """What only this test needs goes into files beside the project's own."""
+    """Put what only this test needs into files next to the project's own."""
     (proof.project / "deploy" / ".env").write_text(f"HOST_UID={OWNER}\nHOST_GID={OWNER}\nTOKEN={SECRET}\n", "utf-8")
     (proof.project / "password.txt").write_text(SECRET, "utf-8")
     services = yaml.safe_load((proof.project / "deploy/docker-compose.yml").read_text("utf-8"))["services"]
