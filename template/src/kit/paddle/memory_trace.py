@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
-from src.kit.paddle.optimizer import build_optimizer
 
 import paddle
 from paddle.base import core
@@ -27,6 +26,7 @@ from src.kit.paddle.memory_program import (
     size_of,
     without_weights,
 )
+from src.kit.paddle.trainer import build_optimizer
 from src.kit.training import build_loss, build_model
 
 STEPS = 2  # the second one has the optimizer's state
