@@ -60,14 +60,14 @@ class CrossValidationTests:
         assert {path: path.stat().st_mtime_ns for path in runs[0].rglob("*") if path.is_file()} == first
 
     def test_a_mistake_leaves_nothing(self, tmp_path, capfd):
-        with pytest.raises(UserError, match="Fold 1 of 2 could not begin"):
+        with pytest.raises(UserError, match="Fold 1 of 2 could not start"):
             main(self.keys(tmp_path, "data.batch_size=9999"))
         assert "data.batch_size=9999 is more than the" in capfd.readouterr().err
         assert not list(tmp_path.iterdir())
 
     def test_data_without_folds_are_refused(self, tmp_path, monkeypatch):
         whole = build_dataset(load_config([]), "val")
-        monkeypatch.setattr("src.kit.training.train.build_dataset", lambda cfg, split: whole)
+        monkeypatch.setattr("src.kit.training.runs.build_dataset", lambda cfg, split: whole)
         with pytest.raises(UserError, match="data=digits cannot be divided into folds"):
             main(self.keys(tmp_path))
         assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.datasets.tabular import table_file
-from src.kit.catalog import build_dataset
+from src.kit.catalog import build_dataset, call_with_keys
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.run import Run
@@ -63,7 +63,7 @@ class TableTests:
         checkpoint = find_checkpoint(run, "best")
         metadata = load_weights(checkpoint / "model.safetensors")[1]
         test = build_dataset(cfg, "test")
-        rows = table_file.read(cfg.data).take(test.ids)
+        rows = call_with_keys(table_file.read_whole, cfg.data).take(test.ids)
         np.testing.assert_array_equal(from_json(metadata["preprocessing"]).transform(rows), test.images.values)
         assert json.loads(metadata["classes"]) == ["no", "yes"]
         assert evaluate_run(Experiment(cfg), run, ["test"])["test"]["accuracy"] > 0.8
@@ -83,7 +83,7 @@ class TableTests:
         kept = load_metadata(find_checkpoint(run, "best") / "model.safetensors")["preprocessing"]
         cfg.data.preprocessing = str(find_checkpoint(run, "best") / "model.safetensors")
         seen = build_dataset(cfg, "test")
-        expected = from_json(kept).transform(table_file.read(cfg.data).take(seen.ids))
+        expected = from_json(kept).transform(call_with_keys(table_file.read_whole, cfg.data).take(seen.ids))
         np.testing.assert_array_equal(seen.images.values, expected)
         assert abs(fitted.images.values[:, 1]).max() < 10 < abs(seen.images.values[:, 1]).max(), "as unusual as it is"
         assert 0 in seen.images.values[:, -1], "Zug is unknown"

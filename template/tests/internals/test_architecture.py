@@ -141,7 +141,7 @@ def test_a_batch_passes_few_files():
     path = [
         "scripts/train.py",
         "src/kit/config/compose.py",
-        "src/kit/training/train.py",
+        "src/kit/training/runs.py",
         "src/kit/training/experiment.py",
         "src/kit/catalog/__init__.py",
         "src/datasets/digits.py",

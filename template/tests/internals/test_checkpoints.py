@@ -59,6 +59,6 @@ def test_what_is_not_there_is_said(tmp_path):
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_is_to_be_repeated(tmp_path):
     (tmp_path / "run.json").write_text('{"status": "running"}', "utf-8")
-    with pytest.raises(UserError, match="has not come to its first checkpoint") as raised:
+    with pytest.raises(UserError, match="has no checkpoint yet") as raised:
         find_checkpoint(tmp_path, "last")
     assert f"--from {tmp_path}`" in str(raised.value)

@@ -38,7 +38,7 @@ def both(name: str, channels: int, size: int):
 def test_both_frameworks_have_the_same_networks():
     ours = [name for name in models("lightning") if name != "retinanet_resnet18"]  # a library's
     assert ours == list(models("paddle"))
-    assert len(classifiers("paddle")) == 7
+    assert len(classifiers("paddle")) == 6
 
 
 def test_a_model_of_the_other_framework_names_that_framework():

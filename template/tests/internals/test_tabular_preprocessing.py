@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from src.datasets.tabular import table_file
-from src.kit.catalog import build_dataset
+from src.kit.catalog import build_dataset, call_with_keys
 from src.kit.errors import UserError
 from src.kit.tabular.preprocessing import MOST_CATEGORIES, fit, from_json
 from src.kit.tabular.table import Table
@@ -23,7 +23,7 @@ def texts(*values: str | None) -> np.ndarray:
 
 def test_numbers_are_scaled_as_scikit_learn_does_it(tmp_path):
     cfg = mixed_config(tmp_path)
-    table, train = table_file.read(cfg.data), build_dataset(cfg, "train")
+    table, train = call_with_keys(table_file.read_whole, cfg.data), build_dataset(cfg, "train")
     numbers = np.stack([table.columns[name] for name in ("age", "income", "noise")], axis=1)
     reference = make_pipeline(SimpleImputer(strategy="median"), StandardScaler()).fit(numbers[train.ids])
     for name in ("train", "val", "test"):
@@ -78,10 +78,10 @@ def test_other_columns_at_inference():
 def test_it_is_saved_with_the_weights_and_gives_the_same_arrays(tmp_path):
     cfg = mixed_config(tmp_path)
     split = build_dataset(cfg, "test")
-    save_weights(tmp_path / "model.safetensors", {"w": np.zeros(1, np.float32)}, tabular.metadata(split))
+    save_weights(tmp_path / "model.safetensors", {"w": np.zeros(1, np.float32)}, tabular.Task().metadata(split))
     loaded = from_json(load_weights(tmp_path / "model.safetensors")[1]["preprocessing"])
     assert loaded == split.preprocessing
-    rows = table_file.read(cfg.data).take(split.ids)
+    rows = call_with_keys(table_file.read_whole, cfg.data).take(split.ids)
     np.testing.assert_array_equal(loaded.transform(rows), split.images.values)
 
 

@@ -10,9 +10,10 @@ from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.tabular.preprocessing import resample
-from src.tasks import tabular, tabular_regression
+from src.kit.training import load_task
 from tests.internals.tables import mixed_config
 
+tabular, tabular_regression = load_task("tabular"), load_task("tabular_regression")
 NUMBER = ("task=tabular_regression",)
 
 
@@ -101,7 +102,7 @@ def test_batches_of_numbers_and_their_scores():
     kept = []
     for inputs, targets in tabular_regression.build_loader(cfg, split, "test"):
         assert targets.shape == (len(inputs), 3)
-        kept += tabular_regression.keep(targets[:, :1], targets)
+        kept += tabular_regression.collect(targets[:, :1], targets)
     predicted, true = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     np.testing.assert_allclose(true, split.targets, rtol=1e-5)
     np.testing.assert_allclose(predicted, split.targets, rtol=1e-5)
@@ -171,9 +172,9 @@ def test_pictures(tmp_path):
         kept = []
         for _, targets in task.build_loader(cfg, split, "test"):
             outputs = targets[:, :1] if targets.ndim == 2 else np.eye(3, dtype=np.float32)[targets]
-            kept += task.keep(outputs, targets)
+            kept += task.collect(outputs, targets)
         paths = [
-            *task.pictures(kept, split, cfg, tmp_path, "test"),
-            task.draw_images(split, np.arange(9), cfg, tmp_path / "rows.png"),
+            *task.draw_predictions(kept, split, cfg, tmp_path, "test"),
+            task.draw_samples(split, np.arange(9), cfg, tmp_path / "rows.png"),
         ]
         assert all(path.stat().st_size > 5000 for path in paths)

@@ -20,12 +20,24 @@ from src.kit.loading import (
 )
 
 
+class EpochSampler:
+    """What Lightning calls before each epoch. A run that continues within an epoch has set the loader's already."""
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self.loader = loader
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin epoch `epoch`, unless the loader is in it."""
+        if epoch != self.loader.epoch:
+            self.loader.set_epoch(epoch)
+
+
 class Batches:
     """A `Loader` as torch tensors. Lightning accepts any iterable with a length and moves the tensors itself."""
 
     def __init__(self, loader: BatchLoader, device: torch.device) -> None:
         self.loader, self.device = loader, device
-        self.sampler, self.batch_sampler = loader, None  # Lightning calls `sampler.set_epoch` before each epoch
+        self.sampler, self.batch_sampler = EpochSampler(loader), None
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -53,6 +65,7 @@ class DeviceBatches:
 
     def __init__(self, loader: Loader, device: torch.device) -> None:
         self.loader, self.device = loader, device
+        self.sampler, self.batch_sampler = EpochSampler(loader), None
         planes = read_all(loader.split.images, margin(loader), loader.num_workers)
         self.pixels = torch.from_numpy(planes).to(device)  # (N, C, H, W), with the margin
         self.targets = torch.from_numpy(loader.split.targets).to(device)

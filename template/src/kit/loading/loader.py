@@ -126,6 +126,7 @@ class BatchLoader(Protocol):
     """Batches `(images, *targets)` of one rank, in an order that depends on seed, epoch and rank only."""
 
     samples: int  # of an epoch of this rank
+    epoch: int  # whose order the next iteration has
 
     def __len__(self) -> int: ...
 

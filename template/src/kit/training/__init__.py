@@ -14,7 +14,7 @@ from src.kit.training.evaluation import (
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
 from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
 from src.kit.training.networks import build_loss, build_model, is_small, weigh_classes
-from src.kit.training.train import TrainedRun, cross_validate, evaluate, load_run, train, train_run
+from src.kit.training.runs import TrainedRun, cross_validate, evaluate, load_run, train, train_run
 
 __all__ = [
     "BaseTask",
