@@ -22,8 +22,7 @@ import numpy as np
 import timm
 import torch
 from src.kit.config import load_config
-from src.kit.lightning.memory_trace import UnknownValues
-from src.kit.lightning.memory_trace import record_steps
+from src.kit.lightning.memory_trace import UnknownValues, record_steps
 from src.kit.memory import MIB, DataShape, ScaledTrace, simulate_allocator
 
 FULL_MIB = 36000
