@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
         server.serve_forever()
     with tempfile.TemporaryDirectory() as folder:
         print("\n".join(memory(Path(folder))), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # threads may still be fetching
         print("\n".join(["", *throughput(Path(argv[0]), Path(folder))]))
 
 

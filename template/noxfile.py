@@ -60,6 +60,8 @@ def setup(session: nox.Session) -> None:
     else:
         session.run(sys.executable, "-m", "venv", ".venv")
         session.run(str(python), "-m", "pip", "install", *files)
+    packages = next(python.parents[1].rglob("site-packages"))
+    (packages / "project.pth").write_text(f"{Path.cwd()}\n", "utf-8")  # `from src import ...` works from any folder
     owner = Path("deploy", ".env")  # the user that containers write files as
     if hasattr(os, "getuid") and os.getuid() and not owner.exists():
         owner.write_text(f"HOST_UID={os.getuid()}\nHOST_GID={os.getgid()}\n", "utf-8")

@@ -119,6 +119,8 @@ def local_stage(proof: Proof) -> None:
     proof.call(sys.executable, "-m", "nox", "-s", "setup")
     python = proof.project / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     proof.call(python, "scripts/train.py", "data=digits", "trainer.max_epochs=1")
+    imported = "from src import load_config; print(load_config().seed)"
+    subprocess.run([python, "-c", imported], cwd=proof.project / "docs", check=True)
     shutil.rmtree(proof.project / "outputs")
     shutil.rmtree(proof.project / ".venv")
 

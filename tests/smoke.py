@@ -39,7 +39,13 @@ SCORES: dict[str, tuple[str, float, list[str]]] = {
 # The README's commands for a default project.
 README_COMMANDS = [command for command in commands(ROOT / "README.md") if command.startswith("python scripts/")]
 # additional packages of template/tests/internals
-FOR_INTERNALS = ["hypothesis==6.170.15", "pytest-xdist==3.8.0", "webdataset==1.0.2"]
+FOR_INTERNALS = [
+    "hypothesis==6.170.15",
+    "pytest-xdist==3.8.0",
+    "webdataset==1.0.2",
+    "nbclient==0.11.0",
+    "ipykernel==7.4.0",
+]
 
 
 @dataclass

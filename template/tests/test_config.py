@@ -1,5 +1,6 @@
 """The command line: composition, overrides, and one sentence for every mistake."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,61 @@ def test_a_mistake_gets_one_sentence(argument, said):
         load_config(["task=classification", argument])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "override", "message"),
+    [
+        (
+            "experiment/e1.yaml",
+            "defaults:\n  - data: digits\ntrainer:\n  max_epochs: 2\n  max_epoch: 1\n",
+            "experiment=e1",
+            "experiment/e1.yaml, line 5: Unknown key 'trainer.max_epoch'. Did you mean trainer.max_epochs?",
+        ),
+        (
+            "trainer/mine.yaml",
+            "max_epochs: 3\nearly_stopping: {patiense: 3}\n",
+            "trainer=mine",
+            "trainer/mine.yaml, line 2: Unknown key 'trainer.early_stopping.patiense'. Did you mean "
+            "trainer.early_stopping.patience?",
+        ),
+        (
+            "model/mine.yaml",
+            "file: small_cnn\nwidht: 8\n",
+            "model=mine",
+            "model/mine.yaml, line 2: Unknown key 'model.widht'. Did you mean model.width?",
+        ),
+        (
+            "data/mine.yaml",
+            "file: digits\nbatch_sise: 8\n",
+            "data=mine",
+            "data/mine.yaml, line 2: Unknown key 'data.batch_sise'. Did you mean data.batch_size?",
+        ),
+        ("config.yaml", "sed: 1\n", "seed=1", "line 16: Unknown key 'sed'. Did you mean seed?"),
+        ("experiment/e2.yaml", "model: resnet18\n", "experiment=e2", "model is a group: choose an option of it"),
+        ("experiment/e3.yaml", "defaults: [_self_]\n", "experiment=e3", "write each entry of defaults as"),
+        ("experiment/e4.yaml", "defaults: [{override /modle: x}]\n", "experiment=e4", "Unknown group 'modle'"),
+        ("experiment/e5.yaml", "trainer: [\n", "experiment=e5", "is not valid YAML"),
+        ("experiment/e6.yaml", "- 1\n", "experiment=e6", "must hold keys and values"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(tmp_path, monkeypatch, file, text, override, message):
+    shutil.copytree(CONFIGS, tmp_path / "src" / "configs")
+    path = tmp_path / "src" / "configs" / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((path.read_text("utf-8") if path.name == "config.yaml" else "") + text, "utf-8")
+    monkeypatch.setattr("src.kit.config.compose.CONFIGS", tmp_path / "src" / "configs")
+    with pytest.raises(UserError) as error:
+        load_config([override])
+    assert message in str(error.value)
+    assert path.name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_text_keys_take_the_text_as_it_is():
+    for text in ("a #b", "photos: 2024", "yes", "001", "[x]", "1e3"):
+        assert load_config(["data=image_folder", f"data.root={text}"]).data.root == text
+    assert load_config(["data=image_folder", "data.group_pattern=null"]).data.group_pattern is None
 
 
 @pytest.mark.parametrize("value", [1, 5, 0.1, 1.0])

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.kit.errors import UserError
-from src.kit.training import find_checkpoint
-from src.kit.training.checkpoints import Checkpoints, find
+from src.kit.training.checkpoints import Checkpoints, find_checkpoint
 
 
 def save(folder: Path) -> None:
@@ -26,7 +25,7 @@ def test_the_best_and_the_last_stay(tmp_path, mode, best):
     assert names(tmp_path) == sorted({f"epoch={epoch:03d}-step={epoch * 10:06d}" for epoch in (best, 5, 6)})
     assert find_checkpoint(tmp_path, "best").name == f"epoch={best:03d}-step={best * 10:06d}"
     assert find_checkpoint(tmp_path, "last").name == "epoch=006-step=000060"
-    assert find(tmp_path, "epoch=005-step=000050").is_dir()
+    assert find_checkpoint(tmp_path, "epoch=005-step=000050").is_dir()
 
 
 def test_a_save_that_fails_leaves_the_older_checkpoint_and_nothing_half_written(tmp_path):
@@ -55,7 +54,7 @@ def test_what_is_not_there_is_said(tmp_path):
         find_checkpoint(tmp_path, "best")
     Checkpoints(tmp_path / "checkpoints", 1, 1, "max").add(1, 10, 0.9, save)
     with pytest.raises(UserError, match="choose best, last or one of epoch=001"):
-        find(tmp_path, "epoch=009-step=000090")
+        find_checkpoint(tmp_path, "epoch=009-step=000090")
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_is_to_be_repeated(tmp_path):

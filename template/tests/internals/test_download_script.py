@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.datasets import mnist
-from src.kit.catalog import dataset_specs
+from src.kit.catalog import build_split, dataset_specs
 from src.kit.config.compose import load_config
 from tests.internals.fault_server import serving
 
@@ -38,7 +37,7 @@ def test_the_real_mnist_is_downloaded_and_read(tmp_path):
     assert sum(asked.sent for asked in server.asked) == sum(map(len, server.files.values()))
     assert sorted(path.name for path in (tmp_path / "mnist").iterdir()) == sorted(NAMES)
     data = load_config(command[2:]).data
-    sizes = [len(mnist.load(data, split, seed=0)) for split in ("train", "val", "test")]
+    sizes = [len(build_split(data, split, seed=0)) for split in ("train", "val", "test")]
     assert sizes == [54_001, 5_999, 10_000]
 
 

@@ -13,7 +13,7 @@ from src.kit import report
 from src.kit.loading import ArrayImages
 from src.kit.report import draw_confusion, draw_images, draw_predictions, figures
 from src.kit.report.figures import draw_curves, points, shorten
-from src.kit.report.model_graph import draw_model_graph, group, model_table
+from src.kit.report.parts import draw_model_graph, group, model_table
 from src.tasks import classification
 from src.utils import visualization
 

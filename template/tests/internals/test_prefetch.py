@@ -6,7 +6,7 @@ import time
 import pytest
 
 from src.kit.hardware.probe import SystemProbe
-from src.kit.loading import prefetch
+from src.kit.loading import cache
 from src.kit.loading.cache import choose_workers, in_background, prepare_ahead
 
 
@@ -25,7 +25,7 @@ class Limited(SystemProbe):
 
 
 def test_workers_are_the_cores_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(prefetch, "SystemProbe", Limited)
+    monkeypatch.setattr(cache, "SystemProbe", Limited)
     assert choose_workers(in_memory=False) == 4
     assert choose_workers(in_memory=True) == 0
 

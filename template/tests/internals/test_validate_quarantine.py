@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from src.kit.checks import quarantine as module
-from src.kit.checks.check import quarantine, restore
+from src.kit.checks import checking as module
+from src.kit.checks.checking import quarantine, restore
 from src.kit.errors import UserError
 from tests.internals.checked_data import class_folders, coco_folder, picture, run, yolo_folder
 

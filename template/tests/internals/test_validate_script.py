@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from src.kit.checks import report
-from src.kit.checks.check import extensions, printable
+from src.kit.checks.checking import extensions, printable
 from src.kit.checks.findings import KINDS, SEVERITIES, Finding
 from src.kit.checks.report import SIZE, lenient, thumbnail
 from src.kit.errors import run_main

@@ -20,9 +20,13 @@ from src.kit.loading import Split
 from src.kit.run import Progress, Run
 from src.kit.training import Experiment, load_trainer
 
+os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle loads: silences its warnings of static programs
 WARM_UP = 3  # steps that are not timed: they allocate memory and the optimizer's state
 Result = TypeVar("Result")
 REPEATS = 100  # so that no epoch ends during a measurement: threads and processes would restart
+PILOT_STEPS = 5  # to find out how many steps fill the time
+OPTIONAL = ("gpu_busy", "allocated_mib", "reserved_mib")  # figures that not every device has
+Row = dict[str, Any]
 
 
 class PillowSamples:
@@ -135,12 +139,6 @@ def repeat_epochs(batches: Any) -> Generator[Any, None, None]:
             loader.set_epoch(epoch)
         yield from batches
         epoch += 1
-
-
-os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle loads: silences its warnings of static programs
-PILOT_STEPS = 5  # to find out how many steps fill the time
-OPTIONAL = ("gpu_busy", "allocated_mib", "reserved_mib")  # figures that not every device has
-Row = dict[str, Any]
 
 
 def measure_training(cfg: DictConfig, backend: Any, seconds: float, rounds: int) -> Row:

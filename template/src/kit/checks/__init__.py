@@ -4,7 +4,7 @@ The result is an HTML page and a JSON file; `check_data` can also move files wit
 `src/kit/*_checks` supports further kinds of data: it defines `find_checker(cfg)` and adds to `KINDS` what it finds.
 """
 
-from src.kit.checks.check import Checker, check, check_data, restore_data
+from src.kit.checks.checking import Checker, check, check_data, restore_data
 from src.kit.checks.findings import KINDS, Entry, Facts, Finding, ImageFiles, Kind, Region, Source, walk
 from src.kit.checks.report import Result
 

@@ -1,7 +1,7 @@
 """Trace the allocations of two training steps in PyTorch, on a CPU and without computing.
 
 Only what decides how much memory is taken is computed, such as which cells of a detector learn an object. The tensors
-are on the CPU, since a CPU build of PyTorch has no others; `memory_tensors.py` corrects what CUDA would do differently.
+are on the CPU, since a CPU build of PyTorch has no others; `CudaKernels` corrects what CUDA would do differently.
 Scratch inside a kernel is invisible here: `convolution_workspace` adds it."""
 
 import gc

@@ -4,7 +4,6 @@ A value lives until the last operation that reads it, as in Paddle's dynamic gra
 the backward operations read. `clear_grad` fills gradients with zeros and keeps their memory, so that the next step
 makes each gradient a second time. Moments and velocities are float32, and Adam's powers of beta stay in RAM."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
-from src.kit.paddle.optimizer import build_optimizer
 
 import paddle
 from paddle.base import core
@@ -27,10 +25,18 @@ from src.kit.paddle.memory_program import (
     size_of,
     without_weights,
 )
+from src.kit.paddle.trainer import build_optimizer
 from src.kit.training import build_loss, build_model
 
 STEPS = 2  # the second one has the optimizer's state
 PIECES = 64  # blocks that a measured total is split into: one large block would fit nowhere
+HALF_PRECISION = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
+# operations whose output is a view of the input or overwrites it
+VIEWS = {"reshape", "flatten", "squeeze", "unsqueeze", "transpose", "slice", "split", "unbind", "share_data_", "add_n"}
+# operations whose backward pass needs the shapes of its inputs and not their values
+SHAPES = {"add", "subtract", "mean", "sum", "concat", "pad3d", "dropout", "stack", "reshape", "flatten", "transpose"}
+SHAPES |= {"squeeze", "unsqueeze", "split", "scale"}
+CONVOLUTIONS = ("conv2d", "conv2d_grad")  # depthwise ones have their own kernels
 
 
 @dataclass(frozen=True)
@@ -161,17 +167,6 @@ def count_optimizer_states(cfg: DictConfig) -> int:
         optimizer.step()
         states = [value for value in optimizer.state_dict().values() if isinstance(value, paddle.Tensor)]
     return sum(value.shape == layer.weight.shape for value in states)
-
-
-os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle loads: silences its warnings of static programs
-
-HALF_PRECISION = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
-# operations whose output is a view of the input or overwrites it
-VIEWS = {"reshape", "flatten", "squeeze", "unsqueeze", "transpose", "slice", "split", "unbind", "share_data_", "add_n"}
-# operations whose backward pass needs the shapes of its inputs and not their values
-SHAPES = {"add", "subtract", "mean", "sum", "concat", "pad3d", "dropout", "stack", "reshape", "flatten", "transpose"}
-SHAPES |= {"squeeze", "unsqueeze", "split", "scale"}
-CONVOLUTIONS = ("conv2d", "conv2d_grad")  # depthwise ones have their own kernels
 
 
 @on_cpu()

@@ -17,8 +17,17 @@ from src.kit.report.figures import (
     save_figure,
     shorten,
 )
-from src.kit.report.html import card, details, duration, escaped, section, table
-from src.kit.report.model_graph import count_parameters, draw_model_graph, model_table
+from src.kit.report.parts import (
+    card,
+    count_parameters,
+    details,
+    draw_model_graph,
+    duration,
+    escaped,
+    model_table,
+    section,
+    table,
+)
 from src.kit.report.reports import TEMPLATE, collect_folds, write_fold_report, write_report
 
 __all__ = [

@@ -14,7 +14,7 @@ from string import Template
 from typing import Any
 
 from src.kit.report.figures import draw_folds
-from src.kit.report.html import (
+from src.kit.report.parts import (
     card,
     details,
     duration,
