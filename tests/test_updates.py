@@ -33,6 +33,27 @@ OWNED = ("README.md", "PROJECT_BUILD_LOG.md", "src/models/lightning/ours.py", "s
 OWNED += ("src/configs/model/ours.yaml", "src/datasets/leaves.py", "src/configs/data/leaves.yaml")
 OWNED += ("src/configs/experiment/first_try.yaml", "requirements-own.txt")
 
+NETWORK = '''"""Our network."""
+
+
+def build(*, classes: int, channels: int, image_size: int, width: int = 8) -> None:
+    """Nothing yet.
+
+    Args:
+        width: Channels of the first layer.
+    """
+'''
+DATASET = '''"""Our leaves."""
+
+
+def build(split, *, image_size: int = 8) -> None:
+    """Nothing yet.
+
+    Args:
+        image_size: Height and width in pixels.
+    """
+'''
+
 
 def test_releases_are_found() -> None:
     tags = [SYNTHETIC, *releases()]
@@ -65,9 +86,9 @@ def edit_as_users_do(project: Path) -> dict[str, list[str]]:
         written[name].append("The last ones.")
     for backend in ("lightning", "paddle"):
         if (project / "src/models" / backend).is_dir():
-            write(f"src/models/{backend}/ours.py", '"""Our network."""', "", "", "def build(*, classes: int) -> None:")
-    write("src/configs/model/ours.yaml", "name: ours", "width: 31")
-    write("src/datasets/leaves.py", '"""Our leaves."""')
+            write(f"src/models/{backend}/ours.py", *NETWORK.splitlines())
+    write("src/configs/model/ours.yaml", "name: ours", "tasks: [classification]", "width: 31")
+    write("src/datasets/leaves.py", *DATASET.splitlines())
     write("src/configs/data/leaves.yaml", "name: leaves", "image_size: 48")
     append(AGED, "# our note")
     write("src/configs/experiment/first_try.yaml", "optimizer: {lr: 0.0123}")
