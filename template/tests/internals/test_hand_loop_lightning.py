@@ -20,7 +20,7 @@ class Lightning(TrainingTests):
 )
 def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     trainer = Lightning()
-    keys = ["scheduler=constant", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
+    keys = ["trainer.accelerator=cpu", "scheduler=constant", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
     keys += [f"trainer.accumulate_grad_batches={accumulate}", f"trainer.gradient_clip_val={clip or 'null'}"]
     keys += [f"trainer.batch_growth.every_n_epochs={growth or 'null'}", "trainer.batch_growth.factor=3"]
     cfg = trainer.configure(tmp_path, *keys)
