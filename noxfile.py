@@ -47,7 +47,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def project(session: nox.Session) -> None:
-    """Test template/ in place, with every framework and tracker; pass arguments to pytest after `--`."""
+    """Run template/tests and internals/ in template/, with everything installed; pytest's arguments after `--`."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "tests.smoke", "--in-place", *session.posargs)
 

@@ -31,6 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
+
 from src.kit.config import find_component, load_config
 from src.kit.memory import MIB, PREFETCHED, DataShape, Estimator, example_targets, find_data_shape
 from src.kit.training import load_benchmark

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path.cwd()))
 import numpy as np
 import timm
 import torch
+
 from src.kit.config import load_config
 from src.kit.lightning.memory_trace import UnknownValues, record_steps
 from src.kit.memory import MIB, DataShape, ScaledTrace, simulate_allocator

@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
+
 from src.kit.config import load_config
 from src.kit.run import Run
 from src.kit.training import Experiment, TrainingLoop, find_checkpoint, load_trainer
@@ -85,6 +86,7 @@ def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
 def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loop that a user would write in PyTorch."""
     import torch
+
     from src.kit.lightning import weights_to_numpy
 
     experiment = Experiment(cfg)
@@ -121,6 +123,7 @@ def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
 def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loop that a user would write in Paddle."""
     import paddle
+
     from src.kit.paddle import weights_to_numpy
 
     experiment = Experiment(cfg)
@@ -162,6 +165,7 @@ def fit_with_lightning_defaults(cfg: Any) -> list[float]:
     """Seconds of each epoch with Lightning's default trainer: logger, bar, checkpoints, `self.log` every step."""
     import pytorch_lightning as pl
     import torch
+
     from src.kit.lightning import Batches
 
     class Plain(pl.LightningModule):

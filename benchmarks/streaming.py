@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path.cwd()))
 
 import numpy as np
+
 from src.kit.catalog import build_dataset
 from src.kit.config import load_config
 from src.kit.loading import ArrayImages, FileImages, Loader, Split

@@ -38,7 +38,7 @@ SCORES: dict[str, tuple[str, float, list[str]]] = {
 }
 # The README's commands for a default project.
 README_COMMANDS = [command for command in commands(ROOT / "README.md") if command.startswith("python scripts/")]
-# additional packages of template/tests/internals
+# additional packages of internals/
 FOR_INTERNALS = [
     "hypothesis==6.170.15",
     "pytest-xdist==3.8.0",
@@ -63,13 +63,13 @@ def main(argv: list[str]) -> int:
     """Run the named variants, or all; return 1 if one failed or there was none."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="examples/NAME.yml or lightning-updated (default: all)")
-    parser.add_argument("--in-place", action="store_true", help="test template/ itself; names are pytest's arguments")
+    parser.add_argument("--in-place", action="store_true", help="test template/ itself; other arguments are pytest's")
     parser.add_argument("--demo", action="store_true", help="render the default project into demo/ and train it")
-    options, rest = parser.parse_known_args(argv)
+    options, _ = parser.parse_known_args(argv)
     if options.demo:
         return demo()
     if options.in_place:
-        return test_in_place([*options.names, *rest])
+        return test_in_place([argument for argument in argv if argument != "--in-place"])
     variants = {name: partial(run_variant, name, answers or {}, render) for name, answers in EXAMPLES.items()}
     variants = variants and {
         **variants,
@@ -239,7 +239,7 @@ def table(rows: list[Row]) -> str:
 
 
 def test_in_place(arguments: list[str]) -> int:
-    """Run the tests of template/ in place, in an environment with all frameworks and trackers."""
+    """Run template/tests and internals/ in template/, in an environment with all frameworks and trackers."""
     packages = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))["packages"]
     project = ROOT / ".nox" / "in-place"
     shutil.rmtree(project, ignore_errors=True)
@@ -248,7 +248,8 @@ def test_in_place(arguments: list[str]) -> int:
         file.writelines(f"{line}\n" for lines in packages["tracker"].values() for line in lines)
         file.writelines(f"{line}\n" for line in FOR_INTERNALS)
     python = install(project)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", *arguments]
+    command = [python, "-m", "pytest", "-c", "pyproject.toml", "-o", "testpaths=tests ../internals"]
+    command += ["-q", "-p", "no:cacheprovider", "-n", "auto", *arguments]
     # processes that each use all cores wait for one another
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(

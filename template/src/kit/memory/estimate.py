@@ -1,7 +1,7 @@
 """How much GPU memory a training will take, and the largest batch that fits each common GPU.
 
-Exact for parameters, gradients, optimizer state and what autograd keeps: tests/internals/test_memory_* compare them
-with the frameworks' CPU allocators. Scratch of cuDNN and cuBLAS and the CUDA context follow published rules and have
+Exact for parameters, gradients, optimizer state and what autograd keeps: the template's tests compare them with
+the frameworks' CPU allocators. Scratch of cuDNN and cuBLAS and the CUDA context follow published rules and have
 not been measured on a GPU yet, so neither have the totals and their margin; benchmarks/gpu_memory.py measures them."""
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,0 +1,113 @@
+"""What a notebook user expects, in every framework; test_interface_*.py run it in theirs."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import src
+from paths import TEMPLATE
+from src.kit import catalog as build
+from src.kit.config import components
+from src.kit.errors import UserError
+from src.kit.run import read_rows
+from src.kit.training import evaluate, load_run, train
+
+KEYS = ["data=digits", "model=small_cnn", "trainer.max_epochs=2", "data.batch_size=64", "tracker=none"]
+
+
+class InterfaceTests:
+    """Subclasses name the framework, and write a callback in it."""
+
+    framework: str
+    callback: str
+
+    def configure(self, folder: Path, *overrides: str):
+        return src.load_config([f"framework={self.framework}", f"output_dir={folder.as_posix()}", *KEYS, *overrides])
+
+    def test_train_evaluate_load_and_predict(self, tmp_path):
+        run = train(self.configure(tmp_path, "optimizer.lr=0.01", "trainer.max_epochs=4"))
+        assert run.metrics["test"]["accuracy"] > 0.9
+        assert [row["epoch"] for row in run.history] == [1, 2, 3, 4]
+        again = load_run(run.path)
+        split = again.experiment.split("test")
+        images = split.images.get(np.arange(40))
+        predicted = again.predict(images)
+        pairs = zip(split.targets[:40], predicted, strict=True)
+        right = [split.classes[target] == each["class"] for target, each in pairs]
+        assert np.mean(right) > 0.85
+        assert all(0 < each["score"] <= 1 for each in predicted)
+        assert again.predict(images[0]) == predicted[:1]
+        Image.fromarray(images[3, ..., 0]).save(tmp_path / "digit.png")
+        (from_file,) = again.predict(tmp_path / "digit.png")
+        assert from_file["class"] == predicted[3]["class"]
+        assert from_file["score"] == pytest.approx(predicted[3]["score"], abs=1e-4)
+        assert evaluate(again, "val")["accuracy"] == again.metrics["val"]["accuracy"]
+        with pytest.raises(UserError, match="does not exist"):
+            again.predict(tmp_path / "none.png")
+
+    def test_data_and_network_are_built_once(self, tmp_path, monkeypatch):
+        splits, networks = Counter[str](), []
+        build_split = build.build_split
+        monkeypatch.setattr(
+            build, "build_split", lambda cfg, split, *rest: splits.update([split]) or build_split(cfg, split, *rest)
+        )
+        module = components.load_component("model", "small_cnn", self.framework)
+        original = module.build
+        monkeypatch.setattr(module, "build", lambda **keys: networks.append(1) or original(**keys))
+        train(self.configure(tmp_path, "trainer.max_epochs=1", "trainer.limit_train_batches=2"))
+        assert splits == {"train": 1, "val": 1, "test": 1}
+        assert len(networks) == 2, "one that trains, and one for the best weights"
+
+    def test_own_callbacks_and_metrics_reach_the_run_folder(self, tmp_path):
+        project = copy_project(tmp_path / "project")
+        write(project / "src" / "trainers" / "callbacks" / self.framework / "weight_norm.py", self.callback)
+        write(project / "src" / "tasks" / "metrics" / "recall_of.py", METRIC)
+        keys = ["trainer.callbacks=[weight_norm]", "trainer.metrics={recall_of: {digit: 5}}"]
+        command = [sys.executable, "scripts/train.py", f"framework={self.framework}", *KEYS, *keys]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (run,) = (project / "outputs").iterdir()
+        rows = read_rows(run / "metrics.jsonl")
+        assert all(0 <= row["val/recall_of"] <= 1 for row in rows)
+        assert all(row["weights/norm"] > 0 for row in rows)
+        header = (run / "metrics.csv").read_text("utf-8").splitlines()[0].split(",")
+        assert {"weights/norm", "val/recall_of"} <= set(header)
+        assert "recall_of" in json.loads((run / "evaluation-test.json").read_text("utf-8"))
+        assert (run / "pictures" / "metrics.png").exists()
+
+    def test_an_unknown_callback_is_one_sentence(self, tmp_path):
+        with pytest.raises(UserError, match="Unknown callback 'nothing'"):
+            train(self.configure(tmp_path, "trainer.callbacks=[nothing]"))
+
+
+METRIC = """
+    from src.tasks.classification import concatenate
+
+
+    def build(*, digit: int = 3):
+        def recall(collected, names):
+            outputs, targets = concatenate(collected)
+            return float((outputs.argmax(axis=1) == targets)[targets == digit].mean())
+
+        return recall
+"""
+
+
+def copy_project(folder: Path) -> Path:
+    """The project's own code without tests, to which a test can add files."""
+    for name in ("src", "scripts"):
+        shutil.copytree(TEMPLATE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def write(path: Path, source: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(source), "utf-8")

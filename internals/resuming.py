@@ -1,0 +1,123 @@
+"""What must hold of checkpoints within an epoch in every framework; test_resume_*.py run it in theirs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from scene_training import write_digit_scenes
+from src.kit.catalog import build_dataset
+from src.kit.config.compose import load_config
+from src.kit.run import Run, read_rows
+from src.kit.shards.write import write_shards
+from src.kit.training import TrainingLoop, find_checkpoint
+from src.kit.weights import load_weights
+from tests.support import fit
+
+BATCHES = 7
+KEYS = [
+    "data.augment=basic",
+    "data.batch_size=64",
+    f"trainer.limit_train_batches={BATCHES}",
+    "trainer.max_epochs=3",
+    "trainer.checkpoint.every_n_steps=2",
+    "log_every_n_steps=2",
+    "tracker=none",
+]
+DIGITS = ["data=digits", "model=small_cnn", "model.dropout=0.2"]
+
+
+class Killed(Exception):
+    """The machine went off."""
+
+
+class ResumeTests:
+    """Subclasses name the framework."""
+
+    framework: str
+
+    def configure(self, folder: Path, *overrides: str) -> DictConfig:
+        return load_config([f"framework={self.framework}", f"output_dir={folder.as_posix()}", *KEYS, *overrides])
+
+    def fit(self, cfg: DictConfig, folder: Path | None = None) -> Path:
+        """Train, or go on from the folder's last checkpoint."""
+        with Run(cfg, folder) as run:
+            fit(cfg, run, find_checkpoint(folder, "last") if folder else None)
+        return run.path
+
+    def fit_until(self, cfg: DictConfig, dies: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Train, and die after `dies` batches."""
+        original, done = TrainingLoop.step, []
+
+        def step(loop: TrainingLoop, loss: object) -> None:
+            if len(done) == dies:
+                raise Killed
+            done.append(loop.batch)
+            original(loop, loss)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(TrainingLoop, "step", step)
+            self.fit(cfg)
+        (run,) = Path(cfg.output_dir).iterdir()
+        return run
+
+    def check(self, tmp_path: Path, dies: int, begins: tuple[int, int], monkeypatch, *overrides: str) -> None:
+        """A run that died goes on at batch `begins` (epoch and number from 0), and ends as one that did not die."""
+        whole = self.fit(self.configure(tmp_path / "whole", *overrides))
+        cfg = self.configure(tmp_path / "cut", *overrides)
+        cut = self.fit_until(cfg, dies, monkeypatch)
+        seen, original = [], TrainingLoop.step
+
+        def step(loop: TrainingLoop, loss: object) -> None:
+            seen.append((loop.epoch, loop.batch))
+            original(loop, loss)
+
+        monkeypatch.setattr(TrainingLoop, "step", step)
+        self.fit(cfg, cut)
+        total = [(epoch, batch) for epoch in range(cfg.trainer.max_epochs) for batch in range(BATCHES)]
+        assert seen == total[total.index(begins) :]
+        expected, found = (load_weights(find_checkpoint(run, "last") / "model.safetensors")[0] for run in (whole, cut))
+        assert all(np.array_equal(expected[name], found[name]) for name in expected)
+        rows, again = ([{**row, "epoch_s": 0} for row in read_rows(run / "metrics.jsonl")] for run in (whole, cut))
+        assert rows == again
+
+    @pytest.mark.parametrize(
+        ("dies", "accumulate", "begins"), [(5, 1, (0, 4)), (13, 1, (1, 5)), (8, 2, (1, 0)), (13, 2, (1, 4))]
+    )
+    def test_a_run_goes_on_within_its_epoch(self, tmp_path, monkeypatch, dies, accumulate, begins):
+        keys = [*DIGITS, f"trainer.accumulate_grad_batches={accumulate}"]
+        self.check(tmp_path, dies, begins, monkeypatch, *keys)
+
+    def test_while_the_batch_grows(self, tmp_path, monkeypatch):
+        keys = ["trainer.batch_growth.every_n_epochs=1", "trainer.checkpoint.every_n_steps=3"]
+        # 7 steps of a batch, then steps of 2, 2, 2 and 1: the 9th step ends with batch 4 of the second epoch
+        self.check(tmp_path, 12, (1, 4), monkeypatch, *DIGITS, *keys)
+
+    def test_with_images_on_the_device(self, tmp_path, monkeypatch):
+        self.check(tmp_path, 12, (1, 5), monkeypatch, *DIGITS, "data.cache=device")
+
+    def test_from_shards(self, tmp_path, monkeypatch):
+        root = tmp_path / "shards"
+        for name in ("train", "val"):
+            split = build_dataset(load_config(["data=digits"]), name)
+            write_shards(split, name, root / name, 20_000, np.arange(len(split)), lambda: None)
+        keys = ["data=shards", f"data.root={root.as_posix()}", "data.image_size=8", "data.mean=[0.3]", "data.std=[0.4]"]
+        keys += ["model=small_cnn", "model.dropout=0.2"]
+        self.check(tmp_path, 12, (1, 5), monkeypatch, *keys)
+
+    def test_in_detection(self, tmp_path, monkeypatch):
+        write_digit_scenes(root := tmp_path / "scenes")
+        keys = ["task=detection", "model=yolov10n", "data=digit_scenes", f"data.root={root.as_posix()}"]
+        keys += ["data.batch_size=2", "data.image_size=32", "trainer.max_epochs=2"]
+        self.check(tmp_path, 10, (1, 3), monkeypatch, *keys)
+
+    def test_a_checkpoint_within_an_epoch_is_last_and_not_best(self, tmp_path, monkeypatch):
+        cut = self.fit_until(self.configure(tmp_path, *DIGITS), 5, monkeypatch)
+        index = json.loads((cut / "checkpoints" / "index.json").read_text("utf-8"))
+        assert index["last"] == index["best"] == "epoch=000-step=000004"  # there is no other yet
+        self.fit(load_config([], base=cut / "config.yaml"), cut)
+        index = json.loads((cut / "checkpoints" / "index.json").read_text("utf-8"))
+        assert {entry["score"] is None for entry in index["checkpoints"]} == {False}
+        assert index["last"] == "epoch=003-step=000021"

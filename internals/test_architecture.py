@@ -1,0 +1,157 @@
+"""The rules of the two houses: what users read and change, and the kit behind it."""
+
+import ast
+import io
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from paths import TEMPLATE
+
+SRC = TEMPLATE / "src"
+HOUSE = ("configs", "datasets", "models", "tasks", "trainers", "utils")
+MODULES = sorted(path for path in SRC.rglob("*.py") if "__pycache__" not in path.parts)
+KIT = [path for path in MODULES if path.is_relative_to(SRC / "kit")]
+COMPONENTS = [path for path in MODULES if path.relative_to(SRC).parts[0] in HOUSE]
+
+
+def package(module: str) -> str:
+    """`src.kit.config.keys` -> `src.kit.config`; a module of the house -> `src`."""
+    parts = module.split(".")
+    return ".".join(parts[:3]) if parts[:2] == ["src", "kit"] and len(parts) > 2 else "src"
+
+
+def code_lines(source: str) -> set[int]:
+    """Numbers of the lines that hold code: not blank, comments or docstrings."""
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in skipped:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node):
+            lines.difference_update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return lines
+
+
+def imports(path: Path) -> list[tuple[str, list[str], int]]:
+    """(module, names, line) of every `from src... import ...` in a file, inside functions too."""
+    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+    return [
+        (node.module, [alias.name for alias in node.names], node.lineno)
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("src")
+    ]
+
+
+def public_names(module: str) -> list[str]:
+    path = TEMPLATE.joinpath(*module.split("."))
+    source = path / "__init__.py" if (path / "__init__.py").exists() else path.with_suffix(".py")
+    for node in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(TEMPLATE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_the_kit_imports_nothing_of_the_house():
+    wrong = [
+        f"{path.relative_to(TEMPLATE)}:{line}: {module}"
+        for path in KIT
+        for module, _, line in imports(path)
+        if module == "src" or module.split(".")[1] in HOUSE
+    ]
+    assert not wrong
+
+
+def test_packages_are_imported_without_circles():
+    edges: dict[str, set[str]] = {}
+    for path in KIT:
+        own = package(module_of(path))
+        for module, names, _ in imports(path):
+            others = {f"src.kit.{name}" for name in names} if module == "src.kit" else {package(module)}
+            edges.setdefault(own, set()).update(others - {own})
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> None:
+        assert name not in path, " -> ".join([*path, name])
+        if name not in done:
+            for other in edges.get(name, ()):
+                visit(other, [*path, name])
+            done.add(name)
+
+    assert sum(map(len, edges.values())) > 40
+    for name in sorted(edges):
+        visit(name, [])
+
+
+def test_other_packages_use_public_names_only():
+    wrong = []
+    for path in [*MODULES, *sorted((TEMPLATE / "scripts").glob("*.py"))]:
+        own = package(module_of(path))
+        for module, names, line in imports(path):
+            if not module.startswith("src.kit") or package(module) == own:
+                continue
+            where = f"{path.relative_to(TEMPLATE)}:{line}: from {module} import {', '.join(names)}"
+            if module == "src.kit":
+                wrong += [where for name in names if not (SRC / "kit" / name).is_dir()]
+            elif module != package(module) or set(names) - set(public_names(module)):
+                wrong.append(where)
+    assert not wrong
+
+
+def test_every_package_says_what_it_is_for():
+    packages = sorted({package(module_of(path)) for path in KIT})
+    assert len(packages) > 10
+    for name in packages:
+        path = TEMPLATE.joinpath(*name.split("."))
+        source = (path / "__init__.py" if (path / "__init__.py").exists() else path.with_suffix(".py")).read_text(
+            "utf-8"
+        )
+        assert ast.get_docstring(ast.parse(source)), name
+        assert public_names(name), f"{name} has no __all__"
+
+
+@pytest.mark.parametrize(("paths", "most"), [(KIT, 250), (COMPONENTS, 99)], ids=["kit", "house"])
+def test_files_stay_short(paths, most):
+    assert len(paths) > 40
+    long = {path.relative_to(TEMPLATE).as_posix(): len(code_lines(path.read_text("utf-8"))) for path in paths}
+    assert not {name: lines for name, lines in long.items() if lines > most}
+
+
+def test_functions_stay_short():
+    long = {}
+    for path in MODULES:
+        source = path.read_text("utf-8")
+        lines = code_lines(source)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                count = len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
+                if count > 40:
+                    long[f"{path.relative_to(TEMPLATE)}:{node.name}"] = count
+    assert not long
+
+
+def test_a_batch_passes_few_files():
+    """From the command to the optimizer's step; docs/design.md of the template draws them."""
+    path = [
+        "scripts/train.py",
+        "src/kit/config/compose.py",
+        "src/kit/training/runs.py",
+        "src/kit/training/experiment.py",
+        "src/kit/catalog/__init__.py",
+        "src/datasets/digits.py",
+        "src/kit/loading/loader.py",
+        "src/models/lightning/small_cnn.py",
+        "src/trainers/lightning.py",
+        "src/kit/lightning/trainer.py",
+        "src/kit/training/loop.py",
+        "src/trainers/optimizers/lightning/adamw.py",
+    ]
+    assert len(path) <= 12
+    assert all((TEMPLATE / name).exists() for name in path)

@@ -1,0 +1,158 @@
+"""Estimates for PyTorch: exact against its own CPU allocator, and what is decided by them."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from memory_lightning import hardware, real_step
+from memory_traces import live
+from src.kit.config.compose import load_config
+from src.kit.errors import UserError
+from src.kit.lightning.memory_trace import trace_steps
+from src.kit.memory.allocators import ScaledTrace, simulate_allocator
+from src.kit.memory.estimate import GPUS, DataShape, Estimator, estimate, find_data_shape
+from src.kit.memory.fit import fit_memory, fits_gpu
+from src.kit.training import Experiment
+
+SHAPE = DataShape(classes=10, channels=3, image_size=32, images=5000)
+MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet")
+LARGE = ["model=resnet50", "data=imagenet", "data.batch_size=256"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("batch", "keys"), [(2, ["optimizer=adamw"]), (7, ["optimizer=sgd"])])
+def test_every_byte_that_is_kept(name: str, batch: int, keys: list[str]) -> None:
+    cfg = load_config([f"model={name}", *keys])
+    parameters, forward, step = real_step(cfg, SHAPE, batch)
+    trace = trace_steps(cfg, SHAPE, (batch, 2 * batch))[0]
+    series, kinds = live(trace)
+    assert parameters == series[kinds.index("data") - 1]
+    before = kinds.index("gradients")  # the backward pass has begun, with scratch and gradients of activations
+    assert forward in series[:before]
+    assert step in series[before:]
+
+
+def test_half_precision_as_the_cpu_allocator_sees_it() -> None:
+    cfg = load_config(["model=resnet18", "trainer.precision=bf16-mixed"])
+    _, forward, _ = real_step(cfg, SHAPE, 4)
+    series, kinds = live(trace_steps(cfg, SHAPE, (4, 8))[0])
+    # the CPU's batch normalisation differs from CUDA's by some statistics
+    nearest = min(series[: kinds.index("gradients")], key=lambda size: abs(size - forward))
+    assert nearest == pytest.approx(forward, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18_attention"])
+def test_the_line_through_two_batches_is_exact(name: str) -> None:
+    cfg = load_config([f"model={name}", "trainer.precision=16-mixed"])
+    line = ScaledTrace((4, 8), trace_steps(cfg, SHAPE, (4, 8))).at(48)
+    direct = trace_steps(cfg, SHAPE, (48, 96))[0]
+    assert simulate_allocator(line, "lightning") == simulate_allocator(direct, "lightning")
+
+
+def test_the_table_adds_up_and_grows_with_the_batch() -> None:
+    estimator = Estimator(load_config(["model=resnet18", "data=cifar10"]))
+    small, large = estimator.at(32), estimator.at(256)
+    parts = ("parameters", "gradients", "optimizer", "activations", "workspace", "data")
+    assert sum(getattr(small, part) for part in parts) == pytest.approx(small.allocated)
+    assert small.allocated + small.fragmentation + small.context == pytest.approx(small.total)
+    assert large.activations > 4 * small.activations
+    assert large.parameters == small.parameters == pytest.approx(42.7, abs=0.3)
+    assert small.optimizer == pytest.approx(2 * small.parameters, rel=0.05)  # blocks are rounded
+
+
+@pytest.mark.parametrize(
+    ("key", "smaller"),
+    [("trainer.precision=bf16-mixed", True), ("optimizer=sgd", True), ("data.sizes=[256]", False)],
+)
+def test_what_a_key_does_to_the_total(key: str, smaller: bool) -> None:
+    base = ["model=resnet18", "data=imagenet", "data.batch_size=16"]
+    assert (estimate(load_config([*base, key])).total < estimate(load_config(base)).total) == smaller
+
+
+def test_kept_images_count() -> None:
+    base = ["model=small_cnn", "data=cifar10"]
+    none, kept = (estimate(load_config([*base, f"data.cache={cache}"])).data for cache in ("none", "device"))
+    assert kept - none == pytest.approx(50000 * 3 * 40 * 40 / 2**20)
+
+
+def test_largest_batch_fits_and_a_larger_one_does_not() -> None:
+    estimator = Estimator(load_config(LARGE))
+    found = [estimator.largest(memory) for memory in GPUS.values()]
+    assert found == sorted(found)
+    assert found[0] > 0
+    assert estimator.at(found[0]).needed <= GPUS[8] < estimator.at(round(1.1 * found[0]) + 1).needed
+
+
+def test_refuse_says_what_to_change() -> None:
+    with pytest.raises(UserError) as caught:
+        fit_memory(load_config(LARGE), hardware(12282))
+    message = str(caught.value)
+    assert "data.batch_size=256" in message
+    assert "12.0 GiB" in message
+    assert "trainer.accumulate_grad_batches=" in message
+
+
+def test_adapt_keeps_the_effective_batch() -> None:
+    cfg, message = fit_memory(load_config([*LARGE, "trainer.on_oom=adapt"]), hardware(12282))
+    assert cfg.data.batch_size * cfg.trainer.accumulate_grad_batches == 256
+    assert cfg.data.batch_size < 256
+    assert "training goes on with" in message
+    assert estimate(cfg).needed <= 12282
+
+
+@pytest.mark.parametrize("keys", [["trainer.on_oom=ignore"], ["trainer.accelerator=cpu"]])
+def test_nothing_is_checked(keys: list[str]) -> None:
+    cfg = load_config([*LARGE, *keys])
+    assert fit_memory(cfg, hardware(1000)) == (cfg, "")
+
+
+def test_no_batch_at_all_fits() -> None:
+    with pytest.raises(UserError, match="too little"):
+        fit_memory(load_config(LARGE), hardware(600))
+
+
+def test_a_network_that_looks_at_its_pixels_is_trained_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Looking(torch.nn.Linear):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images.flatten(1)) * (2.0 if images.sum().item() > 0 else 1.0)
+
+    monkeypatch.setattr("src.kit.lightning.memory_trace.build_model", lambda *_: Looking(64, 10))
+    cfg = load_config([])
+    kept, message = fit_memory(cfg, hardware(8000))
+    assert kept == cfg
+    assert "cannot be estimated" in message
+
+
+def test_auto_without_a_gpu() -> None:
+    assert fit_memory(load_config(["data.batch_size=auto"]), hardware(0))[0].data.batch_size == 32
+
+
+def limited(limit: int, tried: list[int]) -> Callable[[DictConfig], bool]:
+    """Real training steps on the CPU, of which those fit that leave at most `limit` bytes after the forward pass."""
+
+    def step(cfg: DictConfig) -> bool:
+        tried.append(cfg.data.batch_size)
+        return real_step(cfg, find_data_shape(Experiment(cfg)), cfg.data.batch_size)[1] <= limit
+
+    return step
+
+
+def test_auto_by_estimate_and_real_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, tried = load_config(["data.batch_size=auto", "data.cache=none"]), []
+    shape = dataclasses.replace(find_data_shape(Experiment(cfg)), images=900)
+    monkeypatch.setattr("src.kit.memory.fit.find_data_shape", lambda _: shape)
+    chosen, _ = fit_memory(cfg, hardware(4000), limited(3_000_000, tried))
+    assert 1 <= len(tried) <= 3
+    assert chosen.data.batch_size in tried
+    assert real_step(chosen, find_data_shape(Experiment(cfg)), chosen.data.batch_size)[1] <= 3_000_000
+
+
+def test_a_trial_in_a_process_of_its_own() -> None:
+    cfg = load_config(["data.batch_size=8", "trainer.accelerator=cpu"])
+    assert fits_gpu(cfg)
+    cfg.model.width = -1
+    with pytest.raises(UserError, match="failed"):
+        fits_gpu(cfg)

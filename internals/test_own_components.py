@@ -1,0 +1,204 @@
+"""A user's own network, loss, optimizer and schedule: one file and one YAML each, and no other file is touched."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paths import TEMPLATE
+
+SCHEDULE = '''
+from collections.abc import Callable
+from typing import Annotated
+
+from src.kit.config import Range
+
+
+def build(
+    *, total_steps: int, steps_per_epoch: int, power: Annotated[float, Range(above=0)] = 2.0
+) -> Callable[[float], float]:
+    """Return factor(step): (1 - progress) ** power.
+
+    Args:
+        power: Exponent of the polynomial.
+    """
+    return lambda step: (1 - step / total_steps) ** power
+'''
+
+NETWORK = '''
+from typing import Annotated
+
+import torch
+from torch import nn
+
+from src.kit.config import Range
+
+
+class Block(nn.Module):
+    """ConvNeXt's block (Liu et al. 2022, arXiv 2201.03545)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.mlp(self.norm(self.depthwise(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+
+def build(
+    *, classes: int, channels: int, image_size: int, width: Annotated[int, Range(min=1)] = 16, depth: int = 2
+) -> nn.Module:
+    """Return the network: float32 (B, C, H, W) -> logits (B, K).
+
+    Args:
+        width: Channels of all blocks.
+        depth: Number of blocks.
+    """
+    blocks = [Block(width) for _ in range(depth)]
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(nn.Conv2d(channels, width, 2, stride=2), *blocks, *pool, nn.Linear(width, classes))
+'''
+
+LOSS = '''
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+import torch
+
+from src.kit.config import Range
+
+
+def build(
+    class_counts: np.ndarray | None, *, margin: Annotated[float, Range(above=0)] = 1.0
+) -> Callable[..., torch.Tensor]:
+    """Return the multi-class hinge loss.
+
+    Args:
+        margin: Distance between the right and any other class.
+    """
+    return torch.nn.MultiMarginLoss(margin=margin)
+'''
+
+OPTIMIZER = '''
+from collections.abc import Iterable
+from typing import Annotated
+
+import torch
+
+from src.kit.config import Range
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], *, fused: bool, lr: Annotated[float, Range(above=0)] = 0.002
+) -> torch.optim.Optimizer:
+    """Return NAdam.
+
+    Args:
+        lr: Peak learning rate.
+    """
+    return torch.optim.NAdam(parameters, lr)
+'''
+
+FILES = {
+    "trainers/schedules/polynomial.py": SCHEDULE,
+    "configs/scheduler/polynomial.yaml": "power: 3.0\n",
+    "models/lightning/convnext_like.py": NETWORK,
+    "configs/model/convnext_like.yaml": "width: 8\n",
+    "configs/model/convnext_deep.yaml": "file: convnext_like\ndepth: 4\n",
+    "tasks/losses/lightning/hinge.py": LOSS,
+    "configs/loss/hinge.yaml": "margin: 0.5\n",
+    "trainers/optimizers/lightning/nadam.py": OPTIMIZER,
+    "configs/optimizer/nadam.yaml": "lr: 0.004\n",
+}
+CHOSEN = ["model=convnext_like", "scheduler=polynomial", "loss=hinge", "optimizer=nadam"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project with a user's files."""
+    root = tmp_path_factory.mktemp("own")
+    for name in ("src", "scripts"):
+        shutil.copytree(TEMPLATE / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in FILES.items():
+        (root / "src" / name).write_text(text, "utf-8")
+    return root
+
+
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_all_of_them_train(project):
+    keys = ["framework=lightning", "trainer=debug", "tracker=none", "scheduler.warmup_epochs=0.1"]
+    done = run(project, "scripts/train.py", *CHOSEN, *keys)
+    assert done.returncode == 0, done.stderr
+    (config,) = project.glob("outputs/*/config.yaml")
+    assert config.parent.name.startswith("convnext_like-digits")
+
+
+def test_the_schedule_follows_its_own_curve(project):
+    code = (
+        "from src.kit.config import load_config\n"
+        "from src.kit.training import Schedule\n"
+        "keys = ['scheduler=polynomial', 'scheduler.power=2']\n"
+        "schedule = Schedule(load_config(keys).scheduler, 0.1, 10, 10)\n"
+        "print([round(schedule.lr(step), 6) for step in (0, 50, 90)])\n"
+    )
+    done = run(project, "-c", code)
+    assert done.stdout.strip() == "[0.1, 0.025, 0.001]", done.stderr
+
+
+def test_a_second_yaml_is_a_variant_of_the_same_file(project):
+    code = (
+        "from src.kit.config import load_config\n"
+        "from src.kit.training import build_model\n"
+        "networks = [build_model(load_config([f'model={name}']), 5, 3, 32) for name in NAMES]\n"
+        "print([sum(type(layer).__name__ == 'Block' for layer in network) for network in networks])\n"
+    )
+    done = run(project, "-c", "NAMES = ['convnext_like', 'convnext_deep']\n" + code)
+    assert done.stdout.strip() == "[2, 4]", done.stderr
+
+
+def test_help_shows_their_keys(project):
+    text = run(project, "scripts/train.py", "--help", *CHOSEN).stdout
+    for key, help_text in (
+        ("scheduler.power=3.0", "Exponent of the polynomial."),
+        ("model.width=8", "Channels of all blocks."),
+        ("loss.margin=0.5", "Distance between the right and any other class."),
+        ("optimizer.lr=0.004", "Peak learning rate."),
+    ):
+        (line,) = [line for line in text.splitlines() if line.strip().startswith(f"{key} ")]
+        assert help_text in line
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("scheduler.power=0", "scheduler.power must be a number above 0, not 0"),
+        ("scheduler.powr=1", "Unknown key 'scheduler.powr'. Did you mean scheduler.power?"),
+        ("model.width=wide", "model.width must be an integer of at least 1, not 'wide'"),
+        ("loss.margin=-1", "loss.margin must be a number above 0, not -1"),
+        ("model=convnext", "Did you mean convnext_"),
+        ("framework=paddle", "model=convnext_like exists for lightning only"),
+    ],
+)
+def test_mistakes_in_them_are_one_sentence(project, argument, message):
+    done = run(project, "scripts/train.py", *CHOSEN, argument)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_key_in_the_yaml_names_file_and_line(project):
+    path = project / "src/configs/scheduler/steep.yaml"
+    path.write_text("file: polynomial\nexponent: 4\n", "utf-8")
+    done = run(project, "scripts/train.py", "scheduler=steep")
+    path.unlink()
+    assert done.returncode == 2
+    assert "src/configs/scheduler/steep.yaml, line 2" in done.stderr

@@ -1,0 +1,112 @@
+"""Batches of annotated images: shapes, values, order, ranks, threads, limits and sizes."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from src.kit.errors import UserError
+from src.kit.scenes.loader import SceneLoader
+from test_scenes import scenes
+
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+
+
+def loader(found, batch_size=4, image_size=32, **options) -> SceneLoader:
+    return SceneLoader(found, batch_size, MEAN, STD, image_size, **options)
+
+
+def ids(batches) -> list[int]:
+    return [sample.image_id for _, samples in batches for sample in samples]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return scenes(tmp_path_factory.mktemp("scenes"), *[[number % 3] * (number % 4) for number in range(20)])
+
+
+@pytest.mark.parametrize("augment", ["none", "basic"])
+def test_images_are_the_samples_normalised(found, augment):
+    batches = list(loader(found, augment=augment, batch_size=8))
+    assert [len(samples) for _, samples in batches] == [8, 8, 4]
+    for images, samples in batches:
+        assert (images.shape[1:], images.dtype) == ((3, 32, 32), np.float32)
+        assert images.flags.c_contiguous
+        for image, sample in zip(images, samples, strict=True):
+            assert sample.image.shape == (32, 32, 3)
+            expected = (sample.image.astype(np.float64) / 255 - MEAN) / STD
+            np.testing.assert_allclose(image, expected.transpose(2, 0, 1), atol=1e-5)
+            assert len(sample.boxes) == len(sample.labels) == len(sample.crowd) == len(sample.masks)
+
+
+def test_without_augmentation_boxes_are_letterboxed(found):
+    _, samples = next(iter(loader(found.take(np.array([1])), batch_size=1)))
+    np.testing.assert_allclose(samples[0].boxes, [[0, 8, 3.2, 11.2]], atol=1e-5)  # 20 x 10 -> 32 x 16 in the middle
+
+
+def test_order_depends_on_seed_and_epoch_only(found):
+    batches = loader(found, shuffle=True, seed=3, augment="basic", num_workers=0)
+    first = ids(batches)
+    assert sorted(first) == list(range(20))
+    threaded = loader(found, shuffle=True, seed=3, augment="basic", num_workers=3)
+    for (one, _), (other, _) in zip(batches, threaded, strict=True):
+        assert np.array_equal(one, other)
+    batches.set_epoch(1)
+    assert ids(batches) != first
+    assert ids(loader(found, shuffle=True, seed=4)) != first
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_ranks_share_the_images(found, world_size):
+    shares = [ids(loader(found, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    assert sorted(chain(*shares)) == list(range(20))
+    shares = [ids(loader(found, rank=rank, world_size=world_size, shuffle=True)) for rank in range(world_size)]
+    assert len({len(share) for share in shares}) == 1
+    assert set(chain(*shares)) == set(range(20))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_can_begin_at_any_batch(found, workers):
+    batches = loader(found, shuffle=True, num_workers=workers, augment="basic")
+    whole = [images for images, _ in batches]
+    batches.set_epoch(0, first_batch=3)
+    rest = [images for images, _ in batches]
+    assert len(rest) == 2
+    assert all(np.array_equal(one, other) for one, other in zip(rest, whole[3:], strict=True))
+    batches.set_epoch(0, first_batch=5)
+    assert list(batches) == []
+
+
+def test_limits_and_the_last_batch(found):
+    assert len(loader(found, batch_size=6)) == len(list(loader(found, batch_size=6))) == 4
+    assert len(loader(found, batch_size=6, drop_last=True)) == 3
+    assert (len(loader(found, limit=2)), len(loader(found, limit=0.4))) == (2, 2)
+
+
+def test_every_batch_has_one_of_the_sizes(found):
+    batches = loader(found, sizes=[32, 48], batch_size=2, shuffle=True, augment="basic")
+    sizes = [images.shape[2] for images, _ in batches]
+    assert set(sizes) == {32, 48}
+    other = loader(found, sizes=[32, 48], batch_size=1, shuffle=True, rank=1, world_size=2)
+    assert [images.shape[2] for images, _ in other] == sizes
+
+
+def test_a_batch_without_any_object(found):
+    _, samples = next(iter(loader(found.take(np.array([0, 4, 8])))))
+    assert [sample.boxes.shape for sample in samples] == [(0, 4)] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 21, "shuffle": True}, "data.batch_size=21 is more than the 20 training samples"),
+        ({"augment": "flip"}, "Unknown data.augment 'flip'"),
+        ({"limit": 0}, "A limit of batches must be"),
+        ({"sizes": [0]}, "data.sizes must be a list of heights"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(found, options, message):
+    with pytest.raises(UserError, match=message):
+        loader(found, **options)
+    with pytest.raises(UserError, match="must have one value for each of 3 channels"):
+        SceneLoader(found, 4, [0.5], [0.5], 32)

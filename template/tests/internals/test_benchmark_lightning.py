@@ -1,7 +1,0 @@
-"""The performance benchmark in PyTorch Lightning, run for a moment."""
-
-from tests.internals.benchmarking import BenchmarkTests
-
-
-class TestLightning(BenchmarkTests):
-    framework = "lightning"

@@ -1,7 +1,0 @@
-"""Skewed digits in Lightning: every method against imbalance raises the macro-F1."""
-
-from tests.internals.imbalance import ImbalanceTests
-
-
-class TestImbalanceLightning(ImbalanceTests):
-    framework = "lightning"

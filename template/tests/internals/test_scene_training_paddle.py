@@ -1,7 +1,0 @@
-"""Detection and segmentation in Paddle: whole runs, awkward data and mistakes."""
-
-from tests.internals.scene_training import SceneTrainingTests
-
-
-class TestSceneTrainingPaddle(SceneTrainingTests):
-    framework = "paddle"
