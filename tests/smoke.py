@@ -248,8 +248,10 @@ def test_in_place(arguments: list[str]) -> int:
         file.writelines(f"{line}\n" for lines in packages["tracker"].values() for line in lines)
         file.writelines(f"{line}\n" for line in FOR_INTERNALS)
     python = install(project)
-    command = [python, "-m", "pytest", "-c", "pyproject.toml", "-o", "testpaths=tests ../internals"]
-    command += ["-q", "-p", "no:cacheprovider", "-n", "auto", *arguments]
+    named = any((ROOT / "template" / argument.partition("::")[0]).exists() for argument in arguments)
+    # without --rootdir, pytest would print the tests of internals/ without their files
+    command = [python, "-m", "pytest", "-c", "pyproject.toml", "--rootdir", "..", "-q", "-p", "no:cacheprovider"]
+    command += ["-n", "auto", *arguments, *([] if named else ["tests", "../internals"])]
     # processes that each use all cores wait for one another
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
