@@ -23,8 +23,7 @@ import numpy as np
 from src.kit.catalog import build_dataset
 from src.kit.config import load_config
 from src.kit.loading import ArrayImages, FileImages, Loader, Split
-from src.kit.shards.read import ShardFolder, ShardImages
-from src.kit.shards.write import write_shards
+from src.kit.shards.read import ShardFolder, ShardImages, write_shards
 
 SAMPLES = 1_000_000
 LATENCY_S = 0.05  # added to each answer of the server

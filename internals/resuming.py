@@ -11,7 +11,7 @@ from scene_training import write_digit_scenes
 from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.run import Run, read_rows
-from src.kit.shards.write import write_shards
+from src.kit.shards.read import write_shards
 from src.kit.training import TrainingLoop, find_checkpoint
 from src.kit.weights import load_weights
 from tests.support import fit

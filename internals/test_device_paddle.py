@@ -7,7 +7,7 @@ import pytest
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Loader, Split
-from src.kit.paddle.device import Batches, DeviceBatches, build_batches
+from src.kit.paddle.devices import Batches, DeviceBatches, build_batches
 from src.kit.run import Run
 from src.kit.training import find_checkpoint
 from src.kit.weights import load_weights

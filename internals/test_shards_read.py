@@ -12,8 +12,7 @@ import pytest
 from paths import TEMPLATE
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Loader, Split
-from src.kit.shards.read import WINDOW, ShardFolder, ShardImages
-from src.kit.shards.write import write_shards
+from src.kit.shards.read import WINDOW, ShardFolder, ShardImages, write_shards
 
 SIZE = 4
 
@@ -171,7 +170,7 @@ def test_a_damaged_shard_is_refused_in_one_sentence(tmp_path, damage):
 
 
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.kit.shards.write.encode_image", lambda images, index: (b"no image", ".jpg"))
+    monkeypatch.setattr("src.kit.shards.read.encode_image", lambda images, index: (b"no image", ".jpg"))
     with pytest.raises(UserError, match=r"train-000000\.tar/000000000\.jpg: Cannot decode"):
         list(loader(sharded(tmp_path, 5, 1)))
 

@@ -21,9 +21,8 @@ from src.kit.config.compose import load_config
 from src.kit.download import connection
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Loader, Split
-from src.kit.shards.read import WINDOW
-from src.kit.shards.remote import Prefetcher
-from src.kit.shards.write import write_shards
+from src.kit.shards import Prefetcher
+from src.kit.shards.read import WINDOW, write_shards
 
 SHARD = 51_200  # bytes
 COUNT = 400
@@ -193,7 +192,7 @@ def test_a_wrong_address_is_told(server, tmp_path):
 
 
 def test_an_index_that_never_ends_is_not_read(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.kit.shards.remote.MAX_INDEX_BYTES", 1000)
+    monkeypatch.setattr("src.kit.shards.MAX_INDEX_BYTES", 1000)
     with pytest.raises(UserError, match="larger than any index"):
         load(server, tmp_path / "cache")
 

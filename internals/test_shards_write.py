@@ -17,9 +17,8 @@ from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, FileImages, Split
-from src.kit.shards.read import ShardFolder, ShardImages, parse_index
-from src.kit.shards.remote import parse_size
-from src.kit.shards.write import write_shards
+from src.kit.shards import parse_size
+from src.kit.shards.read import ShardFolder, ShardImages, parse_index, write_shards
 
 
 def arrays(count: int, size: int = 8, channels: int = 3, classes: int = 5) -> Split:

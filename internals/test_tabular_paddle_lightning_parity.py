@@ -8,9 +8,9 @@ import torch
 import src.kit.lightning as lightning_kit
 import src.kit.paddle as paddle_kit
 from src.kit.errors import UserError
+from src.kit.tabular.preprocessing import embedding_width
 from src.models.lightning.tabular.tabular_mlp import build as tabular_mlp
 from src.models.paddle.tabular.tabular_mlp import build as paddle_mlp
-from src.models.tabular.tabular_sizes import embedding_width
 from src.tasks.losses.lightning.tabular.mse import build as build_loss
 from src.tasks.losses.paddle.tabular.mse import build as paddle_loss
 

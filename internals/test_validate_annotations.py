@@ -16,7 +16,7 @@ from checked_data import class_folders, coco_folder, configuration, found, pictu
 from src.kit.checks import check
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.scenes_checks.yolo import gap
+from src.kit.scenes_checks import gap
 
 
 @pytest.fixture

@@ -5,8 +5,18 @@ import os
 os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle loads: silences its warnings of static programs
 
 from src.kit.hardware import SystemProbe
-from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose_image_cache
-from src.kit.paddle.devices import open_process, readable_errors, refuse_unsupported, run_on_devices, use_avx2, use_gpu
+from src.kit.paddle.devices import (
+    Batches,
+    DeviceBatches,
+    build_batches,
+    choose_image_cache,
+    open_process,
+    readable_errors,
+    refuse_unsupported,
+    run_on_devices,
+    use_avx2,
+    use_gpu,
+)
 from src.kit.paddle.trainer import (
     RunCallback,
     build_optimizer,

@@ -10,8 +10,7 @@ import paddle
 from paddle.io import DataLoader, Dataset
 from src.kit.benchmarks import PillowSamples
 from src.kit.loading import Split, keep_decoded
-from src.kit.paddle.device import Batches, DeviceBatches, build_batches, choose_image_cache
-from src.kit.paddle.devices import use_gpu
+from src.kit.paddle.devices import Batches, DeviceBatches, build_batches, choose_image_cache, use_gpu
 from src.kit.paddle.trainer import build_optimizer
 from src.kit.training import Experiment
 

@@ -14,8 +14,7 @@ from paddle import nn
 from paddle.nn import initializer
 from src.kit.config import build_component
 from src.kit.loading import BatchLoader
-from src.kit.paddle.device import Batches
-from src.kit.paddle.devices import gather, use_gpu
+from src.kit.paddle.devices import Batches, gather, use_gpu
 from src.kit.training import Collector, Experiment, TrainingLoop
 from src.kit.weights import check_shapes, load_weights, save_weights
 

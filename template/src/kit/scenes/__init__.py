@@ -8,8 +8,20 @@ from src.kit.scenes.drawing import boxes_only, draw_class_maps, draw_objects, dr
 from src.kit.scenes.format_files import list_images, stream
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
 from src.kit.scenes.samples import IGNORE, Sample, Scenes, choose_scenes
-from src.kit.scenes.scores import CROWD, OBJECT, Objects, coco_scores, encode, predicted_objects, true_objects
-from src.kit.scenes.task import SceneTask, class_map, example_targets_class_map, example_targets_masks, pad_objects
+from src.kit.scenes.scores import (
+    CROWD,
+    OBJECT,
+    Objects,
+    SceneTask,
+    class_map,
+    coco_scores,
+    encode,
+    example_targets_class_map,
+    example_targets_masks,
+    pad_objects,
+    predicted_objects,
+    true_objects,
+)
 from src.kit.scenes.yolo_format import find_yolo_splits, is_yolo, read_classes, read_yolo, trace
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from src.kit.checks import Entry, Facts, Finding, ImageFiles, Region
 from src.kit.scenes import find_coco_splits, list_images, stream
-from src.kit.scenes_checks.yolo import Outlines, box_faults, brief, gap, numbers, polygon_faults
+from src.kit.scenes_checks import Outlines, box_faults, brief, gap, numbers, polygon_faults
 
 Entries = Iterable[tuple[str, Any]]  # section, entry
 BROKEN = (ValueError, OSError, RecursionError)  # a number of a million digits is a plain ValueError

@@ -1,11 +1,10 @@
 """Turn a table's rows into a network's inputs: encode, select columns, balance classes.
 
-Everything is learned from the training rows. `Preprocessing` is saved with the weights as JSON.
-"""
+Everything is learned from the training rows. `Preprocessing` is saved with the weights as JSON."""
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -271,3 +270,19 @@ def build_smote(inputs: np.ndarray, numbers: int, smaller: dict[int, int], neigh
     if numbers == 0:
         return SMOTEN(**common)
     return SMOTENC(categorical_features=list(range(numbers, inputs.shape[1])), **common)
+
+
+def embedding_width(cardinality: int) -> int:
+    """Return the width of an embedding: half the number of codes, rounded up, at most 50 (the usual rule of thumb)."""
+    return min(50, (cardinality + 1) // 2)
+
+
+def check_hidden(hidden: Sequence[int]) -> list[int]:
+    """Return the widths of the hidden layers as a list.
+
+    Raises:
+        UserError: a width is not an integer above 0.
+    """
+    if not all(isinstance(width, int) and width > 0 for width in hidden):
+        raise UserError(f"model.hidden must be a list of layer widths above 0, such as [64, 32], not {list(hidden)}.")
+    return list(hidden)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from src.kit.config import Range
-from src.models.tabular.tabular_sizes import check_hidden, embedding_width
+from src.kit.tabular import check_hidden, embedding_width
 
 
 class TabularMLP(nn.Module):

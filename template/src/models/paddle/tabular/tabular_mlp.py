@@ -8,7 +8,7 @@ from paddle import nn
 
 from src.kit.config import Range
 from src.kit.paddle import initialise_like_torch
-from src.models.tabular.tabular_sizes import check_hidden, embedding_width
+from src.kit.tabular import check_hidden, embedding_width
 
 
 class TabularMLP(nn.Layer):
