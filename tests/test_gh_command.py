@@ -26,7 +26,7 @@ def test_copy_from_github_as_typed(github: dict[str, str], tmp_path: Path) -> No
     answers = yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))
     assert answers["_commit"] == "v9.8.7"
     assert answers["_src_path"] == "gh:org/ml-template"
-    render(tmp_path / "local", {})
+    render(tmp_path / "local", {"project_name": answers["project_name"]})
     assert files_of(project) == files_of(tmp_path / "local")
     same = [name for name in files_of(project) if name != ".copier-answers.yml"]
     assert all((project / name).read_bytes() == (tmp_path / "local" / name).read_bytes() for name in same)

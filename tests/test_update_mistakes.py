@@ -50,7 +50,7 @@ def test_dirty_tree(project: Path) -> None:
 
 def test_answer_given_that_is_not_offered(project: Path) -> None:
     lines = fail(project, "--data", "gpu=10.2")
-    assert lines[0].startswith("gpu: choose") and '"10.2" is not offered' in lines[0]
+    assert lines[0].startswith("gpu: choose") and '"10.2" is not one of them' in lines[0]
     assert "Traceback" not in "".join(lines)
 
 
@@ -60,7 +60,7 @@ def test_recorded_choice_that_no_longer_exists(project: Path) -> None:
     change(project / "src/configs/config.yaml", r"^  - data: .*", "  - data: svhn")
     commit_all(project, "as it was chosen when there was svhn")
     text = " ".join(fail(project))
-    assert '"svhn" is not offered' in text and "dataset: choose digits" in text
+    assert '"svhn" is not one of them' in text and "dataset: choose digits" in text
     assert "Traceback" not in text
 
 
