@@ -36,6 +36,9 @@ __all__ = [
 
 
 REDRAW_S = 0.1  # seconds between two pictures of the bar
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "paddlepaddle", "paddlepaddle-gpu", "numpy", "omegaconf")
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "PADDLE_TRAINER_ID")  # set by launchers
 
 
 class Progress:
@@ -116,11 +119,6 @@ def open_bar(stream: TextIO) -> Any:
     bar.add_task("starting", total=None, values="")
     bar.start()
     return bar
-
-
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "paddlepaddle", "paddlepaddle-gpu", "numpy", "omegaconf")
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "PADDLE_TRAINER_ID")  # set by launchers
 
 
 class Run:

@@ -26,6 +26,10 @@ from src.kit.run import read_json, write_json
 FOLDER = ".quarantine"
 MANIFEST = "manifest.json"
 NEW = ".new"  # suffix of a rewritten file until it replaces the original
+Checker = type[ImageFiles] | Callable[[DictConfig], Source]  # called with the folder, or with the configuration
+KIT = Path(__file__).resolve().parents[1]
+CLASS_FOLDERS = ("image_folder", "imagenet")
+BATCH_BYTES = 64 << 20  # of decoded images that are hashed at a time
 
 
 def quarantine(source: ImageFiles, findings: Sequence[Finding]) -> Path | None:
@@ -154,12 +158,6 @@ def move(source: Path, target: Path) -> None:
     """Move a file, creating the target's folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(source, target)
-
-
-Checker = type[ImageFiles] | Callable[[DictConfig], Source]  # called with the folder, or with the configuration
-KIT = Path(__file__).resolve().parents[1]
-CLASS_FOLDERS = ("image_folder", "imagenet")
-BATCH_BYTES = 64 << 20  # of decoded images that are hashed at a time
 
 
 def check_data(

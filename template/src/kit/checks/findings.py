@@ -15,6 +15,7 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 Region = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the image after EXIF rotation
 IMBALANCE = 10  # report a training split whose largest class is this many times its smallest
+MOVE = "Replace the file, or move it away with --quarantine."
 
 
 class Kind(NamedTuple):
@@ -40,7 +41,6 @@ class Finding(NamedTuple):
         return KINDS[self.kind].severity
 
 
-MOVE = "Replace the file, or move it away with --quarantine."
 # packages with further checks add their kinds on import
 KINDS: dict[str, Kind] = {
     "unreadable": Kind("error", "Unreadable images", MOVE),

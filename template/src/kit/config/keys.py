@@ -42,6 +42,8 @@ OPEN = (
 )  # whatever is below goes to the framework or to a callback as it is
 
 Rule = dict[str, Any]  # type, choices, min, max, above, below, null, filled, help
+BOUNDS = {"min": "of at least", "above": "above", "max": "of at most", "below": "below"}
+GENERAL_KEYS = ("name", "file", "tasks", "pretrained", "weights")  # of any group: no arguments of `build`
 
 
 @cache
@@ -164,9 +166,6 @@ def describe(rule: Mapping[str, Any]) -> str:
     return (text or "any value") + (" or null" if rule.get("null") else "")
 
 
-BOUNDS = {"min": "of at least", "above": "above", "max": "of at most", "below": "below"}
-
-
 def leaves(cfg: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted key -> value for every key that holds no further keys, or whose keys are free (`OPEN`)."""
     flat: dict[str, Any] = {}
@@ -203,9 +202,6 @@ def unknown_key(key: str, known: Iterable[str], groups: Iterable[str] = ()) -> s
         nearest = [f"{last}=NAME"]
     nearest = nearest or difflib.get_close_matches(key, list(groups), n=1)
     return f"Unknown key {key!r}." + (f" Did you mean {nearest[0]}?" if nearest else " --help lists every key.")
-
-
-GENERAL_KEYS = ("name", "file", "tasks", "pretrained", "weights")  # of any group: no arguments of `build`
 
 
 def build_component(group: str, keys: Mapping[str, Any], framework: str, *positional: Any, **given: Any) -> Any:

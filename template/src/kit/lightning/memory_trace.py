@@ -36,6 +36,10 @@ FLOAT32 = {
     "binary_cross_entropy_with_logits", "interpolate",
 }  # fmt: skip
 HALF = (torch.bfloat16, torch.float16)
+HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+STEPS = 2  # the second one has the optimizer's state and the last gradients
+INPUTS = {"aten::convolution": 2, "aten::convolution_backward": 3}  # leading arguments that are large
+GROUPS = {2: 8, 3: 9}  # large arguments -> index of the number of groups
 
 
 class UnknownValues(TorchDispatchMode):
@@ -196,12 +200,6 @@ def to_meta(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: to_meta(each) for key, each in value.items()}
     return type(value)(map(to_meta, value)) if isinstance(value, list | tuple) else value
-
-
-HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-STEPS = 2  # the second one has the optimizer's state and the last gradients
-INPUTS = {"aten::convolution": 2, "aten::convolution_backward": 3}  # leading arguments that are large
-GROUPS = {2: 8, 3: 9}  # large arguments -> index of the number of groups
 
 
 class StorageRecorder(UnknownValues):

@@ -14,6 +14,9 @@ from src.kit.hardware import SystemProbe, cores
 from src.kit.loading.images import Images, Split, own_order
 
 T = TypeVar("T")
+RAM_SHARE = 0.5  # of the free RAM; the rest is for batches, the network and other programs
+DEVICE_SHARE = 0.25  # of the GPU's free memory; training needs far more than the network's weights
+CHUNK = 256  # images a thread decodes at a time
 
 
 def choose_workers(in_memory: bool) -> int:
@@ -51,11 +54,6 @@ def in_background(items: Generator[T, None, None], ahead: int = 2) -> Iterator[T
     finally:
         pool.shutdown(cancel_futures=True)
         items.close()  # ends the generator's own threads
-
-
-RAM_SHARE = 0.5  # of the free RAM; the rest is for batches, the network and other programs
-DEVICE_SHARE = 0.25  # of the GPU's free memory; training needs far more than the network's weights
-CHUNK = 256  # images a thread decodes at a time
 
 
 class CachedImages:

@@ -15,6 +15,7 @@ from src.kit.loading.decoding import normalize, resize
 from src.kit.loading.images import Split, draw_in_rounds, own_order
 
 METHODS = ("none", "weighted", "oversample", "undersample")  # data.sampler
+Batch = tuple[np.ndarray, np.ndarray]
 
 
 def order_options(cfg: DictConfig, kind: str, rank: int, world_size: int) -> dict[str, Any]:
@@ -117,9 +118,6 @@ def refuse_keys(cfg_data: DictConfig, off: Mapping[str, Any], why: str) -> None:
     for key, value in off.items():
         if cfg_data[key] != value:
             raise UserError(f"data.{key}={cfg_data[key]} {why}: set it to {'null' if value is None else value}.")
-
-
-Batch = tuple[np.ndarray, np.ndarray]
 
 
 class BatchLoader(Protocol):

@@ -16,6 +16,27 @@ from src.kit.loading import DEVICE_SHARE
 from src.kit.memory.allocators import MIB, Peak, ScaledTrace, Trace, extrapolate_peak, simulate_allocator
 from src.kit.training import Experiment, load_memory, load_task
 
+# GB on the box -> MiB that nvidia-smi reports: RTX 4060, 4070, 4080, 4090, A100, H100, H200
+GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
+PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
+MAX_BATCH = 1 << 16
+# Traced batches. PyTorch's batch normalisation refuses a single value; what Paddle must compute takes its time.
+BATCHES = {"lightning": (2, 4), "paddle": (1, 2)}
+LARGER_BATCHES = (4, 8)  # where only the peak is on a line: there activations outweigh everything else
+# Of the reserved memory. Of 231 trainings that others measured (benchmarks/gpu_memory_timm.py), 1 % took more.
+MARGIN = 0.18
+# PyTorch, aten/src/ATen/cuda/CublasHandlePool.cpp: ":4096:2:16:8" before Hopper, 32 MiB on Hopper and Blackwell;
+# Lightning sets CUBLAS_WORKSPACE_CONFIG=":4096:8" for deterministic training. One handle for the forward pass and one
+# for autograd's own thread, and cublasLt's workspace is the same memory.
+CUBLAS = {"before Hopper": 2 * 4096 * 1024 + 8 * 16 * 1024, "Hopper": 32 * MIB}
+CUBLAS_HANDLES = 2
+# A CUDA context with the framework's kernels loaded takes 250 to 600 MiB by what users report of CUDA 11 to 13, more on
+# GPUs with more multiprocessors. Kernels are loaded when first used, so it depends on the network as well.
+CONTEXT_MIB = {"lightning": 500, "paddle": 600}
+# cuDNN's tensor-core kernels want channels last: given channels first, they copy input, weights and output to scratch.
+# For 47 networks of timm that others measured (benchmarks/gpu_memory_timm.py), half a copy to one fits best.
+LAYOUT_COPIES = 1.0
+
 
 @dataclass(frozen=True)
 class DataShape:
@@ -65,28 +86,6 @@ def find_data_shape(experiment: Experiment) -> DataShape:
 def example_targets(task: str, shape: DataShape, batch: int) -> tuple[np.ndarray, ...]:
     """The arrays that `task` passes to a loss besides the outputs: made up, `batch` equal rows."""
     return load_task(task).example_targets(shape, batch)
-
-
-# GB on the box -> MiB that nvidia-smi reports: RTX 4060, 4070, 4080, 4090, A100, H100, H200
-GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
-PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
-MAX_BATCH = 1 << 16
-# Traced batches. PyTorch's batch normalisation refuses a single value; what Paddle must compute takes its time.
-BATCHES = {"lightning": (2, 4), "paddle": (1, 2)}
-LARGER_BATCHES = (4, 8)  # where only the peak is on a line: there activations outweigh everything else
-# Of the reserved memory. Of 231 trainings that others measured (benchmarks/gpu_memory_timm.py), 1 % took more.
-MARGIN = 0.18
-# PyTorch, aten/src/ATen/cuda/CublasHandlePool.cpp: ":4096:2:16:8" before Hopper, 32 MiB on Hopper and Blackwell;
-# Lightning sets CUBLAS_WORKSPACE_CONFIG=":4096:8" for deterministic training. One handle for the forward pass and one
-# for autograd's own thread, and cublasLt's workspace is the same memory.
-CUBLAS = {"before Hopper": 2 * 4096 * 1024 + 8 * 16 * 1024, "Hopper": 32 * MIB}
-CUBLAS_HANDLES = 2
-# A CUDA context with the framework's kernels loaded takes 250 to 600 MiB by what users report of CUDA 11 to 13, more on
-# GPUs with more multiprocessors. Kernels are loaded when first used, so it depends on the network as well.
-CONTEXT_MIB = {"lightning": 500, "paddle": 600}
-# cuDNN's tensor-core kernels want channels last: given channels first, they copy input, weights and output to scratch.
-# For 47 networks of timm that others measured (benchmarks/gpu_memory_timm.py), half a copy to one fits best.
-LAYOUT_COPIES = 1.0
 
 
 class NotEstimated(UserError):

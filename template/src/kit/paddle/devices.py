@@ -25,6 +25,8 @@ from src.kit.loading import (
 )
 from src.kit.run import Run
 
+FAILURE = "failure.txt"  # in the run folder: a rank's mistake, for the process that started it
+
 
 def use_avx2(probe: SystemProbe) -> None:
     """Set MKL_DEBUG_CPU_TYPE, unless it is set; call this before the first matrix product of the process.
@@ -36,9 +38,6 @@ def use_avx2(probe: SystemProbe) -> None:
     vendor = probe.read("/proc/cpuinfo") or cpu_model(probe)  # Windows names the vendor with the model
     if "AVX2" in instructions(probe) and ("AuthenticAMD" in vendor or "HygonGenuine" in vendor):
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
-
-
-FAILURE = "failure.txt"  # in the run folder: a rank's mistake, for the process that started it
 
 
 def use_gpu(cfg: DictConfig) -> bool:

@@ -11,6 +11,10 @@ from typing import Any
 
 from src.kit.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PINK, new_figure, save_figure, shorten
 
+Layer = Mapping[str, Any]
+MAX_BLOCKS = 24  # readable in one picture
+COLOURS = (("attention", PINK), ("conv", BLUE), ("linear", ORANGE), ("norm", GREEN))
+
 
 def escaped(value: Any) -> str:
     """Return a value as escaped text: floats with four digits, None and "" as a dash."""
@@ -101,11 +105,6 @@ def duration(seconds: float) -> str:
 def preformatted(path: Path) -> str:
     """Return a text file's content preformatted, or "" if it doesn't exist."""
     return f"<pre>{escaped(path.read_text(encoding='utf-8').strip())}</pre>" if path.is_file() else ""
-
-
-Layer = Mapping[str, Any]
-MAX_BLOCKS = 24  # readable in one picture
-COLOURS = (("attention", PINK), ("conv", BLUE), ("linear", ORANGE), ("norm", GREEN))
 
 
 def model_table(layers: Sequence[Layer]) -> str:

@@ -34,6 +34,13 @@ GAP = 2.0  # validation loss / training loss at the best epoch: more is over-fit
 GAIN = 0.99  # best loss of the last third of the epochs / best before: less is still learning
 STILL = 20  # still learning only if the best epoch is in the last twentieth (at least the last epoch)
 LEARNED = 0.90  # lowest training loss / first: more is under-fitting
+ROOT = Path(__file__).resolve().parents[3]
+TEMPLATE = Path(__file__).with_name("report_template.html")
+CURVES = ("loss", "metrics", "learning-rate")
+SPLITS = {"test": "Test split", "val": "Validation split"}
+MOST_CONFUSED = 10
+NUMBERS = ("rmse", "r2")  # scores that are not percentages
+HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", *NUMBERS)  # those that were measured
 
 
 def advice(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -97,15 +104,6 @@ def advice_by_score(values: Sequence[float], name: str) -> str:
     if at_the_end(best, len(values)) and values[best] * GAIN > max(values[:third]):
         return f"Still learning: {name} kept rising to the end, to {values[best]:.3f}. Raise trainer.max_epochs."
     return f"Converged: {name} was best in epoch {best + 1} ({values[best]:.3f}); more epochs will not help."
-
-
-ROOT = Path(__file__).resolve().parents[3]
-TEMPLATE = Path(__file__).with_name("report_template.html")
-CURVES = ("loss", "metrics", "learning-rate")
-SPLITS = {"test": "Test split", "val": "Validation split"}
-MOST_CONFUSED = 10
-NUMBERS = ("rmse", "r2")  # scores that are not percentages
-HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", *NUMBERS)  # those that were measured
 
 
 def write_report(run_dir: Path) -> Path:

@@ -24,6 +24,12 @@ OBJECT, CROWD = 1, 2  # kinds in the padded arrays of a batch; 0 is padding
 # score -> its index in pycocotools' `stats`
 SCORES = {"map": 0, "map50": 1, "map75": 2, "map_small": 3, "map_medium": 4, "map_large": 5, "recall100": 8}
 SIZES = ("map_small", "map_medium", "map_large")
+# Of an image. Batches are padded to their fullest image, and among 16 photos of COCO that has 22 in the median and 40
+# in one batch of ten.
+OBJECTS = 32
+FEWER_OBJECTS = {"digit_scenes": 6}
+BOX_SHARE = 0.8  # a box's part of its cell's side, so that boxes never touch
+LEAST_SCORE = 0.25  # of a predicted object that is worth showing
 
 
 @dataclass(frozen=True)
@@ -135,13 +141,6 @@ def to_annotations(images: Sequence[Objects], kind: str) -> Iterator[dict[str, A
             yield row
 
 
-# Of an image. Batches are padded to their fullest image, and among 16 photos of COCO that has 22 in the median and 40
-# in one batch of ten.
-OBJECTS = 32
-FEWER_OBJECTS = {"digit_scenes": 6}
-BOX_SHARE = 0.8  # a box's part of its cell's side, so that boxes never touch
-
-
 class SceneShape(Protocol):
     """What the targets depend on."""
 
@@ -192,9 +191,6 @@ def grid_boxes(count: int, size: int) -> np.ndarray:
 def repeat_rows(arrays: tuple[np.ndarray, ...], batch: int) -> tuple[np.ndarray, ...]:
     """Each array `batch` times along a new first axis."""
     return tuple(np.stack([array] * batch) for array in arrays)
-
-
-LEAST_SCORE = 0.25  # of a predicted object that is worth showing
 
 
 class SceneTask(BaseTask):

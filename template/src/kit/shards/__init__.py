@@ -27,6 +27,8 @@ __all__ = ["ShardImages", "open_source", "parse_size", "write_shards"]
 
 MAX_INDEX_BYTES = 1 << 28  # 2 million shards
 CHUNK = 1 << 20
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", re.IGNORECASE)
 
 
 def open_source(root: str, split: str, cache: str, cache_limit: int | str) -> Source:
@@ -218,10 +220,6 @@ class RemoteShards:
     def expect(self, shards: list[int]) -> None:
         """Fetch the first of these shards in the background, the others while earlier ones are read."""
         self.prefetcher.expect(shards)
-
-
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", re.IGNORECASE)
 
 
 def parse_size(text: str | int, key: str) -> int:

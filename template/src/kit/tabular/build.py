@@ -17,6 +17,12 @@ from src.kit.tabular.preprocessing import Preprocessing, fit, from_json, resampl
 from src.kit.tabular.table import Table, is_missing, is_numeric, list_columns, number_or_none, refuse_strays, to_text
 from src.kit.weights import load_metadata
 
+MOST = 5000  # points drawn
+COLUMNS = 40  # drawn
+PARTS = ("train", "val", "test")
+TARGETS = {"tabular": "classes", "tabular_regression": "number"}  # task -> data.target.kind that it predicts
+STRATA = 10  # a target of numbers is stratified by this many quantiles
+
 
 class Rows:
     """Encoded rows in memory, with the interface of images: one pixel with F channels each."""
@@ -111,10 +117,6 @@ def build_table_loader(
     return TableLoader(split, cfg.data.batch_size, **order_options(cfg, kind, rank, world_size))
 
 
-MOST = 5000  # points drawn
-COLUMNS = 40  # drawn
-
-
 def draw_rows(values: np.ndarray, columns: Sequence[str], targets: Sequence[str], path: Path) -> Path:
     """Draw encoded rows (N, F) with their targets: blue is below the column's mean, red above.
 
@@ -152,10 +154,7 @@ def draw_numbers(predicted: np.ndarray, true: np.ndarray, name: str, path: Path)
     return save_figure(figure, path)
 
 
-PARTS = ("train", "val", "test")
-TARGETS = {"tabular": "classes", "tabular_regression": "number"}  # task -> data.target.kind that it predicts
 CACHE: dict[Any, dict[str, TableSplit]] = {}  # the splits of the last table: all are made together
-STRATA = 10  # a target of numbers is stratified by this many quantiles
 
 
 class Target(NamedTuple):

@@ -27,6 +27,7 @@ for message in (
     ".*CPUONLY mode.*",
 ):
     warnings.filterwarnings("ignore", message)
+SHOWN = 24  # training images in the report
 
 
 class Trainer(Protocol):
@@ -105,9 +106,6 @@ def load_callbacks(cfg: DictConfig) -> Sequence[Any]:
     """
     chosen = named_arguments(cfg.trainer.callbacks)
     return [load_component("callback", name, cfg.framework).build(**keys) for name, keys in chosen.items()]
-
-
-SHOWN = 24  # training images in the report
 
 
 def evaluate_run(

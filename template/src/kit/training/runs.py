@@ -29,6 +29,7 @@ from src.kit.training.evaluation import evaluate_run, load_backend, load_experim
 from src.kit.training.experiment import Experiment
 
 FitMemory = Callable[[Experiment], tuple[DictConfig, str]]
+TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
 
 
 def train_run(
@@ -168,9 +169,6 @@ def evaluate(run: TrainedRun | str | Path, split: str = "test", checkpoint: str 
 def load_run(path: str | Path) -> TrainedRun:
     """Open a run folder: `load_run("outputs/small_cnn-digits-20260101-120000").predict("photo.jpg")`."""
     return TrainedRun(path)
-
-
-TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
 
 
 def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
