@@ -10,7 +10,7 @@ from PIL import Image
 from src.kit.catalog import build_dataset
 from src.kit.config.compose import CONFIGS
 from src.kit.errors import UserError
-from src.kit.loading import decoding
+from src.kit.loading import decoding, scan_classes
 from src.kit.loading.decoding import decode
 
 RED, BLUE = (250, 5, 5), (5, 5, 250)
@@ -73,6 +73,51 @@ def test_split_folders_are_used_and_a_missing_one_is_taken_from_train(tmp_path):
     fill(tmp_path / "valid" / "dgo", 2)
     with pytest.raises(UserError, match=r"Unknown class 'dgo'. Did you mean dog\?"):
         build_dataset(configuration(tmp_path), "val")
+
+
+@pytest.mark.parametrize("names", [("Train", "Val", "Test"), ("Training", "VALIDATION", "Testing")])
+def test_split_folders_are_found_whatever_their_case(tmp_path, names):
+    for folder, count in zip(names, (5, 3, 2), strict=True):
+        for name in ("cat", "dog"):
+            fill(tmp_path / folder / name, count)
+    parts = [build_dataset(configuration(tmp_path), split) for split in ("train", "val", "test")]
+    assert [(part.classes, len(part)) for part in parts] == [(("cat", "dog"), count) for count in (10, 6, 4)]
+
+
+def test_folders_of_splits_that_contradict_each_other_are_refused(tmp_path):
+    for folder in ("Val", "test"):
+        fill(tmp_path / folder / "cat", 2)
+    with pytest.raises(UserError, match=r"has Val, test but no class folders for training: add .*train"):
+        build_dataset(configuration(tmp_path), "train")
+    for folder in ("train", "Training"):
+        fill(tmp_path / folder / "cat", 2)
+    with pytest.raises(UserError, match=r"has 2 folders for the train split, Training and train: move them into one"):
+        build_dataset(configuration(tmp_path), "train")
+
+
+def test_flat_folders_of_splits_are_not_classes(tmp_path):
+    fill(tmp_path / "train", 5)
+    fill(tmp_path / "test", 5)
+    with pytest.raises(UserError, match=r"has test, train but no class folders for training"):
+        build_dataset(configuration(tmp_path), "train")
+
+
+def test_hidden_folders_and_thumbnails_are_left_out_and_links_are_followed_once(tmp_path):
+    root, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for name in ("cat", "dog"):
+        fill(root / name, 4)
+    fill(root / "cat" / ".ipynb_checkpoints", 4)
+    fill(root / "dog" / "@eaDir", 4)
+    fill(root / "@eaDir", 4)
+    fill(elsewhere, 3)
+    (root / "cat" / "more").symlink_to(elsewhere)
+    (root / "cat" / "again").symlink_to(elsewhere)
+    (root / "cat" / "round").symlink_to(root / "cat")
+    found = scan_classes(root)
+    assert sorted(found) == ["cat", "dog"]
+    expected = [f"cat/{number}.png" for number in range(4)] + [f"cat/again/{number}.png" for number in range(3)]
+    assert [path.relative_to(root).as_posix() for path in found["cat"]] == expected
+    assert [path.name for path in found["dog"]] == ["0.png", "1.png", "2.png", "3.png"]
 
 
 def test_folders_that_cannot_be_trained_on_are_refused(tmp_path):

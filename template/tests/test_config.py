@@ -1,6 +1,8 @@
 """The command line: composition, overrides, and one sentence for every mistake."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,3 +174,12 @@ def test_environment_variables_can_be_used(monkeypatch):
 def test_an_unset_environment_variable_is_one_sentence():
     with pytest.raises(UserError, match="NO_SUCH_VARIABLE"):
         load_config(["output_dir=${oc.env:NO_SUCH_VARIABLE}"])
+
+
+@pytest.mark.parametrize("script", ["train", "eval", "test", "validate_data"])
+def test_a_forgotten_virtual_environment_is_one_sentence(script):
+    command = [sys.executable, "-S", f"scripts/{script}.py"]  # -S: without site-packages
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CONFIGS.parents[1], check=False)
+    assert done.returncode == 1
+    assert "activate the project's virtual environment" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -5,7 +5,7 @@ The result is an HTML page and a JSON file; `check_data` can also move files wit
 """
 
 from src.kit.checks.checking import Checker, check, check_data, restore_data
-from src.kit.checks.findings import KINDS, Entry, Facts, Finding, ImageFiles, Kind, Region, Source, walk
+from src.kit.checks.findings import KINDS, Entry, Facts, Finding, ImageFiles, Kind, Region, Source
 from src.kit.checks.report import Result
 
 __all__ = [
@@ -22,5 +22,4 @@ __all__ = [
     "check",
     "check_data",
     "restore_data",
-    "walk",
 ]

@@ -20,7 +20,7 @@ from src.kit.checks.findings import KINDS, SEVERITIES, Entry, Facts, Finding, Im
 from src.kit.checks.images import find_copies, image_findings, inspect_files
 from src.kit.checks.report import Result, write_json_report, write_page
 from src.kit.config import UserError
-from src.kit.loading import SUFFIXES, Split, find_splits, scan_classes
+from src.kit.loading import SUFFIXES, Split, find_splits, is_hidden, scan_classes
 from src.kit.run import read_json, write_json
 
 FOLDER = ".quarantine"
@@ -344,7 +344,7 @@ class ClassFolders(ImageFiles):
     def check_folder(self, folder: Path, classes: set[str]) -> None:
         """Report images outside the class folders, folders without images, and files that are no images."""
         for child in sorted(folder.iterdir()):
-            if child.name.startswith("."):
+            if is_hidden(child.name):
                 continue
             if child.is_dir():
                 self.add_strangers(child)

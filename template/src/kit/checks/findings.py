@@ -3,13 +3,12 @@
 Paths are relative to the data set's root, with slashes.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from src.kit.loading import SUFFIXES
+from src.kit.loading import SUFFIXES, walk
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -172,13 +171,3 @@ class ImageFiles(Source):
         if self.recount:
             self.recount(self)
         super().check_balance()
-
-
-def walk(root: Path) -> list[str]:
-    """All files below `root` that are not hidden, sorted; relative to `root`, with slashes."""
-    found = []
-    for parent, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = Path(parent).relative_to(root).as_posix() + "/"
-        found += [prefix.removeprefix("./") + name for name in names if not name.startswith(".")]
-    return sorted(found)

@@ -1,13 +1,20 @@
 """Compose a run's configuration from `src/configs` and the command line; imports no framework."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+try:
+    import yaml
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+except ModuleNotFoundError as error:  # the first import of every command that needs a package
+    sys.exit(
+        f"error: {sys.executable} has no {error.name}: activate the project's virtual environment, or install the "
+        "packages with `pip install -r requirements-cpu.txt` (on a GPU, requirements-gpu.txt)."
+    )
 
 from src.kit.config.components import PLACES, signature, unknown
 from src.kit.config.keys import (

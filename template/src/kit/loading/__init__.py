@@ -6,15 +6,19 @@ A data set returns a `Split` of `ArrayImages` or `FileImages`; `Loader` makes Nu
 from src.kit.loading.cache import DEVICE_SHARE, choose_cache, choose_workers, in_background, keep_decoded, read_all
 from src.kit.loading.decoding import MAX_PIXELS, decode, normalize, open_rgb, resize, to_eight_bits, to_planes
 from src.kit.loading.images import (
+    SPLIT_NAMES,
     SUFFIXES,
     ArrayImages,
     FileImages,
     Images,
     MixedImages,
     Split,
+    find_images,
     find_splits,
+    is_hidden,
     list_images,
     scan_classes,
+    walk,
 )
 from src.kit.loading.loader import (
     Batch,
@@ -32,6 +36,7 @@ from src.kit.loading.loader import (
 __all__ = [
     "DEVICE_SHARE",
     "MAX_PIXELS",
+    "SPLIT_NAMES",
     "SUFFIXES",
     "ArrayImages",
     "Batch",
@@ -45,9 +50,11 @@ __all__ = [
     "choose_cache",
     "choose_workers",
     "decode",
+    "find_images",
     "find_splits",
     "image_options",
     "in_background",
+    "is_hidden",
     "keep_decoded",
     "list_images",
     "margin",
@@ -62,4 +69,5 @@ __all__ = [
     "scan_classes",
     "to_eight_bits",
     "to_planes",
+    "walk",
 ]

@@ -12,7 +12,9 @@ from src.kit.config import UserError, unknown
 from src.kit.loading.decoding import decode, resize, to_planes
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_NAMES |= {"val": "val", "valid": "val", "validation": "val"}
+NOT_DATA = ("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN")  # what file servers and systems add to folders
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's "L"
 
 
@@ -202,35 +204,63 @@ def list_images(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list
 
 
 def find_splits(root: Path) -> dict[str, Path]:
-    """Split -> its folder of class folders; only {"train": root} if `root` itself holds the classes."""
+    """Split -> its folder of class folders, whatever its case; only {"train": root} if `root` itself holds the classes.
+
+    Raises:
+        UserError: no such folder, two folders for a split, or folders of splits without class folders for training.
+    """
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist: put the images in {root / '<class>'} or set data.root.")
-    train = root / "train"
-    if not (train.is_dir() and any(child.is_dir() for child in train.iterdir())):
+    folders = [child for child in sorted(root.iterdir()) if child.is_dir() and not is_hidden(child.name)]
+    named = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
+    found: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
+    for folder in named:
+        found[SPLIT_NAMES[folder.name.lower()]].append(folder)
+    if not any(child.is_dir() for folder in found["train"] for child in folder.iterdir()):
+        if named and named == folders:
+            names = ", ".join(folder.name for folder in named)
+            raise UserError(f"{root} has {names} but no class folders for training: add {root / 'train' / '<class>'}.")
         return {"train": root}
-    return {
-        split: root / name
-        for split, names in SPLIT_FOLDERS.items()
-        for name in reversed(names)
-        if (root / name).is_dir()
-    }
+    for split, same in found.items():
+        if len(same) > 1:
+            names = " and ".join(folder.name for folder in same)
+            raise UserError(f"{root} has {len(same)} folders for the {split} split, {names}: move them into one.")
+    return {split: same[0] for split, same in found.items() if same}
 
 
 def scan_classes(folder: Path) -> dict[str, list[Path]]:
-    """Class name -> its images at any depth, sorted. Skips hidden files and folders without images."""
-    found: dict[str, list[Path]] = {}
+    """Class name -> its images at any depth, sorted. Skips folders without images, and what `walk` leaves out."""
     children = sorted(folder.iterdir()) if folder.is_dir() else []
-    for child in children:
-        if child.is_dir() and not child.name.startswith("."):
-            paths = [
-                Path(parent, name)
-                for parent, _, names in os.walk(child)
-                for name in names
-                if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-            ]
-            if paths:
-                found[child.name] = sorted(paths)
-    return found
+    found = {child.name: find_images(child) for child in children if child.is_dir() and not is_hidden(child.name)}
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All image files at any depth, sorted."""
+    return sorted(folder / path for path in walk(folder) if path.lower().endswith(SUFFIXES))
+
+
+def walk(root: Path) -> list[str]:
+    """All files below `root`, sorted; relative to `root`, with slashes.
+
+    Leaves out hidden files and folders, and thumbnails and waste of file servers. Follows links, but reads no folder
+    twice.
+    """
+    found, seen = [], set()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        prefix = Path(parent).relative_to(root).as_posix() + "/"
+        found += [prefix.removeprefix("./") + name for name in names if not is_hidden(name)]
+    return sorted(found)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is not part of the data: hidden, or made by a file server."""
+    return name.startswith(".") or name in NOT_DATA
 
 
 def own_order(split: Any) -> Callable[[np.random.Generator], np.ndarray] | None:

@@ -5,7 +5,7 @@ from src.kit.scenes.coco_format import COCO_CLASSES, find_coco_splits, is_coco, 
 from src.kit.scenes.convert import convert_data_set
 from src.kit.scenes.digit_images import Scene, compose_scene
 from src.kit.scenes.drawing import boxes_only, draw_class_maps, draw_objects, draw_scenes, draw_truth, with_class_map
-from src.kit.scenes.format_files import list_images, stream
+from src.kit.scenes.format_files import stream
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
 from src.kit.scenes.samples import IGNORE, Sample, Scenes, choose_scenes
 from src.kit.scenes.scores import (
@@ -54,7 +54,6 @@ __all__ = [
     "find_yolo_splits",
     "is_coco",
     "is_yolo",
-    "list_images",
     "pad_objects",
     "predicted_objects",
     "read_classes",

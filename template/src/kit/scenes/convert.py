@@ -21,9 +21,10 @@ import numpy as np
 from PIL import Image
 
 from src.kit.config import UserError, unknown
+from src.kit.loading import find_images
 from src.kit.scenes import coco_format, yolo_format
 from src.kit.scenes.annotations import Annotations, Record
-from src.kit.scenes.format_files import by_split, list_images
+from src.kit.scenes.format_files import by_split
 from src.kit.scenes.samples import Scenes
 
 ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are swapped
@@ -164,7 +165,7 @@ def read_voc(root: Path, names: Path) -> Scenes:
         UserError: names the file: a missing image or XML file, no XML, a missing element, or an unknown class.
     """
     classes = read_voc_classes(root)
-    images = {path.stem: path for path in list_images(root / "JPEGImages")}
+    images = {path.stem: path for path in find_images(root / "JPEGImages")}
     annotations = Annotations()
     annotations.class_ids = {number: number for number in range(len(classes))}
     for line in names.read_text("utf-8").splitlines():

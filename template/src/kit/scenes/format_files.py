@@ -1,16 +1,14 @@
 """What the annotation formats share: names of splits, lists of images, and JSON files read entry by entry."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from src.kit.config import UserError
-from src.kit.loading import SUFFIXES
+from src.kit.loading import SPLIT_NAMES
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 CHUNK = 1 << 20  # characters
 SPACE = re.compile(r"[ \t\n\r]*")
 UNFINISHED = ("", ".", "e", "E")  # what may follow the whole part of a number
@@ -18,28 +16,18 @@ DECODER = json.JSONDecoder()
 
 
 def by_split(paths: Iterable[Path]) -> dict[str, Path]:
-    """Find the splits' paths by their names: train, instances_train, train2017 (and val, valid, validation, test)."""
+    """Find the splits' paths by their names: train, instances_train, train2017 (and the others)."""
     by_name: dict[str, Path] = {}
     for path in sorted(paths):
         name = re.fullmatch(r"(?:instances_)?([a-z]+)(?:\d{4})?", path.stem.lower())
-        if name and name[1] in SPLITS:
-            by_name.setdefault(SPLITS[name[1]], path)
+        if name and name[1] in SPLIT_NAMES:
+            by_name.setdefault(SPLIT_NAMES[name[1]], path)
     return {split: by_name[split] for split in ("train", "val", "test") if split in by_name}
 
 
 def subfolders(parent: Path) -> list[Path]:
     """The folders in `parent`; none if it doesn't exist."""
     return [child for child in parent.iterdir() if child.is_dir()] if parent.is_dir() else []
-
-
-def list_images(folder: Path) -> list[Path]:
-    """All image files at any depth, sorted, without hidden ones."""
-    return sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    )
 
 
 def stream(path: Path) -> Iterator[tuple[str, Any]]:

@@ -12,8 +12,9 @@ import numpy as np
 import yaml
 
 from src.kit.config import UserError
+from src.kit.loading import find_images
 from src.kit.scenes.annotations import Annotations, Outline, Record, extent, rasterise
-from src.kit.scenes.format_files import by_split, list_images, subfolders
+from src.kit.scenes.format_files import by_split, subfolders
 from src.kit.scenes.samples import Scenes
 
 FARTHEST = 2.0  # rounding or a careless crop may push a fraction over the edge, but not beyond this
@@ -75,7 +76,7 @@ def read_yolo(images: Path, labels: Path, classes: Sequence[str]) -> Scenes:
         raise UserError(f"{labels} does not exist: it must hold the label files of the images in {images}.")
     annotations = Annotations()
     annotations.class_ids = {number: number for number in range(len(classes))}
-    for path in list_images(images):
+    for path in find_images(images):
         image = annotations.add_image(path, path.stem)
         file = (labels / path.relative_to(images)).with_suffix(".txt")
         try:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src.kit.checks import Entry, Facts, Finding, ImageFiles, Region, walk
+from src.kit.checks import Entry, Facts, Finding, ImageFiles, Region
 from src.kit.config import UserError
-from src.kit.scenes import COCO_CLASSES, find_yolo_splits, is_coco, is_yolo, list_images, read_classes
+from src.kit.loading import find_images, walk
+from src.kit.scenes import COCO_CLASSES, find_yolo_splits, is_coco, is_yolo, read_classes
 from src.kit.scenes_checks.coco import CocoFolder, Outlines, box_faults, gap
 
 __all__ = ["CocoFolder", "YoloFolder", "find_checker"]
@@ -35,7 +36,7 @@ class YoloFolder(ImageFiles):
             if times > 1:
                 self.add("class_twice", "data.yaml", f"{times} classes have the name {name[:80]!r}.")
         for split, (images, labels) in find_yolo_splits(root).items():
-            for path in list_images(images):
+            for path in find_images(images):
                 name = self.relative(path)
                 self.entries.append(Entry(name, split))
                 self.label_files[name] = self.relative((labels / path.relative_to(images)).with_suffix(".txt"))

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from src.kit.checks import KINDS, Entry, Facts, Finding, ImageFiles, Kind, Region
-from src.kit.scenes import find_coco_splits, list_images, stream
+from src.kit.loading import find_images
+from src.kit.scenes import find_coco_splits, stream
 
 SLACK = 1.0  # pixels that boxes may reach beyond the image: publishers round
 NEED_OUTLINES = ("instance_segmentation", "segmentation")  # tasks
@@ -131,7 +132,7 @@ class CocoFolder(ImageFiles):
         super().__init__(root)
         splits = find_coco_splits(root)
         folders = {folder for _, folder, _ in splits.values() if folder.is_dir()}
-        on_disk = dict.fromkeys(self.relative(path) for folder in sorted(folders) for path in list_images(folder))
+        on_disk = dict.fromkeys(self.relative(path) for folder in sorted(folders) for path in find_images(folder))
         self.files: list[CocoFile] = []
         owners: dict[str, str] = {}  # image -> its split
         for split, (path, folder, maps) in splits.items():
