@@ -21,6 +21,23 @@ from src.kit.run import read_rows
 from src.kit.training import evaluate, load_run, train
 
 KEYS = ["data=digits", "model=small_cnn", "trainer.max_epochs=2", "data.batch_size=64", "tracker=none"]
+# key -> two values; a framework's tests may add others
+PAIRS = {
+    "model.dropout": ("0.0", "0.2"),
+    "optimizer": ("adamw", "sgd"),
+    "scheduler": ("one_cycle", "plateau"),
+    "data.sampler": ("none", "weighted"),
+    "data.mixup_alpha": ("0.0", "0.2"),
+    "trainer.accumulate_grad_batches": ("1", "2"),
+    "trainer.batch_growth.every_n_epochs": ("null", "1"),
+    "trainer.gradient_clip_val": ("null", "0.5"),
+    "trainer.gradient_clip_algorithm": ("norm", "value"),
+    "trainer.limit_train_batches": ("3", "0.15"),
+    "trainer.limit_val_batches": ("2", "1.0"),
+    "trainer.early_stopping.patience": ("null", "0"),
+    "trainer.checkpoint.every_n_steps": ("null", "1"),
+    "trainer.checkpoint.keep_best": ("1", "2"),
+}
 
 
 class InterfaceTests:
@@ -28,6 +45,15 @@ class InterfaceTests:
 
     framework: str
     callback: str
+    pairs = PAIRS
+
+    def test_every_pair_of_values_trains(self, tmp_path):
+        assert len(self.pairs) <= 15
+        for row in range(16):  # an orthogonal array: each two keys take all four combinations of their values
+            levels = {key: bin(row & column).count("1") % 2 for column, key in enumerate(self.pairs, 1)}
+            chosen = [f"{key}={self.pairs[key][level]}" for key, level in levels.items()]
+            run = train(self.configure(tmp_path, "data.val_fraction=0.1", *chosen))
+            assert all(np.isfinite(row["train/loss"]) for row in run.history), chosen
 
     def configure(self, folder: Path, *overrides: str):
         return src.load_config([f"framework={self.framework}", f"output_dir={folder.as_posix()}", *KEYS, *overrides])

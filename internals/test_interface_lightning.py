@@ -4,13 +4,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from interface import InterfaceTests
+from interface import PAIRS, InterfaceTests
 from src.kit.training import Experiment, find_checkpoint, train
 from src.trainers.lightning import DataModule, Module, build_module
 
 
 class TestInterfaceLightning(InterfaceTests):
     framework = "lightning"
+    pairs = PAIRS | {"trainer.precision": ("32-true", "bf16-mixed")}
     callback = """
         import pytorch_lightning as pl
 

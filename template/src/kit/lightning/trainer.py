@@ -76,10 +76,11 @@ def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, An
 def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
     """Build `cfg.optimizer` for a network's parameters; clipping is Lightning's.
 
-    The component's `build(parameters, *, fused, ...)` gets `fused=True` unless gradients are scaled (fp16): a fused
-    step unscales them itself, which is after Lightning would have to clip them.
+    The component's `build(parameters, *, fused, ...)` gets `fused=True` unless gradients are scaled (fp16) or clipped
+    in mixed precision: a fused step unscales them itself, so Lightning refuses to clip them before it, in bf16 too.
     """
-    fused = cfg.trainer.precision != "16-mixed"
+    keys = {**cfg.trainer, **cfg.trainer.extra}
+    fused = keys["precision"] == "32-true" or (keys["precision"] != "16-mixed" and not keys["gradient_clip_val"])
     optimizer: torch.optim.Optimizer = build_component(
         "optimizer", cfg.optimizer, "lightning", network.parameters(), fused=fused
     )
