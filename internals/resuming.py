@@ -1,18 +1,23 @@
 """What must hold of checkpoints within an epoch in every framework; test_resume_*.py run it in theirs."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from paths import TEMPLATE
 from scene_training import write_digit_scenes
 from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.run import Run, read_rows
 from src.kit.shards.read import write_shards
-from src.kit.training import TrainingLoop, find_checkpoint
+from src.kit.training import TrainingLoop, find_checkpoint, train_run
 from src.kit.weights import load_weights
 from tests.support import fit
 
@@ -121,3 +126,42 @@ class ResumeTests:
         index = json.loads((cut / "checkpoints" / "index.json").read_text("utf-8"))
         assert {entry["score"] is None for entry in index["checkpoints"]} == {False}
         assert index["last"] == "epoch=003-step=000021"
+
+    @pytest.mark.parametrize(
+        ("number", "code", "devices"), [(signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2)]
+    )
+    def test_a_signal_ends_the_run_with_its_exit_code_and_a_line(self, tmp_path, number, code, devices):
+        keys = [*DIGITS, "trainer.max_epochs=1000", f"framework={self.framework}", "tracker=none"]
+        keys += ["trainer.accelerator=cpu", f"trainer.devices={devices}"]
+        command = [sys.executable, "scripts/train.py", *keys, f"output_dir={tmp_path.as_posix()}"]
+        process = subprocess.Popen(
+            command, cwd=TEMPLATE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("*/checkpoints/index.json")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+        (run,) = tmp_path.iterdir()
+        assert process.returncode == code
+        assert output.splitlines()[-1] == f"Interrupted: continue with --resume {run}."
+        assert "Traceback" not in output
+        assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "interrupted"
+
+    def test_a_run_killed_in_its_evaluation_is_evaluated_when_it_goes_on(self, tmp_path, monkeypatch):
+        def die(*_: object) -> None:
+            raise Killed
+
+        keys = [*DIGITS, "trainer.max_epochs=1"]
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr("src.kit.training.runs.evaluate_run", die)
+            patch.setattr(Run, "__exit__", lambda *_: None)  # SIGKILL leaves no time for it
+            train_run(self.configure(tmp_path, *keys))
+        (run,) = tmp_path.iterdir()
+        assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "running"
+        weights = load_weights(find_checkpoint(run, "last") / "model.safetensors")[0]
+        train_run(load_config([], base=run / "config.yaml"), resumed=run)
+        after = load_weights(find_checkpoint(run, "last") / "model.safetensors")[0]
+        assert all(np.array_equal(weights[name], after[name]) for name in weights)
+        assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "finished"
+        assert (run / "evaluation-test.json").is_file()

@@ -6,30 +6,39 @@ Standard library only: scripts that must run where nothing is installed import i
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 
-__all__ = ["UserError", "run_main"]
+__all__ = ["Stopped", "UserError", "run_main"]
 
 
 class UserError(ValueError):
     """What is wrong and what to do about it, in one sentence."""
 
 
+class Stopped(SystemExit):
+    """A signal ended the program; the exit code is 128 plus its number, as shells report it.
+
+    Not a KeyboardInterrupt, which Lightning turns into exit code 1. Without it, SIGTERM ends Lightning with 0.
+    """
+
+
 def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = None) -> None:
     """Run a script's `main(argv)`; exit with 2 after a `UserError` or an unwritable disk, with 130 after Ctrl-C.
 
-    `--debug` anywhere on the command line shows the traceback instead.
+    SIGTERM (docker stop, Kubernetes, SLURM) ends it with 143, as cleanly as Ctrl-C. `--debug` anywhere on the command
+    line shows the traceback instead.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if not debug and signal.getsignal(number) is not signal.SIG_IGN:  # a shell ignores Ctrl-C in background jobs
+            signal.signal(number, stop)
     try:
         main(arguments)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        sys.exit(130)
     except UserError as error:
         if debug:
             raise
@@ -43,6 +52,12 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
         exit_with(
             f"Cannot write {error.filename or 'a file'}: {error.strerror}; free some space or choose another folder."
         )
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: leave all `with` and `finally` blocks in order; a second signal ends the program at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(128 + number)
 
 
 def exit_with(message: str) -> None:

@@ -180,18 +180,30 @@ class Run:
         if not self.main:
             return
         self.tracker.close()
-        self.update(status="failed" if kind else "finished", duration_s=self.info.get("duration_s") or self.seconds())
-        if kind:
+        status = how_it_ended(kind)
+        self.update(status=status, duration_s=self.info.get("duration_s") or self.seconds())
+        saved = (self.path / "checkpoints" / "index.json").exists()
+        if status == "failed":
             self.log.debug("failed: %s", error)
+        elif status == "interrupted":
+            how = f"continue with --resume {self.path}" if saved else "no checkpoint was saved yet"
+            self.log.warning("Interrupted: %s.", how)
         for handler in self.handlers:
             self.log.removeHandler(handler)
             handler.close()
-        if kind and self.created and not (self.path / "checkpoints" / "index.json").exists():
+        if kind and self.created and not saved:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def seconds(self) -> float:
         """Seconds since this run was opened."""
         return round(time.time() - self.started, 3)
+
+
+def how_it_ended(kind: type[BaseException] | None) -> str:
+    """The status in run.json after an exception of this kind: "finished" (None), "interrupted" or "failed"."""
+    if kind is None:
+        return "finished"
+    return "interrupted" if issubclass(kind, KeyboardInterrupt | SystemExit) else "failed"
 
 
 def is_main_process() -> bool:

@@ -1,6 +1,7 @@
 """`pl.Trainer` for a run: callback, logger, optimizer, weights to and from NumPy, errors as sentences, predictions."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from src.kit.config import UserError, build_component
+from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches
 from src.kit.run import Run
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop
@@ -97,8 +99,11 @@ class RunCallback(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))  # ranks agree on rank 0's folder
+        self.handler = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if callable(self.handler):  # instead of Lightning's, which ends with code 0 and hangs with several processes
+            signal.signal(signal.SIGTERM, self.handler)
         batches = int(trainer.num_training_batches)
         self.loop = TrainingLoop(self.experiment, self.run, batches, lambda losses: torch.stack(list(losses)).tolist())
         if self.restored:
@@ -146,6 +151,10 @@ class RunCallback(pl.Callback):
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         stop = self.loop.end_epoch(collected, loss, partial(self.save, trainer, pl_module), logged)
         trainer.should_stop = trainer.should_stop or stop
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Stopped) and hasattr(trainer.strategy.launcher, "kill"):
+            trainer.strategy.launcher.kill(signal.SIGKILL)  # the other ranks, which would wait for this one
 
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
         """Write the weights in the neutral format, and Lightning's own checkpoint next to them."""

@@ -10,6 +10,7 @@ from src.kit.paddle.devices import (
     DeviceBatches,
     build_batches,
     choose_image_cache,
+    keep_signal_handlers,
     open_process,
     readable_errors,
     refuse_unsupported,
@@ -53,3 +54,4 @@ __all__ = [
 ]
 
 use_avx2(SystemProbe())  # whatever computes with Paddle imports this package first
+keep_signal_handlers()

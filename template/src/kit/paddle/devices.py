@@ -1,7 +1,9 @@
 """Paddle's devices: which ones train, what they cannot do, one process for each, and batches on them."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,12 @@ def use_avx2(probe: SystemProbe) -> None:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
 
 
+def keep_signal_handlers() -> None:
+    """Put Python's handlers back: importing Paddle replaces that of SIGTERM by one that ends the process at once."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+
+
 def use_gpu(cfg: DictConfig) -> bool:
     """Whether `trainer.accelerator` leads to a CUDA GPU on this machine."""
     found = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
@@ -73,11 +81,16 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
         options = {"backend": "nccl", "gpus": ",".join(map(str, devices))}
     arguments = (rank, OmegaConf.to_container(cfg, resolve=True), folder, checkpoint)
     ranks = paddle.distributed.spawn(start_rank, arguments, nprocs=len(devices), join=False, **options)
-    while any(process.is_alive() for process in ranks.processes):
-        if any(process.exitcode for process in ranks.processes):  # the others would wait for it forever
-            for process in ranks.processes:
-                process.terminate()
-        ranks.processes[0].join(0.2)
+    try:
+        while any(process.is_alive() for process in ranks.processes):
+            if any(process.exitcode for process in ranks.processes):
+                break  # the others would wait for it forever
+            ranks.processes[0].join(0.2)
+    finally:  # after a signal too: no rank outlives this process, and none has time to complain about another's end
+        for process in ranks.processes:
+            process.kill()
+        for process in ranks.processes:
+            process.join()
     failure = folder / FAILURE
     if failure.exists():
         raise UserError(failure.read_text("utf-8"))
@@ -88,6 +101,7 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
 
 def start_rank(rank: Callable[..., None], plain: dict[str, Any], folder: Path, checkpoint: Path | None) -> None:
     """Join the other ranks and run `rank`; a user's mistake is left as a sentence for the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that started this ends it
     paddle.distributed.init_parallel_env()
     try:
         rank(plain, folder, checkpoint)

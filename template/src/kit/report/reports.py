@@ -109,6 +109,8 @@ def advice_by_score(values: Sequence[float], name: str) -> str:
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run folder atomically and return its path."""
     info, rows = read_json(run_dir / "run.json"), read_rows(run_dir / "metrics.jsonl")
+    if info.get("status") == "running":  # the report is part of the run, or the run was killed
+        del info["status"]
     evaluations = {split: found for split in SPLITS if (found := read_json(run_dir / f"evaluation-{split}.json"))}
     folder = run_dir / "pictures"
     known = [f"{split}-{name}" for split in SPLITS for name in ("confusion", "predictions", "samples")] + [

@@ -72,8 +72,11 @@ def train_run(
 
 
 def finish(experiment: Experiment, run: Run, splits: Sequence[str]) -> None:
-    """Record the end of the training, evaluate it, and hand the pictures to the tracker."""
-    run.update(status="finished", duration_s=run.seconds())
+    """Record the duration of the training, evaluate it, and hand the pictures to the tracker.
+
+    The run has finished when it is evaluated: until then, --resume evaluates it.
+    """
+    run.update(duration_s=run.seconds())
     evaluate_run(experiment, run.path, splits)
     for picture in sorted((run.path / "pictures").glob("*.png")):
         run.tracker.log_picture(picture.stem, picture)
