@@ -227,4 +227,4 @@ def test_keep_training_reads_real_runs() -> None:
     """The keys that it reads are those that a run writes."""
     run = "".join(path.read_text("utf-8") for path in (ROOT / "template/src/kit").rglob("*.py"))
     assert '"command": ["python", *sys.argv]' in run and '"started":' in run
-    assert 'self.update(status=status' in run and 'return "finished"' in run
+    assert "self.update(status=status" in run and 'return "finished"' in run
