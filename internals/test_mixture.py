@@ -57,6 +57,13 @@ def test_class_names_are_joined_and_null_drops_one(folder):
     assert train.images.get(np.flatnonzero(from_folder & (train.targets == 0)))[0, 0, 0, 0] == 60
 
 
+def test_a_mixture_is_mirrored_only_if_every_source_may_be(folder):
+    photos = {"data": "image_folder", "root": str(folder)}
+    assert build_dataset(mix(photos, {**photos, "weight": 2}), "train").flippable
+    assert not build_dataset(mix(photos, {"data": "digits"}), "train").flippable
+    assert not build_dataset(mix({"data": "digits"}, photos), "train").flippable
+
+
 def test_images_come_in_the_order_in_which_they_are_asked_for(folder):
     part = build_dataset(mix({"data": "digits"}, {"data": "image_folder", "root": str(folder)}), "train")
     digits = build_dataset(load_config([]), "train")

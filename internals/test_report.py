@@ -14,6 +14,15 @@ from src.tasks import classification
 EVIL = '</script></pre><img src=x onerror="alert(1)">'
 
 
+def test_the_spread_of_folds_is_that_of_a_sample(tmp_path):
+    for number, accuracy in enumerate((0.5, 0.7, 0.9), 1):
+        (tmp_path / str(number)).mkdir()
+        for split in ("val", "test"):
+            write_json(tmp_path / str(number) / f"evaluation-{split}.json", {"accuracy": accuracy, "samples": 9})
+    score = collect_folds([tmp_path / str(number) for number in (1, 2, 3)])["scores"]["test"]["accuracy"]
+    assert (score["mean"], score["std"]) == (pytest.approx(0.7), pytest.approx(0.2)), "k - 1 in the denominator"
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "outputs" / "cnn-digits-20260101-120000"

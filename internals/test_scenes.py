@@ -82,6 +82,8 @@ def test_taking_images_and_classes(tmp_path):
     assert [kept.labels(index).tolist() for index in range(2)] == [[1], [0, 0, 1]]
     assert kept.class_counts().tolist() == [2, 2]
     assert kept.has_classes().tolist() == [[False, True], [True, True]]
+    assert kept.take_classes([1]).class_counts().tolist() == [2], "the dropped dogs do not come back as the last class"
+    assert renumber_classes(kept, CLASSES).class_counts().tolist() == [2, 0, 2]
     read = kept.read(1)
     assert (read.image_id, read.labels.tolist(), read.masks.shape) == (3, [0, 0, 1], (3, 10, 20))
     again = kept.take_classes([1]).take(np.array([1]))
@@ -147,7 +149,7 @@ def test_splits_are_disjoint_stratified_and_repeatable(tmp_path):
 
 def test_groups_stay_together_and_folds_cover_everything(tmp_path):
     root = write_yolo(tmp_path, {f"film{number // 4}-{number}": "0 0.5 0.5 0.5 0.5" for number in range(24)})
-    cfg = configuration("yolo_folder", root, group_pattern="(film[0-9]+)-", val_fraction=0.25, test_fraction=0.25)
+    cfg = configuration("yolo_folder", root, group_pattern="(film[0-9]+)-[0-9]+", val_fraction=0.25, test_fraction=0.25)
     films = {}
     for split in ("train", "val", "test"):
         part = build_dataset(cfg, split)
@@ -215,6 +217,10 @@ def test_what_is_joined_reads_as_before(tmp_path):
         one, other = joined.read(index), first.read(index) if index < 24 else second.read(index - 24)
         assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("image", "boxes", "labels"))
         assert np.array_equal(one.masks, other.masks)
+    second.flippable = False
+    assert joined.flippable
+    assert not concatenate(first, second).flippable
+    assert not concatenate(second, first).flippable
 
 
 def test_class_maps_of_other_ids_are_not_joined(tmp_path):

@@ -87,7 +87,7 @@ def test_fractions_that_leave_nothing_are_refused(targets):
 
 def test_a_pattern_groups_files_by_what_it_finds():
     names = ["cat/p01_a.png", "cat/p01_b.png", "dog/p02_a.png"]
-    assert group_by_pattern(names, r"(p\d+)_").tolist() == [0, 0, 1]
+    assert group_by_pattern(names, r"(p\d+)_.").tolist() == [0, 0, 1], "the group alone counts, not the whole match"
     assert group_by_pattern(names, r"^\w+/").tolist() == [0, 0, 1]
     with pytest.raises(UserError, match=r"finds nothing in 'cat/x\.png'"):
         group_by_pattern([*names, "cat/x.png"], r"(p\d+)_")
@@ -101,7 +101,7 @@ def test_images_of_one_patient_stay_together_in_an_image_folder(tmp_path, folds)
         (tmp_path / name).mkdir()
         for number in range(30):
             Image.new("RGB", (8, 8)).save(tmp_path / name / f"patient{number // 3}-{number}.png")
-    keys = [f"data.root={tmp_path.as_posix()}", "data.group_pattern=(patient[0-9]+)", "data.image_size=8"]
+    keys = [f"data.root={tmp_path.as_posix()}", "data.group_pattern=(patient[0-9]+)-[0-9]+", "data.image_size=8"]
     keys += [f"data.folds={folds}", "data.fold=2"] if folds else []
     cfg = load_config(["data=image_folder", *keys])
     splits = describe_splits(Experiment(cfg))
