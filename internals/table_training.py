@@ -87,7 +87,9 @@ class TableTests:
         np.testing.assert_array_equal(seen.images.values, expected)
         assert abs(fitted.images.values[:, 1]).max() < 10 < abs(seen.images.values[:, 1]).max(), "as unusual as it is"
         assert 0 in seen.images.values[:, -1], "Zug is unknown"
-        assert json.loads((run / "evaluation-test.json").read_text())["overrides"] == f"data.root={other.as_posix()}"
+        result = json.loads((run / "evaluation-test.json").read_text())
+        assert result["samples"] == 200, "all rows: none was trained on"
+        assert result["overrides"] == f"data.root={other.as_posix()}"
 
     def test_other_classes_are_refused(self, tmp_path):
         run = self.train(mixed_config(tmp_path, *self.keys(tmp_path / "runs", "trainer.max_epochs=1")))

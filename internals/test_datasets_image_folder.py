@@ -39,6 +39,15 @@ def assert_colour(pixel: np.ndarray, colour: tuple[int, int, int], tolerance: in
     assert np.abs(pixel.astype(int) - colour).max() <= tolerance, (pixel, colour)
 
 
+def test_all_images_are_the_test_split_of_a_new_folder(tmp_path):
+    fill(tmp_path / "cat", 20, RED)
+    fill(tmp_path / "dog", 10, BLUE)
+    cfg = configuration(tmp_path, test_fraction=1.0)
+    assert np.bincount(build_dataset(cfg, "test").targets).tolist() == [20, 10]
+    with pytest.raises(UserError, match=r"fractions 0\.2 \+ 1 must be 0 or more and sum to less than 1"):
+        build_dataset(cfg, "train")
+
+
 def test_one_folder_for_each_class_is_split_by_fractions(tmp_path):
     fill(tmp_path / "cat", 20, RED)
     fill(tmp_path / "dog", 10, BLUE, ".JPG")

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from scripts.train import main
 from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
-from src.kit.tabular import read_table
+from src.kit.tabular import interpret, read_table
 from table_files import mixed_columns, table_config, write_csv
 
 
@@ -27,7 +27,8 @@ def test_types_are_found_and_missing_values_are_missing(tmp_path):
     np.testing.assert_array_equal(table.columns["n"], [1, np.nan, 3])
     np.testing.assert_array_equal(table.columns["f"], [0.5, np.nan, -np.inf])
     np.testing.assert_array_equal(table.columns["b"], [1, 0, np.nan])
-    np.testing.assert_array_equal(table.columns["day"], [2, np.nan, 10957])
+    np.testing.assert_array_equal(table.columns["day"], np.array(["1970-01-03", "NaT", "2000-01-01"], "M8[us]"))
+    np.testing.assert_array_equal(interpret(table, {}).columns["day"], [2, np.nan, 10957])
     assert table.columns["city"].tolist() == ["Bern", "Como", None]
 
 
@@ -49,7 +50,7 @@ def test_parquet_gives_what_csv_gives(tmp_path):
 def test_parquets_other_types(tmp_path):
     typed = {"time": [datetime(1970, 1, 2, 12), None], "day": [date(1970, 1, 2), None], "price": [Decimal("1.5"), None]}
     parquet.write_table(pyarrow.table(typed), tmp_path / "table.parquet")
-    columns = read_table(tmp_path / "table.parquet").columns
+    columns = interpret(read_table(tmp_path / "table.parquet"), {}).columns
     assert [columns[name][0] for name in typed] == [1.5, 1.0, 1.5]
     assert all(np.isnan(columns[name][1]) for name in typed)
     parquet.write_table(pyarrow.table({"lists": [[1], [2]], "x": [1, 2]}), tmp_path / "lists.parquet")
@@ -197,9 +198,35 @@ def test_an_all_missing_column(tmp_path):
 
 def test_text_in_a_column_of_numbers(tmp_path):
     columns = mixed_columns()
-    columns["income"][6] = "12,5 k"
+    columns["income"][6] = "about 12"
     columns["income"] = [f'"{value}"' for value in columns["income"]]
     path = write_csv(tmp_path / "table.csv", columns)
-    refused(path, r"column 'income' holds numbers, but row 7 has '12,5 k': fix it, leave it empty, or list")
+    refused(path, r"column 'income' holds numbers, but row 7 has 'about 12': fix it, leave it empty, or list")
     split = build_dataset(table_config(path, "data.columns.categories=[income]"), "train")
     assert [column.name for column in split.preprocessing.categories] == ["income", "city"]
+
+
+def test_line_breaks_between_quotation_marks_in_a_large_file(tmp_path):
+    text = "one\nline and another, " * 40
+    path = csv(tmp_path, "id,text,x\n" + "".join(f'{row},"{text}{row % 7}",{row / 2}\n' for row in range(1500)))
+    assert path.stat().st_size > 1 << 20
+    columns = read_table(path).columns
+    assert len(columns["id"]) == 1500
+    assert columns["text"][3] == f"{text}3"
+    np.testing.assert_array_equal(columns["x"], np.arange(1500) / 2)
+
+
+@pytest.mark.parametrize(("encoding", "delimiter"), [("utf-16", "tab"), ("utf-16-be", "tab"), ("utf-8-sig", "tab")])
+def test_excels_unicode_text(tmp_path, encoding, delimiter):
+    path = tmp_path / "table.txt"
+    path.write_bytes("Größe\tx\ngroß\t1\nklein\t2\n".encode(encoding))
+    columns = read_table(path, delimiter).columns
+    assert list(columns) == ["Größe", "x"]
+    assert columns["Größe"].tolist() == ["groß", "klein"]
+
+
+def test_blanks_around_headers_and_values(tmp_path):
+    path = csv(tmp_path, "a , code, target \n 0.5, 01 , 1\n\u00a00.7, 1 , 0\n")
+    columns = read_table(path, categories=["code"]).columns
+    assert list(columns) == ["a", "code", "target"]
+    assert columns["code"].tolist() == ["01", "1"]

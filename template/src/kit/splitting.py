@@ -174,8 +174,8 @@ class SplitRule:
         seed: the run's; the same seed gives the same splits.
         data: the data set's name, for messages.
         task: the run's task, for data sets that refuse some.
-        val_fraction: share of the samples in "val", in [0, 1).
-        test_fraction: share of the samples in "test", in [0, 1), unless the publisher has a test split.
+        val_fraction: share of the samples in "val", in [0, 1]; 1 only if nothing is trained.
+        test_fraction: share of the samples in "test", likewise, unless the publisher has a test split.
         fold: validate on this fold, counted from 1, instead of on `val_fraction`; None without cross-validation.
         folds: number of folds.
         group_pattern: regular expression; files whose paths give the same match stay in one split. None: no groups.
@@ -190,6 +190,11 @@ class SplitRule:
     fold: int | None = None
     folds: int | None = None
     group_pattern: str | None = None
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether this split consists of all samples, as when a run is evaluated on new ones."""
+        return {"val": self.val_fraction, "test": self.test_fraction}.get(self.name) == 1
 
     def choose(
         self,
@@ -216,6 +221,8 @@ class SplitRule:
             UserError: fractions that leave no training samples, fewer samples or groups than folds, or a pattern that
                 doesn't match every path or is set for data without files.
         """
+        if self.holds_all and (test or self.name == "val"):
+            return np.arange(len(targets))
         groups = self.find_groups(paths, root)
         fractions = (self.val_fraction, self.test_fraction if test else 0.0)
         train, val, held_out = split_by_fractions(targets, fractions, self.seed, groups)

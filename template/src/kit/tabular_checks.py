@@ -10,7 +10,19 @@ from omegaconf import DictConfig, OmegaConf
 from src.kit.catalog import SPLITS, build_dataset, call_with_keys, dataset_module
 from src.kit.checks import KINDS, Checker, Entry, Kind, Source
 from src.kit.config import UserError
-from src.kit.tabular import Table, is_missing, is_numeric, read_target, stray_text, to_text
+from src.kit.tabular import (
+    MOST_CATEGORIES,
+    Form,
+    Table,
+    interpret,
+    is_missing,
+    is_numeric,
+    many_categories,
+    read_target,
+    recognise_columns,
+    stray_text,
+    to_text,
+)
 
 __all__ = ["check_table", "find_checker"]
 
@@ -32,6 +44,8 @@ KINDS.update(
         "Text among numbers",
         "Fix the values, leave them empty, or list the column in data.columns.categories.",
     ),
+    doubtful_form=Kind("warning", "Columns that can be read in two ways", "Set the key if the reading is wrong."),
+    many_categories=Kind("warning", "Columns with many categories", f"{DROP}, or group its values."),
     leaking=Kind("warning", "Columns that leak the target", f"{DROP} if it is only known together with the target."),
     target_missing=Kind("warning", "Rows without a target", "They are ignored. Fill in the target if it is known."),
     identifier=Kind("warning", "Columns that identify rows", f"{DROP}: it says nothing about new rows."),
@@ -51,20 +65,31 @@ def check_table(cfg: DictConfig) -> Source:
     Raises:
         UserError: the file can't be read, or it lacks the target column.
     """
-    table: Table = call_with_keys(dataset_module(cfg.data).read_whole, cfg.data)
+    raw: Table = call_with_keys(dataset_module(cfg.data).read_whole, cfg.data)
     path = Path(cfg.data.get("root") or cfg.data.name)
     source = Source(path)
     source.items = source.unit = "rows"
+    recognised = recognise_columns(raw, cfg.data)
+    strays = {name for name, form in recognised.forms.items() if stray_text(raw.columns[name], form)}
+    table = interpret(raw, {name: form for name, form in recognised.forms.items() if name not in strays})
     target = read_target(table, cfg.data)
     name = cfg.data.target.column
     if lost := int(is_missing(table.columns[name]).sum()):
         source.add("target_missing", name, f"{lost:,} of {len(table):,} rows.")
     features = table.drop(name)
+    read_as = dict(recognised.notes)
     for column, values in table.columns.items():
-        source.add("column", column, f"{'The target. ' if column == name else ''}{describe(values)}")
+        how = f" {read_as[column].partition(' holds ')[2].capitalize()}." if column in read_as else ""
+        source.add("column", column, f"{'The target. ' if column == name else ''}{describe(values)}{how}")
+    for kind, pairs in (
+        ("doubtful_form", recognised.doubts),
+        ("many_categories", many_categories(features, MOST_CATEGORIES)),
+    ):
+        for column, sentence in pairs:
+            source.add(kind, column, f"{sentence}.")
     for column, values in features.columns.items():
         for fault in (
-            *column_faults(values, column in cfg.data.columns.categories),
+            *column_faults(values, recognised.forms.get(column)),
             *leak_faults(values[target.rows], target.values),
         ):
             source.add(fault[0], column, fault[1])
@@ -128,8 +153,8 @@ def describe(column: np.ndarray) -> str:
     return f"{len(counts):,} categories, most often {value[:60]!r} ({most:,} times){lack}."
 
 
-def column_faults(column: np.ndarray, categories: bool = False) -> Iterator[Fault]:
-    """Faults of a feature; `categories`: its values are categories, whatever they look like."""
+def column_faults(column: np.ndarray, form: Form | None = None) -> Iterator[Fault]:
+    """Faults of a feature, whose texts mostly have this form, if they have one."""
     missing = is_missing(column)
     known = column[~missing]
     if len(known) == 0:
@@ -141,9 +166,10 @@ def column_faults(column: np.ndarray, categories: bool = False) -> Iterator[Faul
     different = len(np.unique(known if is_numeric(known) else known.astype(str)))
     if different == 1:
         yield "constant", f"Its only value is {to_text(known[:1])[0]:.60}."
-    elif not categories and (stray := stray_text(column)):
-        yield "mixed_types", f"It holds numbers, but row {stray[0] + 1} has {stray[1][:60]!r}."
-    elif len(known) >= FEW and is_identifier(known, different):
+    elif form and (stray := stray_text(column, form)):
+        held = "dates" if form.kind == "date" else "numbers"
+        yield "mixed_types", f"It holds {held}, but row {stray[0] + 1} has {stray[1][:60]!r}."
+    elif len(known) >= FEW and is_identifier(known, different) and not (form and form.kind == "date"):
         yield "identifier", f"{different:,} different values in {len(known):,} rows."
     elif is_numeric(column):
         yield from outlier_faults(known)

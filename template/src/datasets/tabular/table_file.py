@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from src.kit.splitting import SplitRule
-from src.kit.tabular import Table, TableSplit, load_table, read_table
+from src.kit.tabular import Table, TableSplit, load_table, read_fitted, read_table
 
 
 def build(
@@ -24,16 +24,20 @@ def build(
     Args:
         root: The file.
         target: `column` to predict, and its `kind`: classes or number.
-        columns: Columns to `drop`, columns whose numbers are `categories`, and the CSV file's `delimiter`.
+        columns: Columns to `drop`, columns whose numbers are `categories`, the CSV file's `delimiter`, and `decimal`
+            mark and order of `dates` where the columns leave them open.
         select: `method` that scores columns, and the number `k` of columns to keep.
         resample: Balance the classes of the training rows: make up rows, drop rows, or both.
         preprocessing: A run's model.safetensors: encode, scale and number the classes as that run does.
     """
     keys: dict[str, Any] = {"root": root, "target": target, "columns": columns, "select": select}
     keys |= {"resample": resample, "preprocessing": preprocessing}
-    return load_table(partial(read_whole, root=root, columns=columns), split, keys)
+    return load_table(partial(read_whole, root=root, columns=columns, preprocessing=preprocessing), split, keys)
 
 
-def read_whole(*, root: str, columns: Mapping[str, Any]) -> Table:
-    """Read the whole file, as `read_table` describes."""
-    return read_table(Path(root).expanduser(), columns["delimiter"], columns["drop"], columns["categories"])
+def read_whole(*, root: str, columns: Mapping[str, Any], preprocessing: str | None = None) -> Table:
+    """Read the whole file, as `read_table` describes; `preprocessing` tells whether its numbers have decimal commas."""
+    fitted = read_fitted(preprocessing)
+    commas = fitted and any(form.style == "," for form in fitted.forms.values())
+    decimal = "comma" if commas else columns.get("decimal", "auto")
+    return read_table(Path(root).expanduser(), columns["delimiter"], columns["drop"], columns["categories"], decimal)

@@ -4,15 +4,16 @@ Everything is learned from the training rows. `Preprocessing` is saved with the 
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
-from src.kit.tabular.table import Table, is_missing, is_numeric, number_or_none, to_text
+from src.kit.tabular.forms import Form, interpret, read_numbers
+from src.kit.tabular.table import Table, is_missing, is_numeric, to_text
 
 MOST_CATEGORIES = 1000  # per column; rarer ones are treated as unknown
 UNKNOWN = 0  # the code of categories not seen in training
@@ -46,6 +47,9 @@ class Preprocessing:
     A missing number becomes the median of the training rows. A missing category is a category of its own if the column
     has missing values in the training rows. Otherwise it is unknown, like any value not seen in training: code 0, whose
     embedding is the zero vector.
+
+    Attributes:
+        forms: how columns of the file are read that hold no plain numbers.
     """
 
     numbers: tuple[Number, ...]
@@ -53,6 +57,7 @@ class Preprocessing:
     target: str
     target_mean: float = 0.0
     target_scale: float = 1.0
+    forms: Mapping[str, Form] = field(default_factory=dict)
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -65,16 +70,20 @@ class Preprocessing:
         return (*(column.name for column in self.numbers), *(column.name for column in self.categories))
 
     def transform(self, table: Table) -> np.ndarray:
-        """Encode any rows as float32 (N, F), ignoring columns that training did not use.
+        """Encode any rows of a file as float32 (N, F), ignoring columns that training did not use.
 
         Raises:
             UserError: a column is missing, or has text although training had numbers.
         """
+        return self.encode(interpret(table, {name: form for name, form in self.forms.items() if name in table.columns}))
+
+    def encode(self, table: Table) -> np.ndarray:
+        """Encode rows that `interpret` has read by the forms; raises as `transform`."""
         if absent := [repr(name) for name in self.names if name not in table.columns]:
             raise UserError(f"The table lacks columns that the network was trained on: {', '.join(absent)}.")
         result = np.empty((len(table), len(self.names)), np.float32)
         for index, number in enumerate(self.numbers):
-            values = numeric(table.columns[number.name], number.name)
+            values = read_numbers(table.columns[number.name], number.name, Form("number", "."))
             filled = np.where(np.isfinite(values), values, number.fill)
             result[:, index] = (filled - number.mean) / number.scale
         for index, category in enumerate(self.categories, len(self.numbers)):
@@ -90,7 +99,7 @@ class Preprocessing:
         """Keep only these columns."""
         numbers = tuple(column for column in self.numbers if column.name in names)
         categories = tuple(column for column in self.categories if column.name in names)
-        return Preprocessing(numbers, categories, self.target, self.target_mean, self.target_scale)
+        return replace(self, numbers=numbers, categories=categories)
 
     def to_json(self) -> str:
         """Serialise, so that `from_json` restores the same preprocessing bit for bit."""
@@ -102,11 +111,20 @@ def from_json(text: str) -> Preprocessing:
     fields = json.loads(text)
     numbers = tuple(Number(**column) for column in fields.pop("numbers"))
     categories = tuple(Category(column["name"], tuple(column["values"])) for column in fields.pop("categories"))
-    return Preprocessing(numbers, categories, **fields)
+    forms = {
+        name: Form(form["kind"], form["style"], tuple(form["parts"])) for name, form in fields.pop("forms", {}).items()
+    }
+    return Preprocessing(numbers, categories, forms=forms, **fields)
 
 
-def fit(table: Table, target: str, target_mean: float = 0.0, target_scale: float = 1.0) -> Preprocessing:
-    """Learn medians, scales and categories from the training rows (without the target column).
+def fit(
+    table: Table,
+    target: str,
+    target_mean: float = 0.0,
+    target_scale: float = 1.0,
+    forms: Mapping[str, Form] | None = None,
+) -> Preprocessing:
+    """Learn medians, scales and categories from the training rows, read by `forms` (without the target column).
 
     Raises:
         UserError: a column without values.
@@ -123,7 +141,7 @@ def fit(table: Table, target: str, target_mean: float = 0.0, target_scale: float
             numbers.append(Number(name, fill, float(filled.mean()), float(filled.std()) or 1.0))
         else:
             categories.append(Category(name, frequent(column)))
-    return Preprocessing(tuple(numbers), tuple(categories), target, target_mean, target_scale)
+    return Preprocessing(tuple(numbers), tuple(categories), target, target_mean, target_scale, forms or {})
 
 
 def frequent(column: np.ndarray) -> tuple[str | None, ...]:
@@ -132,17 +150,6 @@ def frequent(column: np.ndarray) -> tuple[str | None, ...]:
     missing = (None,) if counts.total() < len(column) else ()
     ordered = sorted(counts, key=lambda value: (-counts[value], value))
     return (*sorted(ordered[:MOST_CATEGORIES]), *missing)
-
-
-def numeric(column: np.ndarray, name: str) -> np.ndarray:
-    """Convert to float64 with NaN for missing values; `name` is for the message."""
-    if is_numeric(column):
-        return column
-    values = [np.nan if text is None else number_or_none(text) for text in column]
-    if None in values:
-        row = values.index(None)
-        raise UserError(f"The column {name!r} must hold numbers, but row {row + 1} has {column[row]!r}.")
-    return np.array(values, np.float64)
 
 
 def select_columns(

@@ -143,7 +143,8 @@ def evaluate_run(
         experiment.task.draw_predictions(
             collected[name], experiment.split(name), experiment.cfg, run / "pictures", name
         )
-    illustrate(experiment, run, backend, network)
+    if not any(word.startswith("data") for word in overrides):  # the pictures show the run's own data
+        illustrate(experiment, run, backend, network)
     write_report(run)
     sys.stdout.write(f"report: {run / 'report.html'}\n")
     return results
@@ -195,12 +196,21 @@ def evaluate_command(argv: Sequence[str], split: str) -> None:
         raise UserError(f"Cannot read {words[-1]!r}: write [RUN] [checkpoint=best] [key=value ...].")
     run = Path(words[0]) if words else newest_run(Path("outputs"))
     overrides = [word for word in argv if "=" in word and not word.startswith("checkpoint=")]
-    experiment = load_experiment(run, overrides)
+    experiment = load_experiment(run, [*overrides, *score_all(run, overrides, split)])
     if seen := count_trained(experiment, run, split):
         sys.stderr.write(
             f"warning: {run} was trained on {seen:,} of these {split} samples: the data or keys changed.\n"
         )
     evaluate_run(experiment, run, [split], options.get("checkpoint", "best"), overrides)
+
+
+def score_all(run: Path, overrides: Sequence[str], split: str) -> list[str]:
+    """`data.test_fraction=1.0` for samples from another place than the run's: none of them was trained on."""
+    before, now = load_config([], base=run / "config.yaml").data, load_config(overrides, base=run / "config.yaml").data
+    key = f"{split}_fraction"
+    same = before.name == now.name and before.get("root") == now.get("root")
+    given = any(word.startswith(f"data.{key}=") for word in overrides)
+    return [] if same or given or key not in now else [f"data.{key}=1.0"]
 
 
 def newest_run(outputs: Path) -> Path:

@@ -61,6 +61,10 @@ def train_run(
     with Run(experiment.cfg, resumed) as run:
         if note:
             run.log.warning(note)
+        for sentence in getattr(experiment.split("train"), "notes", ()):  # what the data set says of itself
+            run.log.info(sentence)
+        for sentence in getattr(experiment.split("train"), "doubts", ()):
+            run.log.warning(sentence)
         if run.main:
             write_splits(splits, run.path)
             if repeated and (changed := compare_splits(splits, repeated)):
