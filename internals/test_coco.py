@@ -17,10 +17,11 @@ from scene_files import SQUARE, annotation, coco_content, configuration, image, 
 from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
 from src.kit.scenes import coco_format, format_files
-from src.kit.scenes.annotations import Annotations
+from src.kit.scenes.annotations import Annotations, rasterise
 from src.kit.scenes.coco_format import find_coco_splits
 from src.kit.scenes.format_files import stream
 from src.kit.scenes.samples import Scenes
+from src.kit.training import load_task
 
 
 def read(root: Path, content: dict) -> Scenes:
@@ -67,7 +68,7 @@ rings = st.lists(st.tuples(hundredths, hundredths), min_size=3, max_size=12)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(rings, min_size=1, max_size=3))
 def test_masks_of_polygons_equal_pycocotools(parts):
-    from src.kit.scenes.annotations import Outlines, rasterise
+    from src.kit.scenes.annotations import Outlines
 
     flat = [[value for point in ring for value in point] for ring in parts]
     outlines = Outlines()
@@ -131,20 +132,20 @@ def test_outlines_are_used_only_if_every_object_has_one(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bbox": [1, 2, 3]}, r"annotation 9 has the bbox \[1, 2, 3\], which must be four"),
-        ({"bbox": [1, 2, 3, float("nan")]}, "annotation 9 has the bbox"),
-        ({"bbox": None}, r"the entry of id 9 in 'annotations' has the wrong bbox None"),
+        ({"bbox": [1, 2, 3]}, r"the wrong bbox \[1, 2, 3\]: it must be four numbers: x, y, width, height"),
+        ({"bbox": [1, 2, 3, float("nan")]}, "the wrong bbox"),
+        ({"bbox": [1, 2, 3, "4"]}, "the wrong bbox"),
+        ({"bbox": [1e308, 1, 1e308, 1]}, "the wrong bbox"),
+        ({"bbox": [10**400, 1, -(10**400), 1]}, "the wrong bbox"),
+        ({"bbox": None}, r"the wrong bbox None"),
         ({"category_id": 4}, "annotation 9 has the category_id 4, which is not in 'categories'"),
-        ({"category_id": "cat"}, "id 9 in 'annotations' has the wrong category_id 'cat'"),
+        ({"category_id": "cat"}, "the wrong category_id 'cat': it must be a whole number"),
+        ({"category_id": 10**30}, "the wrong category_id 10{20}.*: it must be a whole number"),
+        ({"category_id": 3.5}, "the wrong category_id 3.5"),
         ({"image_id": 77}, "image_id 77, which is not in 'images'"),
-        ({"image_id": [1]}, r"id 9 in 'annotations' has the wrong image_id \[1\]"),
-        ({"segmentation": [[1, 1, 2, 2]]}, "annotation 9 has a polygon of 4 numbers: .* at least 3 points"),
-        ({"segmentation": [[1, 1, 2, 2, 3, 3, 4]]}, "annotation 9 has a polygon of 7 numbers"),
-        ({"segmentation": [[1, 1, 2, 2, 3, "x"]]}, "annotation 9 has a polygon with something else than finite"),
-        ({"segmentation": [1, 1, 2, 2, 3, 3]}, "annotation 9 has a 'segmentation' that is neither"),
-        ({"segmentation": {"size": [10, 20], "counts": [5, 3]}}, "annotation 9 has a run-length code without"),
-        ({"segmentation": {"size": [10, 20]}}, "annotation 9 has a run-length code without"),
-        ({"segmentation": {"size": [5, 5], "counts": [25]}}, r"annotation 9 .* \[5, 5\], but its image is \[10, 20\]"),
+        ({"image_id": [1]}, r"the wrong image_id \[1\]: it must be a whole number or a text"),
+        ({"iscrowd": "yes"}, "the wrong iscrowd 'yes': it must be 0 or 1"),
+        ({"iscrowd": 2}, "the wrong iscrowd 2"),
     ],
 )
 def test_a_bad_annotation_is_named(tmp_path, changes, message):
@@ -156,11 +157,17 @@ def test_a_bad_annotation_is_named(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
-        ("images", {"file_name": "../1.png"}, r"image 1 has the file_name '../1.png', which must be relative"),
-        ("images", {"file_name": "/etc/1.png"}, "image 1 has the file_name '/etc/1.png'"),
+        ("images", {"file_name": "../1.png"}, r"the wrong file_name '../1.png': it must be a path relative to"),
+        ("images", {"file_name": "/etc/1.png"}, "the wrong file_name '/etc/1.png'"),
+        ("images", {"file_name": ""}, "the wrong file_name ''"),
+        ("images", {"file_name": "x\0.png"}, "the wrong file_name"),
+        ("images", {"file_name": "\ud800.png"}, "the wrong file_name"),
+        ("images", {"file_name": "x" * 5000}, "image 1 is .*xxx, which does not exist"),
+        ("images", {"file_name": "x/" * 5000 + "y"}, "image 1 is .*, which does not exist"),
         ("images", {"file_name": "gone.png"}, r"image 1 is .*gone.png, which does not exist"),
-        ("images", {"width": 0}, "image 1 has the width 0"),
-        ("images", {"height": "10"}, "id 1 in 'images' has the wrong height '10'"),
+        ("images", {"width": 0}, "the wrong width 0: it must be a whole number of pixels"),
+        ("images", {"height": "ten"}, "id 1 in 'images' has the wrong height 'ten'"),
+        ("images", {"height": 10**30}, "id 1 in 'images' has the wrong height 1000"),
         ("images", {"id": 5}, "two entries in 'images' have the id 5"),
         ("categories", {"id": "a"}, "id 'a' in 'categories' has the wrong id 'a'"),
     ],
@@ -251,11 +258,108 @@ def test_an_image_of_another_size_than_annotated_is_refused_when_it_is_read(tmp_
         scenes.read(0)
 
 
-def test_a_code_that_does_not_fill_its_image_is_refused_when_it_is_read(tmp_path):
-    code = mask.encode(np.zeros((20, 20), np.uint8, order="F"))["counts"].decode()
-    bad = annotation(1, [1, 1, 2, 2], segmentation={"size": [10, 20], "counts": code})
-    with pytest.raises(UserError, match=r"outlines of .*1\.png cannot be drawn"):
-        read(tmp_path, coco_content(bad)).read(0)
+LONGER = mask.encode(np.zeros((20, 20), np.uint8, order="F"))["counts"].decode()
+
+
+@pytest.mark.parametrize(
+    ("outline", "reason"),
+    [
+        ([[]], ""),
+        ([[], []], ""),
+        ({}, ""),
+        ([[1, 1, 2, 2]], "where an outline has 2 points"),
+        ([[1, 1, 2, 2, 3, 3, 4]], "where an outline does not consist of pairs of numbers"),
+        ([[1, 1, 2, 2, 3, "x"]], "where an outline does not consist of pairs of numbers"),
+        ([[1, 1, 2, 2, 3, float("inf")]], "where an outline does not consist of pairs of numbers"),
+        ([1, 1, 2, 2, 3, 3], "where the segmentation is neither"),
+        ({"size": [10, 20], "counts": [5, 3]}, "where a run-length code has no size that its counts fill"),
+        ({"size": [10, 20], "counts": [2**40, 200 - 2**40]}, "where a run-length code has no size"),
+        ({"size": [10, 20], "counts": [-1, 201]}, "where a run-length code has no size"),
+        ({"size": [10, 20], "counts": LONGER}, "where a run-length code has no size that its counts fill"),
+        ({"size": [10, 20], "counts": "oooooooooooooooo"}, "where a run-length code has no size"),
+        ({"size": [10**10, 1], "counts": [10**10]}, "where a run-length code has no size"),
+        ({"size": [10, 20]}, "where a run-length code has no size"),
+        ({"size": [5, 5], "counts": [25]}, r"where a run-length code has the size \[5, 5\] and its image \[10, 20\]"),
+    ],
+)
+def test_an_outline_of_no_use_stops_nothing_but_segmentation(tmp_path, caplog, outline, reason):
+    good = annotation(8, [2, 2, 6, 6], segmentation=[SQUARE])
+    with caplog.at_level(logging.WARNING):
+        scenes = read(tmp_path, coco_content(good, annotation(9, [1, 1, 2, 2], segmentation=outline)))
+    assert scenes.read(0).boxes.tolist() == [[2, 2, 8, 8], [1, 1, 3, 3]]
+    assert not scenes.has_outlines
+    assert "1 of 2 objects have no outline, such as annotation 9" in caplog.text
+    cfg = configuration("coco_folder", tmp_path)
+    cfg.task = "segmentation"
+    with pytest.raises(UserError, match=rf"needs an outline .*such as annotation 9 of .*train\.json.*{reason}"):
+        load_task("segmentation").check(cfg, scenes)
+
+
+def test_a_part_of_two_points_is_left_out_of_an_outline(tmp_path):
+    rows = [annotation(1, [2, 2, 6, 6], segmentation=[[3, 3, 4, 4], SQUARE, []])]
+    sample = read(tmp_path, coco_content(*rows)).read(0)
+    assert sample.masks.sum() == 36
+
+
+def test_ids_and_flags_may_be_of_another_type(tmp_path):
+    content = coco_content(
+        annotation("1", [1, 1, 2, 2], image_id="5", category_id=90.0, iscrowd="0"),
+        annotation(2.0, [1, 1, 3, 3], image_id=1.0, category_id="7", iscrowd=True),
+        annotation(3, [1, 1, 3, 3], iscrowd=None),
+    )
+    content["images"] = [{**entry, "width": "20", "height": 10.0} for entry in content["images"]]
+    content["categories"][0]["id"] = "7"
+    scenes = read(tmp_path, content)
+    first, second = scenes.read(1), scenes.read(0)
+    if first.image_id == 1:
+        first, second = second, first
+    assert (first.labels.tolist(), first.crowd.tolist(), first.image_id) == ([2], [False], 5)
+    assert (second.labels.tolist(), second.crowd.tolist(), second.image_id) == ([1, 0], [True, False], 1)
+
+
+def test_roboflows_category_of_the_project_is_no_class(tmp_path):
+    names = [(0, "pets", "none"), (3, "cat", "pets"), (7, "pets", "pets")]
+    categories = [{"id": id_, "name": name, "supercategory": above} for id_, name, above in names]
+    content = coco_content(annotation(1, [1, 1, 2, 2]), categories=categories)
+    assert read(tmp_path / "a", content).classes == ("cat", "pets")
+    content["annotations"][0]["category_id"] = 0
+    assert read(tmp_path / "b", content).classes == ("pets", "cat", "pets")  # it is a class after all
+    for entry in categories:
+        del entry["supercategory"]
+    content["annotations"][0]["category_id"] = 3
+    assert read(tmp_path / "c", content).classes == ("pets", "cat", "pets")
+
+
+@pytest.mark.parametrize("far", [1e5, 1e8, 1e15, 1e300])
+def test_far_coordinates_cost_nothing_and_the_near_part_is_drawn(tmp_path, far):
+    rings = [[10.0, -far, far, -far, far, far, 10.0, far], [-far, 2.0, 5.0, 2.0, 5.0, 8.0, -far, 8.0]]
+    rows = [annotation(k, [2, 2, 6, 6], segmentation=[ring]) for k, ring in enumerate(rings, 1)]
+    masks = read(tmp_path, coco_content(*rows)).read(0).masks
+    expected = np.zeros((2, 10, 20), bool)
+    expected[0, :, 10:], expected[1, 2:8, :5] = True, True
+    assert np.array_equal(masks, expected)
+
+
+far_rings = st.lists(st.tuples(*[st.floats(-400, 400, width=32)] * 2), min_size=3, max_size=7)
+
+
+@settings(max_examples=100, deadline=None)
+@given(far_rings)
+def test_cut_off_outlines_equal_whole_ones(points):
+    ring = np.array(points, np.float32)
+    whole = mask.decode(mask.merge(mask.frPyObjects([np.round(ring.astype(float), 3).ravel().tolist()], 30, 40)))
+    # where an edge crosses the border that it is cut at, pycocotools rounds once more
+    assert (rasterise([ring], 30, 40) != whole.astype(bool)).sum() <= 12
+
+
+def test_deep_and_endless_values_are_refused(tmp_path):
+    path = tmp_path / "x.json"
+    for text in ('{"info": ' + "[" * 100_000, '{"info": ' + '{"a":' * 100_000, '{"images": [' + "9" * 10_000 + "]}"):
+        path.write_text(text, "utf-8")
+        with pytest.raises(UserError, match="is no JSON object"):
+            list(stream(path))
+    with pytest.raises(UserError, match="cannot be read"):
+        list(stream(tmp_path))
 
 
 def test_class_maps_hold_category_ids(tmp_path):

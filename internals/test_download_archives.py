@@ -62,6 +62,35 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path, pack, name):
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "archive"]
 
 
+@pytest.mark.parametrize("name", ["d/" * 2000 + "x", "d/" * 100 + "x", "x" * 300, "x" * 60_000, "é" * 200])
+@pytest.mark.parametrize("pack", [tar, zipped])
+def test_paths_that_no_file_system_takes_are_refused(tmp_path, pack, name):
+    archive = pack(tmp_path / "archive", ("good", b"1"), (name, b"2"))
+    with pytest.raises(UserError, match=r"'\.\.\. is too deep or too long a path: get it from its publisher"):
+        extract(archive, tmp_path / "out", max_bytes=100)
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+def test_nested_and_endless_metadata_is_refused(tmp_path):
+    for number, (count, size) in enumerate(((3000, 100), (1, 300 << 20))):
+        archive = tmp_path / f"{number}.tar.gz"
+        with gzip.open(archive, "wb", compresslevel=1) as packed:
+            packed.write(tar_header("good", 1) + b"1".ljust(512, b"\0"))
+            for _ in range(count):
+                packed.write(tar_header("././@LongLink", size, tarfile.GNUTYPE_LONGNAME))
+                for _ in range(-(-size // (1 << 20))):
+                    packed.write(b"a" * min(size, 1 << 20) + bytes(-size % 512))
+            packed.write(tar_header("x", 0) + bytes(1024))
+        with pytest.raises(UserError, match=f"{number}.tar.gz is damaged"):
+            extract(archive, tmp_path / "out", max_bytes=100)
+
+
+def tar_header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_links_and_devices_are_refused(tmp_path, kind):
     archive = tar(tmp_path / "a.tar.gz", ("good", b"1"), link=kind)

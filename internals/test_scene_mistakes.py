@@ -81,10 +81,21 @@ def test_a_class_id_beyond_the_names(tmp_path):
     assert "7" in sentence
 
 
+@pytest.mark.parametrize("task", ["segmentation", "instance_segmentation"])
+def test_an_outline_of_two_points_is_named_where_outlines_are_needed(tmp_path, task):
+    rows = [annotation(k, [1, 1, 5, 5], segmentation=[outline]) for k, outline in enumerate((SQUARE, [1, 1, 2, 2]), 1)]
+    for split in ("train", "val", "test"):
+        write_coco(tmp_path / "data", coco_content(*rows), split)
+    where = ["data=coco_folder", f"data.root={(tmp_path / 'data').as_posix()}"]
+    sentence = refused(tmp_path, f"task={task}", *where)
+    assert f"needs an outline for every object, and {where[0]} has only boxes for some or all" in sentence
+    assert "such as annotation 2 of" in sentence
+    assert "where an outline has 2 points" in sentence
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"segmentation": [[1, 1, 2, 2]]}, "at least 3 points"),
         ({"category_id": 11}, "11"),
         ({"bbox": [1, 2, 3]}, "four numbers"),
     ],

@@ -132,7 +132,7 @@ def test_grey_images_are_odd_only_among_colour_ones(folder):
         ("0 nan 0.5 0.4 0.4", "annotation_invalid", "no fractions"),
         ("cat 0.5 0.5 0.4 0.4", "class_unknown", "'cat' is no class number"),
         ("-1 0.5 0.5 0.4 0.4", "class_unknown", "'-1'"),
-        ("2 0.5 0.5 0.4 0.4", "class_unknown", "class 2, but there are 2"),
+        ("2 0.5 0.5 0.4 0.4", "class_unknown", "the class is 2, but there are 2"),
         ("0 a b c d", "annotation_invalid", "'0 a b c d'"),
     ],
 )
@@ -190,9 +190,20 @@ def test_gaps_are_listed_up_to_ten():
         ("annotations", {"bbox": [1, 2, 3]}, {"annotation_invalid": 1}),
         ("annotations", {"bbox": None}, {"annotation_invalid": 1}),
         ("annotations", {"bbox": [1, 1, float("nan"), 5]}, {"annotation_invalid": 1}),
-        ("annotations", {"segmentation": [[1, 1, 2, 2]]}, {"polygon_short": 1}),
-        ("annotations", {"segmentation": [[1, 1, 2, 2, 3]]}, {"annotation_invalid": 1}),
-        ("annotations", {"segmentation": {"size": [48, 64], "counts": "x"}}, {}),
+        ("annotations", {"segmentation": [[1, 1, 2, 2]]}, {"outline_unused": 1, "outline_missing": 1}),
+        ("annotations", {"segmentation": [[1, 1, 2, 2, 3]]}, {"outline_unused": 1, "outline_missing": 1}),
+        ("annotations", {"segmentation": [[]]}, {"outline_missing": 1}),
+        (
+            "annotations",
+            {"segmentation": {"size": [48, 64], "counts": "x"}},
+            {"outline_unused": 1, "outline_missing": 1},
+        ),
+        ("annotations", {"segmentation": {"size": [48, 64], "counts": [3072]}}, {}),
+        ("annotations", {"segmentation": {"size": [1, 2], "counts": [2]}}, {"outline_unused": 1, "outline_missing": 1}),
+        ("annotations", {"segmentation": [[0, 0, 1e8, 0, 1e8, 20]]}, {"outline_beyond": 1}),
+        ("annotations", {"iscrowd": "0", "category_id": 1.0, "image_id": "0", "id": "10"}, {}),
+        ("annotations", {"iscrowd": "yes"}, {"annotation_invalid": 1}),
+        ("annotations", {"bbox": ["1", 1, 5, 5]}, {"annotation_invalid": 1}),
         ("annotations", {"category_id": 3}, {"class_unknown": 1}),
         ("annotations", {"category_id": [1]}, {"class_unknown": 1}),
         ("annotations", {"image_id": 99}, {"annotation_invalid": 1}),
@@ -202,6 +213,8 @@ def test_gaps_are_listed_up_to_ten():
         ("images", {"id": 1}, {"duplicate_id": 2, "annotation_invalid": 2}),
         ("images", {"width": 48, "height": 64}, {"size_mismatch": 1}),
         ("images", {"width": None}, {"size_mismatch": 1}),
+        ("images", {"width": "64", "height": 48.0}, {}),
+        ("images", {"file_name": "x" * 5000}, {"missing_image": 1, "unlabelled": 1}),
         ("images", {"file_name": "gone.jpg"}, {"missing_image": 1, "unlabelled": 1}),
         ("images", {"file_name": "../val/0.jpg"}, {"annotation_invalid": 3, "unlabelled": 1}),
         ("images", {"file_name": "1.jpg"}, {"duplicate_id": 1, "unlabelled": 1}),
@@ -210,6 +223,8 @@ def test_gaps_are_listed_up_to_ten():
         ("categories", {"id": 2}, {"duplicate_id": 1, "class_unknown": 2}),
         ("categories", {"id": 5}, {"category_gap": 1, "class_unknown": 2}),
         ("categories", {"id": None}, {"annotation_invalid": 1, "class_unknown": 2}),
+        ("categories", {"id": "cat"}, {"annotation_invalid": 1, "class_unknown": 2}),
+        ("categories", {"id": "1"}, {}),
     ],
 )
 def test_faults_of_coco_entries(coco, section, values, expected):
@@ -217,6 +232,42 @@ def test_faults_of_coco_entries(coco, section, values, expected):
     actual = found("coco_folder", coco)
     actual.pop("empty_class", None)  # follows from entries that do not count
     assert actual == expected
+
+
+@pytest.mark.parametrize("outline", [[[1, 1, 2, 2]], [[1, 1, 2, 2, 3]], {"size": [48, 64], "counts": "x"}])
+def test_an_outline_of_no_use_is_an_error_only_where_the_task_needs_it(coco, outline):
+    change(coco, "annotations", 0, segmentation=outline)
+    result = run("coco_folder", coco)
+    assert {finding.severity for finding in result.findings} == {"warning"}
+    kinds = {finding.kind for finding in run("coco_folder", coco, "segmentation").findings}
+    assert kinds - {"polygon_short", "annotation_invalid"} == {"outline_needed"}
+    assert len(kinds) == 2
+
+
+def test_roboflows_category_of_the_project_is_a_note(coco):
+    for split in ("train", "val"):
+        path = coco / "annotations" / f"{split}.json"
+        content = json.loads(path.read_text("utf-8"))
+        for entry in content["categories"]:
+            entry["supercategory"] = "cat"
+        content["categories"].append({"id": 0, "name": "cat", "supercategory": "none"})
+        path.write_text(json.dumps(content), "utf-8")
+    result = run("coco_folder", coco)
+    assert [(finding.kind, finding.severity) for finding in result.findings] == [("category_project", "note")] * 2
+    assert result.source.counts["train"] == {"cat": 2, "dog": 2}
+
+
+def test_pose_labels(yolo):
+    lines = "\n".join(f"0 0.5 0.5 0.4 0.4 0.5 0.5 2 0.4 0.4 1 0.6 0.6 0 0.{k} 0.5 2" for k in range(4, 6))
+    for path in (yolo / "labels").rglob("*.txt"):
+        path.write_text(lines, "utf-8")
+    findings = run("yolo_folder", yolo).findings
+    assert ("annotation_invalid", "train") in [(finding.kind, finding.path) for finding in findings]
+    assert any("such as kpt_shape: [17, 3]" in finding.sentence for finding in findings)
+    (yolo / "data.yaml").write_text("names: [cat, dog]\nkpt_shape: [4, 3]", "utf-8")
+    assert found("yolo_folder", yolo) == {"empty_class": 2}
+    (yolo / "data.yaml").write_text("names: [cat, dog]\nkpt_shape: [5, 3]", "utf-8")
+    assert found("yolo_folder", yolo) == {"annotation_invalid": 6, "empty_class": 2}
 
 
 def test_objects_without_an_outline_are_counted_and_are_faults_where_the_task_needs_it(coco):

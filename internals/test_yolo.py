@@ -59,16 +59,19 @@ def test_two_points_are_no_outline_but_a_box(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("2 0.5 0.5 0.5 0.5", "has the class 2, but there are 2 classes, numbered from 0"),
-        ("-1 0.5 0.5 0.5 0.5", "has the class -1"),
-        ("cat 0.5 0.5 0.5 0.5", "has the class cat"),
-        ("0 0.5 0.5 0.5", "has 3 coordinates"),
-        ("0", "has 0 coordinates"),
-        ("0 0.1 0.1 0.2 0.2 0.3", "has 5 coordinates"),
-        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "has 7 coordinates"),
+        ("2 0.5 0.5 0.5 0.5", "the class is 2, but there are 2 classes, numbered from 0"),
+        ("-1 0.5 0.5 0.5 0.5", "'-1' is no class number"),
+        ("cat 0.5 0.5 0.5 0.5", "'cat' is no class number"),
+        ("0 0.5 0.5 0.5", "3 coordinates"),
+        ("0", "0 coordinates"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "5 coordinates.*a fifth is a confidence"),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "7 coordinates"),
         ("0 0.5 0.5 x 0.5", "must be a class number and coordinates"),
         ("0 320 240 100 100", "are no fractions of the image: divide pixels"),
         ("0 nan 0.5 0.5 0.5", "are no fractions of the image"),
+        ("9" * 5000 + " 0.5 0.5 0.5 0.5", "is no class number"),
+        ("0.5 0.5 0.5 0.5 0.5", "'0.5' is no class number"),
+        ("0 0.5 0.5 0.4 0.4 0.5 0.5 2 0.4 0.4 1 0.6 0.6 0", "add their shape to data.yaml, such as kpt_shape"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, message):
@@ -88,6 +91,76 @@ def test_a_label_file_that_is_no_text_is_named(tmp_path):
 def test_class_names(tmp_path, text):
     (tmp_path / "data.yaml").write_text(text)
     assert yolo_format.read_classes(tmp_path) == ("cat", "dog")
+
+
+def test_class_names_stay_texts(tmp_path):
+    for text in ("names: [yes, no, 001, 0x10, 1e3, null, 2024-01-01]", "names: {00: a}", "\ufeffnames: {0: yes}"):
+        (tmp_path / "data.yaml").write_text(text, "utf-8")
+        if "00" in text and "001" not in text:
+            with pytest.raises(UserError, match="must have `names`"):
+                yolo_format.read_classes(tmp_path)
+            continue
+        expected = ("yes", "no", "001", "0x10", "1e3", "null", "2024-01-01") if "001" in text else ("yes",)
+        assert yolo_format.read_classes(tmp_path) == expected
+
+
+def test_classes_of_numpys_notation(tmp_path):
+    assert read(write_yolo(tmp_path, {"a": "1.000000e+00 0.5 0.5 0.5 0.5"})).labels(0).tolist() == [1]
+
+
+def pose(points: int, values: int, place: float = 0.5) -> str:
+    """A box in the middle, with keypoints in it."""
+    keypoints = " ".join(f"{place:.2f} {0.4 + 0.2 * k / points:.3f}" + " 2" * (values - 2) for k in range(points))
+    return f"0 {place} 0.5 0.4 0.5 {keypoints}"
+
+
+@pytest.mark.parametrize(("points", "values"), [(17, 3), (4, 3), (5, 2), (1, 2)])
+def test_boxes_of_pose_labels_are_read_where_their_shape_is_known(tmp_path, points, values):
+    lines = [pose(points, values, 0.5), pose(points, values, 0.6), "1 0.5 0.5 0.2 0.2"]
+    root = write_yolo(tmp_path, {"a": "\n".join(lines)})
+    (root / "data.yaml").write_text(f"names: [cat, dog]\nkpt_shape: [{points}, {values}]\n")
+    scenes = build_dataset(configuration("yolo_folder", root, val_fraction=0.0, test_fraction=0.0), "train")
+    assert not scenes.has_outlines
+    np.testing.assert_allclose(scenes.read(0).boxes, [[6, 2.5, 14, 7.5], [8, 2.5, 16, 7.5], [8, 4, 12, 6]], atol=1e-4)
+    (root / "labels" / "train" / "a.txt").write_text("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4 0.4")
+    with pytest.raises(UserError, match=rf"line 1: 8 numbers follow the class, but .* 4 \+ {points * values}"):
+        build_dataset(configuration("yolo_folder", root), "train")
+
+
+@pytest.mark.parametrize(("points", "values"), [(17, 3), (4, 3), (5, 2)])
+def test_pose_labels_are_no_outlines(tmp_path, points, values):
+    root = write_yolo(tmp_path, {f"{k}": pose(points, values, 0.3 + k / 20) for k in range(6)})
+    with pytest.raises(
+        UserError, match=r"0\.txt, line 1: .*add their shape to data.yaml, such as kpt_shape: \[17, 3\]"
+    ):
+        read(root)
+
+
+@pytest.mark.parametrize("shape", ["17", "[17]", "[17, 4]", "[0, 3]", "[a, b]", "[100000, 3]", "{a: 1}"])
+def test_a_wrong_shape_of_keypoints_is_refused(tmp_path, shape):
+    (tmp_path / "data.yaml").write_text(f"names: [cat]\nkpt_shape: {shape}")
+    with pytest.raises(UserError, match=r"kpt_shape must be \[points, 2\] or \[points, 3\]"):
+        yolo_format.read_keypoints(tmp_path)
+
+
+def test_outlines_of_one_length_are_no_pose_labels(tmp_path):
+    quads = {f"{k}": f"0 0.{k} 0.1 0.{k + 3} 0.1 0.{k + 3} 0.6 0.{k} 0.6" for k in range(1, 7)}
+    assert read(write_yolo(tmp_path, quads)).has_outlines
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "names: " + "[" * 20_000,
+        "names: [[cat], dog]",
+        "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]",
+        "names: {0: cat, 0.0: dog, [1]: x}",
+    ],
+)
+def test_nested_names_are_refused(tmp_path, text):
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"data\.yaml (must have `names`|is no YAML)"):
+        yolo_format.read_classes(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,20 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path, monkeypatch, file, text, o
     assert "\n" not in str(error.value)
 
 
+def test_names_of_classes_stay_texts(tmp_path, monkeypatch):
+    names = ["yes", "no", "001", "010", "1e3", "null", "2024-01-01"]
+    cfg = load_config(["data=image_folder", "data.classes=[yes, no, 001, '010', 1e3, null, 2024-01-01]"])
+    assert cfg.data.classes == names
+    write_config(cfg, tmp_path / "config.yaml")
+    assert load_config([], base=tmp_path / "config.yaml").data.classes == names
+    cfg = load_config(["data=mixture", "data.sources=[{data: mnist, weight: 1, classes: {yes: no, 010: null}}]"])
+    assert cfg.data.sources == [{"data": "mnist", "weight": 1, "classes": {"yes": "no", "010": None}}]
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    (tmp_path / "configs" / "data" / "mine.yaml").write_text("file: image_folder\nclasses: [yes, 01]\n", "utf-8")
+    monkeypatch.setattr("src.kit.config.compose.CONFIGS", tmp_path / "configs")
+    assert load_config(["data=mine"]).data.classes == ["yes", "01"]
+
+
 def test_text_keys_take_the_text_as_it_is():
     for text in ("a #b", "photos: 2024", "yes", "001", "[x]", "1e3"):
         assert load_config(["data=image_folder", f"data.root={text}"]).data.root == text

@@ -1,5 +1,6 @@
 """Compose a run's configuration from `src/configs` and the command line; imports no framework."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from src.kit.config.keys import (
 )
 from src.kit.errors import UserError
 
+TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every value as a text
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA_TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # YAML files of `data` that are no options
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
@@ -112,7 +114,27 @@ def parse(key: str, text: str, rule: dict[str, Any]) -> Any:
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
     except (OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"Cannot read the value of {key!r}: {text!r} is not valid YAML; quote it.") from error
-    return text if isinstance(value, bool) and text in rule.get("choices", []) else value
+    return text if isinstance(value, bool) and text in rule.get("choices", []) else keep_names(value, text, key)
+
+
+def keep_names(value: Any, text: str, key: str = "") -> Any:
+    """The value of a YAML text, with names of classes as they are written: `classes: [yes, 001]`, not True and 1."""
+    return with_names(value, yaml.load(text, TEXTS), key.rpartition(".")[2])
+
+
+def with_names(value: Any, texts: Any, key: str) -> Any:
+    """`value` with the names in lists and mappings called `classes` from `texts`, where every value is a text."""
+    if isinstance(value, dict) and isinstance(texts, dict):
+        if key != "classes":
+            return {name: with_names(part, texts.get(name), str(name)) for name, part in value.items()}
+        same = len(value) == len(texts)
+        parts = list(value.values()) if same else list(texts.values())
+        return {name: None if old is None else new for (name, new), old in zip(texts.items(), parts, strict=True)}
+    if isinstance(value, list) and isinstance(texts, list):
+        if key == "classes":
+            return [new if isinstance(new, str) else old for old, new in zip(value, texts, strict=True)]
+        return [with_names(part, new, "") for part, new in zip(value, texts, strict=True)]
+    return value
 
 
 def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
@@ -211,6 +233,8 @@ def read(path: Path) -> DictConfig:
     """Read one YAML file as a configuration."""
     try:
         cfg = OmegaConf.load(path)
+        if re.search(r"\bclasses\b", text := path.read_text("utf-8")):
+            cfg = OmegaConf.create(keep_names(OmegaConf.to_container(cfg), text))
     except YAMLError as error:
         raise UserError(f"{shown(path)} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(cfg, DictConfig):

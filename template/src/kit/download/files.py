@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import time
 import zipfile
@@ -23,7 +24,9 @@ SUFFIXES = (".part", ".state", ".unpacked", ".new", ".old", ".lock")
 POLL_S = 0.2  # seconds between two attempts to get a lock
 CHUNK = 1 << 20  # bytes
 HEX_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
-DAMAGE = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+DAMAGE = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, tarfile.TarError, zipfile.BadZipFile, struct.error)
+DEEPEST, LONGEST = 64, 255  # folders of a path, bytes of a name: what every file system allows
+MOST_METADATA = 1 << 20  # bytes of a tar's metadata for a file, such as its long name
 
 
 def cache_folder(root: Path) -> Path:
@@ -202,9 +205,11 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 left -= copy_limited(source, path, left, archive)
-            except (FileExistsError, NotADirectoryError) as error:
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise refusal(archive, f"it holds {name!r} twice, or as a file and a folder") from error
-    except DAMAGE as error:
+    except UserError:
+        raise
+    except (*DAMAGE, ValueError, NotImplementedError, RecursionError) as error:
         raise UserError(f"{archive} is damaged ({error}): delete it and download it again.") from error
 
 
@@ -222,7 +227,7 @@ def archive_files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     with packed.open(entry) as source:
                         yield entry.filename, source
         return
-    with tarfile.open(archive, "r:*") as tar:
+    with tarfile.open(archive, "r:*", tarinfo=SmallTarInfo) as tar:
         for member in tar:
             if not (member.isreg() or member.isdir()):
                 raise refusal(archive, f"{member.name!r} is a link or a device")
@@ -232,9 +237,21 @@ def archive_files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield member.name, content
 
 
+class SmallTarInfo(tarfile.TarInfo):
+    """Refuse metadata that would fill the memory: tarfile reads it whole, and a kilobyte can expand to gigabytes."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        if not self.isreg() and not self.isdir() and self.size > MOST_METADATA:
+            raise tarfile.ReadError(f"{self.size:,} bytes of metadata for one file")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+
 def safe_path(name: str, archive: Path) -> PurePosixPath:
-    """Return a member's relative path; refuse names that leave the folder on any system: `..`, `/x`, `C:x`."""
+    """Return a member's relative path; refuse names that leave the folder on any system (`..`, `/x`, `C:x`), and those
+    that are too long or too deep for one."""
     path = PurePosixPath(name)
+    if len(path.parts) > DEEPEST or any(len(part.encode("utf-8", "replace")) > LONGEST for part in path.parts):
+        raise refusal(archive, f"{name[:80]!r}... is too deep or too long a path")
     odd = any(part != part.rstrip(" .") for part in path.parts) or any(mark in name for mark in "\\:\0")
     if path.is_absolute() or not path.parts or odd:
         raise refusal(archive, f"{name!r} points outside the folder")

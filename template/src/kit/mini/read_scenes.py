@@ -11,10 +11,12 @@ from src.kit.mini import Original
 from src.kit.scenes import (
     find_coco_splits,
     find_yolo_splits,
+    identifier,
     is_coco,
     is_yolo,
     read_classes,
     read_coco,
+    read_keypoints,
     read_yolo,
     stream,
 )
@@ -39,7 +41,7 @@ def open_coco(root: Path) -> Original:
         kept = {record.image_id for record in records}
         content: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": []}
         for section, entry in stream(file):
-            if section == "categories" or (section in IMAGE_KEYS and entry[IMAGE_KEYS[section]] in kept):
+            if section == "categories" or (section in IMAGE_KEYS and identifier(entry[IMAGE_KEYS[section]]) in kept):
                 content[section].append(entry)
         for record in records:
             copy_file(record.path, folder / name / record.path.relative_to(images))
@@ -55,7 +57,7 @@ def open_yolo(root: Path) -> Original:
     """Open the training images of a YOLO folder."""
     images, labels = find_yolo_splits(root)["train"]
     classes = read_classes(root)
-    scenes = read_yolo(images, labels, classes)
+    scenes = read_yolo(images, labels, classes, read_keypoints(root))
 
     def write(folder: Path, name: str, chosen: np.ndarray) -> None:
         for record in (scenes.record(int(index)) for index in chosen):

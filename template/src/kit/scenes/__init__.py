@@ -1,6 +1,18 @@
 """Images with boxes, outlines and class maps: annotation formats, samples, batches, scores and pictures."""
 
 from src.kit.scenes.annotations import extent
+from src.kit.scenes.coco_entries import (
+    corners,
+    flag,
+    identifier,
+    inner_path,
+    pixels,
+    project_category,
+    read_outline,
+    shown,
+    text,
+    whole,
+)
 from src.kit.scenes.coco_format import COCO_CLASSES, find_coco_splits, is_coco, read_coco
 from src.kit.scenes.convert import convert_data_set
 from src.kit.scenes.digit_images import Scene, compose_scene
@@ -22,7 +34,17 @@ from src.kit.scenes.scores import (
     predicted_objects,
     true_objects,
 )
-from src.kit.scenes.yolo_format import find_yolo_splits, is_yolo, read_classes, read_yolo, trace
+from src.kit.scenes.yolo_format import (
+    Poses,
+    box_of,
+    find_yolo_splits,
+    is_yolo,
+    parse_line,
+    read_classes,
+    read_keypoints,
+    read_yolo,
+    trace,
+)
 
 __all__ = [
     "COCO_CLASSES",
@@ -30,11 +52,13 @@ __all__ = [
     "IGNORE",
     "OBJECT",
     "Objects",
+    "Poses",
     "Sample",
     "Scene",
     "SceneLoader",
     "SceneTask",
     "Scenes",
+    "box_of",
     "boxes_only",
     "build_scene_loader",
     "choose_scenes",
@@ -42,6 +66,7 @@ __all__ = [
     "coco_scores",
     "compose_scene",
     "convert_data_set",
+    "corners",
     "draw_class_maps",
     "draw_objects",
     "draw_scenes",
@@ -52,15 +77,26 @@ __all__ = [
     "extent",
     "find_coco_splits",
     "find_yolo_splits",
+    "flag",
+    "identifier",
+    "inner_path",
     "is_coco",
     "is_yolo",
     "pad_objects",
+    "parse_line",
+    "pixels",
     "predicted_objects",
+    "project_category",
     "read_classes",
     "read_coco",
+    "read_keypoints",
+    "read_outline",
     "read_yolo",
+    "shown",
     "stream",
+    "text",
     "trace",
     "true_objects",
+    "whole",
     "with_class_map",
 ]

@@ -16,6 +16,7 @@ from src.kit.config import UserError
 
 logger = logging.getLogger(__name__)
 LEAST_SIDE = 1e-6  # of a box, in the unit of its coordinates
+FAR = 1e7  # where coordinates of outlines are cut off: float32 is exact to a pixel up to there
 # one object: rings float32 (P, 2) of x, y; or {"size": [H, W], "counts": bytes}, COCO's compressed run-length code
 Outline = Sequence[np.ndarray] | Mapping[str, Any]
 
@@ -46,9 +47,29 @@ def encode_outline(outline: Outline, height: int, width: int) -> Mapping[str, An
     if isinstance(outline, Mapping):
         return outline
     # COCO gives hundredths of a pixel: rounding undoes float32, which moves points over pycocotools' grid of fifths
-    rings = [np.round(ring.astype(np.float64), 3).ravel().tolist() for ring in outline]
-    code: Mapping[str, Any] = mask.merge(mask.frPyObjects(rings, height, width))
+    rings = [clip_ring(np.round(ring.astype(np.float64), 3), width, height) for ring in outline]
+    drawn = [ring.ravel().tolist() for ring in rings if len(ring) >= 3] or [[0.0] * 6]
+    code: Mapping[str, Any] = mask.merge(mask.frPyObjects(drawn, height, width))
     return code
+
+
+def clip_ring(ring: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Cut off what is farther than an image's size from the image: float64 (P, 2) -> (Q, 2).
+
+    pycocotools takes memory for each pixel of an edge, and one of 100 million pixels ends the process. It handles what
+    is near by itself. This is Sutherland and Hodgman's algorithm.
+    """
+    for axis, length in enumerate((width, height)):
+        for sign, edge in ((1, -length), (-1, 2 * length)):
+            inside = sign * (ring[:, axis] - edge) >= 0
+            if inside.all():
+                continue
+            following, crosses = np.roll(ring, -1, axis=0), inside != np.roll(inside, -1)
+            step = following - ring
+            part = (edge - ring[:, axis]) / np.where(crosses, step[:, axis], 1)
+            cut = ring + part[:, None] * step
+            ring = np.stack([ring, cut], axis=1).reshape(-1, 2)[np.stack([inside, crosses], axis=1).ravel()]
+    return ring
 
 
 class Outlines:
@@ -60,21 +81,36 @@ class Outlines:
         self.object_ends = array("q")  # where each object ends in `ring_ends`
         self.codes: dict[int, Mapping[str, Any]] = {}  # object -> run-length code
         self.missing = 0
+        self.first = ""  # names the first object without an outline
 
     def __len__(self) -> int:
         return len(self.object_ends)
 
-    def append(self, outline: Sequence[Sequence[float]] | Mapping[str, Any] | None) -> None:
-        """Add an object's rings of x, y, x, y, ..., its run-length code, or None where it has no outline."""
+    def append(self, outline: Sequence[Sequence[float]] | Mapping[str, Any] | None, where: str = "") -> None:
+        """Add an object's rings of x, y, x, y, ..., its run-length code, or None where it has no outline.
+
+        Args:
+            where: names an object without one for messages.
+        """
         if isinstance(outline, Mapping):
             self.codes[len(self)] = outline
         elif outline is None:
             self.missing += 1
+            self.first = self.first or where
         else:
             for ring in outline:
-                self.points.extend(ring)
+                near = (
+                    ring if min(ring) >= -FAR and max(ring) <= FAR else [max(-FAR, min(FAR, value)) for value in ring]
+                )
+                self.points.extend(near)
                 self.ring_ends.append(len(self.points))
         self.object_ends.append(len(self.ring_ends))
+
+    def drop_code(self, number: int, where: str) -> None:
+        """Take away an object's run-length code."""
+        del self.codes[number]
+        self.missing += 1
+        self.first = self.first or where
 
     def __getitem__(self, number: int) -> Outline:
         if number in self.codes:
@@ -145,6 +181,7 @@ class Annotations:
         self.labels: Any = array("q")
         self.crowd: Any = array("b")
         self.outlines: Outlines | None = Outlines()
+        self.without_outline = ""  # names the first object without one
         self.rows = np.empty(0, np.int64)  # the index of each object in `outlines`
         self.starts = np.empty(0, np.int64)  # objects starts[i] to starts[i + 1] are image i's
 
@@ -168,14 +205,15 @@ class Annotations:
         label: int,
         crowd: bool = False,
         outline: Sequence[Sequence[float]] | Mapping[str, Any] | None = None,
+        where: str = "",
     ) -> None:
-        """Add an object to image number `image`; `box` is x1, y1, x2, y2, `outline` as in `Outlines.append`."""
+        """Add an object to image number `image`; `box` is x1, y1, x2, y2, the others as in `Outlines.append`."""
         assert self.outlines is not None
         self.owners.append(image)
         self.boxes.extend(box)
         self.labels.append(label)
         self.crowd.append(crowd)
-        self.outlines.append(outline)
+        self.outlines.append(outline, where)
 
     def finish(self, source: Path) -> "Annotations":
         """Clip the boxes and sort the objects by image; the log names `source`."""
@@ -202,12 +240,15 @@ class Annotations:
         self.owners = None
         missing = self.outlines.missing if self.outlines else 0
         if missing:
+            assert self.outlines is not None
+            self.without_outline = self.outlines.first
             if missing < len(boxes):
                 logger.warning(
-                    "%s: %d of %d objects have no outline, so the outlines of the others are not used.",
+                    "%s: %d of %d objects have no outline%s, so the outlines of the others are not used.",
                     source,
                     missing,
                     len(boxes),
+                    f", such as {self.without_outline}" if self.without_outline else "",
                 )
             self.outlines = None
         return self

@@ -1,27 +1,50 @@
 """COCO's format: instances JSON files with boxes and outlines; https://cocodataset.org/#format-data."""
 
 import json
-import math
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from src.kit.config import UserError
 from src.kit.scenes.annotations import Annotations, Outline, Record, encode_outline
+from src.kit.scenes.coco_entries import (
+    corners,
+    flag,
+    identifier,
+    inner_path,
+    pixels,
+    project_category,
+    read_outline,
+    shown,
+    text,
+    whole,
+)
 from src.kit.scenes.format_files import by_split, stream, subfolders
 from src.kit.scenes.samples import Scenes, renumber_classes
 
+logger = logging.getLogger(__name__)
 BESIDE = "_annotations.coco.json"  # the file's name where it is in the folder of its images
-KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "images": {"id": (int, str), "file_name": str, "width": int, "height": int},
-    "annotations": {"id": object, "image_id": (int, str), "category_id": int, "bbox": object},
-    "categories": {"id": int, "name": object},
+Rule = tuple[Callable[[Any], Any], str]  # reads a value, None for a wrong one; what is right
+NUMBER, ID = (whole, "a whole number"), (identifier, "a whole number or a text")
+SIDE, NAME = (pixels, "a whole number of pixels"), (text, "a text")
+PATH = (inner_path, "a path relative to the images' folder, with slashes")
+KEYS: dict[str, dict[str, Rule]] = {
+    "images": {"id": ID, "file_name": PATH, "width": SIDE, "height": SIDE},
+    "annotations": {
+        "id": ID,
+        "image_id": ID,
+        "category_id": NUMBER,
+        "bbox": (corners, "four numbers: x, y, width, height"),
+    },
+    "categories": {"id": NUMBER, "name": NAME},
 }
+CROWD: dict[str, Rule] = {"iscrowd": (flag, "0 or 1")}  # may be missing
 NAMES = """
     person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
     parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
@@ -76,14 +99,14 @@ def read_coco(path: Path, images: Path, class_maps: Path | None = None) -> Scene
 
     Categories become classes in the order of their ids, without gaps. Images without annotations stay. Boxes are
     clipped to their image, or dropped if nothing of them is inside; the log counts both. Outlines are used if every
-    object has one.
+    object has one: an outline of fewer than 3 points, or one that cannot be read, is none.
 
     Args:
         class_maps: folder with <stem>.png for each image, whose pixels are category ids, 0 for none of them.
 
     Raises:
-        UserError: names the file and the entry: no JSON, a missing key, an unknown image or category, a missing image
-            file, a box that isn't four finite numbers, or a polygon of fewer than 3 points.
+        UserError: names the file and the entry: no JSON, a missing key or wrong value, an unknown image or category, or
+            a missing image file.
     """
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
     return read_once(path, images, class_maps, stamp)
@@ -93,141 +116,122 @@ def read_coco(path: Path, images: Path, class_maps: Path | None = None) -> Scene
 def read_once(path: Path, images: Path, class_maps: Path | None, stamp: int) -> Scenes:
     """Read the file; `stamp` is its modification time."""
     annotations = Annotations()
-    entries: dict[str, dict[Any, Any]] = {"images": {}, "categories": {}}
+    images_by_id: dict[int | str, tuple[Any, int, int]] = {}  # file_name, width, height
+    categories: dict[int, dict[str, Any]] = {}
     numbers: dict[Any, int] = {}  # image id -> its number, in the order in which images or annotations name it
     ids: list[Any] = []  # of the annotations
     for section, entry in stream(path):
         if section not in KEYS:
             continue
-        check_keys(entry, section, path)
+        values = read_entry(entry, section, path)
         if section == "annotations":
-            ids.append(entry["id"])
-            number = numbers.setdefault(entry["image_id"], len(numbers))
-            add_annotation(annotations, entry, number, f"{path}: annotation {entry['id']}")
-        elif entry["id"] in entries[section]:
-            raise UserError(f"{path}: two entries in {section!r} have the id {entry['id']!r}.")
-        elif section == "images":
-            entries["images"][entry["id"]] = (entry["file_name"], entry["width"], entry["height"])
-            numbers.setdefault(entry["id"], len(numbers))
+            ids.append(values["id"])
+            number = numbers.setdefault(values["image_id"], len(numbers))
+            outline, fault = read_outline(entry.get("segmentation"))
+            why = f"annotation {shown(values['id'])} of {path}" + (f", where {fault[1]}" if fault else "")
+            label, crowd = values["category_id"], values["iscrowd"]
+            annotations.add_object(number, values["bbox"], label, crowd, outline, "" if outline else why)
+            continue
+        known: dict[Any, Any] = images_by_id if section == "images" else categories
+        if values["id"] in known:
+            raise UserError(f"{path}: two entries in {section!r} have the id {shown(values['id'])}.")
+        if section == "images":
+            images_by_id[values["id"]] = (values["file_name"], values["width"], values["height"])
+            numbers.setdefault(values["id"], len(numbers))
         else:
-            entries["categories"][entry["id"]] = str(entry["name"])
-    if not entries["images"] or not entries["categories"]:
+            categories[values["id"]] = {"name": values["name"], "supercategory": entry.get("supercategory")}
+    if not images_by_id or not categories:
         raise UserError(f"{path} is no COCO annotation file: it must list 'images', 'annotations' and 'categories'.")
-    add_images(annotations, numbers, entries["images"], path, images, class_maps)
-    categories = sorted(entries["categories"])
-    labels = np.array(annotations.labels, np.int64)
-    for row in np.flatnonzero(~np.isin(labels, categories))[:1]:
-        raise UserError(
-            f"{path}: annotation {ids[row]} has the category_id {labels[row]}, which is not in 'categories'."
-        )
+    add_images(annotations, numbers, images_by_id, path, images, class_maps)
+    number_classes(annotations, categories, ids, path)
     check_codes(annotations, ids, path)
-    annotations.labels = np.searchsorted(categories, labels)
-    annotations.class_ids = {identifier: number for number, identifier in enumerate(categories)}
-    return Scenes(annotations.finish(path), [entries["categories"][identifier] for identifier in categories])
+    return Scenes(annotations.finish(path), [categories[number]["name"] for number in annotations.class_ids])
+
+
+def number_classes(
+    annotations: Annotations, categories: dict[int, dict[str, Any]], ids: Sequence[Any], path: Path
+) -> None:
+    """Turn category ids into class numbers; Roboflow's category of the project is dropped if no object has it."""
+    labels = np.array(annotations.labels, np.int64)
+    project = project_category(categories)
+    if project is not None and not (labels == project).any():
+        logger.info("%s: category 0, %r, is Roboflow's name of the project and no class.", path, categories[0]["name"])
+        del categories[project]
+    known = sorted(categories)
+    for row in np.flatnonzero(~np.isin(labels, known))[:1]:
+        raise UserError(
+            f"{path}: annotation {shown(ids[row])} has the category_id {labels[row]}, which is not in 'categories'."
+        )
+    annotations.labels = np.searchsorted(known, labels)
+    annotations.class_ids = {category: number for number, category in enumerate(known)}
 
 
 def add_images(
     annotations: Annotations,
     numbers: Mapping[Any, int],
-    entries: Mapping[Any, tuple[str, Any, Any]],
+    entries: Mapping[Any, tuple[Any, int, int]],
     path: Path,
     images: Path,
     class_maps: Path | None,
 ) -> None:
     """Add the images in the order of `numbers`; every file must be there."""
     listed: dict[Path, set[str]] = {}
-    for identifier in numbers:
-        if identifier not in entries:
-            raise UserError(f"{path}: annotations have the image_id {identifier!r}, which is not in 'images'.")
-        name, width, height = entries[identifier]
-        where = f"{path}: image {identifier!r}"
-        if not all(isinstance(side, int) and side > 0 for side in (width, height)):
-            raise UserError(f"{where} has the width {width!r} and the height {height!r}, which must be pixels.")
-        relative = PurePosixPath(str(name))
-        if relative.is_absolute() or ".." in relative.parts or "\\" in str(name):
-            raise UserError(f"{where} has the file_name {name!r}, which must be relative to {images}, with slashes.")
-        file = images / relative
+    for number in numbers:
+        if number not in entries:
+            raise UserError(f"{path}: annotations have the image_id {shown(number)}, which is not in 'images'.")
+        name, width, height = entries[number]
+        file = images / name
         if file.parent not in listed:
-            listed[file.parent] = set(os.listdir(file.parent)) if file.parent.is_dir() else set()
+            listed[file.parent] = names_in(file.parent)
         if file.name not in listed[file.parent]:
-            raise UserError(f"{where} is {file}, which does not exist: add the file or drop it from the annotations.")
+            raise UserError(
+                f"{path}: image {shown(number)} is {str(file)[:300]}, which does not exist: add the file or drop "
+                "it from the annotations."
+            )
         class_map = class_maps / f"{file.stem}.png" if class_maps else None
-        annotations.add_image(file, identifier, (width, height), class_map)
+        annotations.add_image(file, number, (width, height), class_map)
+
+
+def names_in(folder: Path) -> set[str]:
+    """What is in a folder; nothing if it doesn't exist or its path is too long to."""
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
 
 
 def check_codes(annotations: Annotations, ids: Sequence[Any], path: Path) -> None:
-    """Refuse a run-length code of another size than its image."""
+    """Leave out a run-length code of another size than its image."""
     assert annotations.outlines is not None
-    for row, code in annotations.outlines.codes.items():
+    for row, code in list(annotations.outlines.codes.items()):
         image = annotations.owners[row]
         width, height = annotations.sizes[2 * image : 2 * image + 2]
         if list(code["size"]) != [height, width]:
-            raise UserError(
-                f"{path}: annotation {ids[row]} has a run-length code of the size {code['size']}, "
-                f"but its image is [{height}, {width}]."
+            annotations.outlines.drop_code(
+                row,
+                f"annotation {shown(ids[row])} of {path}, where a run-length code has the size {list(code['size'])} "
+                f"and its image [{height}, {width}]",
             )
 
 
-def check_keys(entry: Any, section: str, path: Path) -> None:
-    """Refuse an entry with a missing key or a value of another type."""
+def read_entry(entry: Any, section: str, path: Path) -> dict[str, Any]:
+    """The values of an entry by the rules of `KEYS`.
+
+    Raises:
+        UserError: names the file, the entry and the key: it is missing, or its value is wrong.
+    """
     entry = entry if isinstance(entry, dict) else {}
-    for key, kind in KEYS[section].items():
-        if entry.get(key) is None or not isinstance(entry[key], kind):
-            named = f"the entry of id {entry['id']!r}" if "id" in entry else "an entry"
-            problem = f"has the wrong {key} {entry[key]!r}" if key in entry else f"has no {key!r}"
-            raise UserError(f"{path}: {named} in {section!r} {problem}.")
-
-
-def add_annotation(annotations: Annotations, entry: Mapping[str, Any], image: int, where: str) -> None:
-    """Add one annotation, with its category id as the label; `where` begins every message."""
-    box, outline = entry["bbox"], entry.get("segmentation") or None
-    try:
-        left, top, width, height = map(float, box)
-        finite = math.isfinite(left + top + width + height)
-    except (TypeError, ValueError):
-        finite = False
-    if not finite:
-        raise UserError(f"{where} has the bbox {box}, which must be four numbers: x, y, width, height.")
-    crowd = bool(entry.get("iscrowd", 0))
-    annotations.add_object(
-        image, (left, top, left + width, top + height), entry["category_id"], crowd, check_outline(outline, where)
-    )
-
-
-def check_outline(outline: Any, where: str) -> Sequence[Sequence[float]] | Mapping[str, Any] | None:
-    """Return rings of x, y, ... as they are, and run-length codes with compressed counts."""
-    if outline is None:
-        return None
-    if isinstance(outline, dict):
-        return compress_code(outline, where)
-    if not (isinstance(outline, list) and all(isinstance(ring, list) for ring in outline)):
-        raise UserError(f"{where} has a 'segmentation' that is neither polygons nor a run-length code.")
-    for ring in outline:
-        if len(ring) < 6 or len(ring) % 2:
-            raise UserError(f"{where} has a polygon of {len(ring)} numbers: it must have x and y of at least 3 points.")
-        try:
-            finite = math.isfinite(sum(ring))
-        except TypeError:
-            finite = False
-        if not finite:
-            raise UserError(f"{where} has a polygon with something else than finite numbers in it.")
-    return outline
-
-
-def compress_code(code: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Compress the counts of a run-length code."""
-    from pycocotools import mask
-
-    size, counts = code.get("size"), code.get("counts")
-    try:
-        height, width = map(int, size)  # type: ignore[arg-type]
-        if isinstance(counts, str):
-            return {"size": [height, width], "counts": counts.encode()}
-        if sum(counts) == height * width and min(counts) >= 0:  # type: ignore[arg-type]
-            return mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    except (TypeError, ValueError):
-        pass
-    raise UserError(f"{where} has a run-length code without a size [height, width] that its counts fill.")
+    optional = CROWD if section == "annotations" else {}
+    values = {}
+    for key, (read, right) in (KEYS[section] | optional).items():
+        values[key] = read(entry.get(key))
+        if values[key] is None:
+            named = f"the entry of id {shown(entry['id'])}" if "id" in entry else "an entry"
+            wrong = (
+                f"has the wrong {key} {shown(entry[key])}: it must be {right}" if key in entry else f"has no {key!r}"
+            )
+            raise UserError(f"{path}: {named} in {section!r} {wrong}.")
+    return values
 
 
 def image_folder(root: Path, split: str) -> Path:

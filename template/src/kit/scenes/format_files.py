@@ -45,7 +45,9 @@ def stream(path: Path) -> Iterator[tuple[str, Any]]:
             yield from reader.entries()
     except FileNotFoundError as error:
         raise UserError(f"The annotation file {path} does not exist.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(f"The annotation file {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:  # a number of a million digits is a plain ValueError
         reason = str(error)
         if reader and isinstance(error, json.JSONDecodeError):
             reason = f"{error.msg} at character {reader.before + error.pos}"

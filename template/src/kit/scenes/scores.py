@@ -217,9 +217,10 @@ class SceneTask(BaseTask):
             UserError: `fits` is false.
         """
         if not fits:
+            first = dataset.annotations.without_outline
             raise UserError(
                 f"task={cfg.task} needs an outline for every object, and data={cfg.data.name} has only boxes for some "
-                "or all: choose another data set or task=detection."
+                f"or all{f', such as {first}' if first else ''}: choose another data set or task=detection."
             )
 
     def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:

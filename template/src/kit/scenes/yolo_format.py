@@ -1,12 +1,14 @@
 """YOLO's format: a text file per image, a line per object, coordinates as fractions of the image.
 
-A line is `class cx cy w h` (a box), or `class x1 y1 x2 y2 x3 y3 ...` (an outline of at least 3 points).
+A line is `class cx cy w h` (a box), or `class x1 y1 x2 y2 x3 y3 ...` (an outline of at least 3 points). Where data.yaml
+has `kpt_shape: [points, values of each]`, a box is followed by keypoints, which are left out.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -14,10 +16,17 @@ import yaml
 from src.kit.config import UserError
 from src.kit.loading import find_images
 from src.kit.scenes.annotations import Annotations, Outline, Record, extent, rasterise
+from src.kit.scenes.coco_entries import shown, text, whole
 from src.kit.scenes.format_files import by_split, subfolders
 from src.kit.scenes.samples import Scenes
 
 FARTHEST = 2.0  # rounding or a careless crop may push a fraction over the edge, but not beyond this
+MOST_KEYPOINTS = 10_000
+TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every value as a text
+KEYPOINTS = (
+    "this looks like a box with the keypoints of a pose label: add their shape to data.yaml, such as "
+    "kpt_shape: [17, 3], and only the boxes are read"
+)
 
 
 def is_yolo(root: Path) -> bool:
@@ -40,42 +49,77 @@ def find_yolo_splits(root: Path) -> dict[str, tuple[Path, Path]]:
     return splits
 
 
-def read_classes(root: Path) -> tuple[str, ...]:
-    """The `names` of data.yaml, a list or a mapping of 0, 1, 2, ... to names."""
+def read_header(root: Path) -> dict[str, Any]:
+    """data.yaml with all values as texts, which `names: [yes, no, 001]` are meant as; {} if it holds no keys."""
     path = root / "data.yaml"
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.load(path.read_text("utf-8-sig"), TEXTS)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: write the class names into it, such as names: [cat, dog].") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise UserError(f"{path} must have `names`, a list of the class names or a mapping from 0, 1, 2, ... to them.")
-    return tuple(map(str, names))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def read_classes(root: Path) -> tuple[str, ...]:
+    """The `names` of data.yaml, a list or a mapping of 0, 1, 2, ... to names.
+
+    Raises:
+        UserError: there is no data.yaml, or its names are not texts.
+    """
+    names = read_header(root).get("names")
+    if isinstance(names, dict):
+        numbered = {whole(number): name for number, name in names.items() if isinstance(number, str)}
+        complete = len(numbered) == len(names) and numbered.keys() == set(range(len(names)))
+        names = [numbered[number] for number in range(len(names))] if complete else None
+    if not isinstance(names, list) or not names or not all(text(name) is not None for name in names):
+        raise UserError(
+            f"{root / 'data.yaml'} must have `names`, a list of the class names or a mapping from 0, 1, 2, ... to them."
+        )
+    return tuple(names)
+
+
+def read_keypoints(root: Path) -> int:
+    """How many numbers follow each box: those of data.yaml's `kpt_shape`, such as [17, 3]; 0 without it.
+
+    Raises:
+        UserError: it is something else.
+    """
+    shape = read_header(root).get("kpt_shape")
+    if shape in (None, "", "null", "~"):
+        return 0
+    sides = [whole(side) for side in shape] if isinstance(shape, list) else []
+    points, values = sides if len(sides) == 2 else (None, None)
+    if points is None or values not in (2, 3) or not 0 < points <= MOST_KEYPOINTS:
+        raise UserError(f"{root / 'data.yaml'}: kpt_shape must be [points, 2] or [points, 3], not {shown(shape)}.")
+    return points * values
 
 
 def read_splits(root: Path) -> dict[str, Scenes]:
     """Read all splits of a folder."""
-    classes = read_classes(root)
-    return {split: read_yolo(*paths, classes) for split, paths in find_yolo_splits(root).items()}
+    classes, keypoints = read_classes(root), read_keypoints(root)
+    return {split: read_yolo(*paths, classes, keypoints) for split, paths in find_yolo_splits(root).items()}
 
 
-def read_yolo(images: Path, labels: Path, classes: Sequence[str]) -> Scenes:
+def read_yolo(images: Path, labels: Path, classes: Sequence[str], keypoints: int = 0) -> Scenes:
     """Read the images of a folder with the label files of the same names in another.
 
     An image without a label file, or with an empty one, has no objects. The box of an outline is its extent.
 
+    Args:
+        keypoints: how many numbers follow each box, as `read_keypoints` says.
+
     Raises:
-        UserError: names the file and the line: an unknown class number, neither 5 nor at least 7 numbers, or
-            coordinates that aren't fractions.
+        UserError: names the file and the line: an unknown class number, neither 5 nor at least 7 numbers, coordinates
+            that aren't fractions, or keypoints of which data.yaml says nothing.
     """
     if not labels.is_dir():
         raise UserError(f"{labels} does not exist: it must hold the label files of the images in {images}.")
     annotations = Annotations()
     annotations.class_ids = {number: number for number in range(len(classes))}
+    poses = Poses()
     for path in find_images(images):
         image = annotations.add_image(path, path.stem)
         file = (labels / path.relative_to(images)).with_suffix(".txt")
@@ -83,35 +127,107 @@ def read_yolo(images: Path, labels: Path, classes: Sequence[str]) -> Scenes:
             lines = file.read_text("utf-8-sig").splitlines()
         except FileNotFoundError:
             continue
-        except UnicodeDecodeError as error:
+        except (UnicodeDecodeError, OSError) as error:
             raise UserError(f"{file} is no text file: {error}.") from error
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                label, box, outline = parse_line(line, len(classes), f"{file}, line {number}")
-                annotations.add_object(image, box, label, outline=outline)
+            if not line.strip():
+                continue
+            label, values, fault = parse_line(line, keypoints)
+            where = f"{file}, line {number}"
+            if label is not None and label >= len(classes):
+                fault = f"the class is {label}, but there are {len(classes)} classes, numbered from 0"
+            if fault:
+                raise UserError(f"{where}: {fault}.")
+            poses.add(values, where)
+            box, outline = box_of(values)
+            annotations.add_object(image, box, label or 0, outline=outline, where="" if outline else where)
+    if found := poses.fault():
+        raise UserError(f"{found}.")
     return Scenes(annotations.finish(labels), classes)
 
 
-def parse_line(line: str, classes: int, where: str) -> tuple[int, list[float], list[list[float]] | None]:
-    """Class number, box (x1, y1, x2, y2) and outline of one line; `where` begins every message."""
+def parse_line(line: str, keypoints: int = 0) -> tuple[int | None, list[float], str]:
+    """The class number (None for something else), the 4 numbers of a box or those of an outline, and what is wrong."""
     name, *words = line.split()
+    label = class_number(name)
     try:
         values = [float(word) for word in words]
-    except ValueError as error:
-        raise UserError(f"{where}: {line[:80]!r} must be a class number and coordinates.") from error
-    if not (name.isdecimal() and int(name) < classes):
-        raise UserError(f"{where} has the class {name}, but there are {classes} classes, numbered from 0.")
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-        raise UserError(
-            f"{where} has {len(values)} coordinates: a box has 4 (center and size), an outline x and y of at least "
-            "3 points."
-        )
+    except ValueError:
+        return label, [], f"{line[:80]!r} must be a class number and coordinates"
+    if label is None:
+        return None, values, f"{name[:20]!r} is no class number"
+    count = len(values)
+    if keypoints and count == 4 + keypoints:
+        values = values[:4]
+    elif keypoints and count != 4:
+        return label, [], f"{count} numbers follow the class, but data.yaml's kpt_shape asks for 4 + {keypoints}"
+    elif count != 4 and (count < 6 or count % 2):
+        hint = "; " + KEYPOINTS if len(Poses.fitting(values)) else "; a fifth is a confidence" if count == 5 else ""
+        return label, [], f"{count} coordinates, where a box has 4 and an outline x and y of at least 3 points{hint}"
     if not all(math.isfinite(value) and abs(value) <= FARTHEST for value in values):
-        raise UserError(f"{where} has coordinates that are no fractions of the image: divide pixels by its size.")
+        return label, [], f"{line[:80]!r} has coordinates that are no fractions of the image: divide pixels by its size"
+    return label, values, ""
+
+
+def class_number(word: str) -> int | None:
+    """The number in 3 and 3.0, which NumPy writes; None for anything else."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() and 0 <= value < 1e9 else None
+
+
+def box_of(values: Sequence[float]) -> tuple[list[float], list[list[float]] | None]:
+    """The box (x1, y1, x2, y2) and the outline of a line's numbers."""
     if len(values) == 4:
         x, y, width, height = values
-        return int(name), [x - width / 2, y - height / 2, x + width / 2, y + height / 2], None
-    return int(name), [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])], [values]
+        return [x - width / 2, y - height / 2, x + width / 2, y + height / 2], None
+    return [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])], [list(values)]
+
+
+class Poses:
+    """Notice labels that are boxes with keypoints although data.yaml has no `kpt_shape`: they would pass as outlines.
+
+    In all of them, the numbers after the first four are points in the box of these four, and a third number of each is
+    a visibility of 0, 1 or 2.
+    """
+
+    def __init__(self) -> None:
+        self.dimensions = {2, 3}  # numbers of a point that fit all lines so far
+        self.lines, self.points = 0, 0
+        self.first = ""
+
+    @staticmethod
+    def fitting(values: Sequence[float]) -> set[int]:
+        """How many numbers a point may have if the line is a box with keypoints."""
+        x, y, width, height, *rest = values if len(values) > 5 else (0, 0, 0, 0)
+        found = set()
+        for size in (2, 3):
+            points = [rest[start : start + size] for start in range(0, len(rest), size)]
+            inside = (
+                len(point) == size
+                and (size == 2 or point[2] in (0, 1, 2))
+                and (
+                    (abs(point[0] - x) <= width / 2 + 0.02 and abs(point[1] - y) <= height / 2 + 0.02) or not any(point)
+                )
+                for point in points
+            )
+            if points and all(inside):
+                found.add(size)
+        return found
+
+    def add(self, values: Sequence[float], where: str) -> None:
+        """Look at one line."""
+        if self.dimensions:
+            self.dimensions &= self.fitting(values)
+            self.lines, self.points = self.lines + 1, self.points + len(values) // 3 - 1
+            self.first = self.first or where
+
+    def fault(self) -> str:
+        """What is wrong, "" for nothing. A few lines may look so by chance."""
+        sure = (3 in self.dimensions and self.points >= 4) or (2 in self.dimensions and self.lines >= 5)
+        return f"{self.first}: {KEYPOINTS}" if sure else ""
 
 
 def image_folder(root: Path, split: str) -> Path:

@@ -1,6 +1,5 @@
 """Checks of annotated images for `src.kit.checks`: boxes, outlines and classes in COCO files and YOLO labels."""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +9,22 @@ from omegaconf import DictConfig
 from src.kit.checks import Entry, Facts, Finding, ImageFiles, Region
 from src.kit.config import UserError
 from src.kit.loading import find_images, walk
-from src.kit.scenes import COCO_CLASSES, find_yolo_splits, is_coco, is_yolo, read_classes
-from src.kit.scenes_checks.coco import CocoFolder, Outlines, box_faults, gap
+from src.kit.scenes import (
+    COCO_CLASSES,
+    Poses,
+    box_of,
+    find_yolo_splits,
+    is_coco,
+    is_yolo,
+    parse_line,
+    read_classes,
+    read_keypoints,
+)
+from src.kit.scenes_checks.coco import CocoFolder
+from src.kit.scenes_checks.kinds import Outlines, box_faults, gap
 
 __all__ = ["CocoFolder", "YoloFolder", "find_checker"]
 
-FARTHEST = 2.0  # larger coordinates are pixels, not fractions of the image
 TASKS = ("detection", "segmentation", "instance_segmentation")
 
 
@@ -28,8 +37,11 @@ class YoloFolder(ImageFiles):
         super().__init__(root)
         self.label_files: dict[str, str] = {}  # image -> its label file, which may not exist
         self.outlines: dict[str, Outlines] = defaultdict(Outlines)  # by split
+        self.poses: dict[str, Poses] = defaultdict(Poses)
+        self.keypoints = 0  # numbers after each box
         try:
             self.classes = self.read_classes()
+            self.keypoints = read_keypoints(root) if is_yolo(root) else 0
         except UserError as error:
             self.add("structure", "data.yaml", str(error))
         for name, times in Counter(self.classes).items():
@@ -64,6 +76,9 @@ class YoloFolder(ImageFiles):
         for split, outlines in self.outlines.items():
             for kind, sentence in outlines.faults(self.task):
                 self.add(kind, split, f"{sentence}.")
+        for split, poses in self.poses.items():
+            if found := poses.fault():
+                self.add("annotation_invalid", split, f"{found}.")
         self.check_balance()
         if not self.classes and (missing := gap([*used, 0])):
             self.add("class_gap", ".", f"Of the class numbers from 0 to {max(used)}, {missing}.")
@@ -83,16 +98,16 @@ class YoloFolder(ImageFiles):
         for row, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            number, faults = line_faults(line, facts.shown if facts.width else (1, 1))
+            number, values, faults = line_faults(line, facts.shown if facts.width else (1, 1), self.keypoints)
             if number is not None and self.classes and number >= len(self.classes):
-                faults.append(
-                    ("class_unknown", f"class {number}, but there are {len(self.classes)} classes from 0", None)
-                )
+                sentence = f"the class is {number}, but there are {len(self.classes)} classes, numbered from 0"
+                faults.append(("class_unknown", sentence, None))
             elif number is not None:
                 used.add(number)
                 self.counts[entry.split][self.classes[number] if self.classes else str(number)] += 1
-            if (words := len(line.split())) >= 5:  # a class number and a box; an outline has more
-                self.outlines[entry.split].count(words > 5, f"{file}, line {row}")
+            if values:
+                self.outlines[entry.split].count(len(values) > 4, f"{file}, line {row}")
+                self.poses[entry.split].add(values, f"{file}, line {row}")
             for kind, sentence, box in faults:
                 self.findings.append(Finding(kind, entry.path, f"{file}, line {row}: {sentence}.", region=box))
         return used
@@ -111,30 +126,21 @@ class Coco128Folder(YoloFolder):
         return COCO_CLASSES
 
 
-def line_faults(line: str, size: tuple[int, int]) -> tuple[int | None, list[tuple[str, str, Region | None]]]:
-    """A line's class number, or None, and its faults with the box in pixels; `size` is the image's width and height."""
-    name, *words = line.split()
-    number = int(name) if name.isdecimal() and len(name) < 10 else None
-    try:
-        values = [float(word) for word in words]
-    except ValueError:
-        return number, [("annotation_invalid", f"{line[:80]!r} is not a class number followed by coordinates", None)]
-    faults: list[tuple[str, str, Region | None]] = []
-    if number is None:
-        faults.append(("class_unknown", f"{name[:20]!r} is no class number", None))
-    if not all(math.isfinite(value) and abs(value) <= FARTHEST for value in values):
-        faults.append(("annotation_invalid", f"{line[:80]!r} has coordinates that are no fractions of the image", None))
-    elif len(values) == 4:
-        (x, y), (width, height) = ((values[i] * size[0], values[i + 1] * size[1]) for i in (0, 2))
-        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        faults += [(*fault, box) for fault in box_faults(box, *size)]
-    elif len(values) < 6 or len(values) % 2:
-        kind = "polygon_short" if len(values) == 2 else "annotation_invalid"
-        faults.append((kind, f"{len(values)} coordinates, where a box has 4 and an outline at least 6", None))
-    else:
-        box = tuple(edge(values[i::2]) * size[i] for edge in (min, max) for i in (0, 1))  # type: ignore[assignment]
-        faults += [(*fault, box) for fault in box_faults(box, *size)]
-    return number, faults
+def line_faults(
+    line: str, size: tuple[int, int], keypoints: int
+) -> tuple[int | None, list[float], list[tuple[str, str, Region | None]]]:
+    """A line's class number, or None, its coordinates, none if they are wrong, and its faults with the box in pixels.
+
+    `size` is the image's width and height, `keypoints` how many numbers follow a box.
+    """
+    number, values, fault = parse_line(line, keypoints)
+    if fault:
+        short = len(line.split()) == 3
+        kind = "class_unknown" if number is None and values else "polygon_short" if short else "annotation_invalid"
+        return number, [], [(kind, fault, None)]
+    (left, top, right, bottom), _ = box_of(values)
+    box = (left * size[0], top * size[1], right * size[0], bottom * size[1])
+    return number, values, [(*found, box) for found in box_faults(box, *size)]
 
 
 FOLDERS: dict[str, type[ImageFiles]] = {

@@ -1,126 +1,33 @@
 """Check COCO annotation files, https://cocodataset.org/#format-data, and report every fault.
 
-The reader, `src.kit.scenes.coco`, stops at the first one.
+The reader, `read_coco`, stops at the first one. Both read values with the functions of `src.kit.scenes`.
 """
 
 import json
-import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src.kit.checks import KINDS, Entry, Facts, Finding, ImageFiles, Kind, Region
+from src.kit.checks import Entry, Facts, Finding, ImageFiles, Region
 from src.kit.loading import find_images
-from src.kit.scenes import find_coco_splits, stream
-
-SLACK = 1.0  # pixels that boxes may reach beyond the image: publishers round
-NEED_OUTLINES = ("instance_segmentation", "segmentation")  # tasks
-
-Fault = tuple[str, str]  # a finding's kind, and the end of its sentence
-
-FIX = "Fix the annotation, or move the image away with --quarantine."
-KINDS.update(
-    annotation_unreadable=Kind("error", "Unreadable annotation files", "Export the file again."),
-    annotation_invalid=Kind("error", "Invalid annotations", FIX),
-    class_unknown=Kind("error", "Unknown class ids", f"Add the class. {FIX}"),
-    duplicate_id=Kind("error", "Duplicate ids", "Renumber the entries: every id must be unique."),
-    missing_image=Kind("error", "Annotations of missing images", "Add the images or remove their annotations."),
-    size_mismatch=Kind("error", "Image size differs from annotation", "Export the annotations for these files."),
-    box_empty=Kind("error", "Boxes without area", FIX),
-    box_outside=Kind("error", "Boxes outside the image", FIX),
-    polygon_short=Kind("error", "Outlines with fewer than 3 points", FIX),
-    outline_needed=Kind("error", "Objects without an outline", "Outline them, or train with task=detection."),
-    box_beyond=Kind("warning", "Boxes reaching beyond the image", "They are clipped. Check that they fit."),
-    outline_missing=Kind(
-        "warning", "Some objects without an outline", "Outline them too. Otherwise no outline is used."
-    ),
-    class_twice=Kind("warning", "Duplicate class names", "Rename one: results can't tell them apart."),
-    unlabelled=Kind("warning", "Images without labels", "Add labels, unless the image is meant as background."),
-    label_without_image=Kind("warning", "Labels without an image", "Add the image or delete the label file."),
-    class_gap=Kind("warning", "Gaps in class ids", "Number the classes 0, 1, 2, ... without gaps."),
-    category_gap=Kind("note", "Gaps in category ids", "They are renumbered when read."),
-    rotated=KINDS["rotated"]._replace(advice="Annotations must refer to the image as shown, not as stored."),
+from src.kit.scenes import (
+    corners,
+    find_coco_splits,
+    flag,
+    identifier,
+    inner_path,
+    project_category,
+    read_outline,
+    shown,
+    stream,
+    text,
+    whole,
 )
+from src.kit.scenes_checks.kinds import NEED_OUTLINES, Outlines, box_faults, gap
+
 Entries = Iterable[tuple[str, Any]]  # section, entry
 BROKEN = (ValueError, OSError, RecursionError)  # a number of a million digits is a plain ValueError
-
-
-class Outlines:
-    """Count the objects of a split with and without an outline. Training needs one for every object, or uses none."""
-
-    def __init__(self) -> None:
-        self.present = self.missing = 0
-        self.first = ""  # the first object without one
-
-    def count(self, present: bool, where: str) -> None:
-        """Count one object, which messages call `where`."""
-        self.present += present
-        self.missing += not present
-        self.first = self.first or ("" if present else where)
-
-    def faults(self, task: str) -> Iterator[Fault]:
-        """Report missing outlines: an error if the task needs them, else a warning if some objects have one."""
-        verb = "has" if self.missing == 1 else "have"
-        counts = f"{self.missing:,} of {self.present + self.missing:,} objects {verb} no outline, such as {self.first}"
-        if self.missing and task in NEED_OUTLINES:
-            yield "outline_needed", f"{counts}, and task={task} needs one for every object"
-        elif self.missing and self.present:
-            yield "outline_missing", f"{counts}, so the outlines of the others are not used"
-
-
-def numbers(values: Any) -> list[float] | None:
-    """The values if they are a list of finite numbers, else None."""
-    if not isinstance(values, list) or any(
-        isinstance(value, bool) or not isinstance(value, int | float) for value in values
-    ):
-        return None
-    try:
-        found = [float(value) for value in values]
-    except OverflowError:
-        return None
-    return found if all(map(math.isfinite, found)) else None
-
-
-def box_faults(box: Region, width: float, height: float) -> Iterator[Fault]:
-    """Faults of a box in an image of `width` x `height`, all in the same unit."""
-    left, top, right, bottom = box
-    shown = ", ".join(f"{value:.6g}" for value in box)
-    if right <= left or bottom <= top:
-        yield "box_empty", f"the box ({shown}) has no area"
-    elif right <= 0 or bottom <= 0 or left >= width or top >= height:
-        yield "box_outside", f"the box ({shown}) is outside the image of {width:.6g} x {height:.6g}"
-    elif min(left, top) < -SLACK or right > width + SLACK or bottom > height + SLACK:
-        yield "box_beyond", f"the box ({shown}) reaches beyond the image of {width:.6g} x {height:.6g}"
-
-
-def polygon_faults(rings: Sequence[Any]) -> Iterator[Fault]:
-    """Faults of an outline's rings, each x, y, x, y, ..."""
-    for ring in rings:
-        points = numbers(ring)
-        if points is None or len(points) % 2:
-            yield "annotation_invalid", "an outline does not consist of pairs of numbers"
-        elif len(points) < 6:
-            yield "polygon_short", f"an outline has {len(points) // 2} points"
-
-
-def brief(value: Any) -> str:
-    """A value for a message, at most 80 letters."""
-    return repr(value)[:80]
-
-
-def gap(ids: Sequence[int]) -> str:
-    """The ids missing between the smallest and the largest, as the end of a sentence; "" if there are none."""
-    present = set(ids)
-    if not present or max(present) - min(present) + 1 == len(present):
-        return ""
-    missing: list[str] = []
-    for number in range(min(present), max(present)):
-        if number not in present:
-            missing.append(str(number))
-        if len(missing) > 10:  # enough to see; an id of a billion must not cost a billion steps
-            return f"{', '.join(missing[:10])} and more are missing"
-    return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
 
 
 class CocoFolder(ImageFiles):
@@ -147,7 +54,6 @@ class CocoFolder(ImageFiles):
                 if (owner := owners.setdefault(name, split)) != split:
                     file.add("leak", name, f"The annotation files of {owner} and {split} both list it.")
         self.entries = [Entry(name, owners.get(name, "")) for name in on_disk]
-        self.classes = tuple(dict.fromkeys(name for file in self.files for name in file.classes.values()))
         for folder in sorted(folders):
             self.add_strangers(folder, [file.name for file in self.files])
 
@@ -156,11 +62,12 @@ class CocoFolder(ImageFiles):
         for file in self.files:
             file.check_sizes(facts)
             if not file.unreadable:
-                self.counts[file.split] = file.read_annotations(stream(self.root / file.name), facts)
+                self.counts[file.split] = file.read_annotations(stream(self.root / file.name), facts, self.task)
                 mapped = file.class_maps and self.task == "segmentation"  # its class maps stand in for outlines
                 for kind, sentence in file.outlines.faults("" if mapped else self.task):
                     file.add(kind, file.split, sentence)
             self.findings += file.findings
+        self.classes = tuple(dict.fromkeys(name for file in self.files for name in file.classes.values()))
         for entry in self.entries:
             if not entry.split:
                 self.add("unlabelled", entry.path, "No annotation file lists it.")
@@ -187,7 +94,8 @@ class CocoFile:
         self.images: dict[int | str, str] = {}  # id -> path of the images that exist
         self.missing: dict[int | str, str] = {}  # id -> path of those that don't
         self.sizes: dict[str, tuple[Any, Any]] = {}  # path -> width and height as annotated
-        self.classes: dict[int | str, str] = {}
+        self.classes: dict[int, str] = {}
+        self.categories: dict[int, dict[str, Any]] = {}
         self.outlines = Outlines()
 
     def add(self, kind: str, path: str, sentence: str, box: Region | None = None) -> None:
@@ -203,41 +111,58 @@ class CocoFile:
                 self.read_category(entry)
         if not (self.images or self.missing) or not self.classes:
             self.add("annotation_unreadable", self.name, "it lists no images or no categories")
-        if missing := gap([number for number in self.classes if isinstance(number, int)]):
-            self.add("category_gap", self.name, f"of the category ids, {missing}")
 
     def read_image(self, entry: Any, on_disk: Collection[str]) -> None:
         """Read an entry of "images"."""
-        identifier, file = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
-        if identifier is None or not is_id(identifier) or not isinstance(file, str):
-            self.add("annotation_invalid", self.name, f"an image needs an id and a file_name: {brief(entry)}")
+        number, file = (
+            (identifier(entry.get("id")), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
+        )
+        if number is None or not isinstance(file, str):
+            self.add("annotation_invalid", self.name, f"an image needs an id and a file_name: {shown(entry)}")
             return
-        relative = PurePosixPath(file)
-        if relative.is_absolute() or ".." in relative.parts or "\\" in file:
-            self.add("annotation_invalid", self.name, f"the file_name {file[:80]!r} is not a path inside {self.folder}")
+        if (relative := inner_path(file)) is None:
+            self.add("annotation_invalid", self.name, f"the file_name {shown(file)} is not a path inside {self.folder}")
             return
         path = (PurePosixPath(self.folder) / relative).as_posix()
-        for other in (self.images.get(identifier), self.missing.get(identifier)):
+        for other in (self.images.get(number), self.missing.get(number)):
             if other:
-                self.add("duplicate_id", path, f"{other} and {path} have the same id {identifier!r}")
-                self.add("duplicate_id", other, f"{other} and {path} have the same id {identifier!r}")
+                self.add("duplicate_id", path, f"{other} and {path} have the same id {shown(number)}")
+                self.add("duplicate_id", other, f"{other} and {path} have the same id {shown(number)}")
         if path in self.sizes:
             self.add("duplicate_id", path, f"{path} is listed twice")
-        self.sizes[path] = entry.get("width"), entry.get("height")
-        (self.images if path in on_disk else self.missing)[identifier] = path
+        sides = entry.get("width"), entry.get("height")
+        width, height = (shown(side) if whole(side) is None else whole(side) for side in sides)
+        self.sizes[path] = width, height
+        (self.images if path in on_disk else self.missing)[number] = path
         if path not in on_disk:
-            self.add("missing_image", path, f"image {identifier!r} is {path}, which does not exist")
+            self.add("missing_image", path, f"image {shown(number)} is {path[:300]}, which does not exist")
 
     def read_category(self, entry: Any) -> None:
         """Read an entry of "categories"."""
-        if not isinstance(entry, dict) or not is_id(entry.get("id")) or "name" not in entry:
-            self.add("annotation_invalid", self.name, f"a category needs an id and a name: {brief(entry)}")
-        elif entry["id"] in self.classes:
-            self.add("duplicate_id", self.name, f"two categories have the id {entry['id']!r}")
+        number, name = (whole(entry.get("id")), text(entry.get("name"))) if isinstance(entry, dict) else (None, None)
+        if number is None or name is None:
+            self.add("annotation_invalid", self.name, f"a category needs a whole id and a name: {shown(entry)}")
+        elif number in self.classes:
+            self.add("duplicate_id", self.name, f"two categories have the id {number}")
         else:
-            if (name := str(entry["name"])) in self.classes.values():
-                self.add("class_twice", self.name, f"two categories have the name {name[:80]!r}")
-            self.classes[entry["id"]] = name
+            self.classes[number] = name
+            self.categories[number] = {"name": name, "supercategory": entry.get("supercategory")}
+
+    def check_classes(self, counts: Counter[int]) -> Counter[str]:
+        """Report doubtful categories; `counts` are the objects of each id, and the result those of each name."""
+        project = project_category(self.categories)
+        if project is not None and not counts[project]:
+            name = self.classes.pop(project)
+            self.add("category_project", self.name, f"category 0, {shown(name)}, is the others' supercategory")
+        for name, times in Counter(self.classes.values()).items():
+            if times > 1:
+                self.add("class_twice", self.name, f"{times} categories have the name {shown(name)}")
+        if missing := gap(list(self.classes)):
+            self.add("category_gap", self.name, f"of the category ids, {missing}")
+        named = Counter(dict.fromkeys(self.classes.values(), 0))
+        for number, name in self.classes.items():
+            named[name] += counts[number]
+        return named
 
     def check_sizes(self, facts: Mapping[str, Facts]) -> None:
         """Compare the annotated sizes with the images' after EXIF rotation."""
@@ -250,61 +175,81 @@ class CocoFile:
                 )
                 self.add("size_mismatch", path, sentence[:300])
 
-    def read_annotations(self, entries: Entries, facts: Mapping[str, Facts]) -> Counter[str]:
+    def read_annotations(self, entries: Entries, facts: Mapping[str, Facts], task: str) -> Counter[str]:
         """Check the annotations and count the objects of each class."""
-        counts = Counter(dict.fromkeys(self.classes.values(), 0))
+        counts: Counter[int] = Counter()
         seen: set[int | str] = set()
         for section, entry in entries:
             if section != "annotations":
                 continue
-            owner = entry.get("image_id") if isinstance(entry, dict) else None
-            if not is_id(owner) or owner not in self.images:
-                if not is_id(owner) or owner not in self.missing:
-                    self.add("annotation_invalid", self.name, f"an annotation of no listed image: {brief(entry)}")
+            owner = identifier(entry.get("image_id")) if isinstance(entry, dict) else None
+            if owner is None or owner not in self.images:
+                if owner is None or owner not in self.missing:
+                    self.add("annotation_invalid", self.name, f"an annotation of no listed image: {shown(entry)}")
                 continue
-            path, identifier = self.images[owner], entry.get("id")
-            where = f"annotation {str(identifier)[:40]}"
-            if not is_id(identifier):
-                self.add("annotation_invalid", path, f"an annotation needs an id: {brief(entry)}")
-            elif identifier in seen:
-                self.add("duplicate_id", path, f"two annotations have the id {identifier!r}")
+            path, number = self.images[owner], identifier(entry.get("id"))
+            where = f"annotation {shown(number)}"
+            if number is None:
+                self.add("annotation_invalid", path, f"an annotation needs an id: {shown(entry)}")
+            elif number in seen:
+                self.add("duplicate_id", path, f"two annotations have the id {shown(number)}")
             else:
-                seen.add(identifier)
-            category = entry.get("category_id")
-            if is_id(category) and category in self.classes:
-                counts[self.classes[category]] += 1
+                seen.add(number)
+            category = whole(entry.get("category_id"))
+            if category is not None and category in self.classes:
+                counts[category] += 1
             else:
-                self.add("class_unknown", path, f"{where} has the category_id {brief(category)}, which is not listed")
-            self.outlines.count(bool(entry.get("segmentation")), f"{where} of {path}")
+                unknown = shown(entry.get("category_id"))
+                self.add("class_unknown", path, f"{where} has the category_id {unknown}, which is not listed")
             size = facts[path].shown if facts[path].width else (float("inf"), float("inf"))
-            for kind, sentence, box in entry_faults(entry, *size):
+            outline, faults = outline_faults(entry, size, task)
+            self.outlines.count(outline, f"{where} of {path}")
+            for kind, sentence, box in (*box_entry_faults(entry, *size), *faults):
                 self.add(kind, path, f"{where}: {sentence}", box)
-        return counts
+        return self.check_classes(counts)
 
 
 def without(content: dict[str, Any], file: CocoFile, gone: set[str]) -> dict[str, Any]:
     """An annotation file's content without the images in `gone` and without annotations of no remaining image."""
-    kept = {identifier for identifier, path in file.images.items() if path not in gone}
+    kept = {number for number, path in file.images.items() if path not in gone}
     parts = {section: content.get(section, []) for section in ("images", "annotations")}
     for section, key in (("images", "id"), ("annotations", "image_id")):
         entries = parts[section] if isinstance(parts[section], list) else []
-        valid = (entry for entry in entries if isinstance(entry, dict) and is_id(entry.get(key)))
-        parts[section] = [entry for entry in valid if entry[key] in kept]
+        valid = (entry for entry in entries if isinstance(entry, dict))
+        parts[section] = [entry for entry in valid if identifier(entry.get(key)) in kept]
     return {**content, **parts}
 
 
-def entry_faults(entry: dict[str, Any], width: float, height: float) -> Iterator[tuple[str, str, Region | None]]:
-    """Faults of an annotation's "bbox" (x, y, width, height) and "segmentation"."""
-    corner = numbers(entry.get("bbox"))
-    if corner is None or len(corner) != 4:
-        yield "annotation_invalid", f"the bbox is {brief(entry.get('bbox'))}, not four numbers", None
+def box_entry_faults(entry: Mapping[str, Any], width: float, height: float) -> Iterator[tuple[str, str, Region | None]]:
+    """Faults of an annotation's "bbox" and "iscrowd" in an image of this size."""
+    if (box := corners(entry.get("bbox"))) is None:
+        yield "annotation_invalid", f"the bbox is {shown(entry.get('bbox'))}, not four numbers", None
     else:
-        box = (corner[0], corner[1], corner[0] + corner[2], corner[1] + corner[3])
         yield from ((*fault, box) for fault in box_faults(box, width, height))
-    outline = entry.get("segmentation")
-    yield from ((*fault, None) for fault in (polygon_faults(outline) if isinstance(outline, list) else ()))
+    if flag(entry.get("iscrowd")) is None:
+        yield "annotation_invalid", f"iscrowd is {shown(entry['iscrowd'])}, not 0 or 1", None
 
 
-def is_id(value: Any) -> bool:
-    """Whether the value can be an id."""
-    return isinstance(value, int | str) and not isinstance(value, bool)
+def outline_faults(
+    entry: Mapping[str, Any], size: tuple[float, float], task: str
+) -> tuple[bool, list[tuple[str, str, Region | None]]]:
+    """Whether an annotation's "segmentation" is of use in an image of (width, height), and its faults.
+
+    A wrong one is an error only for a task that needs it.
+    """
+    outline, fault = read_outline(entry.get("segmentation"))
+    height_width = [size[1], size[0]]
+    if isinstance(outline, Mapping) and size[0] < float("inf") and list(outline["size"]) != height_width:
+        sentence = f"a run-length code has the size {list(outline['size'])}, and the image {height_width}"
+        outline, fault = None, ("annotation_invalid", sentence)
+    found: list[tuple[str, str, Region | None]] = []
+    if fault:
+        kind, sentence = fault
+        found.append((kind if outline is None and task in NEED_OUTLINES else "outline_unused", sentence, None))
+    for ring in () if isinstance(outline, Mapping) else outline or ():
+        edges = [(min(ring[axis::2]), max(ring[axis::2]), size[axis]) for axis in (0, 1)]
+        if any(low < -length or high > 2 * length for low, high, length in edges):
+            sentence = f"an outline reaches from {edges[0][0]:.6g}, {edges[1][0]:.6g} to {edges[0][1]:.6g}, "
+            found.append(("outline_beyond", f"{sentence}{edges[1][1]:.6g}", None))
+            break
+    return outline is not None, found
