@@ -14,7 +14,7 @@ from src.kit.errors import UserError
 from src.kit.run import Run
 from src.kit.tabular.preprocessing import from_json
 from src.kit.training import Experiment, evaluate_command, evaluate_run, find_checkpoint
-from src.kit.training.checkpoints import describe_splits, write_splits
+from src.kit.training.splits import describe_splits, write_splits
 from src.kit.weights import load_metadata, load_weights
 from table_files import mixed_columns, mixed_config, write_csv
 from tests.support import fit

@@ -1,16 +1,37 @@
 """Which checkpoints are kept, and that a crash never costs the last good one."""
 
 import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from src.kit.errors import UserError
+from src.kit.run import read_rows
+from src.kit.storage import checksum, replace_file
 from src.kit.training.checkpoints import Checkpoints, find_checkpoint
+from src.kit.weights import save_weights
 
 
 def save(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"weights")
+
+
+@contextmanager
+def limited_file_size(size: int) -> Iterator[None]:
+    """Files above `size` bytes fail, as on a full disk."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def names(run: Path) -> list[str]:
@@ -62,3 +83,72 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_to_be_repeated(tmp
     with pytest.raises(UserError, match="has no checkpoint yet") as raised:
         find_checkpoint(tmp_path, "last")
     assert f"--from {tmp_path}`" in str(raised.value)
+
+
+def test_each_file_has_its_checksum_in_the_checkpoint_and_in_the_index(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 1\n", "utf-8")
+    Checkpoints(tmp_path / "checkpoints", 1, 1, "max").add(1, 10, 0.9, save)
+    folder = find_checkpoint(tmp_path, "last")
+    files = {"model.safetensors": {"bytes": 7, "sha256": checksum(folder / "model.safetensors")}}
+    described = json.loads((folder / "checkpoint.json").read_text("utf-8"))
+    index = json.loads((tmp_path / "checkpoints" / "index.json").read_text("utf-8"))
+    assert described["files"] == index["checkpoints"][0]["files"] == files
+    assert described["config"] == "seed: 1\n"
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done: list[str] = []
+
+    def sync(path: Path) -> None:
+        done.append(path.name)
+
+    def rename(source: Path, target: Path) -> None:
+        done.append(f"-> {target.name}")
+        os.rename(source, target)
+
+    monkeypatch.setattr("src.kit.training.checkpoints.sync", sync)
+    monkeypatch.setattr("os.replace", rename)
+    Checkpoints(tmp_path / "checkpoints", 1, 1, "max").add(1, 10, 0.9, save)
+    name = "epoch=001-step=000010"
+    partial = f".{name}.{os.getpid()}.partial"
+    assert done[1:6] == ["model.safetensors", "checkpoint.json", partial, f"-> {name}", "checkpoints"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_weights_get_the_mode_of_any_new_file(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        save_weights(tmp_path / "model.safetensors", {"a": np.zeros(3, np.float32)}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == mode
+
+
+def test_a_full_disk_is_an_oserror_that_names_the_file_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_weights(path, {"a": np.zeros(3, np.float32)}, {})
+    before = path.read_bytes()
+    with limited_file_size(10_000), pytest.raises(OSError, match="File too large") as raised:
+        save_weights(path, {"a": np.zeros(99_999, np.float32)}, {})
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_being_replaced_stays_when_the_writer_fails(tmp_path):
+    (tmp_path / "a.txt").write_text("old", "utf-8")
+    with pytest.raises(ZeroDivisionError), replace_file(tmp_path / "a.txt") as partial:
+        partial.write_text("new", "utf-8")
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text("utf-8") == "old"
+
+
+def test_rows_that_are_none_are_left_out_with_a_warning_but_for_the_one_that_a_crash_cut_short(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 1, "a": 0.5}\n{"epoch": 2, "a', "utf-8")
+    assert read_rows(path) == [{"epoch": 1, "a": 0.5}]
+    assert not caplog.records
+    path.write_text('{"epoch": 1, "a": "x"}\n{"epoch": 2, "a": null}\n[]\n', "utf-8")
+    assert read_rows(path) == [{"epoch": 2, "a": None}]
+    assert "damaged in 2 lines, the first of which is line 1" in caplog.text

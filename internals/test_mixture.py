@@ -13,7 +13,7 @@ from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.loading.images import to_channels
 from src.kit.training import Experiment
-from src.kit.training.checkpoints import describe_splits
+from src.kit.training.splits import describe_splits
 from tests.support import build_loader
 
 

@@ -12,7 +12,7 @@ from src.kit.errors import UserError
 from src.kit.scenes import read_yolo
 from src.kit.splitting import SplitRule, group_by_pattern, split_by_fractions
 from src.kit.training import Experiment
-from src.kit.training.checkpoints import (
+from src.kit.training.splits import (
     compare_splits,
     describe_split,
     describe_splits,

@@ -197,7 +197,9 @@ def make_run(
     info = {"status": status, "started": started, "command": ["python", "scripts/train.py", *arguments]}
     (outputs / name / "run.json").write_text(json.dumps(info), "utf-8")
     if checkpoint:
-        (outputs / name / "checkpoints" / "index.json").write_text("{}", "utf-8")
+        (outputs / name / "checkpoints" / "epoch=001-step=000020").mkdir()
+        content = json.dumps({"epoch": 1, "run": info})
+        (outputs / name / "checkpoints" / "epoch=001-step=000020" / "checkpoint.json").write_text(content, "utf-8")
 
 
 def kept(folder: Path, *arguments: str) -> list[str]:
@@ -221,6 +223,11 @@ def test_keep_training_goes_on_with_the_newest_unfinished_run(tmp_path: Path) ->
     make_run(outputs, "new", "2026-01-02", "failed", overrides)
     assert kept(tmp_path, "--auto-resume", *overrides) == ["--resume", str(Path("outputs/new"))]
     assert kept(tmp_path, *overrides) == overrides, "without the option every run is a new one"
+    (outputs / "new" / "run.json").write_text("", "utf-8")
+    assert kept(tmp_path, "--auto-resume", *overrides) == ["--resume", str(Path("outputs/new"))], "its checkpoint knows"
+    make_run(outputs, "folds", "2026-01-03", "running", overrides, checkpoint=False)
+    (outputs / "folds" / "fold-1-20260103-000000").mkdir()
+    assert kept(tmp_path, "--auto-resume", *overrides) == ["--resume", str(Path("outputs/folds"))]
 
 
 def test_keep_training_reads_real_runs() -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 OPTION = "--auto-resume"
 TRAIN = "scripts/train.py"
@@ -25,14 +26,27 @@ def main(argv: list[str]) -> None:
 
 
 def find_unfinished(outputs: Path, arguments: list[str]) -> Path | None:
-    """Return the newest run with exactly these overrides that has a checkpoint and hasn't finished."""
+    """Return the newest run with exactly these overrides that can be continued and hasn't finished."""
     runs: list[tuple[str, Path]] = []
-    for file in outputs.glob("*/run.json"):
-        info = json.loads(file.read_text(encoding="utf-8"))
-        resumable = info.get("status") != "finished" and (file.parent / "checkpoints" / "index.json").is_file()
-        if resumable and info.get("command", [])[2:] == arguments:
-            runs.append((info["started"], file.parent))
+    for run in (path for path in outputs.glob("*") if path.is_dir()):
+        info = read_info(run)
+        begun = any(run.glob("checkpoints/epoch=*/*")) or any(run.glob("fold-*"))
+        if begun and info.get("status") != "finished" and info.get("command", [])[2:] == arguments:
+            runs.append((str(info.get("started")), run))
     return max(runs)[1] if runs else None
+
+
+def read_info(run: Path) -> dict[str, Any]:
+    """Return a run's run.json, or a checkpoint's copy of it if it is missing or damaged."""
+    for path in (run / "run.json", *sorted(run.glob("checkpoints/epoch=*/checkpoint.json"), reverse=True)):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            info = content if path.name == "run.json" else content["run"]
+            if isinstance(info["command"], list):
+                return dict(info)
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return {}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ def main(argv: list[str]) -> None:
         sys.stdout.write(f"{__doc__}\n{help_text(argv)}")
         return
     argv, repeated, resumed = take_options(argv)
-    base = repeated or resumed
+    if base := repeated or resumed:
+        from src.kit.training import restore_config
+
+        restore_config(base)
     cfg = load_config(argv, base=base / "config.yaml" if base else None)
     if cfg.trainer.folds:
         from src.kit.training import cross_validate

@@ -14,6 +14,11 @@ from types import FrameType
 __all__ = ["Stopped", "UserError", "run_main"]
 
 
+ROOM, PLACE = "free some space or choose another folder", "move what is in its place"
+DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS), ROOM)
+DISK |= dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), PLACE)
+
+
 class UserError(ValueError):
     """What is wrong and what to do about it, in one sentence."""
 
@@ -47,11 +52,9 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # what a shell reports for SIGPIPE
     except OSError as error:
-        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if debug or error.errno not in DISK:
             raise
-        exit_with(
-            f"Cannot write {error.filename or 'a file'}: {error.strerror}; free some space or choose another folder."
-        )
+        exit_with(f"Cannot write {error.filename or 'a file'}: {error.strerror}; {DISK[error.errno]}.")
 
 
 def stop(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,5 @@
 """The run folder `outputs/<name>-<time>/`: all that a training leaves behind and how it was made; the progress bar."""
 
-import csv
 import importlib.metadata
 import json
 import logging
@@ -10,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, write_config
 from src.kit.hardware import detect
+from src.kit.storage import read_json, read_rows, write_csv, write_json, write_rows
 from src.kit.trackers import Tracker, open_tracker
 
 __all__ = [
@@ -27,8 +28,11 @@ __all__ = [
     "Progress",
     "Run",
     "describe_run",
+    "has_checkpoint",
+    "is_main_process",
     "new_folder",
     "open_bar",
+    "read_info",
     "read_json",
     "read_rows",
     "write_json",
@@ -38,6 +42,14 @@ __all__ = [
 REDRAW_S = 0.1  # seconds between two pictures of the bar
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "paddlepaddle", "paddlepaddle-gpu", "numpy", "omegaconf")
+INFO: dict[str, tuple[type, ...]] = {  # keys of run.json that are read again
+    "status": (str,),
+    "framework": (str,),
+    "started": (str,),
+    "command": (list,),
+    "duration_s": (int, float),
+    "parameters": (int,),
+}
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "PADDLE_TRAINER_ID")  # set by launchers
 
 
@@ -131,7 +143,8 @@ class Run:
         self.started, self.created = time.time(), path is None
         # other ranks learn of rank 0's folder from the framework, once they can talk to each other
         self.path = path or (new_folder(Path(cfg.output_dir), cfg.name) if self.main else Path(cfg.output_dir))
-        self.info = read_json(self.path / "run.json")
+        self.info = read_info(self.path)
+        self.rows: list[dict[str, Any]] = []  # of the finished epochs; each checkpoint has them
         if self.main:
             self.handlers = open_log(self.log, self.path / "train.log")
             write_config(cfg, self.path / "config.yaml")
@@ -145,7 +158,9 @@ class Run:
 
     def update(self, **values: Any) -> None:
         """Set keys of run.json, which is replaced as a whole."""
-        self.info = {**read_json(self.path / "run.json"), **values}
+        with suppress(UserError):  # damaged since: what this process knows is enough
+            self.info = read_info(self.path)
+        self.info.update(values)
         if self.main:
             write_json(self.path / "run.json", self.info)
 
@@ -153,22 +168,26 @@ class Run:
         """Append one epoch to metrics.jsonl, metrics.csv and the tracker."""
         if not self.main:
             return
+        self.rows.append(row)
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        append_csv(self.path / "metrics.csv", row)
+        write_csv(self.path / "metrics.csv", self.rows)
         self.log.debug("%s", row)
+        self.track(row)
+
+    def track(self, row: Mapping[str, float]) -> None:
+        """Hand an epoch's metrics to the tracker."""
         self.tracker.log({name: value for name, value in row.items() if "/" in name}, int(row["step"]))
 
-    def keep_epochs(self, last: int) -> None:
-        """Drop the metrics after epoch `last`: a resumed run writes them again."""
+    def restore_epochs(self, rows: Sequence[dict[str, float]]) -> None:
+        """Start from the epochs that a checkpoint knows: a resumed run writes later ones again."""
         if not self.main:
             return
-        rows = read_rows(self.path / "metrics.jsonl")
-        for name in ("metrics.jsonl", "metrics.csv"):
-            (self.path / name).unlink(missing_ok=True)
-        for row in rows:
-            if row["epoch"] <= last:
-                self.log_epoch(row)
+        self.rows = list(rows)
+        write_rows(self.path / "metrics.jsonl", self.rows)
+        write_csv(self.path / "metrics.csv", self.rows)
+        for row in self.rows:
+            self.track(row)
 
     def __enter__(self) -> "Run":
         return self
@@ -180,9 +199,12 @@ class Run:
         if not self.main:
             return
         self.tracker.close()
-        status = how_it_ended(kind)
-        self.update(status=status, duration_s=self.info.get("duration_s") or self.seconds())
-        saved = (self.path / "checkpoints" / "index.json").exists()
+        status, saved = how_it_ended(kind), has_checkpoint(self.path)
+        try:
+            self.update(status=status, duration_s=self.info.get("duration_s") or self.seconds())
+        except OSError:  # a full disk: the error that ended the run says more
+            if kind is None:
+                raise
         if status == "failed":
             self.log.debug("failed: %s", error)
         elif status == "interrupted":
@@ -204,6 +226,24 @@ def how_it_ended(kind: type[BaseException] | None) -> str:
     if kind is None:
         return "finished"
     return "interrupted" if issubclass(kind, KeyboardInterrupt | SystemExit) else "failed"
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run folder holds a checkpoint, whatever state it is in."""
+    return any(path.is_dir() for path in (run / "checkpoints").glob("epoch=*"))
+
+
+def read_info(run: Path) -> dict[str, Any]:
+    """Return run.json, or an empty mapping if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    info = read_json(run / "run.json")
+    for key, kinds in INFO.items():
+        if key in info and not isinstance(info[key], kinds):
+            raise UserError(f"{run / 'run.json'} is damaged ({key} is {info[key]!r}): delete it.")
+    return info
 
 
 def is_main_process() -> bool:
@@ -266,46 +306,3 @@ def open_log(log: logging.Logger, path: Path) -> list[logging.Handler]:
     for handler in (file, console):
         log.addHandler(handler)
     return [file, console]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON file's object, or an empty one if there is no such file."""
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return values
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file as a whole."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(value, indent=2), "utf-8")
-    os.replace(temporary, path)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSONL file, without a last one that a crash cut short."""
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def append_csv(path: Path, row: dict[str, float]) -> None:
-    """Append a row to a CSV file; a column that earlier rows lack is added to all of them, empty."""
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    names = list(dict.fromkeys([*(rows[0] if rows else ()), *row]))
-    if rows and names == list(rows[0]):
-        with path.open("a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, names).writerow(row)
-        return
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows([*rows, row])
-    os.replace(temporary, path)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from src.kit.config import UserError
+from src.kit.storage import replace_file, translate_errors
 
 __all__ = [
     "IMAGENET_CLASSES",
@@ -61,14 +61,14 @@ STAGE = {
 
 
 def save_weights(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write a .safetensors file; an interrupted write leaves an existing file as it was."""
+    """Write a .safetensors file; an interrupted write leaves an existing file as it was (a power cut may not).
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_file(path, wait=False) as partial, translate_errors(path, SafetensorError):
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial, metadata)
 
 
 def load_weights(path: str | Path) -> tuple[Arrays, dict[str, str]]:

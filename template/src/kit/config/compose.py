@@ -31,6 +31,7 @@ from src.kit.config.keys import (
     unknown_key,
 )
 from src.kit.errors import UserError
+from src.kit.storage import write_text
 
 TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every value as a text
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -268,7 +269,7 @@ def load_saved(path: Path, chosen: dict[str, str], framework: str | None) -> Dic
 
 def write_config(cfg: DictConfig, path: Path) -> None:
     """Save the merged configuration, interpolations resolved."""
-    path.write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
+    write_text(path, OmegaConf.to_yaml(cfg, resolve=True))
 
 
 def help_text(argv: Sequence[str] = ()) -> str:

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
@@ -21,6 +22,7 @@ from src.kit.config import UserError, build_component
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches
 from src.kit.run import Run
+from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop
 from src.kit.weights import check_shapes, load_weights, save_weights
 
@@ -89,6 +91,19 @@ def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Op
     return optimizer
 
 
+class CheckpointFile(TorchCheckpointIO):
+    """Writes Lightning's checkpoints beside their target; Lightning's own go to $TMPDIR first, where space is short."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        target = Path(path)
+        with (
+            replace_file(target, wait=False) as partial,
+            translate_errors(target, RuntimeError),
+            partial.open("wb") as file,
+        ):
+            torch.save(checkpoint, file)  # to a path, C++ writes and does not say what went wrong
+
+
 class RunCallback(pl.Callback):
     """Sets the learning rate, seeds, logs, evaluates and saves for one training run, in whatever `pl.Trainer`."""
 
@@ -100,6 +115,8 @@ class RunCallback(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))  # ranks agree on rank 0's folder
         self.handler = signal.getsignal(signal.SIGTERM)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not that of your own plugin
+            trainer.strategy.checkpoint_io = CheckpointFile()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if callable(self.handler):  # instead of Lightning's, which ends with code 0 and hangs with several processes

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,7 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
 
 def start_rank(rank: Callable[..., None], plain: dict[str, Any], folder: Path, checkpoint: Path | None) -> None:
     """Join the other ranks and run `rank`; a user's mistake is left as a sentence for the process that started it."""
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that started this ends it
     paddle.distributed.init_parallel_env()
     try:
@@ -108,6 +110,13 @@ def start_rank(rank: Callable[..., None], plain: dict[str, Any], folder: Path, c
     except UserError as error:
         (folder / FAILURE).write_text(str(error), "utf-8")
         sys.exit(2)
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after the one that started it was killed: it must not write into a run that goes on."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Every part is optional: a page shows what the folder holds."""
 import csv
 import io
 import math
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from src.kit.config import UserError
 from src.kit.report.figures import draw_folds
 from src.kit.report.parts import (
     card,
@@ -26,7 +26,8 @@ from src.kit.report.parts import (
     side_by_side,
     table,
 )
-from src.kit.run import read_json, read_rows, write_json
+from src.kit.run import read_info, read_json, read_rows, write_json
+from src.kit.storage import write_text
 
 MIN_EPOCHS = 3
 RISE = 1.10  # last validation loss / its best: more is over-fitting
@@ -108,10 +109,10 @@ def advice_by_score(values: Sequence[float], name: str) -> str:
 
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run folder atomically and return its path."""
-    info, rows = read_json(run_dir / "run.json"), read_rows(run_dir / "metrics.jsonl")
+    info, rows = read_info(run_dir), read_rows(run_dir / "metrics.jsonl")
     if info.get("status") == "running":  # the report is part of the run, or the run was killed
         del info["status"]
-    evaluations = {split: found for split in SPLITS if (found := read_json(run_dir / f"evaluation-{split}.json"))}
+    evaluations = {split: found for split in SPLITS if (found := read_evaluation(run_dir / f"evaluation-{split}.json"))}
     folder = run_dir / "pictures"
     known = [f"{split}-{name}" for split in SPLITS for name in ("confusion", "predictions", "samples")] + [
         *CURVES,
@@ -146,7 +147,35 @@ def write_report(run_dir: Path) -> Path:
         advice=advice_box(rows),
         sections="\n".join(sections),
     )
-    return replace_text(run_dir / "report.html", page)
+    return write_text(run_dir / "report.html", page)
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """A split's evaluation, or an empty mapping if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    found = read_json(path)
+    wrong = [name for name in HEADLINES if not isinstance(found.get(name, 0), int | float)]
+    rows, matrix = found.get("per_class", []), found.get("confusion_matrix", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        wrong.append("per_class")
+    if not is_confusion(matrix, found.get("classes", [])):
+        wrong.append("confusion_matrix")
+    if wrong:
+        raise UserError(f"{path} is damaged ({wrong[0]}): delete it, and evaluate the run again.")
+    return found
+
+
+def is_confusion(matrix: Any, classes: Any) -> bool:
+    """Whether a file's confusion matrix holds counts of the classes that it names."""
+    if not isinstance(matrix, list) or not isinstance(classes, list) or len(matrix) > len(classes):
+        return False
+    return all(
+        isinstance(row, list) and len(row) <= len(classes) and all(isinstance(count, int) for count in row)
+        for row in matrix
+    )
 
 
 def headline(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Any]) -> list[str]:
@@ -219,7 +248,7 @@ def collect_folds(runs: Sequence[Path]) -> dict[str, Any]:
         denominator) and values (one per fold).
     """
     scores: dict[str, dict[str, Any]] = {}
-    evaluations = {split: [read_json(run / f"evaluation-{split}.json") for run in runs] for split in SPLITS}
+    evaluations = {split: [read_evaluation(run / f"evaluation-{split}.json") for run in runs] for split in SPLITS}
     every = [evaluation for rows in evaluations.values() for evaluation in rows]
     # a score is None if a fold has nothing to score
     names = [name for name in every[0] if all(isinstance(evaluation.get(name), float) for evaluation in every)]
@@ -239,7 +268,7 @@ def write_fold_report(folder: Path, result: Mapping[str, Any]) -> None:
     writer = csv.DictWriter(content, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    replace_text(folder / "folds.csv", content.getvalue())
+    write_text(folder / "folds.csv", content.getvalue())
     for row in rows:
         sys.stdout.write(f"{row['split']:<5} {row['score']:<20} {row['mean']:.4f} ± {row['std']:.4f}\n")
     draw_folds(result, folder / "pictures" / "folds.png")
@@ -258,7 +287,7 @@ def write_fold_report(folder: Path, result: Mapping[str, Any]) -> None:
             ]
         ),
     )
-    replace_text(folder / "report.html", page)
+    write_text(folder / "report.html", page)
     write_json(folder / "folds.json", result)
 
 
@@ -270,11 +299,3 @@ def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         for split, scores in result["scores"].items()
         for name, row in scores.items()
     ]
-
-
-def replace_text(path: Path, content: str) -> Path:
-    """Write a text file atomically."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
-    return path

@@ -1,6 +1,6 @@
 """Training, whatever the framework: the experiment, the loop's counters, checkpoints, evaluation, cross-validation."""
 
-from src.kit.training.checkpoints import find_checkpoint, list_ids
+from src.kit.training.checkpoints import find_checkpoint, find_resumable, restore_config
 from src.kit.training.evaluation import (
     evaluate_command,
     evaluate_run,
@@ -15,6 +15,7 @@ from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_net
 from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
 from src.kit.training.networks import build_loss, build_model, is_small, weigh_classes
 from src.kit.training.runs import TrainedRun, cross_validate, evaluate, load_run, train, train_run
+from src.kit.training.splits import list_ids
 
 __all__ = [
     "BaseTask",
@@ -35,6 +36,7 @@ __all__ = [
     "evaluate_command",
     "evaluate_run",
     "find_checkpoint",
+    "find_resumable",
     "is_small",
     "list_ids",
     "load_backend",
@@ -45,6 +47,7 @@ __all__ = [
     "load_task",
     "load_trainer",
     "newest_run",
+    "restore_config",
     "train",
     "train_run",
     "weigh_classes",

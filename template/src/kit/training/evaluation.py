@@ -14,9 +14,11 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, load_component, load_config
-from src.kit.run import Run, read_json, read_rows, write_json
-from src.kit.training.checkpoints import count_trained, find_checkpoint
+from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
+from src.kit.storage import write_text
+from src.kit.training.checkpoints import find_checkpoint, restore_config
 from src.kit.training.experiment import Experiment, named_arguments
+from src.kit.training.splits import count_trained
 from src.kit.weights import load_metadata
 
 # what the frameworks say about themselves, which no user can act on; here, since every rank imports this first
@@ -174,13 +176,14 @@ def illustrate(experiment: Experiment, run: Path, backend: Backend, network: Any
     experiment.task.draw_samples(dataset, chosen, experiment.cfg, run / "pictures" / "training-images.png")
     height, width, channels = experiment.input_shape
     layers = backend.list_layers(network, (1, channels, height, width))
-    (run / "model.txt").write_text(model_table(layers), "utf-8")
+    write_text(run / "model.txt", model_table(layers))
     draw_model_graph(layers, run / "model_graph.png")
-    write_json(run / "run.json", {**read_json(run / "run.json"), "parameters": count_parameters(layers)})
+    write_json(run / "run.json", {**read_info(run), "parameters": count_parameters(layers)})
 
 
 def load_experiment(run: Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment of a run; tables are encoded as its training rows were."""
+    restore_config(run)
     cfg = load_config(overrides, base=run / "config.yaml")
     if "preprocessing" in cfg.data and not cfg.data.preprocessing:
         weights = find_checkpoint(run, "best") / "model.safetensors"
@@ -219,7 +222,7 @@ def newest_run(outputs: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    runs = [path.parents[1] for path in outputs.glob("*/checkpoints/index.json")]
+    runs = [path.parent for path in outputs.glob("*/config.yaml") if has_checkpoint(path.parent)]
     if not runs:
         raise UserError(f"{outputs} holds no trained run: train first, with `python scripts/train.py`.")
     return max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime)

@@ -195,7 +195,7 @@ class TrainingLoop:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides weights and optimizer that a resumed run needs to continue exactly."""
-        own = {"epoch": self.epoch, "batch": self.batch, "step_count": self.step_count}
+        own = {"epoch": self.epoch, "batch": self.batch, "step_count": self.step_count, "rows": self.run.rows}
         return own | {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -203,7 +203,7 @@ class TrainingLoop:
         self.epoch, self.batch, self.step_count = state["epoch"], state["batch"], state["step_count"]
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
-        self.run.keep_epochs(self.epoch)
+        self.run.restore_epochs(state["rows"])
 
 
 class LossMeter:

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError, write_config
+from src.kit.errors import Stopped
 from src.kit.loading import decode, resize
 from src.kit.report import collect_folds, write_fold_report
-from src.kit.run import Run, new_folder, read_json, read_rows
-from src.kit.training.checkpoints import (
-    compare_splits,
-    describe_split,
-    describe_splits,
-    find_checkpoint,
-    refuse_other_data,
-    write_splits,
-)
+from src.kit.run import Run, describe_run, has_checkpoint, is_main_process, new_folder, read_json, read_rows, write_json
+from src.kit.storage import lock_folder
+from src.kit.training.checkpoints import find_checkpoint, find_resumable, read_intact
 from src.kit.training.evaluation import evaluate_run, load_backend, load_experiment, load_trainer
 from src.kit.training.experiment import Experiment
+from src.kit.training.splits import compare_splits, describe_split, describe_splits, refuse_other_data, write_splits
 
 FitMemory = Callable[[Experiment], tuple[DictConfig, str]]
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
@@ -45,27 +43,29 @@ def train_run(
     Raises:
         UserError: whatever is wrong with data, configuration or machine.
     """
-    checkpoint = find_checkpoint(resumed, "last") if resumed else None
-    if resumed and read_json(resumed / "run.json").get("status") == "finished":
-        raise UserError(
-            f"{resumed} has finished: repeat it with --from {resumed}, or evaluate it with scripts/test.py."
-        )
-    experiment = Experiment(cfg)
-    splits = describe_splits(experiment)  # missing data is reported before a framework loads
-    if resumed:
-        refuse_other_data(splits, resumed)
-    note = ""
-    if fit_memory and not resumed:
-        experiment.cfg, note = fit_memory(experiment)
-    trainer = load_trainer(cfg.framework)
-    with Run(experiment.cfg, resumed) as run:
-        if note:
+    with ExitStack() as stack:
+        checkpoint: Path | None = None
+        notes: list[str] = []
+        if resumed:
+            checkpoint, notes = open_again(resumed, stack)
+        experiment = Experiment(cfg)
+        splits = describe_splits(experiment)  # missing data is reported before a framework loads
+        if resumed:
+            refuse_other_data(splits, resumed)
+        elif fit_memory:
+            experiment.cfg, note = fit_memory(experiment)
+            notes = [note] if note else []
+        trainer = load_trainer(cfg.framework)
+        run = stack.enter_context(Run(experiment.cfg, resumed))
+        for note in notes if run.main else ():
             run.log.warning(note)
         for sentence in getattr(experiment.split("train"), "notes", ()):  # what the data set says of itself
             run.log.info(sentence)
         for sentence in getattr(experiment.split("train"), "doubts", ()):
             run.log.warning(sentence)
         if run.main:
+            if not resumed:
+                stack.enter_context(lock_folder(run.path))
             write_splits(splits, run.path)
             if repeated and (changed := compare_splits(splits, repeated)):
                 run.log.warning("The samples differ from those of %s: %s.", repeated, ", ".join(changed))
@@ -73,6 +73,23 @@ def train_run(
         if run.main:
             finish(experiment, run, ["val", "test"])
     return run.path
+
+
+def open_again(run: Path, stack: ExitStack) -> tuple[Path, list[str]]:
+    """Lock a run folder that is to be continued; return the checkpoint to go on from and what the log should say.
+
+    Raises:
+        UserError: the run has finished, another process is training in it, or no checkpoint of it is whole.
+    """
+    main = is_main_process()
+    if main and run.is_dir():
+        stack.enter_context(lock_folder(run))
+    if read_intact(run / "run.json").get("status") == "finished":
+        raise UserError(f"{run} has finished: repeat it with --from {run}, or evaluate it with scripts/test.py.")
+    checkpoint, notes = find_resumable(run, main)
+    if not (run / "splits.json").is_file():
+        notes.append("splits.json is missing: nobody can tell whether the samples are those of the start.")
+    return checkpoint, notes
 
 
 def finish(experiment: Experiment, run: Run, splits: Sequence[str]) -> None:
@@ -198,8 +215,14 @@ def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
     if folder is None:
         folder = new_folder(Path(cfg.output_dir), cfg.name)
         write_config(cfg, folder / "config.yaml")
-    runs = [train_fold(folder, number, count) for number in range(1, count + 1)]
+        write_json(folder / "run.json", {**describe_run(cfg), "status": "running"})
+    try:
+        runs = [train_fold(folder, number, count) for number in range(1, count + 1)]
+    except Stopped:
+        sys.stdout.write(f"Interrupted: continue with --resume {folder}.\n")
+        raise
     write_fold_report(folder, collect_folds(runs))
+    write_json(folder / "run.json", {**read_intact(folder / "run.json"), "status": "finished"})
     sys.stdout.write(f"report: {folder / 'report.html'}\n")
     return folder
 
@@ -220,12 +243,14 @@ def train_fold(folder: Path, number: int, count: int) -> Path:
     sys.stdout.flush()
     fold = ["trainer.folds=null", f"data.fold={number}", f"data.folds={count}", f"name=fold-{number}"]
     arguments = ["--from", str(folder), f"output_dir={folder.as_posix()}", *fold]
-    started = sorted(folder.glob(f"fold-{number}-*/checkpoints/index.json"))
-    if started and read_json(started[-1].parents[1] / "run.json").get("status") != "finished":
-        arguments = ["--resume", str(started[-1].parents[1])]
-    done = subprocess.run([sys.executable, str(TRAIN), *arguments], check=False)
+    for path in sorted(folder.glob(f"fold-{number}-*")):
+        if has_checkpoint(path):
+            arguments = ["--resume", str(path)]
+        else:
+            shutil.rmtree(path)  # killed before its first checkpoint
+    code = call([sys.executable, str(TRAIN), *arguments])
     run = find_fold(folder, number)
-    if done.returncode or not run:
+    if code or not run:
         if not any(folder.glob("fold-*")):
             shutil.rmtree(folder)
             raise UserError(f"Fold {number} of {count} could not start, for the reason above.")
@@ -233,7 +258,21 @@ def train_fold(folder: Path, number: int, count: int) -> Path:
     return run
 
 
+def call(command: Sequence[str]) -> int:
+    """Run a command and return its exit code; a signal that ends this process ends the command first."""
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except Stopped as stopped:
+            with suppress(subprocess.TimeoutExpired):  # a terminal has sent Ctrl-C to both
+                process.wait(5 if stopped.code == 128 + signal.SIGINT else 0)
+            process.terminate()
+            raise
+
+
 def find_fold(folder: Path, number: int) -> Path | None:
-    """The newest run of a fold that has been evaluated on both splits."""
-    runs = [path.parent for path in folder.glob(f"fold-{number}-*/evaluation-test.json")]
+    """The newest run of a fold that has finished: trained, evaluated, and its report written."""
+    runs = [
+        path for path in folder.glob(f"fold-{number}-*") if read_intact(path / "run.json").get("status") == "finished"
+    ]
     return max(runs, default=None, key=lambda run: run.name)
