@@ -12,6 +12,7 @@ from scripts.train import main
 from src.datasets.scenes import digit_scenes
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
+from src.kit.inference import Predictor
 from src.kit.run import Run, read_json, read_rows
 from src.kit.training import TrainingLoop, find_checkpoint, load_task, train_run
 from src.kit.weights import load_weights
@@ -128,6 +129,28 @@ class SceneTrainingTests:
         assert json.loads(metadata["classes"]) == names
         assert read_json(run / "run.json")["status"] == "finished"
         assert read_json(run / "run.json")["parameters"] > 1e6
+        self.check_predictions(run, task)
+
+    def check_predictions(self, run: Path, task: str) -> None:
+        """A run predicts without its data, and its card says what it was scored on."""
+        predictor = Predictor.open(run)
+        assert predictor.card.data["splits"]["train"]["samples"] == 16
+        assert predictor.card.metrics["test"][load_task(task).monitor.removeprefix("val/")] >= 0
+        predictor.set_output(score=0.0)
+        pixels = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+        first, second = predictor.predict([pixels, pixels[:40]])
+        if task == "segmentation":
+            assert first["class_map"].shape == (50, 90)
+            assert second["class_map"].shape == (40, 90)
+            assert {each["class"] for each in first["classes"]} <= set(predictor.card.classes)
+            return
+        for each in (*first["objects"], *second["objects"]):
+            left, top, right, bottom = each["box"]
+            assert 0 <= left < right <= 90
+            assert 0 <= top < bottom <= 50
+            assert each["class"] in "0123456789"
+            assert ("mask" in each) == (task == "instance_segmentation")
+        assert first["objects"] or task == "instance_segmentation"
 
     def test_a_resumed_run_equals_an_uninterrupted_one(self, tmp_path, monkeypatch):
         overrides = ["trainer.max_epochs=2", "data.augment=advanced"]

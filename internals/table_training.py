@@ -11,8 +11,9 @@ from src.datasets.tabular import table_file
 from src.kit.catalog import build_dataset, call_with_keys
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
+from src.kit.inference import Predictor
 from src.kit.run import Run
-from src.kit.tabular.preprocessing import from_json
+from src.kit.tabular import from_json
 from src.kit.training import Experiment, evaluate_command, evaluate_run, find_checkpoint
 from src.kit.training.splits import describe_splits, write_splits
 from src.kit.weights import load_metadata, load_weights
@@ -50,6 +51,9 @@ class TableTests:
         scores = evaluate_run(Experiment(cfg), run, ["test"])["test"]
         assert scores["r2"] > 0.75
         assert scores["rmse"] < 0.5, "in 100,000 dollars"
+        row = dict.fromkeys(from_json(Predictor.open(run).card.input["columns"]).names)  # all missing: medians
+        (found,) = Predictor.open(run).predict([row])
+        assert 0 < found["value"] < 10
         assert {path.name for path in (run / "pictures").glob("*.png")} >= {
             "test-predictions.png",
             "training-images.png",
@@ -66,6 +70,11 @@ class TableTests:
         rows = call_with_keys(table_file.read_whole, cfg.data).take(test.ids)
         np.testing.assert_array_equal(from_json(metadata["preprocessing"]).transform(rows), test.images.values)
         assert json.loads(metadata["classes"]) == ["no", "yes"]
+        (tmp_path / "mixed.csv").unlink()  # predictions need no data
+        given = [{name: column[row] for name, column in rows.columns.items()} for row in range(len(rows))]
+        predicted = [each["class"] for each in Predictor.open(run).predict(given)]
+        assert np.mean(np.array(test.classes)[test.targets] == predicted) > 0.8
+        write_csv(tmp_path / "mixed.csv", mixed_columns())
         assert evaluate_run(Experiment(cfg), run, ["test"])["test"]["accuracy"] > 0.8
 
     def test_other_rows_are_encoded_as_those_that_were_trained_on(self, tmp_path, capsys):

@@ -10,8 +10,9 @@ from PIL import Image
 from src.kit.catalog import build_dataset
 from src.kit.config.compose import CONFIGS
 from src.kit.errors import UserError
-from src.kit.loading import decoding, scan_classes
-from src.kit.loading.decoding import decode
+from src.kit.inference import decoding
+from src.kit.inference.decoding import decode
+from src.kit.loading import scan_classes
 
 RED, BLUE = (250, 5, 5), (5, 5, 250)
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from src.kit.errors import UserError
-from src.kit.loading import decoding
-from src.kit.loading.decoding import decode, open_rgb
+from src.kit.inference import decoding
+from src.kit.inference.decoding import decode, open_rgb
 
 DATA = os.environ.get("TEST_DATA_DIR")
 needs_photos = pytest.mark.skipif(not DATA, reason="TEST_DATA_DIR is not set: no photos")

@@ -7,8 +7,8 @@ import torch
 from omegaconf import OmegaConf
 
 from src.kit.errors import UserError
+from src.kit.inference import softmax
 from src.kit.training import build_loss, weigh_classes
-from src.tasks.classification import softmax
 
 COUNTS = np.array([500, 80, 7, 1, 0])
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from src.kit.inference import softmax
 from src.kit.loading import Loader, Split, build_image_loader
 from src.kit.report import draw_image_batch
 from src.kit.training import BaseTask
@@ -72,11 +73,10 @@ class Task(BaseTask):
             "confusion_matrix": matrix.tolist(),
         }
 
-    def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
-        """{"class", "score"} of each row: the likeliest class and its probability."""
-        probabilities = softmax(outputs)
-        best = probabilities.argmax(axis=1)
-        return [{"class": names[k], "score": float(row[k])} for k, row in zip(best, probabilities, strict=True)]
+    def describe(self, cfg: DictConfig, dataset: Split) -> dict[str, Any]:
+        height, width, channels = dataset.images.shape
+        described = {"shape": [channels, height, width], "mean": list(cfg.data.mean), "std": list(cfg.data.std)}
+        return {"kind": "images", "input": {**described, "flippable": dataset.flippable}, "output": {"kind": "classes"}}
 
     def draw_samples(self, dataset: Split, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         from src.kit.report import draw_images
@@ -130,10 +130,3 @@ def choose_samples(confidence: np.ndarray, correct: np.ndarray, count: int) -> n
     """Return up to `count` indices: mistakes first, the surest first, then right answers, the least sure first."""
     order = np.lexsort((np.where(correct, confidence, -confidence), correct))
     return order[:count]
-
-
-def softmax(outputs: np.ndarray) -> np.ndarray:
-    """Turn logits (N, K) into probabilities that sum to 1 along each row."""
-    exponentials = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from omegaconf import DictConfig
 
+from src.kit.inference_scenes import sure_rows
 from src.kit.scenes import (
+    SHOWN_SCORE,
     Objects,
     Sample,
     Scenes,
@@ -27,6 +29,7 @@ class Task(SceneTask):
     """Boxes and classes of the objects in an image."""
 
     monitor = "val/map"
+    output: ClassVar = {"kind": "boxes", "score": SHOWN_SCORE}
     has_validation_loss = False  # predictions are boxes; the loss takes what they are made from
 
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
@@ -36,7 +39,7 @@ class Task(SceneTask):
     def collect(self, outputs: np.ndarray, *targets: np.ndarray) -> Collected:
         """The objects in a batch's outputs, float32 (B, D, 6): x1, y1, x2, y2, score, class number."""
         return [
-            (predicted_objects(rows[rows[:, 4] >= LEAST_SCORE]), true_objects(*truth))
+            (predicted_objects(sure_rows(rows, LEAST_SCORE)), true_objects(*truth))
             for rows, *truth in zip(outputs, *targets, strict=True)
         ]
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from omegaconf import DictConfig
 
+from src.kit.inference_scenes import paste, sure_rows
 from src.kit.scenes import (
+    SHOWN_SCORE,
     Objects,
     Sample,
     Scenes,
@@ -30,6 +32,7 @@ class Task(SceneTask):
     """A box, a class and a mask for each object in an image."""
 
     monitor = "val/mask_map"
+    output: ClassVar = {"kind": "masks", "side": SIDE, "score": SHOWN_SCORE}
     has_validation_loss = False  # the network computes its losses in training only
 
     def check(self, cfg: DictConfig, dataset: Scenes) -> None:
@@ -48,7 +51,7 @@ class Task(SceneTask):
         collected = []
         size = targets[-1].shape[2:]
         for rows, *truth in zip(outputs, *targets, strict=True):
-            sure = rows[rows[:, 4] >= LEAST_SCORE]
+            sure = sure_rows(rows, LEAST_SCORE)
             drawn = [paste(row[6:].reshape(SIDE, SIDE), row[:4], size) for row in sure]
             predicted = predicted_objects(sure[:, :6], encode(np.stack(drawn)) if drawn else [])
             collected.append((predicted, true_objects(*truth)))
@@ -92,15 +95,3 @@ class Task(SceneTask):
 
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
         return example_targets_masks(shape, batch)
-
-
-def paste(mask: np.ndarray, box: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Stretch a mask (28, 28) of values 0..1 over its box in an image of `size` = (height, width): bool (H, W)."""
-    import cv2
-
-    height, width = size
-    left, top = np.floor(box[:2]).astype(int).clip(0, (width - 1, height - 1))
-    right, bottom = np.ceil(box[2:]).astype(int).clip((left + 1, top + 1), (width, height))
-    whole = np.zeros(size, bool)
-    whole[top:bottom, left:right] = cv2.resize(mask, (int(right - left), int(bottom - top))) > 0.5
-    return whole

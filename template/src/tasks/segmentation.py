@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from omegaconf import DictConfig
@@ -27,6 +27,7 @@ class Task(SceneTask):
 
     monitor = "val/miou"
     extra_classes = 1  # the background
+    output: ClassVar = {"kind": "class_map"}
 
     def check(self, cfg: DictConfig, dataset: Scenes) -> None:
         self.require_outlines(cfg, dataset, dataset.has_outlines or dataset.has_class_maps)
@@ -69,10 +70,6 @@ class Task(SceneTask):
         ]
         samples = sum(counts.images for counts in collected)
         return {**self.metrics(collected, names), "samples": samples, "classes": list(names), "per_class": rows}
-
-    def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
-        """For each image its class map, uint8 (H, W)."""
-        return list(outputs.argmax(axis=1).astype(np.uint8))
 
     def draw_samples(self, dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw images with their class maps."""

@@ -29,6 +29,11 @@ class Task(classification.Task):
         """The fitted preprocessing, so that new rows are encoded as the training rows were."""
         return {"preprocessing": dataset.preprocessing.to_json()}
 
+    def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
+        fitted = dataset.preprocessing
+        inputs = {"shape": [len(fitted.names)], "columns": fitted.to_json()}
+        return {"kind": "tabular", "input": inputs, "output": {"kind": "classes"}}
+
     def build_loader(self, cfg: DictConfig, dataset: Any, kind: str, rank: int = 0, world_size: int = 1) -> Loader:
         return build_table_loader(cfg, dataset, kind, rank, world_size)
 

@@ -46,9 +46,10 @@ class Task(tabular.Task):
         largest = float(np.abs(predicted - true).max())
         return {**self.metrics(collected, names), "max_error": largest, "samples": len(true)}
 
-    def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
-        """Standardised numbers, as the network gives them."""
-        return [{names[0]: float(value)} for value in outputs[:, 0]]
+    def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
+        fitted = dataset.preprocessing
+        unit = {"mean": fitted.target_mean, "scale": fitted.target_scale}
+        return {**super().describe(cfg, dataset), "output": {"kind": "number", **unit}}
 
     def draw_predictions(
         self, collected: Collected, dataset: Any, cfg: DictConfig, folder: Path, prefix: str

@@ -3,8 +3,8 @@
 A data set returns a `Split` of `ArrayImages` or `FileImages`; `Loader` makes NumPy batches of it for any framework.
 """
 
+from src.kit.inference import MAX_PIXELS, decode, normalize, open_rgb, resize, to_eight_bits, to_planes
 from src.kit.loading.cache import DEVICE_SHARE, choose_cache, choose_workers, in_background, keep_decoded, read_all
-from src.kit.loading.decoding import MAX_PIXELS, decode, normalize, open_rgb, resize, to_eight_bits, to_planes
 from src.kit.loading.images import (
     SPLIT_NAMES,
     SUFFIXES,

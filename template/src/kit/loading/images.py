@@ -9,13 +9,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from src.kit.config import UserError, unknown
-from src.kit.loading.decoding import decode, resize, to_planes
+from src.kit.inference import decode, resize, to_channels, to_planes
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= {"val": "val", "valid": "val", "validation": "val"}
 NOT_DATA = ("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN")  # what file servers and systems add to folders
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's "L"
 
 
 class Images(Protocol):
@@ -140,13 +139,6 @@ class MixedImages:
         counts = np.diff(ends, prepend=0)
         drawn = [draw_in_rounds(own, count, rng) for own, count in zip(members, counts, strict=True) if count]
         return rng.permutation(np.concatenate(drawn))
-
-
-def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
-    """Convert uint8 (B, H, W, 1 or 3) to 1 or 3 channels: repeat grey, or turn colour into its luma."""
-    if images.shape[3] == channels:
-        return images
-    return np.repeat(images, channels, axis=3) if channels == 3 else np.rint(images @ LUMA).astype(np.uint8)[..., None]
 
 
 def draw_in_rounds(samples: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

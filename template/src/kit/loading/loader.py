@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.augment import AUGMENTATIONS, build_augmentation, mix_batch
 from src.kit.config import UserError, unknown
+from src.kit.inference import normalize, resize
 from src.kit.loading.cache import choose_workers, prepare_ahead
-from src.kit.loading.decoding import normalize, resize
 from src.kit.loading.images import Split, draw_in_rounds, own_order
 
 METHODS = ("none", "weighted", "oversample", "undersample")  # data.sampler

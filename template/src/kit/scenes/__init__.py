@@ -23,6 +23,7 @@ from src.kit.scenes.samples import IGNORE, Sample, Scenes, choose_scenes
 from src.kit.scenes.scores import (
     CROWD,
     OBJECT,
+    SHOWN_SCORE,
     Objects,
     SceneTask,
     class_map,
@@ -51,6 +52,7 @@ __all__ = [
     "CROWD",
     "IGNORE",
     "OBJECT",
+    "SHOWN_SCORE",
     "Objects",
     "Poses",
     "Sample",

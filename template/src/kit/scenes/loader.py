@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
-from PIL import Image
 
 from src.kit.augment import Pipeline
+from src.kit.inference import size_of
+from src.kit.inference_scenes import GREY, letterbox_place, place_pixels, scaled_size, visible_part
 from src.kit.loading import Loader, choose_workers, image_options, normalize, refuse_keys
 from src.kit.scenes.samples import IGNORE, Sample, Scenes
 
-GREY = 114  # outside the image: close to the mean of photos
 ZOOM = (0.5, 1.5)
 
 Augmentation = Callable[[Sample, np.random.Generator], Sample]
@@ -42,36 +42,25 @@ def build_augmentation(name: str, image_size: int, flippable: bool = True) -> Au
 
 def letterbox(size: int, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
     """Fit the image into the middle of a square of `size` pixels; `rng` is not used."""
-    width, height = scaled_size(sample, size, 1.0)
-    placed = place_in_square(sample, size, (width, height), ((size - width) // 2, (size - height) // 2))
+    height, width = sample.image.shape[:2]
+    placed = place_in_square(sample, size, *letterbox_place(height, width, size))
     return take_objects(placed, box_areas(placed.boxes) > 0)
 
 
 def jitter(size: int, flippable: bool, sample: Sample, rng: np.random.Generator) -> Sample:
     """Scale at random, put the image or a crop of it at a random place, and mirror half of the images."""
-    extent = scaled_size(sample, size, rng.uniform(*ZOOM))
+    extent = scaled_size(*size_of(sample.image), size, rng.uniform(*ZOOM))
     left, top = (int(rng.integers(min(0, size - length), max(0, size - length) + 1)) for length in extent)
     placed = place_in_square(sample, size, extent, (left, top))
     return drop_invisible(mirror(placed) if flippable and rng.random() < 0.5 else placed)
 
 
-def scaled_size(sample: Sample, size: int, zoom: float) -> tuple[int, int]:
-    """Width and height of the image after its longer side became `zoom` times `size`."""
-    height, width = sample.image.shape[:2]
-    ratio = zoom * size / max(height, width)
-    return max(1, round(width * ratio)), max(1, round(height * ratio))
-
-
 def place_in_square(sample: Sample, size: int, extent: tuple[int, int], corner: tuple[int, int]) -> Sample:
     """Resize to `extent` = (width, height) and put the upper left corner at `corner` = (x, y) of a grey square."""
     height, width = sample.image.shape[:2]
-    left, top = (max(0, start) for start in corner)
-    right, bottom = (min(size, start + length) for start, length in zip(corner, extent, strict=True))
+    left, top, right, bottom = visible_part(size, extent, corner)
     scale, offset = np.tile(np.array(extent) / (width, height), 2), np.tile(corner, 2)
-    seen = (([left, top, right, bottom] - offset) / scale).clip(0, [width, height] * 2)  # in the source's pixels
-    image = np.full((size, size, 3), GREY, np.uint8)
-    part = Image.fromarray(sample.image).resize((right - left, bottom - top), Image.Resampling.BILINEAR, tuple(seen))
-    image[top:bottom, left:right] = np.asarray(part)
+    image = place_pixels(sample.image, size, extent, corner)
     columns = ((np.arange(left, right) + 0.5 - offset[0]) / scale[0]).astype(int)  # the source pixel under each centre
     rows = ((np.arange(top, bottom) + 0.5 - offset[1]) / scale[1]).astype(int)
     masks = semantic = None

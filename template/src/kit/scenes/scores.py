@@ -6,10 +6,10 @@ import contextlib
 import io
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from omegaconf import DictConfig
@@ -29,7 +29,7 @@ SIZES = ("map_small", "map_medium", "map_large")
 OBJECTS = 32
 FEWER_OBJECTS = {"digit_scenes": 6}
 BOX_SHARE = 0.8  # a box's part of its cell's side, so that boxes never touch
-LEAST_SCORE = 0.25  # of a predicted object that is worth showing
+SHOWN_SCORE = 0.25  # of a predicted object that is worth showing
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,7 @@ class SceneTask(BaseTask):
     """A task that learns from images with boxes, outlines or class maps."""
 
     content = Scenes.content
+    output: ClassVar[Mapping[str, Any]]  # of the card, see `src/kit/inference_scenes.py`
 
     def input_shape(self, cfg: DictConfig, dataset: Scenes) -> tuple[int, int, int]:
         return cfg.data.image_size, cfg.data.image_size, 3
@@ -223,16 +224,10 @@ class SceneTask(BaseTask):
                 f"or all{f', such as {first}' if first else ''}: choose another data set or task=detection."
             )
 
-    def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
-        """For each image its objects {"class", "score", "box"}, best first; a box is x1, y1, x2, y2 in pixels."""
-        return [
-            [
-                {"class": names[int(row[5])], "score": float(row[4]), "box": [float(edge) for edge in row[:4]]}
-                for row in sorted(rows, key=lambda row: -row[4])
-                if row[4] >= LEAST_SCORE
-            ]
-            for rows in outputs
-        ]
+    def describe(self, cfg: DictConfig, dataset: Scenes) -> dict[str, Any]:
+        size = cfg.data.image_size
+        described = {"shape": [3, size, size], "mean": list(cfg.data.mean), "std": list(cfg.data.std)}
+        return {"kind": "scenes", "input": {**described, "flippable": dataset.flippable}, "output": dict(self.output)}
 
     def draw_batch(self, cfg: DictConfig, dataset: Scenes, split: str, path: Path, count: int) -> Path:
         from src.kit.scenes.drawing import draw_scenes

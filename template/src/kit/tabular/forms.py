@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from src.kit.config import UserError
+from src.kit.errors import UserError
 from src.kit.tabular.table import Table, is_missing, is_numeric
 from src.kit.tabular.written import LAYOUTS, MARKS, read_date, read_number, time_of_day
 

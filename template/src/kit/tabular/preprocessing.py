@@ -6,14 +6,16 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from omegaconf import DictConfig
 
-from src.kit.config import UserError
+from src.kit.errors import UserError
 from src.kit.tabular.forms import Form, interpret, read_numbers
 from src.kit.tabular.table import Table, is_missing, is_numeric, to_text
+
+if TYPE_CHECKING:  # prediction needs only NumPy
+    from omegaconf import DictConfig
 
 MOST_CATEGORIES = 1000  # per column; rarer ones are treated as unknown
 UNKNOWN = 0  # the code of categories not seen in training
@@ -68,6 +70,12 @@ class Preprocessing:
     def names(self) -> tuple[str, ...]:
         """The columns in the order of the network's inputs."""
         return (*(column.name for column in self.numbers), *(column.name for column in self.categories))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The columns of the file that `names` are made of."""
+        parts = {f"{name} ({part})": name for name, form in self.forms.items() for part in form.parts}
+        return tuple(dict.fromkeys(parts.get(name, name) for name in self.names))
 
     def transform(self, table: Table) -> np.ndarray:
         """Encode any rows of a file as float32 (N, F), ignoring columns that training did not use.
@@ -153,7 +161,7 @@ def frequent(column: np.ndarray) -> tuple[str | None, ...]:
 
 
 def select_columns(
-    preprocessing: Preprocessing, inputs: np.ndarray, targets: np.ndarray, cfg_data: DictConfig, seed: int
+    preprocessing: Preprocessing, inputs: np.ndarray, targets: np.ndarray, cfg_data: "DictConfig", seed: int
 ) -> Preprocessing:
     """Keep the `cfg_data.select.k` columns with the highest scores of `cfg_data.select.method`.
 

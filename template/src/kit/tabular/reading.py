@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src.kit.config import UserError
+from src.kit.errors import UserError
 from src.kit.tabular.forms import has_decimal_comma
 from src.kit.tabular.table import Table, list_columns, to_text
 

@@ -1,5 +1,6 @@
 """Training, whatever the framework: the experiment, the loop's counters, checkpoints, evaluation, cross-validation."""
 
+from src.kit.training.cards import find_card, write_card
 from src.kit.training.checkpoints import find_checkpoint, find_resumable, restore_config
 from src.kit.training.evaluation import (
     evaluate_command,
@@ -14,6 +15,7 @@ from src.kit.training.evaluation import (
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
 from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
 from src.kit.training.networks import build_loss, build_model, is_small, weigh_classes
+from src.kit.training.predicting import RunPredictor
 from src.kit.training.runs import TrainedRun, cross_validate, evaluate, load_run, train, train_run
 from src.kit.training.splits import list_ids
 
@@ -23,6 +25,7 @@ __all__ = [
     "Dataset",
     "Experiment",
     "LossSchedule",
+    "RunPredictor",
     "Schedule",
     "TrainedRun",
     "TrainingLoop",
@@ -35,6 +38,7 @@ __all__ = [
     "evaluate",
     "evaluate_command",
     "evaluate_run",
+    "find_card",
     "find_checkpoint",
     "find_resumable",
     "is_small",
@@ -51,4 +55,5 @@ __all__ = [
     "train",
     "train_run",
     "weigh_classes",
+    "write_card",
 ]

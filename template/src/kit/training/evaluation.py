@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.kit.config import UserError, load_component, load_config
 from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
 from src.kit.storage import write_text
+from src.kit.training.cards import write_card
 from src.kit.training.checkpoints import find_checkpoint, restore_config
 from src.kit.training.experiment import Experiment, named_arguments
 from src.kit.training.splits import count_trained
@@ -147,6 +148,8 @@ def evaluate_run(
         )
     if not any(word.startswith("data") for word in overrides):  # the pictures show the run's own data
         illustrate(experiment, run, backend, network)
+    if which == "best" and not overrides:
+        write_card(experiment, run, checkpoint)
     write_report(run)
     sys.stdout.write(f"report: {run / 'report.html'}\n")
     return results

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError, load_component
+from src.kit.inference import Card
 from src.kit.loading import BatchLoader
 from src.kit.training.networks import build_loss, build_model
 
@@ -85,8 +86,8 @@ class BaseTask(ABC):
         """The full evaluation, ready for JSON."""
 
     @abstractmethod
-    def predictions(self, outputs: np.ndarray, names: Sequence[str]) -> list[Any]:
-        """What a batch's outputs say of each image, ready for JSON."""
+    def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
+        """`kind`, `input` and `output` of the network's card: how data are prepared and what outputs mean."""
 
     @abstractmethod
     def draw_samples(self, dataset: Any, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
@@ -222,6 +223,24 @@ class Experiment:
         dataset = self.split(kind) if dataset is None else dataset
         return self.task.build_loader(self.cfg, dataset, kind, rank, world_size)
 
+    @classmethod
+    def from_card(cls, cfg: DictConfig, card: Card) -> "Experiment":
+        """An experiment that builds its network without its data, of which the card says enough."""
+        experiment = cls(cfg)
+        channels, height, width = card.input["shape"] if len(card.input["shape"]) == 3 else (*card.input["shape"], 1, 1)
+        # as if these properties had been computed already
+        vars(experiment).update(
+            classes=card.classes, input_shape=(height, width, channels), network_arguments=dict(card.network)
+        )
+        return experiment
+
+    def card(self, **more: Any) -> Card:
+        """The card of the network; `more` are fields that are known after an evaluation."""
+        cfg = self.cfg
+        described = self.task.describe(cfg, self.any_split())
+        network = {"model": cfg.model.name, "framework": cfg.framework, "network": self.network_arguments}
+        return Card(task=cfg.task, classes=tuple(self.classes), **described, **network, **more)
+
     def metadata(self) -> dict[str, str]:
         """Metadata of model.safetensors: enough to use the weights without the run folder."""
         cfg, dataset = self.cfg, self.any_split()
@@ -233,7 +252,7 @@ class Experiment:
             "image_shape": json.dumps(self.input_shape),
         }
         scale = {key: json.dumps(list(cfg.data[key])) for key in ("mean", "std") if key in cfg.data}
-        return described | scale | self.task.metadata(dataset)
+        return described | scale | self.task.metadata(dataset) | {"card": self.card().to_json()}
 
 
 def build_network(

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError, write_config
 from src.kit.errors import Stopped
-from src.kit.loading import decode, resize
 from src.kit.report import collect_folds, write_fold_report
 from src.kit.run import Run, describe_run, has_checkpoint, is_main_process, new_folder, read_json, read_rows, write_json
 from src.kit.storage import lock_folder
 from src.kit.training.checkpoints import find_checkpoint, find_resumable, read_intact
-from src.kit.training.evaluation import evaluate_run, load_backend, load_experiment, load_trainer
+from src.kit.training.evaluation import evaluate_run, load_experiment, load_trainer
 from src.kit.training.experiment import Experiment
+from src.kit.training.predicting import RunPredictor
 from src.kit.training.splits import compare_splits, describe_split, describe_splits, refuse_other_data, write_splits
 
 FitMemory = Callable[[Experiment], tuple[DictConfig, str]]
@@ -132,51 +132,36 @@ class TrainedRun:
         return read_rows(self.path / "metrics.jsonl")
 
     @cached_property
+    def predictor(self) -> RunPredictor:
+        """The best weights, ready to predict; its `card` says what they take and give."""
+        return RunPredictor(self.path)
+
+    @property
     def network(self) -> Any:
         """The network with its best weights, in evaluation mode: a `torch.nn.Module` or a `paddle.nn.Layer`."""
-        return load_backend(self.cfg.framework).load_network(self.experiment, self.checkpoint)
+        return self.predictor.network
 
-    def predict(self, images: Any, batch_size: int = 64) -> list[Any]:
-        """Predict images with the best weights, prepared as in training.
+    def predict(self, inputs: Any, batch_size: int = 64) -> list[Any]:
+        """Predict with the best weights; data are prepared as in training, which they need not be part of.
 
         Args:
-            images: files (a path or a list of paths), or uint8 arrays (H, W, C) or (N, H, W, C).
-            batch_size: images computed at once.
+            inputs: files (a path or a list of paths), uint8 arrays (H, W, C) or (N, H, W, C), or a list of a table's
+                rows as mappings from columns to values.
+            batch_size: samples computed at once.
 
         Returns:
-            For each image what the task makes of the outputs, such as {"class": "cat", "score": 0.93}.
+            For each of them what the network says, such as {"class": "cat", "score": 0.93}.
 
         Raises:
-            UserError: a file that cannot be read, or a task without images.
+            UserError: a file that cannot be read, or a row that lacks a column.
         """
-        if "mean" not in self.cfg.data:
-            raise UserError(f"task={self.cfg.task} has no images to predict: use scripts/test.py with your table.")
-        arrays = [self.prepare(image) for image in as_list(images)]
-        backend, predictions = load_backend(self.cfg.framework), []
-        for start in range(0, len(arrays), batch_size):
-            outputs = backend.predict_images(self.network, np.stack(arrays[start : start + batch_size]))
-            predictions += self.experiment.task.predictions(outputs, self.experiment.classes)
-        return predictions
-
-    def prepare(self, image: Any) -> np.ndarray:
-        """float32 (C, H, W), resized and normalised as in training."""
-        height, width, channels = self.experiment.input_shape
-        if not isinstance(image, np.ndarray) and not Path(image).is_file():
-            raise UserError(f"{image} does not exist: name an image file or pass an array.")
-        pixels = image if isinstance(image, np.ndarray) else decode(Path(image), height)
-        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-        if pixels.shape[-1] != channels:
-            grey = pixels[..., :3].mean(axis=-1, keepdims=True).round().astype(np.uint8)
-            pixels = grey if channels == 1 else np.repeat(grey, channels, axis=-1)
-        planes = resize(np.ascontiguousarray(pixels.transpose(2, 0, 1))[None], (height, width))[0]
-        mean, std = (np.array(self.cfg.data[key], np.float32)[:, None, None] for key in ("mean", "std"))
-        return (planes.astype(np.float32) / 255 - mean) / std
+        return self.predictor.predict(as_list(inputs), batch_size)
 
 
-def as_list(images: Any) -> Sequence[Any]:
-    """One image or several -> a list of images."""
-    single = isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4)
-    return [images] if single else list(images)
+def as_list(inputs: Any) -> Sequence[Any]:
+    """One sample or several -> a list of samples."""
+    single = isinstance(inputs, (str, Path, Mapping)) or (isinstance(inputs, np.ndarray) and inputs.ndim < 4)
+    return [inputs] if single else list(inputs)
 
 
 def train(cfg: DictConfig) -> TrainedRun:

@@ -1,6 +1,7 @@
 """Decode image files to RGB arrays, resize and normalise them.
 
 JPEGs go through libjpeg-turbo, at a reduced scale and without the interpreter's lock; everything else through Pillow.
+Where simplejpeg or OpenCV is missing, Pillow decodes JPEGs too: values then differ as `decode` says.
 """
 
 import io
@@ -13,12 +14,13 @@ from types import ModuleType
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from src.kit.config import UserError
+from src.kit.errors import UserError
 
 MAX_PIXELS = 178_000_000  # half a gigabyte as RGB; a file of a few bytes can claim far more
 MIN_SCALE = 0.95  # a JPEG may be decoded at a scale that gives this share of the wanted size, and then enlarged
 ORIENTATION = 0x0112  # EXIF tag
 KEPT_BYTES = 16 << 20  # size of each thread's buffer
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's "L"
 buffers = threading.local()  # mapping new memory for each image takes as long as resizing it
 
 
@@ -101,8 +103,12 @@ def decode_jpeg(content: bytes, image_size: int | None) -> np.ndarray | None:
     """
     if not content.startswith(b"\xff\xd8"):
         return None
-    import simplejpeg
+    try:
+        import simplejpeg
 
+        import_opencv()
+    except ModuleNotFoundError:  # in a small serving image, Pillow decodes everything
+        return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
         if colours in ("CMYK", "YCCK") or height * width > MAX_PIXELS:
@@ -176,3 +182,10 @@ def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for before, after in zip(images.reshape(-1, *images.shape[2:]), out.reshape(-1, *size), strict=True):
         after[:] = Image.fromarray(before).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return out
+
+
+def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Convert uint8 (B, H, W, 1 or 3) to 1 or 3 channels: repeat grey, or turn colour into its luma."""
+    if images.shape[3] == channels:
+        return images
+    return np.repeat(images, channels, axis=3) if channels == 3 else np.rint(images @ LUMA).astype(np.uint8)[..., None]

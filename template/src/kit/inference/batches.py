@@ -1,0 +1,97 @@
+"""From data to a batch and from outputs to predictions, whatever kind of data it is."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from src.kit.errors import UserError
+from src.kit.inference.card import Card
+
+Size = tuple[int, int]  # height and width in pixels; (1, 1) for a row
+
+
+class Batch(NamedTuple):
+    """What a network takes, and what its outputs are converted back with."""
+
+    arrays: np.ndarray  # float32 (B, *card.input["shape"])
+    sizes: list[Size]  # (height, width) of each image before it was resized
+
+
+def size_of(image: np.ndarray) -> Size:
+    """Height and width of an image (H, W) or (H, W, C)."""
+    return image.shape[0], image.shape[1]
+
+
+class Kind(Protocol):
+    """One kind of data: a module with these functions. `src/kit/inference/images.py` is one."""
+
+    def read(self, card: Card, source: Any) -> Any:
+        """Load one sample, such as a file, into memory."""
+        ...
+
+    def prepare(self, card: Card, items: Sequence[Any]) -> Batch:
+        """Turn samples in memory into a network's input."""
+        ...
+
+    def decode(self, card: Card, outputs: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
+        """One result a sample, an array in the sample's own coordinates."""
+        ...
+
+    def fuse(self, card: Card, results: Sequence[np.ndarray]) -> np.ndarray:
+        """One result of several for the same sample, which different networks or views gave."""
+        ...
+
+    def describe(self, card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
+        """Name the classes and drop what is too uncertain."""
+        ...
+
+
+def kind_of(card: Card) -> Kind:
+    """The module for the card's kind of data.
+
+    Raises:
+        UserError: this project has none for it.
+    """
+    name = "src.kit.inference.images" if card.kind == "images" else f"src.kit.inference_{card.kind}"
+    if not card.kind.isidentifier() or not find_spec(name):
+        raise UserError(
+            f"This project has no task={card.task}: add it with `copier update`, or use the project that trained it."
+        )
+    kind: Any = import_module(name)
+    return kind  # type: ignore[no-any-return]
+
+
+def preprocess(card: Card, inputs: Sequence[Any]) -> Batch:
+    """Prepare inputs as the validation data were in training.
+
+    Args:
+        inputs: for images, files, their contents (bytes) or uint8 arrays (H, W), (H, W, 1) or (H, W, 3); for tables,
+            rows as mappings from columns to values.
+
+    Returns:
+        float32 arrays of the shape that the card states, and the images' own sizes.
+
+    Raises:
+        UserError: an input that cannot be read.
+    """
+    kind = kind_of(card)
+    return kind.prepare(card, [kind.read(card, source) for source in inputs])
+
+
+def postprocess(card: Card, outputs: np.ndarray, sizes: Sequence[Size]) -> list[dict[str, Any]]:
+    """Turn a batch's outputs into predictions.
+
+    Args:
+        outputs: what the network gives for `preprocess(...).arrays`.
+        sizes: `preprocess(...).sizes`.
+
+    Returns:
+        One prediction a sample, in its own coordinates, as `describe` of its kind of data says; for images of one class
+        {"class", "score", "scores"}.
+    """
+    kind = kind_of(card)
+    results = kind.decode(card, outputs, sizes)
+    return [kind.describe(card, result, size) for result, size in zip(results, sizes, strict=True)]

@@ -1,0 +1,247 @@
+"""Images with boxes, masks or class maps, without a framework: letterboxed for the network, and its outputs undone.
+
+`input` of the card: shape [3, S, S], mean and std, and flippable. `output`: kind "boxes", "masks" (of `side` pixels,
+stretched over their boxes) or "class_map"; for objects also score, the least that is reported.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from src.kit.inference import Batch, Card, Size, check_pixels, existing, normalize, open_rgb, size_of, softmax
+
+__all__ = [
+    "GREY",
+    "decode",
+    "describe",
+    "encode_mask",
+    "fuse",
+    "letterbox_place",
+    "paste",
+    "place_pixels",
+    "prepare",
+    "read",
+    "scaled_size",
+    "sure_rows",
+    "visible_part",
+]
+
+GREY = 114  # outside the image: close to the mean of photos
+LEAST_SCORE = 0.001  # of rows that are kept at all
+SAME = 0.55  # overlap from which boxes of several networks show the same object
+
+
+def read(card: Card, source: Path | str | bytes | np.ndarray) -> np.ndarray:
+    """Decode a file or its content at full size, or check an array: uint8 (H, W, 3).
+
+    Raises:
+        UserError: no such file, not an image, or an array of another type or shape.
+    """
+    if not isinstance(source, np.ndarray):
+        return open_rgb(existing(source))
+    pixels = check_pixels(source)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def prepare(card: Card, items: Sequence[np.ndarray]) -> Batch:
+    """Fit images (H, W, 3) into the middle of grey squares and normalise them: float32 (B, 3, S, S)."""
+    size = card.input["shape"][1]
+    squares = np.empty((len(items), size, size, 3), np.uint8)
+    for square, pixels in zip(squares, items, strict=True):
+        square[:] = place_pixels(pixels, size, *letterbox_place(*size_of(pixels), size))
+    planes = squares.transpose(0, 3, 1, 2)
+    return Batch(normalize(planes, card.input["mean"], card.input["std"]), [size_of(item) for item in items])
+
+
+def scaled_size(height: int, width: int, size: int, zoom: float) -> tuple[int, int]:
+    """Width and height of an image after its longer side became `zoom` times `size`."""
+    ratio = zoom * size / max(height, width)
+    return max(1, round(width * ratio)), max(1, round(height * ratio))
+
+
+def letterbox_place(height: int, width: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(width, height) of an image that fills a square of `size` pixels, and (x, y) of its upper left corner there."""
+    extent = scaled_size(height, width, size, 1.0)
+    return extent, ((size - extent[0]) // 2, (size - extent[1]) // 2)
+
+
+def place_pixels(image: np.ndarray, size: int, extent: tuple[int, int], corner: tuple[int, int]) -> np.ndarray:
+    """Resize an image to `extent` = (width, height) and put its upper left corner at `corner` = (x, y) of a square.
+
+    The rest of the square is grey. What reaches beyond the square is cut off.
+
+    Returns:
+        uint8 (S, S, 3)
+    """
+    height, width = image.shape[:2]
+    left, top, right, bottom = visible_part(size, extent, corner)
+    scale, offset = np.tile(np.array(extent) / (width, height), 2), np.tile(corner, 2)
+    seen = (([left, top, right, bottom] - offset) / scale).clip(0, [width, height] * 2)  # in the source's pixels
+    square = np.full((size, size, 3), GREY, np.uint8)
+    part = Image.fromarray(image).resize((right - left, bottom - top), Image.Resampling.BILINEAR, tuple(seen))
+    square[top:bottom, left:right] = np.asarray(part)
+    return square
+
+
+def visible_part(size: int, extent: tuple[int, int], corner: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what a square of `size` pixels shows of an image placed there."""
+    left, top = (max(0, start) for start in corner)
+    right, bottom = (min(size, start + length) for start, length in zip(corner, extent, strict=True))
+    return left, top, right, bottom
+
+
+def decode(card: Card, outputs: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
+    """Undo the letterbox.
+
+    Args:
+        outputs: rows (B, D, 6 or more): x1, y1, x2, y2 in the square's pixels, score, class number, and a mask's
+            values; or logits (B, K, S, S).
+
+    Returns:
+        For each image rows float32 (M, 6 or more) in its own pixels, best first; or the probability of each class,
+        float32 (K, h, w), in the part of the square that the image fills.
+    """
+    size = card.input["shape"][1]
+    if card.output["kind"] == "class_map":
+        return [
+            crop_probabilities(logits, letterbox_place(*own, size)) for logits, own in zip(outputs, sizes, strict=True)
+        ]
+    results = []
+    for rows, (height, width) in zip(outputs, sizes, strict=True):
+        extent, corner = letterbox_place(height, width, size)
+        kept = sure_rows(rows, LEAST_SCORE).astype(np.float32)
+        kept = kept[np.argsort(-kept[:, 4], kind="stable")]
+        scale = np.tile(np.array((width, height)) / extent, 2)
+        kept[:, :4] = ((kept[:, :4] - np.tile(corner, 2)) * scale).clip(0, [width, height] * 2)
+        results.append(kept[(kept[:, 2:4] > kept[:, :2]).all(axis=1)])
+    return results
+
+
+def sure_rows(rows: np.ndarray, least: float) -> np.ndarray:
+    """The rows (M, 6 or more) whose score is at least this."""
+    return rows[rows[:, 4] >= least]
+
+
+def crop_probabilities(logits: np.ndarray, place: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
+    """Logits (K, S, S) -> probabilities float32 (K, h, w) of the image's part."""
+    (width, height), (left, top) = place
+    part = logits[:, top : top + height, left : left + width]
+    return softmax(part.reshape(1, len(part), -1))[0].reshape(part.shape)
+
+
+def fuse(card: Card, results: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of class maps; or weighted boxes fusion (Solovyev et al. 2021, arXiv 1910.13302) of objects."""
+    if len(results) == 1:
+        return results[0]
+    if card.output["kind"] != "class_map":
+        return fuse_rows(results)
+    shape = size_of(results[0][0])
+    return np.asarray(np.mean([resize_maps(result, shape) for result in results], axis=0, dtype=np.float32))
+
+
+def fuse_rows(results: Sequence[np.ndarray]) -> np.ndarray:
+    """Average the rows that show the same object, weighted by their scores.
+
+    A score is the mean over all results, so an object that only some of them show becomes less certain.
+    """
+    rows = np.concatenate(results)
+    clusters: list[np.ndarray] = []
+    fused = np.zeros((0, rows.shape[1]), np.float32)
+    for row in rows[np.argsort(-rows[:, 4], kind="stable")]:
+        overlaps = overlap(row[:4], fused[:, :4]) * (fused[:, 5] == row[5])
+        best = int(overlaps.argmax()) if len(fused) else -1
+        if best >= 0 and overlaps[best] > SAME:
+            clusters[best] = np.concatenate([clusters[best], row[None]])
+            fused[best] = np.average(clusters[best], axis=0, weights=clusters[best][:, 4])
+        else:
+            clusters.append(row[None])
+            fused = np.concatenate([fused, row[None]])
+    for row, members in zip(fused, clusters, strict=True):
+        row[4] = members[: len(results), 4].sum() / len(results)
+    return fused[np.argsort(-fused[:, 4], kind="stable")]
+
+
+def overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box (4,) and others (M, 4): (M,)."""
+    inner = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = inner.clip(0).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    result: np.ndarray = shared / np.maximum(areas - shared, 1e-9)
+    return result
+
+
+def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
+    """{"objects": [{"class", "score", "box": [x1, y1, x2, y2]}]} in pixels, best first; with masks each also has
+    "mask", COCO's run-length code {"size": [height, width], "counts": text}.
+
+    Or {"class_map": uint8 (height, width), "classes": [{"class", "score", "share"}]} of the classes that the map
+    shows, largest first: the mean probability of their pixels and their share of the image.
+    """
+    if card.output["kind"] == "class_map":
+        return describe_map(card, result, size)
+    objects = []
+    for row in sure_rows(result, card.output["score"]):
+        found = {"class": card.classes[int(row[5])], "score": float(row[4]), "box": row[:4].tolist()}
+        if card.output["kind"] == "masks":
+            side = card.output["side"]
+            found["mask"] = encode_mask(paste(row[6:].reshape(side, side), row[:4], size))
+        objects.append(found)
+    return {"objects": objects}
+
+
+def describe_map(card: Card, probabilities: np.ndarray, size: Size) -> dict[str, Any]:
+    """The likeliest class of each pixel of the image, from probabilities (K, h, w)."""
+    best = np.zeros(size, np.uint8)
+    likeliest = np.full(size, -1, np.float32)
+    for number, layer in enumerate(probabilities):  # one class at a time: all of a photo's would take gigabytes
+        resized = resize_maps(layer[None], size)[0]
+        better = resized > likeliest
+        best[better], likeliest[better] = number, resized[better]
+    counts = np.bincount(best.ravel(), minlength=len(card.classes))
+    sums = np.bincount(best.ravel(), likeliest.ravel(), minlength=len(card.classes))
+    classes = [
+        {"class": card.classes[k], "score": float(sums[k] / counts[k]), "share": float(counts[k] / best.size)}
+        for k in np.argsort(-counts, kind="stable")
+        if counts[k]
+    ]
+    return {"class_map": best, "classes": classes}
+
+
+def resize_maps(maps: np.ndarray, size: Size) -> np.ndarray:
+    """Resize float32 (K, h, w) to `size` = (height, width), bilinearly."""
+    if maps.shape[1:] == size:
+        return maps
+    images = [Image.fromarray(np.ascontiguousarray(each, np.float32)) for each in maps]
+    return np.stack([np.asarray(each.resize((size[1], size[0]), Image.Resampling.BILINEAR)) for each in images])
+
+
+def paste(mask: np.ndarray, box: np.ndarray, size: Size) -> np.ndarray:
+    """Stretch a mask (side, side) of values 0..1 over its box in an image of `size` = (height, width): bool (H, W)."""
+    height, width = size
+    left, top = np.floor(box[:2]).astype(int).clip(0, (width - 1, height - 1))
+    right, bottom = np.ceil(box[2:]).astype(int).clip((left + 1, top + 1), (width, height))
+    whole = np.zeros(size, bool)
+    whole[top:bottom, left:right] = resize_maps(mask[None], (bottom - top, right - left))[0] > 0.5
+    return whole
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's run-length code of a mask bool (H, W), as pycocotools writes it: {"size": [H, W], "counts": text}.
+
+    Runs go down the columns and begin with zeros. From the third on, each is stored as the difference from the last but
+    one, in characters of 5 bits.
+    """
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], mask.ravel(order="F")]).view(np.uint8)))
+    runs = np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+    text = []
+    for number, run in enumerate(runs):
+        value = run - runs[number - 2] if number > 2 else run
+        more = True
+        while more:
+            bits, value = value & 31, value >> 5
+            more = value != -1 if bits & 16 else value != 0
+            text.append(chr(bits + 32 * more + 48))
+    return {"size": list(mask.shape), "counts": "".join(text)}
