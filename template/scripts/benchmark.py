@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import UserError, help_text, load_config, run_main
+from src.kit.errors import UserError, run_main
 
 ALONE = ["trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto", "trainer.early_stopping.patience=null"]
 SIDES = {"ours": "this project", "by_hand": "loop by hand", "synthetic": "synthetic data"}
@@ -39,6 +39,8 @@ ROWS = {
 
 def main(argv: list[str]) -> None:
     """Print a table or a JSON object, and write figures and picture to a folder."""
+    from src.kit.config import help_text, load_config
+
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text()}")
         return

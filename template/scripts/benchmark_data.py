@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import UserError, help_text, load_config, run_main
+from src.kit.errors import UserError, run_main
 
 TURNS = 4  # turns of training in the time of one loading measurement
 ROWS = {
@@ -37,6 +37,8 @@ ROWS = {
 
 def main(argv: list[str]) -> None:
     """Print the rates as a table or as one JSON object."""
+    from src.kit.config import help_text, load_config
+
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text()}")
         return

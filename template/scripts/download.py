@@ -14,16 +14,17 @@ folder or a base URL that holds the publisher's files under their own names.
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from omegaconf import DictConfig
-
-from src.kit.config import UserError, help_text, load_config, run_main, unknown
+from src.kit.errors import UserError, run_main
 
 
 def main(argv: list[str]) -> None:
     """Download `cfg.data`, or handle `--stage` or `--clean`."""
+    from src.kit.config import help_text, load_config
+
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text()}")
         return
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
         download(load_config(argv))
 
 
-def download(cfg: DictConfig) -> None:
+def download(cfg: Any) -> None:
     """Download `cfg.data` and print its folder, or where your own files belong."""
     from src.kit.catalog import dataset_specs, download_dataset  # slow: after the configuration has been checked
 
@@ -54,6 +55,7 @@ def download(cfg: DictConfig) -> None:
 def set_up(stage: str, argv: list[str]) -> None:
     """Download the data set that fits this machine for a stage, or show the machine and all data sets."""
     from src.kit.catalog import STAGES, auto_select_dataset
+    from src.kit.config import load_config, unknown
 
     if stage not in (*STAGES, "info"):
         raise UserError(unknown("stage", stage, (*STAGES, "info")))
@@ -72,6 +74,7 @@ def set_up(stage: str, argv: list[str]) -> None:
 
 def clean_up(argv: list[str]) -> None:
     """Delete unfinished downloads below `data/` and `data.root`."""
+    from src.kit.config import load_config
     from src.kit.download import clean
 
     cfg = load_config(argv)

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import help_text, load_config, run_main
+from src.kit.errors import run_main
 
 ROWS = {
     "parameters": "weights and buffers",
@@ -37,6 +37,8 @@ ROWS = {
 
 def main(argv: list[str]) -> None:
     """Print the estimate as tables or as one JSON object."""
+    from src.kit.config import help_text, load_config
+
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text()}")
         return

@@ -13,12 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.benchmarks import validate_pipeline
-from src.kit.config import run_main
+from src.kit.errors import run_main
 
 
 def main(argv: list[str]) -> None:
     """Check the debug stage, or the one that --stage names."""
+    from src.kit.benchmarks import validate_pipeline
+
     validate_pipeline(argv, "debug", __doc__ or "")
 
 

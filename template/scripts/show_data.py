@@ -15,15 +15,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from omegaconf import DictConfig
-
-from src.kit.config import UserError, help_text, load_config, option_names, run_main
+from src.kit.errors import UserError, run_main
 
 MAX_IMAGES = 16
 
 
 def main(argv: list[str]) -> None:
     """Draw the first batch of a split and print the picture's path."""
+    from src.kit.config import help_text, load_config
+
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text(argv)}")
         return
@@ -43,8 +43,9 @@ def main(argv: list[str]) -> None:
     print(f"The first images of {cfg.data.name}, {options.split} split: {path.resolve()}")
 
 
-def fitting_task(cfg: DictConfig, dataset: Any) -> Any:
+def fitting_task(cfg: Any, dataset: Any) -> Any:
     """The configured task, or else one that learns from such data: looking at a data set needs no `task=`."""
+    from src.kit.config import option_names
     from src.kit.training import load_task
 
     tasks = [load_task(name) for name in (cfg.task, *option_names("task"))]

@@ -16,19 +16,25 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import UserError, help_text, load_config, run_main
+from src.kit.errors import UserError, run_main
 
 
 def main(argv: list[str]) -> None:
     """Train, then evaluate on the validation and test splits, and write the report."""
+    from src.kit.config import help_text, load_config, masked_keys
+
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text(argv)}")
         return
     argv, repeated, resumed = take_options(argv)
-    if base := repeated or resumed:
+    base = repeated or resumed
+    if base:
         from src.kit.training import restore_config
 
         restore_config(base)
+    needed = masked_keys(resumed / "config.yaml") if resumed else set()
+    if resumed and (others := [word for word in argv if word.partition("=")[0] not in needed]):
+        raise UserError(f"--resume continues with the run's own configuration: leave {others[0]!r} out.")
     cfg = load_config(argv, base=base / "config.yaml" if base else None)
     if cfg.trainer.folds:
         from src.kit.training import cross_validate
@@ -52,8 +58,6 @@ def take_options(argv: list[str]) -> tuple[list[str], Path | None, Path | None]:
                 raise UserError(f"{option} needs a run folder, such as {option} outputs/RUN.")
             options[option] = Path(rest[position + 1])
             del rest[position : position + 2]
-    if options["--resume"] and rest:
-        raise UserError(f"--resume continues with the run's own configuration: leave {rest[0]!r} out.")
     return rest, options["--from"], options["--resume"]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import UserError, load_config, run_main
+from src.kit.errors import UserError, run_main
 
 
 def main(argv: list[str]) -> None:
@@ -36,6 +36,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--workers={options.workers} must be at least 1.")
     if options.restore and options.quarantine:
         raise UserError("--quarantine moves files away and --restore moves them back: choose one of them.")
+    from src.kit.config import load_config
+
     cfg = load_config(options.overrides)
     from src.kit.checks import check_data, restore_data  # NumPy and Pillow: not needed for --help
 

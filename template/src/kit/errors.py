@@ -1,22 +1,36 @@
 """Errors that users can fix: one sentence on stderr and exit code 2, no traceback.
 
-Standard library only: scripts that must run where nothing is installed import it directly, all others from
-`src.kit.config`.
+Standard library only: scripts import this and nothing else of the kit before `main`, so that a virtual environment that
+was not activated is one sentence too. Everything else imports it from `src.kit.config`.
 """
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-__all__ = ["Stopped", "UserError", "run_main"]
+__all__ = ["MASK", "Stopped", "UserError", "hide_passwords", "run_main"]
+
+MASK = "***"
+# scheme://user:password@host, scheme://long-token@host, and ?token=...&signature=... of a signed URL
+PASSWORDS = (
+    re.compile(r"(?P<before>\b[A-Za-z][\w+.-]*://[^\s/:@'\"]*:)(?!\d+/)[^\s'\"]+(?P<after>@[^\s@'\"]+)"),
+    re.compile(r"(?P<before>\b[A-Za-z][\w+.-]*://)[^\s/:@'\"]{16,}(?P<after>@)"),
+    re.compile(
+        r"(?P<before>[?&;][\w.-]*(?:passw|pwd|token|secret|signature|credential|api[_-]?key|access[_-]?key|\bsig\b)"
+        r"[\w.-]*=)[^\s&;#'\"]+(?P<after>)",
+        re.IGNORECASE,
+    ),
+)
 
 
 ROOM, PLACE = "free some space or choose another folder", "move what is in its place"
 DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS), ROOM)
 DISK |= dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), PLACE)
+DISK[errno.ENAMETOOLONG] = "choose a shorter one"
 
 
 class UserError(ValueError):
@@ -51,10 +65,17 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
     except BrokenPipeError:  # the reader has closed the pipe, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # what a shell reports for SIGPIPE
+    except ModuleNotFoundError as error:
+        if debug or not error.name or error.name.partition(".")[0] == "src":
+            raise
+        exit_with(
+            f"{sys.executable} has no {error.name}: activate the project's virtual environment, or install the "
+            "packages with `pip install -r requirements-cpu.txt` (on a GPU, requirements-gpu.txt)."
+        )
     except OSError as error:
         if debug or error.errno not in DISK:
             raise
-        exit_with(f"Cannot write {error.filename or 'a file'}: {error.strerror}; {DISK[error.errno]}.")
+        exit_with(f"Cannot write {str(error.filename or 'a file')[:300]}: {error.strerror}; {DISK[error.errno]}.")
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -64,6 +85,13 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 def exit_with(message: str) -> None:
-    """Print `error: message` to stderr and exit with code 2."""
-    print(f"error: {message}", file=sys.stderr)
+    """Print `error: message` to stderr, without passwords, and exit with code 2."""
+    print(f"error: {hide_passwords(message)}".encode("utf-8", "replace").decode(), file=sys.stderr)
     sys.exit(2)
+
+
+def hide_passwords(text: str) -> str:
+    """Replace what looks like a password or a token in the URLs of a text by `***`."""
+    for pattern in PASSWORDS:
+        text = pattern.sub(rf"\g<before>{MASK}\g<after>", text)
+    return text

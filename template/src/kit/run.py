@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config import UserError, write_config
+from src.kit.config import UserError, hide_passwords, write_config
 from src.kit.hardware import detect
 from src.kit.storage import read_json, read_rows, write_csv, write_json, write_rows
 from src.kit.trackers import Tracker, open_tracker
@@ -278,7 +278,7 @@ def describe_run(cfg: DictConfig) -> dict[str, Any]:
         "framework": cfg.framework,
         "seed": cfg.seed,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": ["python", *sys.argv],
+        "command": ["python", *map(hide_passwords, sys.argv)],
         "git_commit": git_commit(),
         "template_version": recorded.get("_commit") or recorded.get("template_version"),
         "versions": {"python": platform.python_version(), **installed},
@@ -304,5 +304,12 @@ def open_log(log: logging.Logger, path: Path) -> list[logging.Handler]:
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console.setLevel(logging.INFO)
     for handler in (file, console):
+        handler.addFilter(without_passwords)
         log.addHandler(handler)
     return [file, console]
+
+
+def without_passwords(record: logging.LogRecord) -> bool:
+    """Hide passwords and tokens in the URLs of a message."""
+    record.msg, record.args = hide_passwords(record.getMessage()), ()
+    return True

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config import UserError, load_component
+from src.kit.config import UserError, hide_passwords, load_component, shown_config
 
 __all__ = ["PROJECT", "Tracker", "flatten", "open_tracker"]
 
@@ -55,7 +55,7 @@ class Guard(Tracker):
         except Exception as error:
             self.alive = False
             text = "tracker=%s failed and is off from now on (%s). The run folder still gets everything."
-            logging.getLogger("train").warning(text, self.name, error)
+            logging.getLogger("train").warning(text, self.name, hide_passwords(str(error)))
 
 
 def open_tracker(cfg: DictConfig, run_dir: Path) -> Tracker:
@@ -67,10 +67,12 @@ def open_tracker(cfg: DictConfig, run_dir: Path) -> Tracker:
     name = cfg.tracker.name
     if name == "none":
         return Guard(Tracker(), name)
-    values: Any = OmegaConf.to_container(cfg, resolve=True)
-    keys = {key: value for key, value in values["tracker"].items() if key not in ("name", "file")}
+    values: Any = OmegaConf.to_container(cfg.tracker, resolve=True)
+    keys = {key: value for key, value in values.items() if key not in ("name", "file")}
     try:
-        return Guard(load_component("tracker", cfg.tracker.get("file") or name).build(run_dir, values, **keys), name)
+        return Guard(
+            load_component("tracker", cfg.tracker.get("file") or name).build(run_dir, shown_config(cfg), **keys), name
+        )
     except UserError:
         raise
     except ImportError as error:

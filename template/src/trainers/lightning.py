@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from src.kit.config import shown_config
 from src.kit.lightning import (
     Batches,
     DeviceBatches,
@@ -114,10 +115,9 @@ class DataModule(pl.LightningDataModule):
 
 def build_module(experiment: Experiment) -> Module:
     """The module of an experiment, its network started from `model.pretrained` or `model.weights`."""
-    config: Any = OmegaConf.to_container(experiment.cfg, resolve=True)
     counts = experiment.split("train").class_counts()
     return Module(
-        config,
+        shown_config(experiment.cfg),
         experiment.classes,
         experiment.input_shape,
         experiment.network_arguments,

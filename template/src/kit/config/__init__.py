@@ -1,9 +1,10 @@
 """The configuration: composed from `src/configs` and the command line, checked before any framework loads."""
 
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
-from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names, write_config
+from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names
 from src.kit.config.keys import GENERAL_KEYS, build_component
-from src.kit.errors import UserError, run_main
+from src.kit.config.saved import masked_keys, passwords, shown_config, write_config
+from src.kit.errors import UserError, hide_passwords, run_main
 
 __all__ = [
     "DATA_TABLES",
@@ -14,11 +15,15 @@ __all__ = [
     "buildable",
     "find_component",
     "help_text",
+    "hide_passwords",
     "load_component",
     "load_config",
+    "masked_keys",
     "option",
     "option_names",
+    "passwords",
     "run_main",
+    "shown_config",
     "signature",
     "unknown",
     "write_config",

@@ -30,6 +30,7 @@ PLACES = {
     "tracker": ("trainers/trackers",),
     "callback": ("trainers/callbacks/{framework}",),
 }
+KINDS = {"data": "data set"}  # what a component is called, if not as its group
 NESTED = (*FRAMEWORKS, "losses", "metrics")  # folders with a place of their own
 
 
@@ -76,6 +77,17 @@ def load_component(group: str, name: str, framework: str = "", option: str = "")
     Raises:
         UserError: there is no such file; the message lists those that exist.
     """
+    path = existing_component(group, name, framework, option)
+    module: ModuleType = import_module(".".join(path.relative_to(SRC.parent).with_suffix("").parts))
+    return module
+
+
+def existing_component(group: str, name: str, framework: str = "", option: str = "") -> Path:
+    """The file of a component; `option` is the YAML that names it, if not `name`.
+
+    Raises:
+        UserError: there is no such file; the message lists those that exist.
+    """
     path = find_component(group, name, framework)
     if path is None:
         others = [other for other in FRAMEWORKS if other != framework and find_component(group, name, other)]
@@ -84,9 +96,8 @@ def load_component(group: str, name: str, framework: str = "", option: str = "")
                 f"{group}={option or name} exists for {others[0]} only: set framework={others[0]} or choose another "
                 f"{group}."
             )
-        raise UserError(unknown(group, name, buildable(group, framework)))
-    module: ModuleType = import_module(".".join(path.relative_to(SRC.parent).with_suffix("").parts))
-    return module
+        raise UserError(unknown(KINDS.get(group, group), name, buildable(group, framework)))
+    return path
 
 
 def buildable(group: str, framework: str = "") -> list[str]:

@@ -1,22 +1,16 @@
 """Compose a run's configuration from `src/configs` and the command line; imports no framework."""
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-try:
-    import yaml
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-except ModuleNotFoundError as error:  # the first import of every command that needs a package
-    sys.exit(
-        f"error: {sys.executable} has no {error.name}: activate the project's virtual environment, or install the "
-        "packages with `pip install -r requirements-cpu.txt` (on a GPU, requirements-gpu.txt)."
-    )
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from src.kit.config.aliases import refuse_foreign, understand
 from src.kit.config.components import PLACES, signature, unknown
 from src.kit.config.keys import (
     OPEN,
@@ -28,12 +22,13 @@ from src.kit.config.keys import (
     key_lines,
     leaves,
     reference,
+    rule_of,
     unknown_key,
 )
+from src.kit.config.saved import refuse_masked
+from src.kit.config.values import keep_names, keep_texts, parse
 from src.kit.errors import UserError
-from src.kit.storage import write_text
 
-TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every value as a text
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA_TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # YAML files of `data` that are no options
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
@@ -58,8 +53,8 @@ def load_config(argv: Sequence[str] = (), base: Path | None = None) -> DictConfi
         UserError: an unknown group, option or key (with the nearest name), in a file too (with its line), or a value
             out of its range.
     """
-    overrides = [split(argument) for argument in argv]
     names = group_names()
+    overrides = [split(argument, names) for argument in argv]
     chosen = {key: text for key, text in overrides if key in names}
     try:
         framework = next((text for key, text in reversed(overrides) if key == "framework"), None)
@@ -68,6 +63,8 @@ def load_config(argv: Sequence[str] = (), base: Path | None = None) -> DictConfi
             if key not in names:
                 override(cfg, key, text, names)
         check(cfg)
+        if base:
+            refuse_masked(cfg)
     except (OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"Cannot read the configuration: {' '.join(str(error).split())}.") from error
     OmegaConf.set_struct(cfg, True)
@@ -79,22 +76,28 @@ def group_names() -> set[str]:
     return {path.name for path in CONFIGS.iterdir() if path.is_dir()} | set(PRESETS)
 
 
-def split(argument: str) -> tuple[str, str]:
-    """`"a.b=1"` -> `("a.b", "1")`."""
-    key, equals, text = argument.partition("=")
-    if key in ("-m", "--multirun"):
-        raise UserError("-m is not supported: run the command once for each value.")
-    if key.startswith(("+", "~")):
-        raise UserError(f"{key!r}: every key is declared, so write {key.lstrip('+~')}=VALUE (null unsets it).")
-    if not equals or not key:
-        raise UserError(f"Cannot read {argument!r}: write key=value, such as trainer.max_epochs=1, or --help.")
-    return key, text
+def split(argument: str, groups: set[str]) -> tuple[str, str]:
+    """`"a.b=1"` -> `("a.b", "1")`; other tools' names of a group or of its options become this project's."""
+    key, _, text = argument.partition("=")
+    plain = key.lstrip("+")  # Hydra's + and ++ add a key or set it; here every key exists
+    if key.startswith("~"):
+        key = understand(key[1:], "null")[0]
+        raise UserError(f"{argument!r}: a key cannot be deleted; set {key}=VALUE, or null where --help allows it.")
+    if "=" not in argument or not plain or plain.startswith("-"):
+        refuse_foreign(argument)
+    if plain in groups and text in option_names(plain):
+        return plain, text
+    meant = understand(plain, text)
+    return meant if meant[0] in groups or plain in groups else (plain, text)
 
 
 def override(cfg: DictConfig, key: str, text: str, groups: set[str]) -> None:
     """Set a key that exists already, or one below a key whose own keys are free (`trainer.extra`)."""
     free = any(key.startswith(f"{name}.") for name in OPEN)
     old = OmegaConf.select(cfg, key, default=None if free else ...)  # a key whose value is null exists
+    meant, text = understand(key, text)
+    if old is ... and meant != key and OmegaConf.select(cfg, meant, default=...) is not ...:
+        return override(cfg, meant, text, groups)
     if old is ...:
         raise UserError(unknown_key(key, leaves(cfg), groups))
     value = parse(key, text, (reference() | component_rules(cfg)).get(key, {}))
@@ -105,37 +108,6 @@ def override(cfg: DictConfig, key: str, text: str, groups: set[str]) -> None:
             if OmegaConf.select(cfg, name, default=...) is ...:
                 raise UserError(unknown_key(name, leaves(cfg), groups))
     OmegaConf.update(cfg, key, value, force_add=free, merge=key not in OPEN)
-
-
-def parse(key: str, text: str, rule: dict[str, Any]) -> Any:
-    """An override's value: text keys take it as the shell gave it, all others read it as YAML."""
-    if rule.get("type") == "str" and text and not text.startswith("${"):
-        return None if text == "null" and rule.get("null") else text
-    try:
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"Cannot read the value of {key!r}: {text!r} is not valid YAML; quote it.") from error
-    return text if isinstance(value, bool) and text in rule.get("choices", []) else keep_names(value, text, key)
-
-
-def keep_names(value: Any, text: str, key: str = "") -> Any:
-    """The value of a YAML text, with names of classes as they are written: `classes: [yes, 001]`, not True and 1."""
-    return with_names(value, yaml.load(text, TEXTS), key.rpartition(".")[2])
-
-
-def with_names(value: Any, texts: Any, key: str) -> Any:
-    """`value` with the names in lists and mappings called `classes` from `texts`, where every value is a text."""
-    if isinstance(value, dict) and isinstance(texts, dict):
-        if key != "classes":
-            return {name: with_names(part, texts.get(name), str(name)) for name, part in value.items()}
-        same = len(value) == len(texts)
-        parts = list(value.values()) if same else list(texts.values())
-        return {name: None if old is None else new for (name, new), old in zip(texts.items(), parts, strict=True)}
-    if isinstance(value, list) and isinstance(texts, list):
-        if key == "classes":
-            return [new if isinstance(new, str) else old for old, new in zip(value, texts, strict=True)]
-        return [with_names(part, new, "") for part, new in zip(value, texts, strict=True)]
-    return value
 
 
 def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
@@ -149,8 +121,10 @@ def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
     framework = framework or next(str(part.framework) for part in reversed(parts) if "framework" in part)
     cfg = OmegaConf.create({group: option(group, name, framework) for group, name in options.items()})
     known = {*leaves(cfg), *reference(), *options}
+    rules = reference() | component_rules(OmegaConf.merge(cfg, {"framework": framework}))
     for part, path in zip(parts, files, strict=True):
         refuse_unknown(path, known)
+        keep_texts(part, path, rules)
         for key in options:
             if key in part and not isinstance(part[key], DictConfig):
                 raise UserError(f"{shown(path)}: {key} is a group: choose an option of it under defaults:.")
@@ -162,7 +136,11 @@ def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
 def read_defaults(entries: Any, path: Path) -> dict[str, str]:
     """`defaults: [{model: resnet18}]` -> `{"model": "resnet18"}`."""
     options: dict[str, str] = {}
+    if not OmegaConf.is_list(entries) and not isinstance(entries, list):
+        raise UserError(f"{shown(path)}: defaults must be a list of entries `- group: option`, not {entries!r}.")
     for entry in entries:
+        if entry == "_self_":
+            raise UserError(f"{shown(path)}: leave _self_ out: a file's own keys always win over its defaults.")
         if not isinstance(entry, (dict, DictConfig)) or len(entry) != 1:
             raise UserError(f"{shown(path)}: write each entry of defaults as `- group: option`, not {entry!r}.")
         [(group, name)] = entry.items()
@@ -198,6 +176,9 @@ def option(group: str, name: str, framework: str = "") -> DictConfig:
     part = OmegaConf.merge(start, shared, own)
     assert isinstance(part, DictConfig)
     component = component_file(group, part, framework) if group in PLACES else None
+    rules = {f"{group}.{name}": rule_of(row) for name, row in signature(component).items()} if component else {}
+    keep_texts(own, path, reference() | rules, group)
+    part.merge_with(own)
     arguments = {name: argument.default for name, argument in signature(component).items()} if component else {}
     defaults = {name: plain(value) for name, value in arguments.items() if value is not ...}
     if group not in PRESETS and (component or group not in PLACES):
@@ -219,8 +200,12 @@ def option_file(group: str, name: str) -> Path:
     Raises:
         UserError: there is no such option; the message lists those that exist.
     """
-    if name not in option_names(group):
-        raise UserError(unknown(group, name, option_names(group)))
+    names = option_names(group)
+    if name not in names:  # other tools write names of classes and of files
+        meant = name.lower().removesuffix(".yaml").removesuffix(".yml").removesuffix(".pt")
+        if meant not in names:
+            raise UserError(unknown(group, name, names))
+        name = meant
     return next((CONFIGS / group).rglob(f"{name}.yaml"))
 
 
@@ -267,11 +252,6 @@ def load_saved(path: Path, chosen: dict[str, str], framework: str | None) -> Dic
     return cfg
 
 
-def write_config(cfg: DictConfig, path: Path) -> None:
-    """Save the merged configuration, interpolations resolved."""
-    write_text(path, OmegaConf.to_yaml(cfg, resolve=True))
-
-
 def help_text(argv: Sequence[str] = ()) -> str:
     """Every group, and every key of the options that `argv` chooses, without importing a framework."""
     lines = ["Groups (group=option):"]
@@ -288,4 +268,4 @@ def help_text(argv: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-__all__ = ["allowed", "help_text", "load_config", "option", "option_names", "write_config"]
+__all__ = ["allowed", "help_text", "load_config", "option", "option_names"]

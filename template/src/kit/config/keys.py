@@ -13,7 +13,17 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config.components import FRAMEWORKS, PLACES, SRC, Argument, find_component, load_component, signature
+from src.kit.config.aliases import answer, understand
+from src.kit.config.components import (
+    FRAMEWORKS,
+    PLACES,
+    SRC,
+    Argument,
+    existing_component,
+    find_component,
+    load_component,
+    signature,
+)
 from src.kit.errors import UserError
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where it was built
@@ -35,13 +45,16 @@ WORDS = {
     "dict": "a mapping",
 }
 SEQUENCES = ("list", "tuple", "Sequence", "collections.abc.Sequence")
+MANY = {"int": "integers", "float": "numbers", "str": "texts"}
+LARGEST = 2**63  # what the frameworks' whole numbers hold
+COMPONENTS = ("model", "data", "loss", "optimizer", "scheduler", "tracker")  # each must have its file
 OPEN = (
     "trainer.extra",
     "trainer.callbacks",
     "trainer.metrics",
 )  # whatever is below goes to the framework or to a callback as it is
 
-Rule = dict[str, Any]  # type, choices, min, max, above, below, null, filled, help
+Rule = dict[str, Any]  # type, choices, min, max, above, below, null, filled, items, length, file_name, help
 BOUNDS = {"min": "of at least", "above": "above", "max": "of at most", "below": "below"}
 GENERAL_KEYS = ("name", "file", "tasks", "pretrained", "weights")  # of any group: no arguments of `build`
 
@@ -88,6 +101,7 @@ def rule_of(argument: Argument) -> Rule:
             rule["choices"] = [*rule.get("choices", []), *choices]
         elif base in SEQUENCES:
             kinds.append("list")
+            rule |= rule_of_items(part, base)
         elif base in ("dict", "Mapping"):
             kinds.append("dict")
         elif base in TYPES:
@@ -97,6 +111,14 @@ def rule_of(argument: Argument) -> Rule:
     if "str" in kinds:
         rule["filled"] = True
     return rule
+
+
+def rule_of_items(annotation: str, base: str) -> Rule:
+    """`Sequence[int]` -> whole numbers; `tuple[float, float]` -> two numbers."""
+    kinds = [kind.strip() for kind in annotation.partition("[")[2].removesuffix("]").split(",")]
+    if kinds[0] not in MANY:
+        return {}
+    return {"items": kinds[0]} | ({"length": len(kinds)} if base == "tuple" and kinds[-1] != "..." else {})
 
 
 def split_union(annotation: str) -> list[str]:
@@ -119,6 +141,10 @@ def check(cfg: DictConfig) -> None:
         UserError: names the key, what it allows and the value.
     """
     rules = reference() | component_rules(cfg)
+    for key in {name.rpartition(".")[0] for name in rules if name.count(".") > 1}:
+        if not isinstance(OmegaConf.select(cfg, key, default=cfg), DictConfig):
+            inside = ", ".join(sorted(name for name in rules if name.startswith(f"{key}.")))
+            raise UserError(f"{key} is a group of keys, not a value: set one of {inside}.")
     for key, value in leaves(cfg).items():
         rule = rules.get(key)
         if not rule:
@@ -126,9 +152,14 @@ def check(cfg: DictConfig) -> None:
         if key == "framework" and value in FRAMEWORKS and value not in rule["choices"]:
             raise UserError(f"This project has no {value} yet: add it with `copier update --data framework=both`.")
         if not allowed(value, rule):
-            raise UserError(f"{key} must be {describe(rule)}, not {value!r}.")
+            raise UserError(f"{key} must be {describe(rule)}, not {shorten(value)}.")
         if rule.get("type") == "float" and isinstance(value, int) and not isinstance(value, bool):
             OmegaConf.update(cfg, key, float(value))
+    for group in COMPONENTS:
+        part = cfg.get(group)
+        if isinstance(part, DictConfig) and (group, part.get("name")) != ("tracker", "none"):
+            name = str(part.get("file") or part.get("name"))
+            existing_component(group, name, str(cfg.framework), str(part.get("name")))
 
 
 def allowed(value: Any, rule: Mapping[str, Any]) -> bool:
@@ -143,21 +174,58 @@ def allowed(value: Any, rule: Mapping[str, Any]) -> bool:
     kinds = rule["type"].split("|")
     if not any(isinstance(value, TYPES[kind]) and (kind == "bool") == isinstance(value, bool) for kind in kinds):
         return False
+    if isinstance(value, str) and not allowed_text(value, rule):
+        return False
+    if isinstance(value, list) and not allowed_items(value, rule):
+        return False
     if isinstance(value, (str, list, dict, bool)):
         return bool(value) or not rule.get("filled", False)
+    return in_range(value, rule)
+
+
+def in_range(value: float, rule: Mapping[str, Any]) -> bool:
+    """Whether a number is finite and within the rule's bounds."""
     # limit_*_batches: the type says what the number means, 1 = one batch and 1.0 = all of them
     top = rule.get("max_int", rule.get("max")) if isinstance(value, int) else rule.get("max")
     return (
-        value >= rule.get("min", float("-inf"))
+        abs(value) < (LARGEST if isinstance(value, int) else float("inf"))
+        and value >= rule.get("min", float("-inf"))
         and value > rule.get("above", float("-inf"))
         and value < rule.get("below", float("inf"))
         and value <= (float("inf") if top is None else top)
     )
 
 
+def allowed_text(value: str, rule: Mapping[str, Any]) -> bool:
+    """Whether a text can be stored and shown and, where it becomes a folder's name, stays one of a usual length."""
+    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        return False
+    bad = any(letter in "/\\" or not letter.isprintable() for letter in value) or len(value.encode()) > 200
+    return not (rule.get("file_name") and bad)
+
+
+def allowed_items(values: list[Any], rule: Mapping[str, Any]) -> bool:
+    """Whether a list has the rule's length, and each item its type and bounds."""
+    if rule.get("length") not in (None, len(values)):
+        return False
+    bounds = {key: rule[key] for key in BOUNDS if key in rule}
+    return "items" not in rule or all(allowed(value, {"type": rule["items"], **bounds}) for value in values)
+
+
+def shorten(value: Any) -> str:
+    """A value as Python writes it, without the middle of a long one."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:70]}...{text[-20:]}"
+
+
 def describe(rule: Mapping[str, Any]) -> str:
     """A rule in words, such as "an integer of at least 1 or null"."""
     text = " or ".join(WORDS[kind] for kind in rule.get("type", "").split("|") if kind)
+    if rule.get("items"):
+        text = text.replace("a list", f"a list of {rule.get('length', '')} {MANY[rule['items']]}".replace("  ", " "))
+        text += ", each" if any(rule.get(key) is not None for key in BOUNDS) else ""
+    if rule.get("file_name"):
+        text += " of up to 200 letters without / or \\ that can name a folder"
     bounds = [f"{word} {rule[key]}" for key, word in BOUNDS.items() if rule.get(key) is not None]
     text += f" {' and '.join(bounds)}" if bounds else ""
     choices = ", ".join(str(choice) for choice in rule.get("choices", []))
@@ -189,7 +257,7 @@ def key_lines(text: str) -> dict[str, int]:
                 if key not in OPEN:
                     visit(value, key)
 
-    visit(yaml.compose(text), "")
+    visit(yaml.compose(text, LOADER), "")
     return lines
 
 
@@ -197,7 +265,11 @@ def unknown_key(key: str, known: Iterable[str], groups: Iterable[str] = ()) -> s
     """One sentence that says that a key does not exist and which one was probably meant."""
     last = key.rpartition(".")[2]
     names = list(known)
-    nearest = difflib.get_close_matches(key, names, n=1) or [name for name in names if name.rpartition(".")[2] == last]
+    if said := answer(key):
+        return f"Unknown key {key!r}: {said}."
+    meant = understand(key, "")[0]
+    nearest = [meant] if meant in names else difflib.get_close_matches(key, names, n=1)
+    nearest = nearest or [name for name in names if name.rpartition(".")[2] == last]
     if "." in key and last in set(groups):
         nearest = [f"{last}=NAME"]
     nearest = nearest or difflib.get_close_matches(key, list(groups), n=1)

@@ -175,7 +175,7 @@ def fits_gpu(cfg: DictConfig) -> bool:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
-        path.write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
+        path.write_text(OmegaConf.to_yaml(cfg), "utf-8")
         command = [sys.executable, "-c", TRIAL, str(path)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode not in (0, OUT_OF_MEMORY):

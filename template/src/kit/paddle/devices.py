@@ -80,7 +80,7 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
     options: dict[str, Any] = {"backend": "gloo"}
     if use_gpu(cfg):
         options = {"backend": "nccl", "gpus": ",".join(map(str, devices))}
-    arguments = (rank, OmegaConf.to_container(cfg, resolve=True), folder, checkpoint)
+    arguments = (rank, OmegaConf.to_container(cfg), folder, checkpoint)
     ranks = paddle.distributed.spawn(start_rank, arguments, nprocs=len(devices), join=False, **options)
     try:
         while any(process.is_alive() for process in ranks.processes):

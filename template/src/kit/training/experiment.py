@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
-from src.kit.config import UserError, load_component
+from src.kit.config import UserError, load_component, shown_config
 from src.kit.inference import Card
 from src.kit.loading import BatchLoader
 from src.kit.training.networks import build_loss, build_model
@@ -245,7 +245,7 @@ class Experiment:
         """Metadata of model.safetensors: enough to use the weights without the run folder."""
         cfg, dataset = self.cfg, self.any_split()
         described = {
-            "model": json.dumps(OmegaConf.to_container(cfg.model, resolve=True)),
+            "model": json.dumps(shown_config(cfg)["model"]),
             "framework": cfg.framework,
             "task": cfg.task,
             "classes": json.dumps(self.classes),

@@ -15,7 +15,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
-from src.kit.config import UserError, write_config
+from src.kit.config import UserError, passwords, write_config
 from src.kit.errors import Stopped
 from src.kit.report import collect_folds, write_fold_report
 from src.kit.run import Run, describe_run, has_checkpoint, is_main_process, new_folder, read_json, read_rows, write_json
@@ -201,8 +201,9 @@ def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
         folder = new_folder(Path(cfg.output_dir), cfg.name)
         write_config(cfg, folder / "config.yaml")
         write_json(folder / "run.json", {**describe_run(cfg), "status": "running"})
+    secrets = passwords(cfg)
     try:
-        runs = [train_fold(folder, number, count) for number in range(1, count + 1)]
+        runs = [train_fold(folder, number, count, secrets) for number in range(1, count + 1)]
     except Stopped:
         sys.stdout.write(f"Interrupted: continue with --resume {folder}.\n")
         raise
@@ -220,8 +221,11 @@ def check_folds(cfg: DictConfig, count: int) -> None:
         raise UserError(f"data={cfg.data.name} cannot be divided into folds: leave trainer.folds out.")
 
 
-def train_fold(folder: Path, number: int, count: int) -> Path:
-    """Return the evaluated run of one fold; train it, or continue it, if there is none yet."""
+def train_fold(folder: Path, number: int, count: int, secrets: Sequence[str] = ()) -> Path:
+    """Return the evaluated run of one fold; train it, or continue it, if there is none yet.
+
+    `secrets` are overrides that the saved configuration lacks.
+    """
     if run := find_fold(folder, number):
         return run
     sys.stdout.write(f"fold {number} of {count}\n")
@@ -233,7 +237,7 @@ def train_fold(folder: Path, number: int, count: int) -> Path:
             arguments = ["--resume", str(path)]
         else:
             shutil.rmtree(path)  # killed before its first checkpoint
-    code = call([sys.executable, str(TRAIN), *arguments])
+    code = call([sys.executable, str(TRAIN), *arguments, *secrets])
     run = find_fold(folder, number)
     if code or not run:
         if not any(folder.glob("fold-*")):

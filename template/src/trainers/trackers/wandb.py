@@ -1,12 +1,14 @@
 """Weights & Biases. Files are in `<run>/wandb`; `wandb sync <run>/wandb/offline-*` uploads an offline run later."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import wandb
 
+from src.kit.config import hide_passwords
 from src.kit.trackers import PROJECT, Tracker
 
 
@@ -42,6 +44,7 @@ def build(
         offline: Keep the files local and upload them later with `wandb sync`.
     """
     os.environ.setdefault("WANDB_CACHE_DIR", str(run_dir / "wandb" / "cache"))  # or W&B writes to the home folder
+    secret = any(hide_passwords(word) != word for word in sys.argv)  # W&B's metadata hold the command line
     run = wandb.init(
         project=project or PROJECT,
         entity=entity,
@@ -49,6 +52,6 @@ def build(
         dir=str(run_dir),
         mode="offline" if offline else None,
         config=cfg,
-        settings=wandb.Settings(silent=True, console="off"),
+        settings=wandb.Settings(silent=True, console="off", x_disable_meta=secret),
     )
     return WandbTracker(run)

@@ -1,6 +1,6 @@
 """AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) in PyTorch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated
 
 import torch
@@ -14,7 +14,7 @@ def build(
     fused: bool,
     lr: Annotated[float, Range(above=0)] = 0.003,
     weight_decay: Annotated[float, Range(min=0)] = 0.01,
-    betas: Sequence[float] = (0.9, 0.999),
+    betas: Annotated[tuple[float, float], Range(min=0, below=1)] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
     """Return the optimizer; the kit sets `fused`.
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import paddle
 
-from src.kit.config import Range
+from src.kit.config import Range, UserError
 
 
 def build(
@@ -25,4 +25,6 @@ def build(
         momentum: Decay rate of the running mean of the gradient.
         nesterov: Use Nesterov momentum; needs momentum above 0.
     """
+    if nesterov and not momentum:
+        raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0: set optimizer.nesterov=false.")
     return paddle.optimizer.Momentum(lr, momentum, parameters, nesterov, weight_decay, grad_clip)

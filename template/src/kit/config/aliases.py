@@ -1,0 +1,56 @@
+"""Words of other tools, such as Hydra's `+key` and Lightning's `trainer.gpus`: understood, or answered."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.kit.errors import UserError
+
+TABLE = Path(__file__).with_name("aliases.yaml")
+
+
+@cache
+def table() -> dict[str, Any]:
+    """`aliases.yaml`: "means" and "values" as they are, "answers" as word -> sentence."""
+    rows: dict[str, Any] = yaml.safe_load(TABLE.read_text("utf-8"))
+    rows["answers"] = {word: row["say"] for row in rows["answers"] for word in row["words"]}
+    return rows
+
+
+def understand(key: str, text: str) -> tuple[str, str]:
+    """An override in this project's words: `("trainer.batch_size", "4")` -> `("data.batch_size", "4")`."""
+    means, values = table()["means"], table()["values"]
+    whole = means.get(f"{key}={text.lower()}")
+    key, text = whole.split("=") if whole else (str(means.get(key, key)), text)
+    return key, str(values.get(key, {}).get(text.lower(), text))
+
+
+def answer(word: str) -> str | None:
+    """What to write in place of another tool's word, or None: `"ckpt_path"` -> "continue a run with ..."."""
+    answers: dict[str, str] = table()["answers"]
+    if word in answers:
+        return answers[word]
+    longest = max((name for name in answers if name[-1] in "./" and word.startswith(name)), key=len, default="")
+    return answers.get(longest)
+
+
+def refuse_foreign(argument: str) -> None:
+    """Answer an argument that is no `key=value` of this project.
+
+    Raises:
+        UserError: it is another tool's option, or has no value.
+    """
+    key, equals, text = argument.partition("=")
+    said = answer(key)
+    if said:
+        raise UserError(f"{key!r} is not supported: {said}.")
+    plain = key.lstrip("-").replace("-", "_")
+    if key.startswith("-") and plain in table()["means"]:
+        name, value = understand(plain, text or "VALUE")
+        raise UserError(f"Cannot read {argument!r}: write {name}={value}.")
+    if key.startswith("-") and answer(plain):
+        raise UserError(f"{key!r} is not supported: {answer(plain)}.")
+    if not equals or not key or key.startswith("-"):
+        raise UserError(f"Cannot read {argument!r}: write key=value, such as trainer.max_epochs=1, or --help.")

@@ -1,0 +1,76 @@
+"""Values as they were written: text keys take their text, on the command line and in YAML files."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from src.kit.config.keys import LOADER, Rule
+from src.kit.errors import UserError
+
+TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every value as a text
+TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+
+
+def parse(key: str, text: str, rule: Rule) -> Any:
+    """An override's value: text keys take it as the shell gave it, all others read it as YAML."""
+    if rule.get("type") == "str" and text and not text.startswith("${"):
+        return None if text == "null" and rule.get("null") else text
+    try:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+        if isinstance(value, list) and rule.get("items") == "str":
+            value = texts(yaml.compose(text, LOADER), value)
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"Cannot read the value of {key!r}: {text[:100]!r} is not valid YAML; quote it.") from error
+    return text if isinstance(value, bool) and text in rule.get("choices", []) else keep_names(value, text, key)
+
+
+def keep_texts(cfg: DictConfig, path: Path, rules: dict[str, Rule], prefix: str = "") -> None:
+    """Set the text keys of a file's configuration to the text in the file: YAML reads `yes` as true and 010 as 8."""
+
+    def visit(node: yaml.Node | None, below: str) -> None:
+        for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            key = f"{below}.{name.value}" if below else str(name.value)
+            rule = rules.get(f"{prefix}.{key}" if prefix else key, {})
+            if rule.get("type") == "str" and isinstance(value, yaml.ScalarNode):
+                if value.tag not in (TEXT, NULL):
+                    OmegaConf.update(cfg, key, value.value)
+            elif rule.get("items") == "str" and isinstance(value, yaml.SequenceNode):
+                if isinstance(values := OmegaConf.select(cfg, key), ListConfig):
+                    OmegaConf.update(cfg, key, texts(value, list(values)))
+            else:
+                visit(value, key)
+
+    visit(yaml.compose(path.read_text("utf-8"), LOADER), "")
+
+
+def texts(node: yaml.Node | None, values: list[Any]) -> list[Any]:
+    """A list's items as they were written."""
+    items = node.value if isinstance(node, yaml.SequenceNode) else []
+    return [
+        item.value if isinstance(item, yaml.ScalarNode) and item.tag not in (TEXT, NULL) else value
+        for item, value in zip(items, values, strict=True)
+    ]
+
+
+def keep_names(value: Any, text: str, key: str = "") -> Any:
+    """The value of a YAML text, with names of classes as they are written: `classes: [yes, 001]`, not True and 1."""
+    return with_names(value, yaml.load(text, TEXTS), key.rpartition(".")[2])
+
+
+def with_names(value: Any, texts: Any, key: str) -> Any:
+    """`value` with the names in lists and mappings called `classes` from `texts`, where every value is a text."""
+    if isinstance(value, dict) and isinstance(texts, dict):
+        if key != "classes":
+            return {name: with_names(part, texts.get(name), str(name)) for name, part in value.items()}
+        same = len(value) == len(texts)
+        parts = list(value.values()) if same else list(texts.values())
+        return {name: None if old is None else new for (name, new), old in zip(texts.items(), parts, strict=True)}
+    if isinstance(value, list) and isinstance(texts, list):
+        if key == "classes":
+            return [new if isinstance(new, str) else old for old, new in zip(value, texts, strict=True)]
+        return [with_names(part, new, "") for part, new in zip(value, texts, strict=True)]
+    return value
