@@ -265,3 +265,11 @@ def test_real_outlines_there_and_back(tmp_path):
         total += len(a.labels)
     assert total > 200
     assert module.shown_size(first.path(0)) == (640, 480)
+
+
+def test_a_forgotten_virtual_environment_is_one_sentence():
+    words = ["--from", "voc", "--to", "coco", "a", "b"]
+    command = [sys.executable, "-S", "scripts/convert_scenes.py", *words]  # -S: without site-packages
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TEMPLATE, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "activate the project's virtual environment" in done.stderr
