@@ -362,26 +362,6 @@ def test_deep_and_endless_values_are_refused(tmp_path):
         list(stream(tmp_path))
 
 
-def test_class_maps_hold_category_ids(tmp_path):
-    write_coco(tmp_path, coco_content())
-    ids = np.zeros((10, 20), np.uint8)
-    ids[:, 5:], ids[:, 10:], ids[:, 15:] = 3, 90, 44  # 0 and 44 are no categories
-    for number in (1, 5):
-        path = tmp_path / "class_maps" / "train" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(ids).save(path)
-    cfg = configuration("coco_folder", tmp_path, val_fraction=0.0, test_fraction=0.0)
-    scenes = build_dataset(cfg, "train")
-    assert scenes.has_class_maps
-    assert scenes.read(0).semantic[0].tolist() == [255] * 5 + [0] * 5 + [2] * 5 + [255] * 5
-    Image.fromarray(ids[:5]).save(path)
-    with pytest.raises(UserError, match=r"class map .*5\.png is uint8 of shape \(5, 20\).* 20 x 10 pixels"):
-        scenes.read(1)
-    path.unlink()
-    with pytest.raises(UserError, match=r"Cannot read the class map .*5\.png"):
-        scenes.read(1)
-
-
 @pytest.mark.parametrize(
     ("files", "folder"),
     [

@@ -62,17 +62,19 @@ def test_outlines_are_drawn_only_where_they_are_predicted(sample, tmp_path, monk
 def test_a_background_that_is_no_class_is_not_painted(sample):
     classes = np.zeros((SIDE, SIDE), np.uint8)
     classes[20:60, 4:30], classes[20:50, 40:60], classes[:3] = 1, 3, IGNORE
-    shown = with_class_map(sample, classes, SimpleNamespace(has_class_maps=False))
+    shown = with_class_map(sample, classes, SimpleNamespace(has_background=True))
     assert np.unique(shown.semantic).tolist() == [0, 2, IGNORE], "the data set's numbers, as in its other pictures"
     assert (shown.semantic == IGNORE).sum() == (classes == 0).sum() + (classes == IGNORE).sum()
     assert (len(shown.boxes), shown.masks) == (0, None)
-    own = with_class_map(sample, classes, SimpleNamespace(has_class_maps=True))
+    own = with_class_map(sample, classes, SimpleNamespace(has_background=False))
     assert np.array_equal(own.semantic, classes)
 
 
 def test_regions_bear_the_names_of_their_classes_and_specks_none(sample):
     semantic = np.full((SIDE, SIDE), IGNORE, np.uint8)
     semantic[20:60, 4:30], semantic[0, :4] = 1, 2
-    shown = with_class_map(sample, semantic, SimpleNamespace(has_class_maps=True))
+    shown = with_class_map(sample, semantic, SimpleNamespace(has_background=False))
     assert texts(shown, ["cat", "dog", "owl"]) == ["dog"]
-    assert texts(with_class_map(sample, np.full_like(semantic, IGNORE), SimpleNamespace(has_class_maps=True)), []) == []
+    assert (
+        texts(with_class_map(sample, np.full_like(semantic, IGNORE), SimpleNamespace(has_background=False)), []) == []
+    )

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -279,7 +280,10 @@ def test_objects_without_an_outline_are_counted_and_are_faults_where_the_task_ne
         (finding,) = run("coco_folder", coco, task).findings
         assert (finding.kind, finding.severity) == ("outline_needed", "error")
         assert f"task={task} needs one for every object" in finding.sentence
-    (coco / "class_maps" / "train").mkdir(parents=True)
+    for split in ("train", "val"):
+        (coco / "class_maps" / split).mkdir(parents=True)
+        for stem in ("0", "1"):
+            Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(coco / "class_maps" / split / f"{stem}.png")
     assert found("coco_folder", coco, "segmentation") == {"outline_missing": 1}, "pixels have class maps"
     assert found("coco_folder", coco, "instance_segmentation") == {"outline_needed": 1}
 

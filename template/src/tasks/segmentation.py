@@ -10,8 +10,6 @@ from omegaconf import DictConfig
 
 from src.kit.scenes import IGNORE, Sample, Scenes, SceneTask, class_map, example_targets_class_map
 
-BACKGROUND = "background"
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -31,10 +29,14 @@ class Task(SceneTask):
 
     def check(self, cfg: DictConfig, dataset: Scenes) -> None:
         self.require_outlines(cfg, dataset, dataset.has_outlines or dataset.has_class_maps)
+        dataset.refuse_useless(cfg.data.name)
+
+    def view(self, dataset: Scenes) -> Scenes:
+        return dataset.as_class_maps()
 
     def classes(self, dataset: Scenes) -> tuple[str, ...]:
-        """The classes of pixels: where only objects are outlined, the rest of the image is a class of its own."""
-        return dataset.classes if dataset.has_class_maps else (BACKGROUND, *dataset.classes)
+        """The classes of pixels: what belongs to no object is a class of its own."""
+        return dataset.pixel_classes
 
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         """Class maps uint8 (B, H, W), 255 where nothing is to be learned."""
@@ -75,7 +77,8 @@ class Task(SceneTask):
         """Draw images with their class maps."""
         from src.kit.scenes import draw_truth, with_class_map
 
-        return draw_truth(dataset, chosen, cfg, path, lambda sample: with_class_map(sample, class_map(sample), dataset))
+        maps = self.view(dataset)
+        return draw_truth(maps, chosen, cfg, path, lambda sample: with_class_map(sample, class_map(sample), dataset))
 
     def draw_predictions(
         self, collected: Sequence[Counts], dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str
@@ -85,7 +88,7 @@ class Task(SceneTask):
 
         batches = range(0, len(dataset), cfg.data.batch_size)
         examples = [(first, counts.example) for first, counts in zip(batches, collected, strict=False)]
-        return [draw_class_maps(examples, dataset, cfg, folder / f"{prefix}-samples.png", class_map)]
+        return [draw_class_maps(examples, self.view(dataset), cfg, folder / f"{prefix}-samples.png", class_map)]
 
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
         return example_targets_class_map(shape, batch)

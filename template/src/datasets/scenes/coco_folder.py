@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from src.kit.scenes import Scenes, choose_scenes, find_coco_splits, read_coco
+from src.kit.scenes import Scenes, choose_scenes, find_coco_splits, read_coco, refuse_missing_maps
 from src.kit.splitting import SplitRule
 
 
@@ -18,5 +18,8 @@ def build(split: SplitRule, *, root: str = "data/images") -> Scenes:
         root: Folder of the data set.
     """
     folder = Path(root).expanduser()
-    parts = {part: partial(read_coco, *paths) for part, paths in find_coco_splits(folder).items()}
+    splits = find_coco_splits(folder)
+    if split.task == "segmentation":
+        refuse_missing_maps(folder, splits)
+    parts = {part: partial(read_coco, *paths) for part, paths in splits.items()}
     return choose_scenes(parts, lambda: parts["train"]().classes, split, folder)

@@ -1,6 +1,7 @@
 """Images with boxes, outlines and class maps: annotation formats, samples, batches, scores and pictures."""
 
 from src.kit.scenes.annotations import extent
+from src.kit.scenes.class_maps import IGNORE, Share, count_ids, map_mode, named_ids, share_out, useless
 from src.kit.scenes.coco_entries import (
     corners,
     flag,
@@ -13,20 +14,26 @@ from src.kit.scenes.coco_entries import (
     text,
     whole,
 )
-from src.kit.scenes.coco_format import COCO_CLASSES, find_coco_splits, is_coco, read_coco
+from src.kit.scenes.coco_format import (
+    COCO_CLASSES,
+    find_class_map,
+    find_coco_splits,
+    is_coco,
+    read_coco,
+    refuse_missing_maps,
+)
 from src.kit.scenes.convert import convert_data_set
 from src.kit.scenes.digit_images import Scene, compose_scene
 from src.kit.scenes.drawing import boxes_only, draw_class_maps, draw_objects, draw_scenes, draw_truth, with_class_map
 from src.kit.scenes.format_files import stream
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
-from src.kit.scenes.samples import IGNORE, Sample, Scenes, choose_scenes
+from src.kit.scenes.samples import Sample, Scenes, choose_scenes, class_map
 from src.kit.scenes.scores import (
     CROWD,
     OBJECT,
     SHOWN_SCORE,
     Objects,
     SceneTask,
-    class_map,
     coco_scores,
     encode,
     example_targets_class_map,
@@ -60,6 +67,7 @@ __all__ = [
     "SceneLoader",
     "SceneTask",
     "Scenes",
+    "Share",
     "box_of",
     "boxes_only",
     "build_scene_loader",
@@ -69,6 +77,7 @@ __all__ = [
     "compose_scene",
     "convert_data_set",
     "corners",
+    "count_ids",
     "draw_class_maps",
     "draw_objects",
     "draw_scenes",
@@ -77,6 +86,7 @@ __all__ = [
     "example_targets_class_map",
     "example_targets_masks",
     "extent",
+    "find_class_map",
     "find_coco_splits",
     "find_yolo_splits",
     "flag",
@@ -84,6 +94,8 @@ __all__ = [
     "inner_path",
     "is_coco",
     "is_yolo",
+    "map_mode",
+    "named_ids",
     "pad_objects",
     "parse_line",
     "pixels",
@@ -94,11 +106,14 @@ __all__ = [
     "read_keypoints",
     "read_outline",
     "read_yolo",
+    "refuse_missing_maps",
+    "share_out",
     "shown",
     "stream",
     "text",
     "trace",
     "true_objects",
+    "useless",
     "whole",
     "with_class_map",
 ]

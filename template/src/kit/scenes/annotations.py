@@ -7,12 +7,14 @@ import logging
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from src.kit.config import UserError
+from src.kit.scenes.class_maps import list_ids
 
 logger = logging.getLogger(__name__)
 LEAST_SIDE = 1e-6  # of a box, in the unit of its coordinates
@@ -176,6 +178,7 @@ class Annotations:
         self.image_ids: list[int | str] = []
         self.sizes = array("q")  # width and height of each image, zeros where unknown
         self.class_maps: list[Path | None] = []
+        self.colours = False  # whether class maps hold colours, which `class_ids` then has as 0xrrggbb
         self.owners: Any = array("q")
         self.boxes: Any = array("d")
         self.labels: Any = array("q")
@@ -254,8 +257,21 @@ class Annotations:
         return self
 
     def labels_of(self, image: int) -> np.ndarray:
-        """The class numbers int64 (M,) of one image's objects."""
-        return self.labels[self.starts[image] : self.starts[image + 1]]
+        """The class numbers int64 (M,) of one image's objects; where no image has any, of its class map."""
+        return self.mapped_labels[image] if self.only_maps else self.labels[self.starts[image] : self.starts[image + 1]]
+
+    @property
+    def only_maps(self) -> bool:
+        """Whether there are class maps and no objects."""
+        return not len(self.labels) and any(self.class_maps)
+
+    @cached_property
+    def mapped_labels(self) -> list[np.ndarray]:
+        """The classes in each image's class map; reads them all."""
+        known = self.class_ids
+        shown = list_ids((path for path in self.class_maps if path is not None), self.colours)
+        rows = iter([np.array([known[number] for number in ids if number in known], np.int64) for ids in shown])
+        return [np.empty(0, np.int64) if path is None else next(rows) for path in self.class_maps]
 
     def record(self, image: int) -> Record:
         """The annotations of one image."""

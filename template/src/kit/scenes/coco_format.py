@@ -88,6 +88,19 @@ def find_coco_splits(root: Path) -> dict[str, tuple[Path, Path, Path | None]]:
     return splits
 
 
+def refuse_missing_maps(root: Path, splits: Mapping[str, tuple[Path, Path, Path | None]]) -> None:
+    """Refuse class maps for only some of the splits, whose classes would not be those of the others.
+
+    Raises:
+        UserError: names the splits without.
+    """
+    missing = [split for split, (_, _, maps) in splits.items() if maps is None]
+    if missing and len(missing) < len(splits):
+        raise UserError(
+            f"{root / 'class_maps'} has no class maps for {' and '.join(missing)}: add them, or remove the folder."
+        )
+
+
 def read_splits(root: Path) -> dict[str, Scenes]:
     """Read all splits of a folder, with the classes numbered as in training."""
     splits = {split: read_coco(*paths) for split, paths in find_coco_splits(root).items()}
@@ -102,7 +115,8 @@ def read_coco(path: Path, images: Path, class_maps: Path | None = None) -> Scene
     object has one: an outline of fewer than 3 points, or one that cannot be read, is none.
 
     Args:
-        class_maps: folder with <stem>.png for each image, whose pixels are category ids, 0 for none of them.
+        class_maps: folder with <stem>.png for each image, whose pixels are category ids. 0 is the background unless it
+            is a category; pixels of other ids are ignored.
 
     Raises:
         UserError: names the file and the entry: no JSON, a missing key or wrong value, an unknown image or category, or
@@ -188,8 +202,14 @@ def add_images(
                 f"{path}: image {shown(number)} is {str(file)[:300]}, which does not exist: add the file or drop "
                 "it from the annotations."
             )
-        class_map = class_maps / f"{file.stem}.png" if class_maps else None
+        class_map = find_class_map(class_maps, name) if class_maps else None
         annotations.add_image(file, number, (width, height), class_map)
+
+
+def find_class_map(class_maps: Path, name: Any) -> Path:
+    """The class map of the image with this file_name: <stem>.png, in the same subfolder if there is one."""
+    nested: Path = class_maps / name.with_suffix(".png")
+    return nested if len(name.parts) > 1 and nested.is_file() else class_maps / f"{name.stem}.png"
 
 
 def names_in(folder: Path) -> set[str]:

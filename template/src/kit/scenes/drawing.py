@@ -10,8 +10,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.report import FAINT, INK, new_figure, save_figure, shorten
+from src.kit.scenes.class_maps import IGNORE
 from src.kit.scenes.loader import build_augmentation
-from src.kit.scenes.samples import IGNORE, Sample, Scenes
+from src.kit.scenes.samples import Sample, Scenes
 from src.kit.scenes.scores import Objects
 
 COLUMNS = 4
@@ -73,7 +74,7 @@ def boxes_only(sample: Sample) -> Sample:
 
 def with_class_map(sample: Sample, class_map: np.ndarray, dataset: Scenes) -> Sample:
     """The sample with only this class map, whose background isn't painted if it is no class of the data set."""
-    if not dataset.has_class_maps:
+    if dataset.has_background:
         background = (class_map == 0) | (class_map == IGNORE)
         class_map = np.where(background, IGNORE, class_map - 1).astype(np.uint8)
     boxes, labels, crowd = sample.boxes[:0], sample.labels[:0], sample.crowd[:0]

@@ -12,7 +12,8 @@ from src.kit.augment import Pipeline
 from src.kit.inference import size_of
 from src.kit.inference_scenes import GREY, letterbox_place, place_pixels, scaled_size, visible_part
 from src.kit.loading import Loader, choose_workers, image_options, normalize, refuse_keys
-from src.kit.scenes.samples import IGNORE, Sample, Scenes
+from src.kit.scenes.class_maps import IGNORE
+from src.kit.scenes.samples import Sample, Scenes
 
 ZOOM = (0.5, 1.5)
 

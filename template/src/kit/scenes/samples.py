@@ -8,38 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from src.kit.config import UserError, unknown
 from src.kit.loading import open_rgb
 from src.kit.scenes.annotations import Annotations, Outline, Record, rasterise
+from src.kit.scenes.class_maps import BACKGROUND, IGNORE, MOST_CLASSES, read_class_map, refuse_useless_maps
 from src.kit.splitting import SplitRule
-
-IGNORE = 255  # in class maps: a pixel of no class, or of one that isn't trained
-
-
-def read_class_map(path: Path, numbers: Mapping[int, int], height: int, width: int) -> np.ndarray:
-    """Read a PNG of class ids as class numbers uint8 (H, W): `numbers[id]` if that is 0 or more, else `IGNORE`.
-
-    Raises:
-        UserError: a file that is missing, damaged, not 8-bit or of another size.
-    """
-    try:
-        with Image.open(path) as stored:
-            ids = np.asarray(stored)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"Cannot read the class map {path}: {error}.") from error
-    if ids.shape != (height, width) or ids.dtype != np.uint8:
-        raise UserError(
-            f"The class map {path} is {ids.dtype} of shape {ids.shape} and must be an 8-bit grey or palette PNG of "
-            f"{width} x {height} pixels, as its image."
-        )
-    table = np.full(256, IGNORE, np.uint8)
-    for identifier, number in numbers.items():
-        if number >= 0 and identifier < 256:
-            table[identifier] = number
-    mapped: np.ndarray = table[ids]
-    return mapped
 
 
 @dataclass(frozen=True)
@@ -54,7 +28,8 @@ class Sample:
     labels: np.ndarray  # int64 (M,), numbers into the data set's classes
     crowd: np.ndarray  # bool (M,): a region of many objects (COCO's iscrowd), or an object that doesn't count
     masks: np.ndarray | None = None  # bool (M, H, W), None where the data set has no outlines
-    semantic: np.ndarray | None = None  # uint8 (H, W) class numbers, 255 = ignore, None where it has no class maps
+    # uint8 (H, W) numbers of `Scenes.pixel_classes`, 255 = ignore; only in what `Scenes.as_class_maps` reads
+    semantic: np.ndarray | None = None
     image_id: int | str = 0  # the annotation file's image id, or the file's stem
 
     def __post_init__(self) -> None:
@@ -84,8 +59,13 @@ class Scenes:
         flippable: bool = True,
         indices: np.ndarray | None = None,
         numbers: np.ndarray | None = None,
+        mapped: bool = False,
     ) -> None:
-        """`indices` selects images; `numbers` int64 (K,) maps the annotated classes to numbers here, -1 drops one."""
+        """`indices` selects images; `numbers` int64 (K,) maps the annotated classes to numbers here, -1 drops one.
+
+        `mapped` is what `as_class_maps` says.
+        """
+        self.mapped = mapped
         self.annotations, self.classes, self.flippable = annotations, tuple(classes), flippable
         self.indices = np.arange(len(annotations)) if indices is None else indices
         self.numbers = np.arange(len(self.classes)) if numbers is None else numbers
@@ -100,15 +80,55 @@ class Scenes:
 
     @property
     def has_class_maps(self) -> bool:
-        """Whether at least one sample has `semantic`."""
+        """Whether there are class maps, which then count instead of outlines."""
         return any(self.annotations.class_maps)
+
+    @property
+    def has_background(self) -> bool:
+        """Whether pixels of no object are a class of their own: in class maps the id 0, unless that is a category."""
+        return not (self.has_class_maps and 0 in self.annotations.class_ids)
+
+    @property
+    def pixel_classes(self) -> tuple[str, ...]:
+        """The names of the numbers in class maps."""
+        return (BACKGROUND, *self.classes) if self.has_background else self.classes
+
+    def as_class_maps(self) -> "Scenes":
+        """The same images, read with class maps (`Sample.semantic`), drawn from the outlines where there are none."""
+        return Scenes(self.annotations, self.classes, self.flippable, self.indices, self.numbers, mapped=True)
+
+    def refuse_useless(self, data: str) -> None:
+        """Refuse data that segmentation cannot learn from.
+
+        Raises:
+            UserError: more classes than 8 bits can number, a single one, or class maps without pixels of the classes.
+        """
+        if len(self.classes) > MOST_CLASSES:
+            raise UserError(
+                f"data={data} has {len(self.classes):,} classes, and class maps can number {MOST_CLASSES}: choose some "
+                "of them with data.classes."
+            )
+        if len(self.pixel_classes) < 2:
+            raise UserError(
+                f"data={data} has the one class {self.classes[0]} with the id 0 and no background, so there is nothing "
+                "to tell apart: give the class another id."
+            )
+        maps = [self.annotations.class_maps[int(index)] for index in self.indices]
+        if self.has_class_maps:
+            ids = self.annotations.class_ids.items()
+            kept = {number: self.classes[self.numbers[k]] for number, k in ids if self.numbers[k] >= 0}
+            paths = [path for path in maps if path is not None]
+            refuse_useless_maps(paths, kept, self.has_background, self.annotations.colours, data)
 
     def path(self, index: int) -> Path:
         """One image's file."""
         return Path(self.annotations.paths[int(self.indices[index])])
 
     def labels(self, index: int) -> np.ndarray:
-        """The class numbers int64 (M,) of one image's objects, without decoding it."""
+        """The class numbers int64 (M,) of one image's objects, without decoding it.
+
+        Where no image has objects, these are the classes in its class map; all maps are read the first time.
+        """
         labels = self.numbers[self.annotations.labels_of(int(self.indices[index]))]
         return labels[labels >= 0]
 
@@ -129,7 +149,7 @@ class Scenes:
         return self.annotations.record(int(self.indices[index])).renumber(self.numbers)
 
     def read(self, index: int) -> Sample:
-        """Decode one image and rasterise its outlines.
+        """Decode one image and rasterise its outlines, or read its class map.
 
         Raises:
             UserError: a file that is missing, damaged or not of the size in its annotations.
@@ -138,30 +158,48 @@ class Scenes:
         height, width = image.shape[:2]
         record = self.record(index).in_pixels(width, height)
         masks = None
-        if record.outlines is not None:
+        if record.outlines is not None and not (self.mapped and record.class_map):
             masks = np.zeros((len(record.outlines), height, width), bool)
             for row, outline in enumerate(record.outlines):
                 try:
                     masks[row] = rasterise(outline, height, width)
                 except ValueError as error:
                     raise UserError(f"The outlines of {record.path} cannot be drawn: {error}.") from error
-        semantic = None
-        if record.class_map is not None:
-            numbers = {identifier: self.numbers[number] for identifier, number in self.annotations.class_ids.items()}
-            semantic = read_class_map(record.class_map, numbers, height, width)
-        return Sample(image, record.boxes, record.labels, record.crowd, masks, semantic, record.image_id)
+        sample = Sample(image, record.boxes, record.labels, record.crowd, masks, None, record.image_id)
+        if not self.mapped:
+            return sample
+        semantic = self.read_map(record.class_map, height, width) if record.class_map else class_map(sample)
+        return replace(sample, masks=None, semantic=semantic)
+
+    def read_map(self, path: Path, height: int, width: int) -> np.ndarray:
+        """Read a class map as numbers of `pixel_classes`, uint8 (H, W)."""
+        numbers = {identifier: int(self.numbers[k]) for identifier, k in self.annotations.class_ids.items()}
+        if self.has_background:
+            numbers = {0: 0} | {identifier: number + 1 for identifier, number in numbers.items() if number >= 0}
+        return read_class_map(path, numbers, height, width, self.annotations.colours)
 
     def take(self, indices: np.ndarray) -> "Scenes":
         """The images at these indices, in this order."""
-        return Scenes(self.annotations, self.classes, self.flippable, self.indices[indices], self.numbers)
+        return Scenes(self.annotations, self.classes, self.flippable, self.indices[indices], self.numbers, self.mapped)
 
     def take_classes(self, kept: Sequence[int]) -> "Scenes":
         """The images that show these classes, with only their objects; `kept[i]` becomes class i."""
         places = np.full(len(self.classes) + 1, -1, np.int64)  # the last one for classes that are dropped already
         places[list(kept)] = np.arange(len(kept))
         classes = [self.classes[number] for number in kept]
-        part = Scenes(self.annotations, classes, self.flippable, self.indices, places[self.numbers])
+        part = Scenes(self.annotations, classes, self.flippable, self.indices, places[self.numbers], self.mapped)
         return part.take(np.flatnonzero([len(part.labels(index)) > 0 for index in range(len(part))]))
+
+
+def class_map(sample: Sample) -> np.ndarray:
+    """The sample's class map, or one drawn from its outlines, large objects first: uint8 (H, W), 0 = background."""
+    if sample.semantic is not None:
+        return sample.semantic
+    assert sample.masks is not None, "a data set for segmentation has outlines or class maps"
+    drawn = np.zeros(sample.image.shape[:2], np.uint8)
+    for k in np.argsort(-sample.masks.sum(axis=(1, 2))):
+        drawn[sample.masks[k]] = IGNORE if sample.crowd[k] else sample.labels[k] + 1
+    return drawn
 
 
 def choose_scenes(
@@ -216,6 +254,7 @@ def concatenate(first: Scenes, second: Scenes) -> Scenes:
     """
     assert first.classes == second.classes, (first.classes, second.classes)
     joined = Annotations()
+    joined.colours = first.annotations.colours
     for scenes in (first, second):
         for identifier, number in scenes.annotations.class_ids.items():
             known = joined.class_ids.setdefault(identifier, int(scenes.numbers[number]))

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from src.kit.config import UserError
 from src.kit.report import describe_batch
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
-from src.kit.scenes.samples import IGNORE, Sample, Scenes
+from src.kit.scenes.samples import Sample, Scenes
 from src.kit.training import BaseTask
 
 OBJECT, CROWD = 1, 2  # kinds in the padded arrays of a batch; 0 is padding
@@ -205,7 +205,11 @@ class SceneTask(BaseTask):
     def build_loader(
         self, cfg: DictConfig, dataset: Scenes, kind: str, rank: int = 0, world_size: int = 1
     ) -> SceneLoader:
-        return build_scene_loader(cfg, dataset, kind, rank, world_size, self.targets)
+        return build_scene_loader(cfg, self.view(dataset), kind, rank, world_size, self.targets)
+
+    def view(self, dataset: Scenes) -> Scenes:
+        """The data set as this task reads it."""
+        return dataset
 
     @abstractmethod
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
@@ -230,10 +234,14 @@ class SceneTask(BaseTask):
         return {"kind": "scenes", "input": {**described, "flippable": dataset.flippable}, "output": dict(self.output)}
 
     def draw_batch(self, cfg: DictConfig, dataset: Scenes, split: str, path: Path, count: int) -> Path:
-        from src.kit.scenes.drawing import draw_scenes
+        from src.kit.scenes.drawing import draw_scenes, with_class_map
 
-        batch: Any = next(iter(build_scene_loader(cfg, dataset, split)))
-        return draw_scenes(batch[1][:count], dataset.classes, describe_batch(cfg, split), path)
+        batch: Any = next(iter(build_scene_loader(cfg, self.view(dataset), split)))
+        samples = [
+            sample if sample.semantic is None else with_class_map(sample, sample.semantic, dataset)
+            for sample in batch[1][:count]
+        ]
+        return draw_scenes(samples, dataset.classes, describe_batch(cfg, split), path)
 
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
         return example_targets_boxes(shape, batch)
@@ -254,14 +262,3 @@ def pad_objects(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.n
         labels[row, :count], boxes[row, :count] = sample.labels, sample.boxes
         kinds[row, :count] = np.where(sample.crowd, CROWD, OBJECT)
     return labels, boxes, kinds
-
-
-def class_map(sample: Sample) -> np.ndarray:
-    """The sample's class map, or one drawn from its outlines, large objects first: uint8 (H, W)."""
-    if sample.semantic is not None:
-        return sample.semantic
-    assert sample.masks is not None, "a data set for segmentation has outlines or class maps"
-    drawn = np.zeros(sample.image.shape[:2], np.uint8)
-    for k in np.argsort(-sample.masks.sum(axis=(1, 2))):
-        drawn[sample.masks[k]] = IGNORE if sample.crowd[k] else sample.labels[k] + 1
-    return drawn

@@ -10,20 +10,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from src.kit.checks import Entry, Facts, Finding, ImageFiles, Region
+from src.kit.config import UserError
 from src.kit.loading import find_images
 from src.kit.scenes import (
     corners,
+    find_class_map,
     find_coco_splits,
     flag,
     identifier,
     inner_path,
     project_category,
     read_outline,
+    refuse_missing_maps,
     shown,
     stream,
     text,
     whole,
 )
+from src.kit.scenes_checks.class_maps import Classes, map_findings
 from src.kit.scenes_checks.kinds import NEED_OUTLINES, Outlines, box_faults, gap
 
 Entries = Iterable[tuple[str, Any]]  # section, entry
@@ -43,7 +47,7 @@ class CocoFolder(ImageFiles):
         self.files: list[CocoFile] = []
         owners: dict[str, str] = {}  # image -> its split
         for split, (path, folder, maps) in splits.items():
-            file = CocoFile(split, self.relative(path), self.relative(folder), maps is not None)
+            file = CocoFile(split, self.relative(path), self.relative(folder), maps)
             self.files.append(file)
             try:
                 file.read_images(stream(path), on_disk)
@@ -59,6 +63,11 @@ class CocoFolder(ImageFiles):
 
     def check(self, facts: Mapping[str, Facts]) -> None:
         """Check every annotation."""
+        if self.task == "segmentation":
+            try:
+                refuse_missing_maps(self.root, find_coco_splits(self.root))
+            except UserError as error:
+                self.add("structure", "class_maps", str(error))
         for file in self.files:
             file.check_sizes(facts)
             if not file.unreadable:
@@ -66,6 +75,8 @@ class CocoFolder(ImageFiles):
                 mapped = file.class_maps and self.task == "segmentation"  # its class maps stand in for outlines
                 for kind, sentence in file.outlines.faults("" if mapped else self.task):
                     file.add(kind, file.split, sentence)
+                if mapped:
+                    file.findings += map_findings(self.root, file.split, file.list_maps(), facts, file.map_classes())
             self.findings += file.findings
         self.classes = tuple(dict.fromkeys(name for file in self.files for name in file.classes.values()))
         for entry in self.entries:
@@ -86,7 +97,7 @@ class CocoFolder(ImageFiles):
 class CocoFile:
     """Check the entries of one file. Call `read_images` first: annotations may precede their images in the file."""
 
-    def __init__(self, split: str, name: str, folder: str, class_maps: bool = False) -> None:
+    def __init__(self, split: str, name: str, folder: str, class_maps: Path | None = None) -> None:
         """`name` of the file and `folder` of its images are relative to the data set's root."""
         self.split, self.name, self.folder, self.class_maps = split, name, folder, class_maps
         self.unreadable = False
@@ -163,6 +174,16 @@ class CocoFile:
         for number, name in self.classes.items():
             named[name] += counts[number]
         return named
+
+    def list_maps(self) -> dict[str, Path]:
+        """Image -> its class map."""
+        assert self.class_maps is not None
+        names = {path: PurePosixPath(path).relative_to(self.folder) for path in self.images.values()}
+        return {path: find_class_map(self.class_maps, name) for path, name in names.items()}
+
+    def map_classes(self) -> Classes:
+        """What ids mean in class maps."""
+        return Classes(self.classes, 0 not in self.classes)
 
     def check_sizes(self, facts: Mapping[str, Facts]) -> None:
         """Compare the annotated sizes with the images' after EXIF rotation."""
