@@ -172,10 +172,14 @@ def test_shrinking_averages_colours_and_not_palette_indices(tmp_path, mode):
     assert np.abs(decode(path, 16).astype(int) - 127).max() <= 2
 
 
-def test_a_transparent_palette_keeps_its_colours(tmp_path):
+def test_a_transparent_palette_keeps_its_colours_on_the_background(tmp_path):
     path = tmp_path / "image.png"
-    split_image().convert("P", palette=Image.Palette.ADAPTIVE).save(path, transparency=b"\xff\x80")
+    image = split_image().convert("P", palette=Image.Palette.ADAPTIVE)
+    red, blue = image.getpixel((0, 0)), image.getpixel((63, 0))
+    image.save(path, transparency=bytes(128 if index == blue else 255 for index in range(2)))
     assert_colour(decode(path, 32)[16, 4], RED)
+    assert_colour(decode(path, 32)[16, 28], (130, 130, 253))
+    assert red != blue
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path):

@@ -44,7 +44,7 @@ def scenes(root: Path, *labels: list[int], size: tuple[int, int] = (20, 10)) -> 
     "keys",
     [
         {"image": np.zeros((10, 20, 3), np.float32)},
-        {"image": np.zeros((10, 20, 1), np.uint8)},
+        {"image": np.zeros((10, 20), np.uint8)},
         {"boxes": np.array([[1, 2, 3, 4]], np.float64)},
         {"boxes": np.array([[-1, 2, 3, 4]], np.float32)},
         {"boxes": np.array([[1, 2, 3, 11]], np.float32)},

@@ -62,7 +62,7 @@ def test_coco_without_a_fault_has_no_findings(coco):
 def test_faults_of_class_folders(folder):
     (folder / "train" / "bird").mkdir()
     (folder / "train" / "cat" / "notes.txt").write_text("not an image")
-    (folder / "train" / "cat" / "scan.tif").write_bytes(b"II*\0")
+    (folder / "train" / "cat" / "scan.jp2").write_bytes(b"II*\0")
     picture(folder / "train" / "stray.jpg", 50)
     picture(folder / "val" / "dgo" / "1.jpg", 51)
     picture(folder / "train" / "dog" / "small.png", 52, (3, 40))

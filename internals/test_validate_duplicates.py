@@ -10,7 +10,8 @@ from PIL import Image, ImageFilter
 
 from checked_data import class_folders, found, run
 from src.kit.checks import Entry
-from src.kit.checks.images import WINDOW, find_copies, inspect_files, near_pairs
+from src.kit.checks.copies import WINDOW, find_copies, near_pairs
+from src.kit.checks.images import inspect_files
 
 REAL = os.environ.get("TEST_DATA_DIR")
 

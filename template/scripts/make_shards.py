@@ -28,7 +28,7 @@ SMALLEST = 10_000  # bytes of an empty tar
 
 def main(argv: list[str]) -> None:
     """Write all splits of `cfg.data`."""
-    from src.kit.config import help_text, load_config
+    from src.kit.config import help_text, load_config, option
 
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text()}")
@@ -42,7 +42,8 @@ def main(argv: list[str]) -> None:
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    keys = "image_size", "mean", "std", "augment"
+    keys = ["image_size", "mean", "std", "augment"]
+    keys += [key for key in ("bands", "background") if cfg.data[key] != option("data", "shards")[key]]
     same = " ".join(shlex.quote(f"data.{key}={cfg.data[key]}") for key in keys)
     print(f"Train on them with: python scripts/train.py data=shards {shlex.quote(f'data.root={out}')} {same}")
 

@@ -1,7 +1,8 @@
 """Images with boxes, masks or class maps, without a framework: letterboxed for the network, and its outputs undone.
 
-`input` of the card: shape [3, S, S], mean and std, and flippable. `output`: kind "boxes", "masks" (of `side` pixels,
-stretched over their boxes) or "class_map"; for objects also score, the least that is reported.
+`input` of the card: shape [C, S, S], mean and std, flippable, and pixels, the `Reading` of files. `output`: kind
+"boxes", "masks" (of `side` pixels, stretched over their boxes) or "class_map"; for objects also score, the least that
+is reported.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from src.kit.inference import Batch, Card, Size, check_pixels, existing, normalize, open_rgb, size_of, softmax
+from src.kit.inference import (
+    PLAIN,
+    Batch,
+    Card,
+    Size,
+    check_pixels,
+    existing,
+    normalize,
+    open_rgb,
+    resize_bands,
+    size_of,
+    softmax,
+)
 
 __all__ = [
     "GREY",
@@ -35,21 +48,22 @@ SAME = 0.55  # overlap from which boxes of several networks show the same object
 
 
 def read(card: Card, source: Path | str | bytes | np.ndarray) -> np.ndarray:
-    """Decode a file or its content at full size, or check an array: uint8 (H, W, 3).
+    """Decode a file or its content at full size, or check an array: uint8 (H, W, C).
 
     Raises:
         UserError: no such file, not an image, or an array of another type or shape.
     """
     if not isinstance(source, np.ndarray):
-        return open_rgb(existing(source))
-    pixels = check_pixels(source)
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        return open_rgb(existing(source), card.input.get("pixels") or PLAIN)
+    channels = card.input["shape"][0]
+    pixels = check_pixels(source, channels)
+    return np.repeat(pixels, channels, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def prepare(card: Card, items: Sequence[np.ndarray]) -> Batch:
-    """Fit images (H, W, 3) into the middle of grey squares and normalise them: float32 (B, 3, S, S)."""
-    size = card.input["shape"][1]
-    squares = np.empty((len(items), size, size, 3), np.uint8)
+    """Fit images (H, W, C) into the middle of grey squares and normalise them: float32 (B, C, S, S)."""
+    channels, size, _ = card.input["shape"]
+    squares = np.empty((len(items), size, size, channels), np.uint8)
     for square, pixels in zip(squares, items, strict=True):
         square[:] = place_pixels(pixels, size, *letterbox_place(*size_of(pixels), size))
     planes = squares.transpose(0, 3, 1, 2)
@@ -74,15 +88,14 @@ def place_pixels(image: np.ndarray, size: int, extent: tuple[int, int], corner: 
     The rest of the square is grey. What reaches beyond the square is cut off.
 
     Returns:
-        uint8 (S, S, 3)
+        uint8 (S, S, C)
     """
     height, width = image.shape[:2]
     left, top, right, bottom = visible_part(size, extent, corner)
     scale, offset = np.tile(np.array(extent) / (width, height), 2), np.tile(corner, 2)
     seen = (([left, top, right, bottom] - offset) / scale).clip(0, [width, height] * 2)  # in the source's pixels
-    square = np.full((size, size, 3), GREY, np.uint8)
-    part = Image.fromarray(image).resize((right - left, bottom - top), Image.Resampling.BILINEAR, tuple(seen))
-    square[top:bottom, left:right] = np.asarray(part)
+    square = np.full((size, size, image.shape[2]), GREY, np.uint8)
+    square[top:bottom, left:right] = resize_bands(image, (right - left, bottom - top), tuple(seen))
     return square
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.inference import softmax
-from src.kit.loading import Loader, Split, build_image_loader
+from src.kit.loading import Loader, Split, build_image_loader, reading_of
 from src.kit.report import draw_image_batch
 from src.kit.training import BaseTask
 
@@ -75,8 +75,9 @@ class Task(BaseTask):
 
     def describe(self, cfg: DictConfig, dataset: Split) -> dict[str, Any]:
         height, width, channels = dataset.images.shape
-        described = {"shape": [channels, height, width], "mean": list(cfg.data.mean), "std": list(cfg.data.std)}
-        return {"kind": "images", "input": {**described, "flippable": dataset.flippable}, "output": {"kind": "classes"}}
+        described: dict[str, Any] = {"shape": [channels, height, width], "flippable": dataset.flippable}
+        described |= {"mean": list(cfg.data.mean), "std": list(cfg.data.std), "pixels": reading_of(dataset)}
+        return {"kind": "images", "input": described, "output": {"kind": "classes"}}
 
     def draw_samples(self, dataset: Split, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         from src.kit.report import draw_images

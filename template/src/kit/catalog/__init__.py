@@ -5,6 +5,7 @@ A data set is a file `src/datasets/**/<name>.py` with `build`; it is NumPy in, N
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,7 @@ from src.kit.catalog.specs import (
     show_info,
 )
 from src.kit.config import UserError, buildable, find_component, load_component, unknown
-from src.kit.loading import Split
+from src.kit.loading import PLAIN, Split, measure_range, read_settings
 from src.kit.splitting import SplitRule
 
 __all__ = [
@@ -72,7 +73,35 @@ def build_dataset(cfg: DictConfig, split: str) -> Any:
             f"(and data.test_fraction where there is one), add {getattr(dataset, 'unit', 'images')}, or "
             "choose other classes."
         )
-    return dataset
+    return read_files_as(cfg, split, dataset)
+
+
+def read_files_as(cfg: DictConfig, split: str, dataset: Any) -> Any:
+    """Have the data set's files read as `data.bands`, `data.range` and `data.background` say.
+
+    `data.range=auto` is chosen from the training split. Images in memory stay as they are.
+
+    Raises:
+        UserError: keys for image files, and the images are in memory.
+    """
+    if not hasattr(dataset, "read_as") or "bands" not in cfg.data:
+        return dataset
+    reading = read_settings(cfg.data)
+    in_files = dataset.read_as(reading)
+    if in_files is dataset:
+        if reading != PLAIN:
+            raise UserError(
+                f"data.bands, data.range and data.background are for image files, and data={cfg.data.name} has none: "
+                "leave them out."
+            )
+        return dataset
+    if cfg.data.range != "auto":
+        return in_files
+    train = dataset
+    if split != "train":
+        with suppress(UserError):  # such as data.test_fraction=1, where all images are for testing
+            train = build_dataset(cfg, "train")
+    return dataset.read_as({**reading, "range": measure_range(train, reading["bands"])})
 
 
 def build_split(cfg_data: DictConfig, split: str, seed: int, task: str = "") -> Any:

@@ -16,11 +16,18 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.catalog import SPLITS, build_dataset
+from src.kit.checks.copies import find_copies
 from src.kit.checks.findings import KINDS, SEVERITIES, Entry, Facts, Finding, ImageFiles, Source
-from src.kit.checks.images import find_copies, image_findings, inspect_files
+from src.kit.checks.images import choose_reading, image_findings, inspect_files
 from src.kit.checks.report import Result, write_json_report, write_page
 from src.kit.config import UserError
-from src.kit.loading import SUFFIXES, Split, find_splits, is_hidden, scan_classes
+from src.kit.loading import (
+    SUFFIXES,
+    Split,
+    find_splits,
+    is_hidden,
+    scan_classes,
+)
 from src.kit.run import read_json, write_json
 
 FOLDER = ".quarantine"
@@ -266,7 +273,8 @@ def check_files(checker: type[ImageFiles], cfg: DictConfig, workers: int) -> tup
     source.task = cfg.get("task", "")
     source.recount = partial(count_splits, cfg) if cfg.data.get("group_pattern") else None
     paths = [entry.path for entry in source.entries]
-    inspected = inspect_files([os.path.join(root, path) for path in paths], workers)
+    reading = source.reading = choose_reading(cfg, source)
+    inspected = inspect_files([os.path.join(root, path) for path in paths], workers, reading)
     facts = dict(zip(paths, inspected, strict=True))
     source.findings += image_findings(facts, cfg.data.image_size)
     source.findings += find_copies(source.entries, inspected)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from src.kit.loading import SUFFIXES, walk
+from src.kit.loading import PLAIN, SUFFIXES, Reading, walk
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -51,14 +51,14 @@ KINDS: dict[str, Kind] = {
         "error", "Classes missing from the training split", "Rename the folder or add training images."
     ),
     "structure": Kind("error", "Folder layout", "Arrange the files as the guide shows."),
+    "bands": Kind("error", "Images with other bands", "Choose bands that all images have with data.bands."),
     "damaged": Kind("warning", "Damaged images", "Look at the picture: part of it may be grey or shifted."),
     "wrong_extension": Kind("warning", "Wrong file extension", "Rename the file to match its format."),
     "tiny": Kind("warning", "Tiny images", "They are enlarged more than 8 times. Check that they show enough."),
     "cmyk": Kind("warning", "CMYK images", "Convert them to RGB: colours shift, and many libraries can't read CMYK."),
-    "sixteen_bit": Kind("warning", "16-bit images", "Only 8 bits are used. Rescale them first if the range matters."),
-    "alpha": Kind("warning", "Images with transparency", "Transparency is dropped. Check what shows underneath."),
+    "alpha": Kind("warning", "Images with transparency", "Training sees them on data.background: choose what fits."),
     "rotated": Kind("warning", "Images rotated by EXIF", "Training sees the image as shown, not as stored."),
-    "animated": Kind("warning", "Animated images", "Only the first frame is used."),
+    "animated": Kind("warning", "Animated images, several pages", "Only the first is used, unless data.bands chooses."),
     "duplicate": Kind(
         "warning", "Exact copies within a split", "Keep one: copies count twice, and a random split may separate them."
     ),
@@ -70,6 +70,7 @@ KINDS: dict[str, Kind] = {
     "empty_class": Kind("warning", "Classes without samples", "Add samples or remove the class."),
     "not_an_image": Kind("warning", "Ignored files", "Convert them to JPEG or PNG, or move them away."),
     "no_class": Kind("warning", "Images outside the class folders", "Move them into the folder of their class."),
+    "sixteen_bit": Kind("note", "Images of more than 8 bits", "Training reads them in the range of data.range."),
     "palette": Kind("note", "Palette images", "They are converted to RGB."),
     "grey": Kind("note", "Grey images among colour images", "They are converted to RGB."),
     "imbalance": Kind("note", "Imbalanced classes", "Consider data.sampler or loss.class_weights."),
@@ -111,6 +112,7 @@ class Source:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.reading: Reading = PLAIN  # how training reads the files
         self.entries: list[Entry] = []
         self.findings: list[Finding] = []
         self.classes: Sequence[str] = ()

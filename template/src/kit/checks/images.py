@@ -1,4 +1,4 @@
-"""Inspect image files: read each once, decode it completely, report what is odd, and find copies."""
+"""Inspect image files: read each once, decode it completely, and report what is odd."""
 
 import hashlib
 import io
@@ -7,17 +7,31 @@ import stat
 import sys
 import time
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import simplejpeg
+from omegaconf import DictConfig
 from PIL import Image
 
-from src.kit.checks.findings import Entry, Facts, Finding
-from src.kit.loading import MAX_PIXELS, to_eight_bits
+from src.kit.checks.findings import Facts, Finding, Source
+from src.kit.errors import UserError
+from src.kit.loading import (
+    MAX_PIXELS,
+    PLAIN,
+    BandsError,
+    FileImages,
+    Reading,
+    flatten,
+    is_deep_png,
+    is_tiff,
+    measure_range,
+    open_rgb,
+    read_settings,
+    read_tiff_header,
+)
 from src.kit.run import REDRAW_S, open_bar
 
 MAX_BYTES = 4 * MAX_PIXELS  # larger files can't be images within MAX_PIXELS, even uncompressed
@@ -32,22 +46,23 @@ EXPECTED = {
     ".jpeg": ("JPEG", "MPO"),
     ".jpg": ("JPEG", "MPO"),
     ".png": ("PNG",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
     ".webp": ("WEBP",),
 }
 ORIENTATION = 0x0112  # the EXIF tag
-PNG_DEPTH = 24  # offset of the byte with the bits per channel
-# Near-duplicates differ in at most MAX_BITS of the 128 comparisons between neighbouring pixels of their thumbnails,
-# and by at most MAX_LEVELS grey levels on average after subtracting each thumbnail's mean. On photos this finds 99 % of
-# the copies with another size, format or JPEG quality, about half of those cropped by 2 % per side, and no false pair.
-MAX_BITS = 7  # of 8 words of 16 bits: with 7 differences at least one word is equal, so sorting by words finds the pair
-MAX_LEVELS = 6.0
-MIN_SIDE = 32  # pixels; smaller images, such as two handwritten digits, look alike without being copies
-MIN_CONTRAST = 4.0  # standard deviation in grey levels
-WINDOW = 64  # images with the same word that are compared with each other
-KEPT_FIRST = ("test", "val", "train", "")
 
 
-def inspect_files(paths: Sequence[str], workers: int) -> list[Facts]:
+def choose_reading(cfg: DictConfig, source: Source) -> Reading:
+    """How training reads the files; `data.range=auto` is chosen from those of the training split."""
+    reading = read_settings(cfg.data)
+    if cfg.data.get("range") == "auto":
+        paths = [source.root / entry.path for entry in source.entries if entry.split in ("train", "")]
+        reading["range"] = measure_range(FileImages(paths, 1), reading["bands"])
+    return reading
+
+
+def inspect_files(paths: Sequence[str], workers: int, reading: Reading = PLAIN) -> list[Facts]:
     """Inspect files in order, with a progress bar on a terminal.
 
     Threads suffice: reading, hashing and decoding release the interpreter lock, which small images hold for about
@@ -60,7 +75,7 @@ def inspect_files(paths: Sequence[str], workers: int) -> list[Facts]:
     try:
         with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
             warnings.simplefilter("ignore")  # Pillow's, about metadata
-            for part in pool.map(lambda chunk: [inspect(path) for path in chunk], chunks):
+            for part in pool.map(lambda chunk: [inspect(path, reading) for path in chunk], chunks):
                 facts += part
                 if bar is not None and ((now := time.perf_counter()) >= next_draw or len(facts) == len(paths)):
                     next_draw = now + REDRAW_S
@@ -73,8 +88,8 @@ def inspect_files(paths: Sequence[str], workers: int) -> list[Facts]:
     return facts
 
 
-def inspect(path: str) -> Facts:
-    """Read and decode a file. Never raises: whatever is wrong with the file is in `Facts.problems`."""
+def inspect(path: str, reading: Reading = PLAIN) -> Facts:
+    """Read and decode a file as training does. Never raises: whatever is wrong with it is in `Facts.problems`."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -87,17 +102,66 @@ def inspect(path: str) -> Facts:
         return Facts(problems=(("unreadable", f"It cannot be read: {error.strerror}."),))
     facts = Facts(len(content), hashlib.sha256(content).digest()[:16])
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            facts = read_header(image, content, os.path.splitext(path)[1].lower(), facts)
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            thumb, damage = decode(image, content)
+        facts, thumb, damage = look_into(content, os.path.splitext(path)[1].lower(), facts, reading)
     except Image.DecompressionBombError:  # Pillow raises it on opening, from the size in the header
         return with_problem(facts, "bomb", f"Its {len(content):,} bytes claim more than {MAX_PIXELS:,} pixels.")
+    except BandsError as error:
+        cause = str(error.__cause__ or error)
+        return with_problem(facts, "bands", f"{cause[:1].upper()}{cause[1:]}.")
     except Exception as error:  # Pillow's decoders raise whatever their format's parser stumbles over
         return with_problem(facts, "unreadable", f"It cannot be decoded: {reason(error, len(content))}.")
     facts = facts._replace(thumb=thumb)
     return with_problem(facts, "damaged", f"The decoder reports: {damage}.") if damage else facts
+
+
+def look_into(content: bytes, suffix: str, facts: Facts, reading: Reading) -> tuple[Facts, bytes, str]:
+    """Header, thumbnail, and what a strict decoder reports that a lenient one accepts."""
+    if is_tiff(content):
+        facts = read_tiff_facts(content, suffix, facts)
+        return facts, training_thumbnail(content, reading), ""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        facts = read_header(image, content, suffix, facts)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        return facts, *decode(image, content, reading)
+
+
+def training_thumbnail(content: bytes, reading: Reading) -> bytes:
+    """The grey thumbnail of an image as training reads it."""
+    try:
+        shown = open_rgb(content, reading)
+    except BandsError:
+        raise
+    except UserError as error:  # which names no file here
+        raise error.__cause__ or error from error
+    image = Image.fromarray(shown[..., :3] if shown.shape[2] >= 3 else shown[..., 0])
+    return grey_thumbnail(image, image.size, reading)
+
+
+def read_tiff_facts(content: bytes, suffix: str, facts: Facts) -> Facts:
+    """Fill in what the header says; Pillow opens only some TIFFs."""
+    header = read_tiff_header(content)
+    if header.width * header.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    mode = f"{header.kind} x {header.bands}"
+    facts = facts._replace(format="TIFF", mode=mode, width=header.width, height=header.height)
+    if suffix not in (".tif", ".tiff"):
+        facts = with_problem(facts, "wrong_extension", f"The extension is {suffix}, the content is TIFF.")
+    if header.kind not in ("uint8", "bool"):
+        facts = with_problem(facts, "sixteen_bit", f"Its values are {header.kind}.")
+    if header.bands == 1:
+        facts = with_problem(facts, "grey", "It has one channel.")
+    if header.pages > 1:
+        facts = with_problem(facts, "animated", f"It has {header.pages} pages.")
+    return oriented(facts, header.orientation)
+
+
+def oriented(facts: Facts, turn: int) -> Facts:
+    """Note an EXIF orientation."""
+    if turn not in range(2, 9):
+        return facts
+    facts = facts._replace(orientation=turn)
+    return with_problem(facts, "rotated", f"EXIF orientation {turn}: it is shown differently than it is stored.")
 
 
 def read_header(image: Image.Image, content: bytes, suffix: str, facts: Facts) -> Facts:
@@ -105,10 +169,7 @@ def read_header(image: Image.Image, content: bytes, suffix: str, facts: Facts) -
     facts = facts._replace(format=image.format or "", mode=image.mode, width=image.width, height=image.height)
     facts = facts._replace(problems=tuple(header_problems(image, content, suffix)))
     turn = read_orientation(image) if "exif" in image.info or image.format in ("MPO", "TIFF") else 1
-    if turn == 1:
-        return facts
-    facts = facts._replace(orientation=turn)
-    return with_problem(facts, "rotated", f"EXIF orientation {turn}: it is shown differently than it is stored.")
+    return oriented(facts, turn)
 
 
 def header_problems(image: Image.Image, content: bytes, suffix: str) -> list[tuple[str, str]]:
@@ -118,7 +179,7 @@ def header_problems(image: Image.Image, content: bytes, suffix: str) -> list[tup
         found.append(("wrong_extension", f"The extension is {suffix}, the content is {image.format}."))
     if image.mode == "CMYK":
         found.append(("cmyk", "Its mode is CMYK."))
-    if image.mode[0] in "IF" or (image.format == "PNG" and content[PNG_DEPTH] == 16):
+    if image.mode[0] in "IF" or is_deep_png(content):
         found.append(("sixteen_bit", f"Its mode is {image.mode} with more than 8 bits per channel."))
     if image.mode in ("P", "PA", "1"):
         palette = "two" if image.mode == "1" else "its"
@@ -146,15 +207,15 @@ def with_problem(facts: Facts, kind: str, sentence: str) -> Facts:
     return facts._replace(problems=(*facts.problems, (kind, sentence)))
 
 
-def decode(image: Image.Image, content: bytes) -> tuple[bytes, str]:
+def decode(image: Image.Image, content: bytes, reading: Reading) -> tuple[bytes, str]:
     """Decode all rows. Returns the grey thumbnail, and what a strict decoder reports that a lenient one accepts."""
     damage = ""
-    if image.format in ("JPEG", "MPO"):
+    if image.format in ("JPEG", "MPO") and reading["bands"] is None:
         try:  # reads every coefficient, but computes only an eighth of the pixels
             grey = simplejpeg.decode_jpeg(content, "GRAY", min_height=THUMB, min_width=THUMB)
             eighths = round(8 * grey.shape[1] / image.width)  # the scale; the last pixel may be half outside the image
             extent = (image.width * eighths / 8, image.height * eighths / 8)
-            return grey_thumbnail(Image.fromarray(grey[..., 0]), extent), ""
+            return grey_thumbnail(Image.fromarray(grey[..., 0]), extent, reading), ""
         except ValueError as error:
             damage = reason(error, len(content))
         image.draft("L", (THUMB, THUMB))
@@ -165,12 +226,14 @@ def decode(image: Image.Image, content: bytes) -> tuple[bytes, str]:
         except Exception as error:
             damage = reason(error, len(content))
     image.load()
-    return grey_thumbnail(image, image.size), damage
+    if reading["bands"] is not None or image.mode[0] in "IF" or is_deep_png(content):
+        return training_thumbnail(content, reading), damage
+    return grey_thumbnail(image, image.size, reading), damage
 
 
-def grey_thumbnail(image: Image.Image, extent: tuple[float, float]) -> bytes:
+def grey_thumbnail(image: Image.Image, extent: tuple[float, float], reading: Reading) -> bytes:
     """Shrink the image, from its top left corner to `extent` (width, height), to THUMB x THUMB grey pixels."""
-    grey = to_eight_bits(image).convert("L")
+    grey = flatten(image, reading["background"]).convert("L")
     return grey.resize((THUMB, THUMB), Image.Resampling.BILINEAR, box=(0, 0, *extent)).tobytes()
 
 
@@ -194,80 +257,3 @@ def image_findings(facts: Mapping[str, Facts], image_size: int) -> list[Finding]
             sentence = f"{found.width} x {found.height} pixels would become {image_size} on the short side."
             findings.append(Finding("tiny", path, sentence))
     return findings
-
-
-def find_copies(entries: Sequence[Entry], facts: Sequence[Facts]) -> list[Finding]:
-    """Report each copy once, with its original. Across splits, the image in the test split counts as the original."""
-    order = sorted(range(len(entries)), key=lambda i: (KEPT_FIRST.index(entries[i].split), entries[i].path))
-    first: dict[bytes, Entry] = {}
-    findings: list[Finding] = []
-    for i in order:
-        if not facts[i].digest or facts[i].size == 0:
-            continue
-        copy, original = entries[i], first.setdefault(facts[i].digest, entries[i])
-        if copy is original:
-            continue
-        if copy.split != original.split:
-            sentence = f"It is identical to {original.path} in {original.split or 'no split'}."
-            findings.append(Finding("leak", copy.path, sentence, original.path))
-        else:
-            findings.append(Finding("duplicate", copy.path, f"It is identical to {original.path}.", original.path))
-        if copy.label != original.label:
-            sentence = f"{copy.path} is {copy.label}, and {original.path} is {original.label}."
-            findings.append(Finding("conflict", copy.path, sentence, original.path))
-    copies = {finding.path for finding in findings}
-    seen = [i for i in order if facts[i].thumb and min(facts[i].width, facts[i].height) >= MIN_SIDE]
-    rest = [i for i in seen if entries[i].path not in copies]
-    thumbs = np.frombuffer(b"".join(facts[i].thumb for i in rest), np.uint8).reshape(-1, THUMB, THUMB)
-    return findings + near_copies([entries[i] for i in rest], thumbs)
-
-
-def near_copies(entries: Sequence[Entry], thumbs: np.ndarray) -> list[Finding]:
-    """Report each image that nearly equals an earlier one; `thumbs` is uint8 (N, 9, 9)."""
-    partners: dict[tuple[int, str], int] = defaultdict(lambda: len(entries))
-    for earlier, later in near_pairs(thumbs):
-        kind = "near_duplicate" if entries[earlier].split == entries[later].split else "near_leak"
-        partners[later, kind] = min(partners[later, kind], earlier)
-    findings = []
-    for (later, kind), earlier in sorted(partners.items()):
-        copy, original = entries[later], entries[earlier]
-        where = f" in {original.split or 'no split'}" if kind == "near_leak" else ""
-        sentence = f"It looks like {original.path}{where}."
-        findings.append(Finding(kind, copy.path, sentence, original.path))
-    return findings
-
-
-def near_pairs(thumbs: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs i < j of nearly equal thumbnails uint8 (N, 9, 9); a pair may come more than once."""
-    contrast = thumbs.std(axis=(1, 2)) >= MIN_CONTRAST
-    numbers = np.flatnonzero(contrast)
-    thumbs = thumbs[numbers]
-    words = difference_hash(thumbs)
-    for word in range(words.shape[1]):
-        order = np.argsort(words[:, word], kind="stable")
-        keys = words[order, word]
-        positions = np.arange(len(order))
-        for step in range(1, WINDOW):
-            positions = positions[: np.searchsorted(positions, len(order) - step)]
-            positions = positions[keys[positions] == keys[positions + step]]
-            if len(positions) == 0:
-                break
-            i, j = np.sort([order[positions], order[positions + step]], axis=0)
-            near = np.bitwise_count(words[i] ^ words[j]).sum(axis=1) <= MAX_BITS
-            i, j = i[near], j[near]
-            close = mean_difference(thumbs[i], thumbs[j]) <= MAX_LEVELS
-            yield from zip(numbers[i[close]].tolist(), numbers[j[close]].tolist(), strict=True)
-
-
-def difference_hash(thumbs: np.ndarray) -> np.ndarray:
-    """Compare each pixel with its left and upper neighbour: (N, 9, 9) -> 128 bits as uint16 (N, 8)."""
-    right = thumbs[:, :8, 1:] > thumbs[:, :8, :-1]
-    down = thumbs[:, 1:, :8] > thumbs[:, :-1, :8]
-    bits = np.concatenate([right.reshape(-1, 64), down.reshape(-1, 64)], axis=1)
-    return np.packbits(bits, axis=1).view(np.uint16)
-
-
-def mean_difference(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Mean absolute difference in grey levels between thumbnails (N, 9, 9), each less its mean: (N,)."""
-    gap = left.astype(np.float32) - right
-    return np.abs(gap - gap.mean(axis=(1, 2), keepdims=True)).mean(axis=(1, 2))

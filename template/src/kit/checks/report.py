@@ -13,12 +13,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFile, ImageOps
 
 from src.kit.checks.findings import KINDS, SEVERITIES, Facts, Finding, Region, Source
 from src.kit.checks.images import FORMATS, MAX_BYTES
-from src.kit.loading import MAX_PIXELS, to_eight_bits
-from src.kit.report import TEMPLATE, card, details, duration, escaped, section, table
+from src.kit.loading import MAX_PIXELS, PLAIN, Reading, flatten, is_deep_png, is_tiff, open_rgb
+from src.kit.report import TEMPLATE, card, details, duration, escaped, section, table, to_colours
 from src.kit.run import write_json
 
 SHOWN = 12  # thumbnails of each kind
@@ -99,7 +100,7 @@ def write_page(result: Result, path: Path) -> None:
     cards += [card(f"{total / 1e6:,.1f} MB", "of image files")] if total else []
     cards += [card(duration(result.seconds), "to check")]
     with lenient():
-        kinds = [kind_section(kind, found, result.source.root) for kind, found in groups]
+        kinds = [kind_section(kind, found, result.source) for kind, found in groups]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escaped(f"Data check: {result.name}"),
         subtitle=escaped(str(result.source.root)),
@@ -138,9 +139,9 @@ def pill(kind: str, count: int) -> str:
     return f'<span class="pill {severity}">{count:,} {severity}{"s" * (count != 1)}</span>'
 
 
-def kind_section(kind: str, found: Sequence[Finding], root: Path) -> str:
+def kind_section(kind: str, found: Sequence[Finding], source: Source) -> str:
     """All findings of one kind, the first ones with thumbnails."""
-    figures = [figure for finding in found[:SHOWN] if (figure := draw_finding(finding, root))]
+    figures = [figure for finding in found[:SHOWN] if (figure := draw_finding(finding, source))]
     listed = table([{"where": finding.path, "what": finding.sentence} for finding in found[:LISTED]])
     if len(found) > LISTED:
         listed += f"<p>{len(found) - LISTED:,} more are in the JSON file.</p>"
@@ -152,9 +153,10 @@ def kind_section(kind: str, found: Sequence[Finding], root: Path) -> str:
     return f'<section class="kind" id="{kind}">{head}{gallery if figures else listed}</section>'
 
 
-def draw_finding(finding: Finding, root: Path) -> str:
+def draw_finding(finding: Finding, source: Source) -> str:
     """A finding with its thumbnail, or both of a pair; "" if there is nothing to show."""
-    urls = [thumbnail(root / finding.path, finding.region), thumbnail(root / finding.other) if finding.other else ""]
+    shown = [(finding.path, finding.region), *([(finding.other, None)] if finding.other else [])]
+    urls = [thumbnail(source.root / path, region, source.reading) for path, region in shown]
     images = "".join(f'<img alt="" src="{url}">' for url in urls if url)
     folder, slash, name = finding.path.rpartition("/")
     caption = f"<i>{escaped(folder + slash)}</i><b>{escaped(name)}</b>{escaped(finding.sentence)}"
@@ -192,24 +194,37 @@ def lenient() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def thumbnail(path: Path, region: Region | None = None) -> str:
-    """The image as a data URL with `region` outlined; "" if it can't be shown. Call it within `lenient()`."""
+def thumbnail(path: Path, region: Region | None = None, reading: Reading = PLAIN) -> str:
+    """The image as training reads it, as a data URL with `region` outlined; "" if it can't be shown.
+
+    Call it within `lenient()`.
+    """
     try:
         if not path.is_file() or os.path.getsize(path) > MAX_BYTES:
             return ""
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return ""
-            size = image.size
-            image.draft("RGB", (2 * SIZE, 2 * SIZE))
-            ImageOps.exif_transpose(image, in_place=True)
-            size = size if (image.width < image.height) == (size[0] < size[1]) else size[::-1]
-            picture = outline(to_eight_bits(image), size, region)
+        content = path.read_bytes()
+        if is_tiff(content) or is_deep_png(content) or reading["bands"] is not None:
+            image = Image.fromarray(np.ascontiguousarray(to_colours(open_rgb(content, reading))))
+            picture = outline(image, image.size, region)
+        else:
+            picture = draw_file(content, region, reading)
     except Exception:  # a damaged file may have nothing to show, and its parser raises whatever it stumbles over
         return ""
     target = io.BytesIO()
     picture.save(target, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(target.getvalue()).decode("ascii")
+
+
+def draw_file(content: bytes, region: Region | None, reading: Reading) -> Image.Image:
+    """An image of 8 bits with `region` outlined, or what is left of it."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        size = image.size
+        image.draft("RGB", (2 * SIZE, 2 * SIZE))
+        ImageOps.exif_transpose(image, in_place=True)
+        size = size if (image.width < image.height) == (size[0] < size[1]) else size[::-1]
+        return outline(flatten(image, reading["background"]), size, region)
 
 
 def outline(image: Image.Image, size: tuple[int, int], region: Region | None) -> Image.Image:
@@ -223,9 +238,7 @@ def outline(image: Image.Image, size: tuple[int, int], region: Region | None) ->
     shown = max(1, round(width * scale)), max(1, round(height * scale))
     filter = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.BILINEAR
     canvas = Image.new("RGB", (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))), OUTSIDE)
-    picture = image.resize(shown, filter)
-    clear = picture.convert("RGBA") if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") else None
-    canvas.paste(picture.convert("RGB"), (round(-left * scale), round(-top * scale)), clear)
+    canvas.paste(image.resize(shown, filter), (round(-left * scale), round(-top * scale)))
     if region is not None:
         xs, ys = (
             sorted(min(max((region[i] - start) * scale, 0.0), side - 1.0) for i in (axis, axis + 2))

@@ -11,15 +11,19 @@ evaluation reads outputs, with the same functions.
 
 from src.kit.inference.batches import Batch, Kind, Size, kind_of, postprocess, preprocess, size_of
 from src.kit.inference.card import Card, parse_card, read_card
-from src.kit.inference.decoding import (
+from src.kit.inference.decoding import decode, flatten, normalize, open_rgb, resize, to_channels, to_planes
+from src.kit.inference.depth import (
     MAX_PIXELS,
-    decode,
-    normalize,
-    open_rgb,
-    resize,
-    to_channels,
-    to_eight_bits,
-    to_planes,
+    PLAIN,
+    BandsError,
+    Reading,
+    count_channels,
+    is_deep_png,
+    is_tiff,
+    measure_range,
+    read_settings,
+    read_tiff_header,
+    resize_bands,
 )
 from src.kit.inference.images import check_pixels, existing, softmax
 from src.kit.inference.images import describe as describe_class
@@ -27,26 +31,36 @@ from src.kit.inference.predictor import Predictor
 
 __all__ = [
     "MAX_PIXELS",
+    "PLAIN",
+    "BandsError",
     "Batch",
     "Card",
     "Kind",
     "Predictor",
+    "Reading",
     "Size",
     "check_pixels",
+    "count_channels",
     "decode",
     "describe_class",
     "existing",
+    "flatten",
+    "is_deep_png",
+    "is_tiff",
     "kind_of",
+    "measure_range",
     "normalize",
     "open_rgb",
     "parse_card",
     "postprocess",
     "preprocess",
     "read_card",
+    "read_settings",
+    "read_tiff_header",
     "resize",
+    "resize_bands",
     "size_of",
     "softmax",
     "to_channels",
-    "to_eight_bits",
     "to_planes",
 ]

@@ -1,7 +1,8 @@
-"""Decode image files to RGB arrays, resize and normalise them.
+"""Decode image files to uint8 arrays, resize and normalise them.
 
-JPEGs go through libjpeg-turbo, at a reduced scale and without the interpreter's lock; everything else through Pillow.
-Where simplejpeg or OpenCV is missing, Pillow decodes JPEGs too: values then differ as `decode` says.
+JPEGs go through libjpeg-turbo, at a reduced scale and without the interpreter's lock; images of more than 8 bits as
+`depth` says; everything else through Pillow. Where simplejpeg or OpenCV is missing, Pillow decodes JPEGs too: values
+then differ as `decode` says.
 """
 
 import io
@@ -15,17 +16,26 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.kit.errors import UserError
+from src.kit.inference.depth import (
+    MAX_PIXELS,
+    ORIENTATION,
+    PLAIN,
+    BandsError,
+    Reading,
+    Stored,
+    read_stored,
+    to_eight_bits,
+    turned,
+)
 
-MAX_PIXELS = 178_000_000  # half a gigabyte as RGB; a file of a few bytes can claim far more
 MIN_SCALE = 0.95  # a JPEG may be decoded at a scale that gives this share of the wanted size, and then enlarged
-ORIENTATION = 0x0112  # EXIF tag
 KEPT_BYTES = 16 << 20  # size of each thread's buffer
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's "L"
 buffers = threading.local()  # mapping new memory for each image takes as long as resizing it
 
 
-def decode(source: Path | bytes, image_size: int) -> np.ndarray:
-    """Decode, rotate as EXIF says, resize the short side to `image_size` and crop the centre: uint8 (S, S, 3).
+def decode(source: Path | bytes, image_size: int, reading: Reading = PLAIN) -> np.ndarray:
+    """Decode, rotate as EXIF says, resize the short side to `image_size` and crop the centre: uint8 (S, S, C).
 
     JPEGs are decoded at 1/2, 3/8, 1/4 or 1/8 of their size if that suffices, into a reused buffer and without the
     interpreter's lock, which costs little more than undoing the Huffman code. On photos each value differs from a full
@@ -33,41 +43,73 @@ def decode(source: Path | bytes, image_size: int) -> np.ndarray:
 
     Args:
         source: a file, or a file's content.
+        reading: bands, range and background, as training stored them; RGB (C = 3) unless it chooses bands.
 
     Raises:
         UserError: the file is missing, damaged, not an image, or has more than `MAX_PIXELS` pixels.
+        BandsError: it has other bands than `reading` says.
     """
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
-        image = decode_jpeg(content, image_size)
-        if image is None:
+        image = decode_jpeg(content, image_size) if reading["bands"] is None else None
+        if image is not None:  # cropping and rotating commute, and rotating the smaller image is faster
+            return apply_orientation(crop_and_resize(image, image_size), content)
+        stored = read_stored(content, reading["bands"])
+        if stored is None:
             with open_image(content) as opened:
-                opened.draft(None, (image_size, image_size))  # JPEG only: decodes at 1/2, 1/4 or 1/8 of the size
-                ImageOps.exif_transpose(opened, in_place=True)
-                square = ImageOps.fit(to_eight_bits(opened), (image_size, image_size), Image.Resampling.BILINEAR)
-                return np.asarray(square.convert("RGB"))
-        # cropping and rotating commute, and rotating the smaller image is faster
-        return apply_orientation(crop_and_resize(image, image_size), content)
+                if not keeps_numbers(opened, reading):
+                    opened.draft(None, (image_size, image_size))  # JPEG only: decodes at 1/2, 1/4 or 1/8 of the size
+                    ImageOps.exif_transpose(opened, in_place=True)
+                    return np.asarray(flatten(fit(without_palette(opened), image_size), reading["background"]))
+                stored = read_numbers(opened)
+        bands = to_eight_bits(stored, reading)
+        if bands.shape[2] == 3:
+            return np.asarray(fit(Image.fromarray(bands), image_size))
+        planes = [np.asarray(fit(Image.fromarray(band), image_size)) for band in bands.transpose(2, 0, 1)]
+        return np.stack(planes, axis=2)
     except Exception as error:  # Pillow's decoders raise whatever their format's parser stumbles over
         raise decoding_error(source, error) from error
 
 
-def open_rgb(source: Path | bytes) -> np.ndarray:
-    """Decode at full size and rotate as EXIF says: uint8 (H, W, 3), a new array.
+def open_rgb(source: Path | bytes, reading: Reading = PLAIN) -> np.ndarray:
+    """Decode at full size and rotate as EXIF says: uint8 (H, W, C), a new array; RGB unless `reading` chooses bands.
 
     Raises:
-        UserError: as `decode`.
+        UserError, BandsError: as `decode`.
     """
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
-        image = decode_jpeg(content, None)
-        if image is None:
+        image = decode_jpeg(content, None) if reading["bands"] is None else None
+        if image is not None:
+            return np.array(apply_orientation(image, content), order="C")
+        stored = read_stored(content, reading["bands"])
+        if stored is None:
             with open_image(content) as opened:
-                ImageOps.exif_transpose(opened, in_place=True)
-                return np.array(to_eight_bits(opened).convert("RGB"))
-        return np.array(apply_orientation(image, content), order="C")
+                if not keeps_numbers(opened, reading):
+                    ImageOps.exif_transpose(opened, in_place=True)
+                    return np.array(flatten(opened, reading["background"]))
+                stored = read_numbers(opened)
+        return np.array(to_eight_bits(stored, reading), order="C")
     except Exception as error:
         raise decoding_error(source, error) from error
+
+
+def fit(image: Image.Image, image_size: int) -> Image.Image:
+    """Crop the central square and resize it."""
+    return ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
+
+
+def keeps_numbers(image: Image.Image, reading: Reading) -> bool:
+    """Whether an image that Pillow opened is read band by band, or in its range."""
+    return reading["bands"] is not None or image.mode[0] in "IF"
+
+
+def read_numbers(image: Image.Image) -> Stored:
+    """An image that Pillow opened as it is stored, rotated as EXIF says."""
+    ImageOps.exif_transpose(image, in_place=True)
+    pixels = np.asarray(without_palette(image))
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return Stored(pixels, image.mode in ("LA", "RGBA"))
 
 
 def open_image(content: bytes) -> Image.Image:
@@ -78,18 +120,27 @@ def open_image(content: bytes) -> Image.Image:
     return image
 
 
-def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert to a mode with 8 bits per channel and no palette, so that resizing doesn't mix palette indices."""
-    if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+def without_palette(image: Image.Image) -> Image.Image:
+    """Replace palette indices by colours, so that resizing doesn't mix indices, and a transparent colour by opacity."""
     if image.mode in ("1", "P", "PA") or "transparency" in image.info:
         return image.convert("RGBA")
     return image
 
 
+def flatten(image: Image.Image, background: Sequence[int]) -> Image.Image:
+    """Convert an image of 8 bits to RGB, with the background where it is transparent."""
+    image = without_palette(image)
+    if image.mode not in ("RGBA", "LA", "La", "RGBa"):
+        return image.convert("RGB")
+    ground = Image.new("RGBA", image.size, (*background, 255))
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+
+
 def decoding_error(source: Path | bytes, error: Exception) -> UserError:
     """Say in one sentence which file can't be decoded and why."""
     name = f"an image of {len(source)} bytes" if isinstance(source, bytes) else source
+    if isinstance(error, BandsError):
+        return BandsError(f"Cannot read {name}: {error}.")
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):  # whose text is a memory address
         reason = "its content is no image"
@@ -142,17 +193,11 @@ def apply_orientation(image: np.ndarray, content: bytes) -> np.ndarray:
         return image
     with Image.open(io.BytesIO(content)) as opened:
         orientation = opened.getexif().get(ORIENTATION, 1)
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return image
+    return turned(image, orientation)
 
 
 def to_planes(image: np.ndarray, out: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) into uint8 (3, H, W), the layout that networks read."""
+    """Write uint8 (H, W, C) into uint8 (C, H, W), the layout that networks read."""
     import_opencv().split(np.ascontiguousarray(image), list(out))
 
 

@@ -1,7 +1,7 @@
 """Images of one class each: from files or arrays to a network's input, and from its logits to classes.
 
 `input` of the card: shape [C, H, W], mean and std (one value per channel, for pixels from 0 to 1), and flippable
-(whether a mirrored image still shows its class). `output`: kind "classes".
+(whether a mirrored image still shows its class); of files also pixels, their `Reading`. `output`: kind "classes".
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,13 @@ from src.kit.inference.batches import Batch, Size, size_of
 from src.kit.inference.card import Card
 from src.kit.inference.decoding import decode as decode_file
 from src.kit.inference.decoding import normalize, resize, to_channels
+from src.kit.inference.depth import PLAIN
 
 TOP = 5  # classes named in a prediction
 
 
 def read(card: Card, source: Path | str | bytes | np.ndarray) -> np.ndarray:
-    """Decode a file, its content, or an array (H, W) or (H, W, 1 or 3 or 4) of uint8: uint8 (h, w, 1 or 3).
+    """Decode a file, its content, or an array (H, W) or (H, W, 1 or 3 or 4 or C) of uint8: uint8 (h, w, 1 or 3 or C).
 
     Files are decoded as in training, which already crops them to the network's size.
 
@@ -28,8 +29,8 @@ def read(card: Card, source: Path | str | bytes | np.ndarray) -> np.ndarray:
         UserError: no such file, not an image, or an array of another type or shape.
     """
     if isinstance(source, np.ndarray):
-        return check_pixels(source)
-    return decode_file(existing(source), card.input["shape"][1])
+        return check_pixels(source, card.input["shape"][0])
+    return decode_file(existing(source), card.input["shape"][1], card.input.get("pixels") or PLAIN)
 
 
 def existing(source: Path | str | bytes) -> Path | bytes:
@@ -45,19 +46,19 @@ def existing(source: Path | str | bytes) -> Path | bytes:
     return Path(source)
 
 
-def check_pixels(pixels: np.ndarray) -> np.ndarray:
-    """An image as uint8 (H, W, 1 or 3), without an alpha channel.
+def check_pixels(pixels: np.ndarray, channels: int = 3) -> np.ndarray:
+    """An image as uint8 (H, W, 1 or 3 or `channels`), without an alpha channel.
 
     Raises:
         UserError: another type or shape.
     """
-    fits = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
+    fits = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4, channels))
     if pixels.dtype != np.uint8 or not fits or 0 in pixels.shape:
         raise UserError(
             f"An image is uint8 of shape (H, W), (H, W, 1) or (H, W, 3), not {pixels.dtype} of shape {pixels.shape}."
         )
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return pixels[..., :3] if pixels.shape[2] == 4 else pixels
+    return pixels[..., :3] if pixels.shape[2] == 4 != channels else pixels
 
 
 def prepare(card: Card, items: Sequence[np.ndarray]) -> Batch:

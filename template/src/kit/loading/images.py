@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -9,9 +10,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from src.kit.config import UserError, unknown
-from src.kit.inference import decode, resize, to_channels, to_planes
+from src.kit.inference import PLAIN, Reading, count_channels, decode, resize, to_channels, to_planes
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= {"val": "val", "valid": "val", "validation": "val"}
 NOT_DATA = ("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN")  # what file servers and systems add to folders
@@ -62,32 +63,43 @@ class ArrayImages:
 
 
 class FileImages:
-    """RGB images of `image_size` x `image_size`, decoded from their files each time they are fetched."""
+    """Images of `image_size` x `image_size`, decoded from their files each time they are fetched.
+
+    They are RGB, unless `reading` chooses other bands.
+    """
 
     in_memory = False
 
-    def __init__(self, paths: Sequence[Path], image_size: int) -> None:
+    def __init__(self, paths: Sequence[Path], image_size: int, reading: Reading = PLAIN) -> None:
         self.paths = list(paths)
-        self.image_size = image_size
-        self.shape = (image_size, image_size, 3)
+        self.image_size, self.reading = image_size, reading
+        self.shape = (image_size, image_size, count_channels(reading))
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def get(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 (B, H, W, 3).
+        """uint8 (B, H, W, C).
 
         Raises:
             UserError: a file can't be decoded; the message names it.
         """
-        planes = np.empty((len(indices), 3, self.image_size, self.image_size), np.uint8)
+        planes = np.empty((len(indices), self.shape[2], self.image_size, self.image_size), np.uint8)
         for image, index in zip(planes, indices, strict=True):
-            to_planes(decode(self.paths[index], self.image_size), image)
+            to_planes(decode(self.paths[index], self.image_size, self.reading), image)
         return planes.transpose(0, 2, 3, 1)
 
     def take(self, indices: np.ndarray) -> "FileImages":
         """The images at these indices, in this order."""
-        return FileImages([self.paths[index] for index in indices], self.image_size)
+        return FileImages([self.paths[index] for index in indices], self.image_size, self.reading)
+
+    def read_as(self, reading: Reading) -> "FileImages":
+        """The same files, read in other bands, range or on another background."""
+        return FileImages(self.paths, self.image_size, reading)
+
+    def sources(self, indices: np.ndarray) -> list[Path]:
+        """The files of these images."""
+        return [self.paths[index] for index in indices]
 
 
 class MixedImages:
@@ -104,6 +116,7 @@ class MixedImages:
         self.indices = np.arange(self.starts[-1]) if indices is None else indices
         self.shape = (*sizes.pop(), channels)
         self.in_memory = all(part.in_memory for part in parts)
+        self.reading: Reading | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -124,7 +137,28 @@ class MixedImages:
 
     def take(self, indices: np.ndarray) -> "MixedImages":
         """The images at these indices, in this order; the parts keep their weights."""
-        return MixedImages(self.parts, self.weights, self.channels, self.indices[indices])
+        part = copy(self)
+        part.indices = self.indices[indices]
+        return part
+
+    def read_as(self, reading: Reading) -> "MixedImages":
+        """The same images, read in another range or on another background where they are in files; else `self`."""
+        if reading["bands"] is not None:
+            raise UserError("data.bands is for the images of one data set: a mixture is grey or RGB, by its data.mean.")
+        if not any(hasattr(part, "read_as") for part in self.parts):
+            return self
+        mixed = copy(self)
+        mixed.parts = [part.read_as(reading) if hasattr(part, "read_as") else part for part in self.parts]
+        mixed.reading = reading
+        return mixed
+
+    def sources(self, indices: np.ndarray) -> list[Path]:
+        """The files of those of these images that are in files."""
+        numbers, owners, found = self.indices[indices], self.owners()[indices], list[Path]()
+        for number, part in enumerate(self.parts):
+            if isinstance(part, FileImages):
+                found += part.sources(numbers[owners == number] - self.starts[number])
+        return found
 
     def epoch_order(self, rng: np.random.Generator) -> np.ndarray:
         """Draw `len(self)` images, from each part by its weight: int64 (N,), shuffled.
@@ -174,12 +208,27 @@ class Split:
         ids = None if self.ids is None else self.ids[indices]
         return replace(self, images=self.images.take(indices), targets=self.targets[indices], ids=ids)
 
+    def read_as(self, reading: Reading) -> "Split":
+        """The same samples with their images read so; `self` if they are in memory."""
+        images = self.images.read_as(reading) if hasattr(self.images, "read_as") else self.images
+        return self if images is self.images else replace(self, images=images)
+
+    def sources(self, indices: np.ndarray) -> list[Path | bytes]:
+        """The files, or their contents, of these samples; none of images in memory."""
+        return list(self.images.sources(indices)) if hasattr(self.images, "sources") else []
+
     def take_classes(self, kept: Sequence[int]) -> "Split":
         """The samples of these classes; `kept[i]` becomes class i."""
         part = self.take(np.flatnonzero(np.isin(self.targets, kept)))
         numbers = np.full(len(self.classes), -1, np.int64)
         numbers[list(kept)] = np.arange(len(kept))
         return replace(part, targets=numbers[part.targets], classes=tuple(self.classes[number] for number in kept))
+
+
+def reading_of(dataset: Any) -> Reading | None:
+    """How a split's files are read; None for data in memory."""
+    reading: Reading | None = getattr(getattr(dataset, "images", dataset), "reading", None)
+    return reading
 
 
 def list_images(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:

@@ -16,6 +16,7 @@ from src.kit.report.figures import (
     new_figure,
     save_figure,
     shorten,
+    to_colours,
 )
 from src.kit.report.parts import (
     card,
@@ -57,6 +58,7 @@ __all__ = [
     "section",
     "shorten",
     "table",
+    "to_colours",
     "write_fold_report",
     "write_report",
 ]

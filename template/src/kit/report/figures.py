@@ -136,7 +136,7 @@ def shorten(text: str, length: int) -> str:
 def draw_predictions(
     images: np.ndarray, true: Sequence[str], predicted: Sequence[str], confidence: np.ndarray, path: Path
 ) -> Path:
-    """Draw uint8 images (N, H, W, 1 or 3), each with its true class, its predicted class and the probability."""
+    """Draw uint8 images (N, H, W, C), each with its true class, its predicted class and the probability."""
     captions = []
     for expected, answer, probability in zip(true, predicted, confidence, strict=True):
         right = expected == answer
@@ -147,13 +147,18 @@ def draw_predictions(
 
 
 def draw_images(images: np.ndarray, names: Sequence[str], path: Path) -> Path:
-    """Draw uint8 images (N, H, W, 1 or 3), each with its class name."""
+    """Draw uint8 images (N, H, W, C), each with its class name."""
     captions = [[(shorten(name, 16), FAINT)] for name in names]
     return draw_grid(images, captions, "Training images", path)
 
 
+def to_colours(image: np.ndarray) -> np.ndarray:
+    """What can be shown of an image (H, W, C): (H, W, 3), the first three bands, or the first one as grey."""
+    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+
+
 def draw_grid(images: np.ndarray, captions: Sequence[Sequence[Caption]], title: str, path: Path) -> Path:
-    """Draw uint8 images (N, H, W, 1 or 3) in rows of eight with captions below; small ones keep their sharp pixels."""
+    """Draw uint8 images (N, H, W, C) in rows of eight with captions below; small ones keep their sharp pixels."""
     count, height, width = images.shape[:3]
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
@@ -166,10 +171,7 @@ def draw_grid(images: np.ndarray, captions: Sequence[Sequence[Caption]], title: 
     for index, (image, lines) in enumerate(zip(images, captions, strict=True)):
         left, top = (index % columns) * 1.12, -(index // columns) * cell
         axes.imshow(
-            image[..., 0] if image.shape[-1] == 1 else image,
-            cmap="gray",
-            vmin=0,
-            vmax=255,
+            to_colours(image),
             extent=(left, left + 1, top - tall, top),
             interpolation="nearest" if height < 100 else "antialiased",
         )

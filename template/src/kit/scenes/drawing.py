@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.report import FAINT, INK, new_figure, save_figure, shorten
+from src.kit.report import FAINT, INK, new_figure, save_figure, shorten, to_colours
 from src.kit.scenes.class_maps import IGNORE
 from src.kit.scenes.loader import build_augmentation
 from src.kit.scenes.samples import Sample, Scenes
@@ -174,7 +174,7 @@ def write_name(axes: Any, x: float, y: float, name: str, colour: tuple[float, fl
 
 def paint_regions(sample: Sample) -> np.ndarray:
     """Overlay the class map and the outlines on the image: uint8 (H, W, 3)."""
-    painted = sample.image.astype(np.float32)
+    painted = to_colours(sample.image).astype(np.float32)
     if sample.semantic is not None:
         for number in np.unique(sample.semantic[sample.semantic != IGNORE]):
             blend_colour(painted, sample.semantic == number, class_colour(int(number)), 0.5)

@@ -151,7 +151,7 @@ def make_steps(a: Any) -> Any:
 
 
 class SceneLoader(Loader):
-    """Iterating gives `(images, samples)`: normalised float32 (B, 3, S, S) and B samples with the same images as uint8.
+    """Iterating gives `(images, samples)`: normalised float32 (B, C, S, S) and B samples with the same images as uint8.
 
     With `arrays`, the batch is `(images, *arrays(samples))`: the task's arrays in place of the samples.
 
@@ -184,7 +184,7 @@ class SceneLoader(Loader):
         self.mean, self.std, self.sizes = tuple(mean), tuple(std), sizes
         self.augment, self.arrays = augment, arrays
         self.num_workers = choose_workers(in_memory=False) if num_workers is None else num_workers
-        self.check_images(channels=3)
+        self.check_images(channels=scenes.channels)
         self.transforms = {
             size: build_augmentation(augment, size, scenes.flippable) for size in {image_size, *(sizes or ())}
         }

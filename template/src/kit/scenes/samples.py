@@ -4,13 +4,14 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from src.kit.config import UserError, unknown
-from src.kit.loading import open_rgb
+from src.kit.loading import PLAIN, Reading, count_channels, open_rgb
 from src.kit.scenes.annotations import Annotations, Outline, Record, rasterise
 from src.kit.scenes.class_maps import BACKGROUND, IGNORE, MOST_CLASSES, read_class_map, refuse_useless_maps
 from src.kit.splitting import SplitRule
@@ -23,7 +24,7 @@ class Sample:
     An object smaller than a pixel may have an empty mask, but never an empty box.
     """
 
-    image: np.ndarray  # uint8 (H, W, 3), RGB, rotated as EXIF says
+    image: np.ndarray  # uint8 (H, W, C), RGB or the bands that `data.bands` chooses, rotated as EXIF says
     boxes: np.ndarray  # float32 (M, 4): x1, y1, x2, y2 in pixels, 0 <= x1 < x2 <= W and 0 <= y1 < y2 <= H
     labels: np.ndarray  # int64 (M,), numbers into the data set's classes
     crowd: np.ndarray  # bool (M,): a region of many objects (COCO's iscrowd), or an object that doesn't count
@@ -35,7 +36,7 @@ class Sample:
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
         count = len(self.boxes)
-        assert (self.image.shape, self.image.dtype) == ((height, width, 3), np.uint8), self.image.shape
+        assert (self.image.ndim, self.image.dtype) == (3, np.uint8), self.image.shape
         assert (self.boxes.shape, self.boxes.dtype) == ((count, 4), np.float32), (self.boxes.shape, self.boxes.dtype)
         assert (self.boxes[:, :2] >= 0).all(), self.boxes
         assert (self.boxes[:, 2:] <= (width, height)).all(), (self.boxes, width, height)
@@ -69,9 +70,15 @@ class Scenes:
         self.annotations, self.classes, self.flippable = annotations, tuple(classes), flippable
         self.indices = np.arange(len(annotations)) if indices is None else indices
         self.numbers = np.arange(len(self.classes)) if numbers is None else numbers
+        self.reading = PLAIN
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def channels(self) -> int:
+        """The channels of the images."""
+        return count_channels(self.reading)
 
     @property
     def has_outlines(self) -> bool:
@@ -95,7 +102,9 @@ class Scenes:
 
     def as_class_maps(self) -> "Scenes":
         """The same images, read with class maps (`Sample.semantic`), drawn from the outlines where there are none."""
-        return Scenes(self.annotations, self.classes, self.flippable, self.indices, self.numbers, mapped=True)
+        part = copy(self)
+        part.mapped = True
+        return part
 
     def refuse_useless(self, data: str) -> None:
         """Refuse data that segmentation cannot learn from.
@@ -154,7 +163,7 @@ class Scenes:
         Raises:
             UserError: a file that is missing, damaged or not of the size in its annotations.
         """
-        image = open_rgb(self.path(index))
+        image = open_rgb(self.path(index), self.reading)
         height, width = image.shape[:2]
         record = self.record(index).in_pixels(width, height)
         masks = None
@@ -180,7 +189,19 @@ class Scenes:
 
     def take(self, indices: np.ndarray) -> "Scenes":
         """The images at these indices, in this order."""
-        return Scenes(self.annotations, self.classes, self.flippable, self.indices[indices], self.numbers, self.mapped)
+        part = copy(self)
+        part.indices = self.indices[indices]
+        return part
+
+    def read_as(self, reading: Reading) -> "Scenes":
+        """The same images, read in other bands, range or on another background."""
+        part = copy(self)
+        part.reading = reading
+        return part
+
+    def sources(self, indices: np.ndarray) -> list[Path | bytes]:
+        """The files of these images."""
+        return [self.path(int(index)) for index in indices]
 
     def take_classes(self, kept: Sequence[int]) -> "Scenes":
         """The images that show these classes, with only their objects; `kept[i]` becomes class i."""

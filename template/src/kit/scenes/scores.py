@@ -200,7 +200,7 @@ class SceneTask(BaseTask):
     output: ClassVar[Mapping[str, Any]]  # of the card, see `src/kit/inference_scenes.py`
 
     def input_shape(self, cfg: DictConfig, dataset: Scenes) -> tuple[int, int, int]:
-        return cfg.data.image_size, cfg.data.image_size, 3
+        return cfg.data.image_size, cfg.data.image_size, dataset.channels
 
     def build_loader(
         self, cfg: DictConfig, dataset: Scenes, kind: str, rank: int = 0, world_size: int = 1
@@ -230,8 +230,9 @@ class SceneTask(BaseTask):
 
     def describe(self, cfg: DictConfig, dataset: Scenes) -> dict[str, Any]:
         size = cfg.data.image_size
-        described = {"shape": [3, size, size], "mean": list(cfg.data.mean), "std": list(cfg.data.std)}
-        return {"kind": "scenes", "input": {**described, "flippable": dataset.flippable}, "output": dict(self.output)}
+        described: dict[str, Any] = {"shape": [dataset.channels, size, size], "flippable": dataset.flippable}
+        described |= {"mean": list(cfg.data.mean), "std": list(cfg.data.std), "pixels": dataset.reading}
+        return {"kind": "scenes", "input": described, "output": dict(self.output)}
 
     def draw_batch(self, cfg: DictConfig, dataset: Scenes, split: str, path: Path, count: int) -> Path:
         from src.kit.scenes.drawing import draw_scenes, with_class_map

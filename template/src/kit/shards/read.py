@@ -19,7 +19,7 @@ from PIL import Image
 
 from src.kit.config import UserError
 from src.kit.download import digest
-from src.kit.loading import FileImages, Images, Split, decode, to_planes
+from src.kit.loading import PLAIN, FileImages, Images, Reading, Split, count_channels, decode, to_planes
 
 INDEX = "index.json"
 SHA256_PREFIX = "sha256:"
@@ -168,12 +168,15 @@ class ShardImages:
 
     in_memory = False
 
-    def __init__(self, source: Source, image_size: int, numbers: np.ndarray | None = None) -> None:
+    def __init__(
+        self, source: Source, image_size: int, numbers: np.ndarray | None = None, reading: Reading = PLAIN
+    ) -> None:
         """`numbers` int64 (N,) selects samples of the source; None selects all."""
-        self.source, self.image_size = source, image_size
+        self.source, self.image_size, self.reading = source, image_size, reading
         self.numbers = np.arange(len(source.table)) if numbers is None else numbers
         self.starts = source.index.starts()
-        self.shape = (image_size, image_size, source.index.channels)
+        bands = source.index.channels if reading["bands"] is None else count_channels(reading)
+        self.shape = (image_size, image_size, bands)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -184,14 +187,22 @@ class ShardImages:
 
     def take(self, indices: np.ndarray) -> "ShardImages":
         """The images at these indices, in this order."""
-        return ShardImages(self.source, self.image_size, self.numbers[indices])
+        return ShardImages(self.source, self.image_size, self.numbers[indices], self.reading)
+
+    def read_as(self, reading: Reading) -> "ShardImages":
+        """The same images, read in other bands, range or on another background."""
+        return ShardImages(self.source, self.image_size, self.numbers, reading)
+
+    def sources(self, indices: np.ndarray) -> list[bytes]:
+        """The contents of these images' files."""
+        return [content for _, _, content in self.read_files(indices)]
 
     def get(self, indices: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, C); a shard that is missing or damaged is a `UserError` that names it."""
-        planes = np.empty((len(indices), 3, self.image_size, self.image_size), np.uint8)
+        planes = np.empty((len(indices), count_channels(self.reading), self.image_size, self.image_size), np.uint8)
         for position, name, content in self.read_files(indices):
             try:
-                to_planes(decode(content, self.image_size), planes[position])
+                to_planes(decode(content, self.image_size, self.reading), planes[position])
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
         return planes[:, : self.shape[2]].transpose(0, 2, 3, 1)  # the three channels of a grey image are the same
@@ -273,7 +284,8 @@ def write_shards(
         first = number
     path = folder / f"{name}-samples.npy"
     path.write_bytes(table_to_bytes(table))
-    index = Index(split.classes, split.flippable, split.images.shape[2], describe_file(path, len(order)), tuple(shards))
+    channels = 1 if split.images.shape[2] == 1 else 3  # `data.bands` chooses others when the files are read
+    index = Index(split.classes, split.flippable, channels, describe_file(path, len(order)), tuple(shards))
     (folder / INDEX).write_text(index.to_json(), "utf-8")
     return index
 

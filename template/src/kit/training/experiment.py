@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.kit.catalog import build_dataset
 from src.kit.config import UserError, load_component, shown_config
 from src.kit.inference import Card
-from src.kit.loading import BatchLoader
+from src.kit.loading import BatchLoader, reading_of
 from src.kit.training.networks import build_loss, build_model
 
 
@@ -133,6 +133,7 @@ class Experiment:
         """`splits` are splits that have been built already, by name."""
         self.cfg = cfg
         self.splits: dict[str, Any] = dict(splits or {})
+        self.notes: list[str] = []  # what the run's log should say about the data
 
     @cached_property
     def task(self) -> BaseTask:
@@ -149,7 +150,17 @@ class Experiment:
             dataset = build_dataset(self.cfg, name)
             self.check(dataset)
             self.splits[name] = dataset
+            self.keep_range(dataset)
         return self.splits[name]
+
+    def keep_range(self, dataset: Any) -> None:
+        """Write the range that the training split chose into the configuration, and so into the run's folder."""
+        reading = reading_of(dataset)
+        if reading and self.cfg.data.get("range") == "auto":
+            chosen = reading["range"] or "file"
+            self.cfg = OmegaConf.merge(self.cfg, {"data": {"range": chosen}})
+            if chosen != "file":
+                self.notes.append(f"Images of more than 8 bits: {chosen} becomes black and white (data.range).")
 
     def check(self, dataset: Any) -> None:
         """Refuse a data set, a model or a loss that is for other tasks.

@@ -59,7 +59,7 @@ def train_run(
         run = stack.enter_context(Run(experiment.cfg, resumed))
         for note in notes if run.main else ():
             run.log.warning(note)
-        for sentence in getattr(experiment.split("train"), "notes", ()):  # what the data set says of itself
+        for sentence in [*experiment.notes, *getattr(experiment.split("train"), "notes", ())]:  # of the data set
             run.log.info(sentence)
         for sentence in getattr(experiment.split("train"), "doubts", ()):
             run.log.warning(sentence)
