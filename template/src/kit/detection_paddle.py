@@ -221,7 +221,7 @@ def flatten_levels(levels: Sequence[paddle.Tensor]) -> tuple[paddle.Tensor, padd
     """Join the strides' outputs, each (B, 64 + K, H, W), to bins (B, A, 4, 16) and logits (B, A, K) of A cells."""
     cells = paddle.concat([level.flatten(2) for level in levels], axis=2).transpose([0, 2, 1])
     bins, logits = paddle.split(cells, [4 * BINS, cells.shape[2] - 4 * BINS], axis=2)
-    return bins.reshape([bins.shape[0], -1, 4, BINS]), logits
+    return bins.reshape([-1, bins.shape[1], 4, BINS]), logits  # exporters know the cells, not the batch
 
 
 def cell_centres(levels: Sequence[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:

@@ -1,10 +1,21 @@
-"""Adapt torchvision's detectors to batches that the loader has already resized and normalised."""
+"""Adapt torchvision's detectors: to batches that are resized and normalised already, and to export in parts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
+from torchvision.models.detection import MaskRCNN, RetinaNet
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-__all__ = ["KeepImages"]
+__all__ = ["KeepImages", "export_mask_rcnn", "export_retinanet"]
+
+MAX_GROWTH = math.log(1000 / 16)  # torchvision's limit of a predicted growth
+
+Parts = Mapping[str, tuple[nn.Module, Sequence[int]]]  # name -> a part and the shape of its input without the batch
 
 
 class KeepImages(nn.Module):
@@ -17,3 +28,108 @@ class KeepImages(nn.Module):
 
     def postprocess(self, detections: list[dict[str, torch.Tensor]], *sizes: object) -> list[dict[str, torch.Tensor]]:
         return detections
+
+
+class Dense(nn.Module):
+    """RetinaNet up to its choice of boxes: images -> scores (B, A, K) in 0..1 and boxes (B, A, 4)."""
+
+    def __init__(self, detector: RetinaNet, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.backbone, self.head = detector.backbone, detector.head
+        self.anchors, self.levels = find_anchors(self.backbone, detector.anchor_generator, shape)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = self.head(list(self.backbone(images).values()))
+        return outputs["cls_logits"].sigmoid(), decode_boxes(self.anchors, outputs["bbox_regression"])
+
+
+class Proposals(nn.Module):
+    """Mask R-CNN's first stage: images -> four feature maps, objectness (B, A) and proposed boxes (B, A, 4)."""
+
+    def __init__(self, detector: MaskRCNN, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.backbone, self.head = detector.backbone, detector.rpn.head
+        self.anchors, self.levels = find_anchors(self.backbone, detector.rpn.anchor_generator, shape)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = list(self.backbone(images).values())
+        logits, offsets = concat_box_prediction_layers(*self.head(features))
+        count = len(self.anchors)
+        boxes = decode_boxes(self.anchors, offsets.reshape(-1, count, 4))
+        return *features[:4], logits.reshape(-1, count), boxes
+
+
+class Classifier(nn.Module):
+    """Mask R-CNN's second stage: pooled regions (n, C, 7, 7) -> scores (n, K) and offsets (n, K, 4)."""
+
+    def __init__(self, detector: MaskRCNN) -> None:
+        super().__init__()
+        self.head, self.predictor = detector.roi_heads.box_head, detector.roi_heads.box_predictor
+
+    def forward(self, regions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, offsets = self.predictor(self.head(regions))
+        # torchvision counts the background as class 0
+        return functional.softmax(logits, dim=1)[:, 1:], offsets.reshape(-1, logits.shape[1], 4)[:, 1:]
+
+
+class Masks(nn.Module):
+    """Mask R-CNN's masks: pooled regions (n, C, 14, 14) -> values (n, K, 28, 28) in 0..1."""
+
+    def __init__(self, detector: MaskRCNN) -> None:
+        super().__init__()
+        self.head, self.predictor = detector.roi_heads.mask_head, detector.roi_heads.mask_predictor
+
+    def forward(self, regions: torch.Tensor) -> torch.Tensor:
+        return self.predictor(self.head(regions)).sigmoid()[:, 1:]
+
+
+def find_anchors(backbone: nn.Module, generator: nn.Module, shape: Sequence[int]) -> tuple[torch.Tensor, list[int]]:
+    """The anchors (A, 4) of an image of (C, H, W), and how many each level has."""
+    with torch.no_grad():
+        images = next(backbone.parameters()).new_zeros((1, *shape))
+        features = list(backbone(images).values())
+        (anchors,) = generator(ImageList(images, [tuple(shape[1:])]), features)
+    cells = [feature.shape[2] * feature.shape[3] for feature in features]
+    return anchors, [len(anchors) // sum(cells) * count for count in cells]
+
+
+def decode_boxes(anchors: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Move anchors (A, 4) by offsets (B, A, 4): shift / size and logarithm of the growth (arXiv 1311.2524)."""
+    size, centre = anchors[:, 2:] - anchors[:, :2], (anchors[:, :2] + anchors[:, 2:]) / 2
+    centre = centre + offsets[..., :2] * size
+    half = offsets[..., 2:].clamp(max=MAX_GROWTH).exp() * size / 2
+    return torch.cat([centre - half, centre + half], dim=2)
+
+
+def export_retinanet(detector: RetinaNet, shape: Sequence[int]) -> tuple[Parts, dict[str, Any]]:
+    """The part to export and the settings of `kit/inference_scenes_detectors.py`, for images of `shape` (C, H, W)."""
+    dense = Dense(detector, shape)
+    settings = {
+        "name": "retinanet",
+        "levels": dense.levels,
+        "score": detector.score_thresh,
+        "candidates": detector.topk_candidates,
+        "overlap": detector.nms_thresh,
+        "detections": detector.detections_per_img,
+    }
+    return {"model": (dense, shape)}, settings
+
+
+def export_mask_rcnn(detector: MaskRCNN, shape: Sequence[int]) -> tuple[Parts, dict[str, Any]]:
+    """The parts to export, and the settings, likewise."""
+    first, width = Proposals(detector, shape), detector.backbone.out_channels
+    parts = {
+        "model": (first, shape),
+        "boxes": (Classifier(detector), (width, 7, 7)),
+        "masks": (Masks(detector), (width, 14, 14)),
+    }
+    settings = {
+        "name": "mask_rcnn",
+        "levels": first.levels,
+        "candidates": detector.rpn.pre_nms_top_n(),
+        "kept": detector.rpn.pre_nms_top_n(),  # no limit within a level
+        "proposals": detector.rpn.post_nms_top_n(),
+        "side": detector.rpn.min_size,
+        "detections": detector.roi_heads.detections_per_img,
+    }
+    return parts, settings

@@ -1,6 +1,7 @@
 """RetinaNet (Lin et al. 2017, arXiv 1708.02002): torchvision's, as an example of how to add a library's model."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from src.kit.scenes import OBJECT
-from src.kit.scenes_lightning import KeepImages
+from src.kit.scenes_lightning import KeepImages, export_retinanet
 
 DETECTIONS = 300  # per image
 
@@ -39,6 +40,10 @@ class RetinaNet(nn.Module):
             targets = [{"labels": labels[k, on], "boxes": boxes[k, on]} for k, on in enumerate(kinds == OBJECT)]
             return torch.stack(list(self.detector(images, targets).values()))
         return torch.stack([pad(detections) for detections in self.detector(images)])
+
+    def export_parts(self, shape: Sequence[int]) -> Any:
+        """What `scripts/export.py` writes, for images of `shape` (C, S, S)."""
+        return export_retinanet(self.detector, shape)
 
 
 def pad(detections: dict[str, torch.Tensor]) -> torch.Tensor:

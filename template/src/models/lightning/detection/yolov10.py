@@ -1,7 +1,8 @@
 """YOLOv10 (Wang et al. 2024, arXiv 2405.14458): detection without non-maximum suppression, in six sizes."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from src.kit.detection_lightning import (
     cell_centres,
     decode_boxes,
     flatten_levels,
+    fold_for_inference,
     top_detections,
 )
 from src.models.detection.yolov10_sizes import SIZES, Size, check_image_size
@@ -66,6 +68,10 @@ class YOLOv10(nn.Module):
         levels = [head(feature) for head, feature in zip(self.one_to_one, features, strict=True)]
         bins, logits = flatten_levels(levels)
         return top_detections(decode_boxes(bins, *cell_centres(levels)), logits.float(), DETECTIONS)
+
+    def export_parts(self, shape: Sequence[int]) -> Any:
+        """What `scripts/export.py` writes, for images of `shape` (C, S, S): convolutions with folded normalisation."""
+        return {"model": (fold_for_inference(self), shape)}, {}
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return three feature maps of (B, C, H, W), at 1/8, 1/16 and 1/32 of the size."""

@@ -1,7 +1,8 @@
 """Mask R-CNN (He et al. 2017, arXiv 1703.06870): torchvision's, on a ResNet with a feature pyramid."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 from src.kit.config import Range
 from src.kit.scenes import OBJECT
-from src.kit.scenes_lightning import KeepImages
+from src.kit.scenes_lightning import KeepImages, export_mask_rcnn
 
 DETECTIONS = 100  # per image
 
@@ -54,6 +55,10 @@ class MaskRCNN(nn.Module):
             losses = self.detector(images, unpad(*objects))
             return torch.stack([losses[name] for name in sorted(losses)])
         return torch.stack([pad(detections) for detections in self.detector(images)])
+
+    def export_parts(self, shape: Sequence[int]) -> Any:
+        """What `scripts/export.py` writes, for images of `shape` (C, S, S)."""
+        return export_mask_rcnn(self.detector, shape)
 
 
 def build_pyramid(depth: int, channels: int, width: int) -> BackboneWithFPN:

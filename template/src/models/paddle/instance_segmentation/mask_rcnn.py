@@ -1,13 +1,14 @@
 """Mask R-CNN (He et al. 2017, arXiv 1703.06870) on a ResNet with a feature pyramid, from Paddle's operators."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import paddle
 from paddle import nn
 from paddle.nn import functional
 
 from src.kit.config import Range
-from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork
+from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork, export_parts
 from src.kit.scenes import OBJECT
 
 DETECTIONS = 100  # per image
@@ -35,6 +36,10 @@ class MaskRCNN(nn.Layer):
             return paddle.stack(self.losses(features, size, *objects))
         proposals, _ = self.propose(features, size)
         return paddle.stack([self.detect(features, k, boxes, size) for k, boxes in enumerate(proposals)])
+
+    def export_parts(self, shape: Sequence[int]) -> Any:
+        """What `scripts/export.py` writes, for images of `shape` (C, S, S)."""
+        return export_parts(self.pyramid, self.propose, self.box, self.mask, shape, DETECTIONS)
 
     def losses(
         self,
