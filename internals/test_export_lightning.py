@@ -42,6 +42,8 @@ class Choosy(nn.Module):
 
 
 def test_a_network_that_chooses_by_values_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"PyTorch cannot export Choosy \(.+\): its forward must not choose by values\."):
+    with pytest.raises(
+        UserError, match=r"PyTorch cannot export Choosy \(.+\): its forward must not choose by values\."
+    ):
         export_network(Choosy(), "lightning", (1, 4, 4), tmp_path)
     assert not list(tmp_path.iterdir())

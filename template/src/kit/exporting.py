@@ -44,5 +44,4 @@ def export_network(
 
             path = folder / f"{name}.onnx"
             path.write_bytes(add_region_pooling(onnx.load(path), REGIONS[name]).SerializeToString())
-    settings: dict[str, Any] = detector
-    return settings
+    return {**detector, "parts": [name for name in parts if name != "model"]} if detector else {}

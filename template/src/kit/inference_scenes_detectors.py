@@ -176,7 +176,7 @@ def add_region_pooling(model: Any, side: int) -> Any:
         nodes.append(helper.make_node("Shape", [names[1]], [f"length{level}"], end=1))
         zero = helper.make_tensor("value", TensorProto.INT64, [1], [0])
         nodes.append(helper.make_node("ConstantOfShape", [f"length{level}"], [f"image{level}"], value=zero))
-        window = {"output_height": side, "output_width": side, "sampling_ratio": SAMPLES}
+        window: dict[str, Any] = {"output_height": side, "output_width": side, "sampling_ratio": SAMPLES}
         window |= {"spatial_scale": 2.0 ** -(level + 2), "coordinate_transformation_mode": "output_half_pixel"}
         pooled.append(f"pooled{level}")
         nodes.append(helper.make_node("RoiAlign", [*names, f"image{level}"], [pooled[-1]], **window))

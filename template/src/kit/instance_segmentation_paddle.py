@@ -4,8 +4,6 @@ Boxes are float32 (N, 4): x1, y1, x2, y2 in pixels.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import paddle
 from paddle import nn
@@ -14,7 +12,7 @@ from paddle.vision import models, ops
 
 from src.kit.paddle import initialise_like_torch
 
-__all__ = ["BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork", "export_parts"]
+__all__ = ["MAX_GROWTH", "BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork"]
 
 STRIDES = (4, 8, 16, 32, 64)  # of the pyramid's maps
 RATIOS = (0.5, 1.0, 2.0)  # height to width of the anchors
@@ -333,83 +331,3 @@ class MaskHead(nn.Layer):
             return 0.0 * self.classify.weight.sum()
         logits = self(features, [boxes for boxes, _ in positives], paddle.concat(labels))
         return functional.binary_cross_entropy_with_logits(logits, paddle.concat(wanted))
-
-
-class ExportedProposals(nn.Layer):
-    """The first stage for export: images -> four feature maps, objectness (B, A) in 0..1 and boxes (B, A, 4)."""
-
-    def __init__(self, pyramid: FeaturePyramid, network: ProposalNetwork, shape: Sequence[int]) -> None:
-        super().__init__()
-        self.pyramid, self.network = pyramid, network
-        with paddle.no_grad():
-            features = pyramid(paddle.zeros([1, *shape]))
-        anchors = [network.anchors(feature.shape[2:], level) for level, feature in enumerate(features)]
-        self.levels = [int(level.size) // 4 for level in anchors]
-        self.register_buffer("all_anchors", paddle.concat([level.reshape([-1, 4]) for level in anchors]))
-
-    def forward(self, images: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
-        features, scores, offsets = self.pyramid(images), [], []
-        for feature in features:
-            hidden = functional.relu(self.network.hidden(feature))
-            scores.append(self.network.object(hidden).transpose([0, 2, 3, 1]).flatten(1))
-            offsets.append(self.network.offsets(hidden).transpose([0, 2, 3, 1]).reshape([-1, scores[-1].shape[1], 4]))
-        boxes = move_boxes(self.all_anchors, paddle.concat(offsets, axis=1))
-        return *features[:4], functional.sigmoid(paddle.concat(scores, axis=1)), boxes
-
-
-def move_boxes(boxes: paddle.Tensor, offsets: paddle.Tensor) -> paddle.Tensor:
-    """`decode_boxes` of boxes (A, 4) for a batch of offsets (B, A, 4)."""
-    size, centre = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2
-    centre = centre + offsets[:, :, :2] * size
-    half = paddle.exp(offsets[:, :, 2:].clip(max=MAX_GROWTH)) * size / 2
-    return paddle.concat([centre - half, centre + half], axis=2)
-
-
-class ExportedBoxes(nn.Layer):
-    """The second stage for export: pooled regions (n, C, 7, 7) -> scores (n, K) in 0..1 and offsets (n, K, 4)."""
-
-    def __init__(self, head: BoxHead) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, regions: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        hidden = self.head.layers(regions)
-        scores = functional.softmax(self.head.score(hidden), axis=1)[:, : self.head.classes]
-        return scores, self.head.offsets(hidden).reshape([-1, self.head.classes, 4])
-
-
-class ExportedMasks(nn.Layer):
-    """The masks for export: pooled regions (n, C, 14, 14) -> values (n, K, 28, 28) in 0..1."""
-
-    def __init__(self, head: MaskHead) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, regions: paddle.Tensor) -> paddle.Tensor:
-        return functional.sigmoid(self.head.classify(self.head.layers(regions)))
-
-
-def export_parts(
-    pyramid: FeaturePyramid, network: ProposalNetwork, box: BoxHead, mask: MaskHead, shape: Sequence[int], most: int
-) -> tuple[dict[str, tuple[nn.Layer, Sequence[int]]], dict[str, Any]]:
-    """The parts to export, with the shapes of their inputs, and the settings of `kit/inference_scenes_detectors.py`.
-
-    Args:
-        shape: (C, S, S) of the images; `most`: detections of an image.
-    """
-    first, width = ExportedProposals(pyramid, network, shape), pyramid.outer[0].weight.shape[0]
-    parts = {
-        "model": (first, shape),
-        "boxes": (ExportedBoxes(box), (width, 7, 7)),
-        "masks": (ExportedMasks(mask), (width, mask.side // 2, mask.side // 2)),
-    }
-    settings = {
-        "name": "mask_rcnn",
-        "levels": first.levels,
-        "candidates": 2 * network.count,
-        "kept": network.count,
-        "proposals": network.count,
-        "side": 1.0,
-        "detections": most,
-    }
-    return parts, settings

@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -80,30 +80,56 @@ class OnnxPredictor(Predictor):
         """
         file = path if path.suffix == ".onnx" else path / "model.onnx"
         super().__init__(read_card(file.parent))
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise UserError("onnxruntime is not installed: run `pip install onnxruntime`.") from error
-        if not file.is_file():
-            raise UserError(f"There is no {file}: export the run first.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        try:
-            self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own classes have no common base
-            raise UserError(f"{file} cannot be loaded ({first_line(error)}): export the run again.") from error
-        (self.input,) = self.session.get_inputs()
+        self.sessions = {"model": open_session(file, threads)}
+        self.detector = self.card.output.get("detector")
+        if self.detector:  # a network in parts, which NumPy joins
+            self.sessions |= {
+                part: open_session(file.parent / f"{part}.onnx", threads) for part in self.detector["parts"]
+            }
+        (self.input,) = self.sessions["model"].get_inputs()
         self.fixed = self.input.shape[0] if isinstance(self.input.shape[0], int) else 0  # batch size of a static export
 
     def compute(self, arrays: np.ndarray) -> np.ndarray:
-        parts = np.split(arrays, range(self.fixed, len(arrays), self.fixed)) if self.fixed else [arrays]
+        if self.detector:
+            rows: np.ndarray = import_module("src.kit.inference_scenes_detectors").detect(
+                self.run, arrays, self.detector
+            )
+            return rows
+        return np.asarray(self.run("model", {self.input.name: arrays})[0])
+
+    def run(self, part: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """All outputs of one part; a part with a fixed batch computes as often as it takes."""
+        if part != "model" or not self.fixed:
+            return list(self.sessions[part].run(None, dict(arrays)))
+        (whole,) = arrays.values()
         outputs = []
-        for part in parts:
-            short = self.fixed - len(part) if self.fixed else 0
-            whole = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
-            outputs.append(self.session.run(None, {self.input.name: whole})[0][: len(part)])
-        return np.concatenate(outputs)
+        for start in range(0, len(whole), self.fixed):
+            rows = whole[start : start + self.fixed]
+            filled = np.concatenate([rows, np.repeat(rows[-1:], self.fixed - len(rows), axis=0)])
+            outputs.append([each[: len(rows)] for each in self.sessions[part].run(None, {self.input.name: filled})])
+        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+
+def open_session(file: Path, threads: int | None) -> Any:
+    """Load an .onnx file for the CPU.
+
+    Raises:
+        UserError: a missing or damaged file, or ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise UserError("onnxruntime is not installed: run `pip install onnxruntime`.") from error
+    if not file.is_file():
+        raise UserError(f"There is no {file}: export the run first.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own classes have no common base
+        raise UserError(f"{file} cannot be loaded ({first_line(error)}): export the run again.") from error
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

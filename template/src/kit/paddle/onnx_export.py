@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+
 import paddle
 from paddle import nn
-
 from src.kit.errors import UserError
 from src.kit.paddle.onnx_operators import ONNX_TYPES, OPERATORS, Operation
 
@@ -96,9 +96,10 @@ class Converter:
         self.constants[name] = np.asarray(value, dtype)
         return name
 
-    def add(self, operator: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> Any:
+    def add(self, operator: str, inputs: Sequence[str], **attributes: Any) -> Any:
         from onnx import helper
 
+        outputs = attributes.pop("outputs", 1)
         names = [f"{operator.lower()}{len(self.nodes)}_{place}" for place in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
         return names[0] if outputs == 1 else names
@@ -106,8 +107,8 @@ class Converter:
     def value_of(self, name: str | list[str]) -> np.ndarray | None:
         if isinstance(name, str):
             return self.constants.get(name)
-        parts = [self.constants.get(part) for part in name]
-        return np.concatenate([np.ravel(part) for part in parts]) if None not in map(type_or_none, parts) else None
+        parts = [np.ravel(self.constants[part]) for part in name if part in self.constants]
+        return np.concatenate(parts) if len(parts) == len(name) else None
 
     def convert(self) -> Any:
         """The ONNX model, with constants that nothing uses left out."""
@@ -122,8 +123,8 @@ class Converter:
         weights = [numpy_helper.from_array(value, name) for name, value in self.constants.items() if name in used]
         inputs = [helper.make_tensor_value_info(*each) for each in self.inputs]
         outputs = [
-            helper.make_tensor_value_info(name, *kind)
-            for name, (_, *kind) in zip(names, self.outputs, strict=True)
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, (_, kind, shape) in zip(names, self.outputs, strict=True)
         ]
         graph = helper.make_graph(self.nodes, "network", inputs, outputs, weights)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
@@ -154,7 +155,7 @@ class Converter:
 
     def describe(self, kind: str, operation: Any) -> Operation:
         """Collect what an operator's function needs to know."""
-        values = [value if value.initialized() else None for value in operation.operands_source()]
+        values: list[Any] = [value if value.initialized() else None for value in operation.operands_source()]
         tensors = [value is not None and value.is_dense_tensor_type() for value in values]
         first = operation.results()[0]
         tensor = first.is_dense_tensor_type()
@@ -166,11 +167,6 @@ class Converter:
             type_name(first) if tensor else "",
             list(first.shape) if tensor else [],
         )
-
-
-def type_or_none(value: Any) -> type | None:
-    """The type of a value; None for None."""
-    return None if value is None else type(value)
 
 
 def type_name(value: Any) -> str:

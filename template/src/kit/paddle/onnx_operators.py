@@ -21,8 +21,8 @@ class Graph(Protocol):
         """Add a constant and return its name."""
         ...
 
-    def add(self, operator: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node and return the name of its output, or a list of them."""
+    def add(self, operator: str, inputs: Sequence[str], **attributes: Any) -> Any:
+        """Add a node and return the name of its output; with the attribute `outputs`, a list of so many."""
         ...
 
     def value_of(self, name: str | list[str]) -> np.ndarray | None:
@@ -69,6 +69,7 @@ OPERATORS.update(
             "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "abs": "Abs",
             "floor": "Floor", "erf": "Erf", "where": "Where", "shape64": "Shape", "equal": "Equal",
             "greater_than": "Greater", "less_than": "Less", "logical_and": "And", "logical_not": "Not",
+            "hardswish": "HardSwish",
         }.items()
     }
 )  # fmt: skip
@@ -93,16 +94,6 @@ def integer_tensor(graph: Graph, name: str | list[str]) -> str:
     return str(graph.add("Concat", parts, axis=0))
 
 
-@operator("builtin.combine")
-def combine(graph: Graph, op: Operation) -> Result:
-    return list(op.inputs)
-
-
-@operator("builtin.split")
-def separate(graph: Graph, op: Operation) -> Result:
-    return tuple(op.inputs[0])
-
-
 @operator("full", "full_int_array")
 def full(graph: Graph, op: Operation) -> Result:
     value = op.attributes["value"]
@@ -121,8 +112,8 @@ def arange(graph: Graph, op: Operation) -> Result:
 
 @operator("meshgrid")
 def meshgrid(graph: Graph, op: Operation) -> Result:
-    axes = [graph.value_of(name) for name in op.inputs[0]]
-    if any(axis is None for axis in axes):
+    axes = [axis for name in op.inputs[0] if (axis := graph.value_of(name)) is not None]
+    if len(axes) < len(op.inputs[0]):
         raise NotImplementedError("a grid whose axes are computed from the data")
     return [graph.constant(grid, str(grid.dtype)) for grid in np.meshgrid(*axes, indexing="ij")]
 
@@ -172,7 +163,7 @@ def pool(graph: Graph, op: Operation) -> Result:
         return graph.add("GlobalMaxPool" if kind == "max" else "GlobalAveragePool", op.inputs[:1])
     if op.attributes["adaptive"]:
         return pool_to_size(graph, op, size)
-    window = {"kernel_shape": size, **sliding(op), "ceil_mode": int(op.attributes["ceil_mode"])}
+    window: dict[str, Any] = {"kernel_shape": size, "ceil_mode": int(op.attributes["ceil_mode"]), **sliding(op)}
     if kind == "max":
         return graph.add("MaxPool", op.inputs[:1], **window)
     return graph.add("AveragePool", op.inputs[:1], **window, count_include_pad=int(not op.attributes["exclusive"]))
@@ -211,21 +202,6 @@ def gelu(graph: Graph, op: Operation) -> Result:
     return graph.add("Mul", [graph.add("Mul", [x, shifted]), graph.constant(0.5, op.dtype)])
 
 
-@operator("hardswish")
-def hard_swish(graph: Graph, op: Operation) -> Result:
-    return graph.add("HardSwish", op.inputs)
-
-
-@operator("hardsigmoid")
-def hard_sigmoid(graph: Graph, op: Operation) -> Result:
-    return graph.add("HardSigmoid", op.inputs, alpha=op.attributes["slope"], beta=op.attributes["offset"])
-
-
-@operator("leaky_relu")
-def leaky_relu(graph: Graph, op: Operation) -> Result:
-    return graph.add("LeakyRelu", op.inputs, alpha=op.attributes["negative_slope"])
-
-
 @operator("relu6")
 def relu6(graph: Graph, op: Operation) -> Result:
     return graph.add("Clip", [op.inputs[0], graph.constant(0.0, op.dtype), graph.constant(6.0, op.dtype)])
@@ -258,11 +234,6 @@ def unchanged(graph: Graph, op: Operation) -> Result:
     return str(op.inputs[0])
 
 
-@operator("cast")
-def cast(graph: Graph, op: Operation) -> Result:
-    return graph.add("Cast", op.inputs, to=ONNX_TYPES[op.dtype])
-
-
 @operator("matmul")
 def matmul(graph: Graph, op: Operation) -> Result:
     def turned(index: int, turn: bool) -> str:
@@ -281,22 +252,12 @@ def flatten(graph: Graph, op: Operation) -> Result:
     return graph.add("Reshape", [op.inputs[0], graph.constant([0] * start + [-1] + op.shapes[0][stop + 1 :])])
 
 
-@operator("reshape")
-def reshape(graph: Graph, op: Operation) -> Result:
-    return graph.add("Reshape", [op.inputs[0], integer_tensor(graph, op.inputs[1])])
-
-
 @operator("expand")
 def expand(graph: Graph, op: Operation) -> Result:
     sizes = graph.value_of(op.inputs[1])
     if sizes is None:
         return graph.add("Expand", [op.inputs[0], graph.add("Abs", [integer_tensor(graph, op.inputs[1])])])
     return graph.add("Expand", [op.inputs[0], graph.constant(np.abs(np.ravel(sizes)))])  # -1 keeps the size, as 1 does
-
-
-@operator("transpose")
-def transpose(graph: Graph, op: Operation) -> Result:
-    return graph.add("Transpose", op.inputs, perm=op.attributes["perm"])
 
 
 @operator("concat")
@@ -307,22 +268,12 @@ def concat(graph: Graph, op: Operation) -> Result:
 @operator("stack")
 def stack(graph: Graph, op: Operation) -> Result:
     axis = op.attributes["axis"]
-    return graph.add("Concat", [unsqueeze_at(graph, name, [axis]) for name in op.inputs[0]], axis=axis)
+    return graph.add("Concat", [unsqueeze(graph, name, [axis]) for name in op.inputs[0]], axis=axis)
 
 
-@operator("unsqueeze")
-def unsqueeze(graph: Graph, op: Operation) -> Result:
-    return unsqueeze_at(graph, op.inputs[0], integers(graph, op.inputs[1]))
-
-
-def unsqueeze_at(graph: Graph, name: str, axes: Sequence[int]) -> str:
+def unsqueeze(graph: Graph, name: str, axes: Sequence[int]) -> str:
     """Insert axes of size 1."""
     return str(graph.add("Unsqueeze", [name, graph.constant(axes)]))
-
-
-@operator("squeeze")
-def squeeze(graph: Graph, op: Operation) -> Result:
-    return graph.add("Squeeze", [op.inputs[0], integer_tensor(graph, op.inputs[1])])
 
 
 @operator("split")
@@ -363,16 +314,6 @@ def reduce(graph: Graph, op: Operation) -> Result:
     return graph.add(kind, [op.inputs[0], graph.constant(list(axes))] if len(axes) else op.inputs[:1], **keep)
 
 
-@operator("embedding")
-def embedding(graph: Graph, op: Operation) -> Result:
-    return graph.add("Gather", [op.inputs[1], op.inputs[0]], axis=0)
-
-
-@operator("take_along_axis")
-def take_along_axis(graph: Graph, op: Operation) -> Result:
-    return graph.add("GatherElements", op.inputs[:2], axis=op.attributes["axis"])
-
-
 @operator("topk")
 def top_k(graph: Graph, op: Operation) -> Result:
     order = {name: int(op.attributes[name]) for name in ("largest", "sorted")}
@@ -397,3 +338,22 @@ def resize(graph: Graph, op: Operation) -> Result:
     wanted = integer_tensor(graph, given) if given is not None else graph.constant(size)
     kept = graph.add("Slice", [graph.add("Shape", op.inputs[:1]), graph.constant([0]), graph.constant([2])])
     return graph.add("Resize", [op.inputs[0], "", "", graph.add("Concat", [kept, wanted], axis=0)], **mode)
+
+
+OPERATORS.update(
+    {
+        "builtin.combine": lambda graph, op: list(op.inputs),
+        "builtin.split": lambda graph, op: tuple(op.inputs[0]),
+        "cast": lambda graph, op: graph.add("Cast", op.inputs, to=ONNX_TYPES[op.dtype]),
+        "embedding": lambda graph, op: graph.add("Gather", [op.inputs[1], op.inputs[0]], axis=0),
+        "hardsigmoid": lambda graph, op: graph.add(
+            "HardSigmoid", op.inputs, alpha=op.attributes["slope"], beta=op.attributes["offset"]
+        ),
+        "leaky_relu": lambda graph, op: graph.add("LeakyRelu", op.inputs, alpha=op.attributes["negative_slope"]),
+        "reshape": lambda graph, op: graph.add("Reshape", [op.inputs[0], integer_tensor(graph, op.inputs[1])]),
+        "squeeze": lambda graph, op: graph.add("Squeeze", [op.inputs[0], integer_tensor(graph, op.inputs[1])]),
+        "take_along_axis": lambda graph, op: graph.add("GatherElements", op.inputs[:2], axis=op.attributes["axis"]),
+        "transpose": lambda graph, op: graph.add("Transpose", op.inputs, perm=op.attributes["perm"]),
+        "unsqueeze": lambda graph, op: unsqueeze(graph, op.inputs[0], integers(graph, op.inputs[1])),
+    }
+)

@@ -13,6 +13,7 @@ from src.kit.training.evaluation import (
     newest_run,
 )
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
+from src.kit.training.exports import export_command, export_run, training_batches
 from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
 from src.kit.training.networks import build_loss, build_model, is_small, weigh_classes
 from src.kit.training.predicting import RunPredictor
@@ -38,6 +39,8 @@ __all__ = [
     "evaluate",
     "evaluate_command",
     "evaluate_run",
+    "export_command",
+    "export_run",
     "find_card",
     "find_checkpoint",
     "find_resumable",
@@ -54,6 +57,7 @@ __all__ = [
     "restore_config",
     "train",
     "train_run",
+    "training_batches",
     "weigh_classes",
     "write_card",
 ]

@@ -8,7 +8,8 @@ from paddle import nn
 from paddle.nn import functional
 
 from src.kit.config import Range
-from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork, export_parts
+from src.kit.instance_segmentation_export_paddle import export_parts
+from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork
 from src.kit.scenes import OBJECT
 
 DETECTIONS = 100  # per image

@@ -1,0 +1,27 @@
+"""Export a run's network to files that run without this project: ONNX, and the framework's own format.
+
+    python scripts/export.py                         # the newest run, into RUN/export
+    python scripts/export.py outputs/RUN --int8      # and INT8 with its scores, into RUN/export/int8
+    python scripts/export.py outputs/RUN --format onnx --checkpoint last
+
+`card.json` there describes classes, preprocessing, metrics and versions; `scripts/predict.py RUN/export PHOTOS` needs
+ONNX Runtime, and no framework.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.kit.config import run_main
+
+
+def main(argv: list[str]) -> None:
+    """Export `[RUN] [options]`."""
+    from src.kit.training import export_command
+
+    export_command(argv, __doc__ or "")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,160 @@
+"""`scripts/export.py`: a run's network as files that run without the project, checked against the run."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.kit.config import UserError, load_config
+from src.kit.exporting import FORMATS, export_network
+from src.kit.inference import Card, Predictor
+from src.kit.training.cards import find_card
+from src.kit.training.checkpoints import find_checkpoint
+from src.kit.training.evaluation import load_backend, load_experiment, newest_run
+from src.kit.training.experiment import Experiment
+
+TOLERANCE = 1e-3  # of the largest output
+CALIBRATION = 128  # training samples that INT8 is calibrated with
+
+
+def export_command(argv: Sequence[str], description: str) -> Path:
+    """Export a run and print what was written; return the folder.
+
+    Raises:
+        UserError: an option that does not exist, or a network that cannot be exported.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, help="a run folder (default: the newest)")
+    parser.add_argument("--format", default="", help="comma-separated: onnx, torch or paddle (default: all there are)")
+    parser.add_argument("--int8", action="store_true", help="also write INT8, calibrated on training samples")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a checkpoint's name")
+    options = parser.parse_args(argv)
+    run = options.run or newest_run(Path("outputs"))
+    folder, difference = export_run(run, [name for name in options.format.split(",") if name], options.checkpoint)
+    if difference is not None:
+        sys.stdout.write(f"model.onnx differs from the run by at most {difference:.1e} of the largest output\n")
+    scores = quantize_run(run, folder) if options.int8 else {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        sys.stdout.write(f"{path}  {path.stat().st_size / 1e6:,.2f} MB\n")
+    for name, values in scores.items():
+        sys.stdout.write(f"{name:<8}" + "".join(f"  {score} {value:.4f}" for score, value in values.items()) + "\n")
+    return folder
+
+
+def export_run(
+    run: Path, formats: Sequence[str] = (), checkpoint: str = "best", image_size: int | None = None
+) -> tuple[Path, float | None]:
+    """Write `RUN/export`: the network, its weights and card.json; a former export is replaced as a whole.
+
+    Args:
+        formats: of `FORMATS` of the run's framework; none: all.
+        image_size: another side than the one in training, for networks that take any.
+
+    Returns:
+        The folder, and the largest difference between the ONNX file's outputs and the run's, as a share of the largest
+        output (None without ONNX).
+
+    Raises:
+        UserError: an unknown format, a network that cannot be exported, or one whose outputs differ.
+    """
+    weights = find_checkpoint(run, checkpoint)
+    card, cfg = find_card(run, weights), load_config([], base=run / "config.yaml")
+    known = FORMATS[cfg.framework]
+    formats = formats or known
+    if unknown := [name for name in formats if name not in known]:
+        raise UserError(f"framework={cfg.framework} cannot export {unknown[0]!r}: choose of {', '.join(known)}.")
+    if image_size:
+        shape = [card.input["shape"][0], image_size, image_size]
+        card = replace(card, input={**card.input, "shape": shape})
+    experiment = Experiment.from_card(cfg, card)
+    backend = load_backend(cfg.framework)
+    network = backend.load_network(experiment, weights)
+    partial, target = run / ".export.partial", run / "export"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        probe = probe_inputs(card)
+        expected = np.asarray(backend.predict_images(network, probe))
+        if detector := export_network(network, cfg.framework, card.input["shape"], partial, formats):
+            card = replace(card, output={**card.output, "detector": detector})
+        shutil.copyfile(weights / "model.safetensors", partial / "model.safetensors")
+        card.write(partial)
+        difference = None
+        if "onnx" in formats:
+            difference = compare(expected, Predictor.open(partial).compute(probe))
+        shutil.rmtree(target, ignore_errors=True)
+        partial.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target, difference
+
+
+def probe_inputs(card: Card) -> np.ndarray:
+    """Three made-up inputs float32 (3, *shape): noise, and valid codes for categories."""
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((3, *card.input["shape"]), dtype=np.float32)
+    for place, count in enumerate(reversed(card.network.get("cardinalities", ())), 1):
+        values[:, -place] = generator.integers(0, count, len(values))
+    return values
+
+
+def compare(expected: np.ndarray, outputs: np.ndarray) -> float:
+    """The largest difference, as a share of the largest output; of detections, that of the sorted scores.
+
+    Raises:
+        UserError: it is larger than rounding explains.
+    """
+    rows = expected.ndim == 3 and outputs.ndim == 3  # x1, y1, x2, y2, score, class: equal scores change their order
+    one, other = (np.sort(array[..., 4]) if rows else array for array in (expected, outputs))
+    difference = float(np.abs(one - other).max() / max(1e-6, np.abs(one).max()))
+    if not difference < TOLERANCE:
+        raise UserError(
+            f"The exported network differs from the run by {difference:.1e} of the largest output: please report which "
+            "model it is, and use the run itself."
+        )
+    return difference
+
+
+def quantize_run(run: Path, folder: Path) -> dict[str, dict[str, float]]:
+    """Write `folder`/int8, and return the scores of both on the validation split, by name.
+
+    Raises:
+        UserError: the data are missing, or there is no ONNX file.
+    """
+    from src.kit.edge import quantize
+
+    experiment = load_experiment(run)
+    target = folder / "int8"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    card = Predictor.open(folder).card
+    card.write(target)
+    quantize(folder / "model.onnx", target / "model.onnx", training_batches(experiment, card, CALIBRATION))
+    for part in card.output.get("detector", {}).get("parts", []):
+        shutil.copyfile(folder / f"{part}.onnx", target / f"{part}.onnx")
+    return {name: score(experiment, Predictor.open(place)) for name, place in (("float32", folder), ("int8", target))}
+
+
+def training_batches(experiment: Experiment, card: Card, count: int) -> list[np.ndarray]:
+    """Inputs of `count` training samples, spread over the split and not augmented."""
+    dataset = experiment.split("train")
+    chosen = dataset.take(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+    shape = card.input["shape"]
+    return [
+        np.array(images, np.float32).reshape(-1, *shape)
+        for images, *_ in experiment.build_loader("val", dataset=chosen)
+    ]
+
+
+def score(experiment: Experiment, predictor: Predictor, split: str = "val") -> dict[str, float]:
+    """The scores of an exported network on a split, computed as in training."""
+    collected: list[Any] = []
+    for images, *targets in experiment.build_loader(split):
+        arrays = np.asarray(images, np.float32).reshape(-1, *predictor.card.input["shape"])
+        collected += experiment.task.collect(predictor.compute(arrays), *targets)
+    return experiment.score(collected)
