@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from src.kit.exporting import export_network
 from src.kit.inference_scenes_detectors import detect
+from src.kit.training.exports import export_network
 from src.kit.training.networks import build_model
 from tests.support import model_config
 

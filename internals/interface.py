@@ -17,8 +17,9 @@ from paths import TEMPLATE
 from src.kit import catalog as build
 from src.kit.config import components
 from src.kit.errors import UserError
+from src.kit.inference import Predictor
 from src.kit.run import read_rows
-from src.kit.training import evaluate, load_run, train
+from src.kit.training import TrainedRun, evaluate, export_command, load_run, train
 
 KEYS = ["data=digits", "model=small_cnn", "trainer.max_epochs=2", "data.batch_size=64", "tracker=none"]
 # key -> two values; a framework's tests may add others
@@ -80,6 +81,24 @@ class InterfaceTests:
         assert evaluate(again, "val")["accuracy"] == again.metrics["val"]["accuracy"]
         with pytest.raises(UserError, match="does not exist"):
             again.predict(tmp_path / "none.png")
+        self.check_export(again, images, predicted)
+
+    def check_export(self, run: TrainedRun, images: np.ndarray, predicted: list[dict]) -> None:
+        """An export predicts what its run does; INT8 predicts nearly the same."""
+        folder = export_command([str(run.path), "--int8", "--format", "onnx"], "")
+        assert folder == run.path / "export"
+        names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert names == {"card.json", "model.onnx", "model.safetensors", "int8/card.json", "int8/model.onnx"}
+        exported = Predictor.open(folder).predict(images)
+        assert [each["class"] for each in exported] == [each["class"] for each in predicted]
+        scores = [[each["score"] for each in part] for part in (exported, predicted)]
+        np.testing.assert_allclose(*scores, atol=1e-5)
+        coarse = Predictor.open(folder / "int8").predict(images)
+        assert np.mean([one["class"] == other["class"] for one, other in zip(coarse, predicted, strict=True)]) > 0.9
+        assert (folder / "int8" / "model.onnx").stat().st_size < 0.4 * (folder / "model.onnx").stat().st_size
+        with pytest.raises(UserError, match=r"cannot export 'onxn': choose of onnx, (torch|paddle)"):
+            run.export(["onxn"])
+        assert (folder / "model.onnx").exists(), "a mistake leaves the last export as it was"
 
     def test_data_and_network_are_built_once(self, tmp_path, monkeypatch):
         splits, networks = Counter[str](), []

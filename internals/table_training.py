@@ -14,7 +14,7 @@ from src.kit.errors import UserError
 from src.kit.inference import Predictor
 from src.kit.run import Run
 from src.kit.tabular import from_json
-from src.kit.training import Experiment, evaluate_command, evaluate_run, find_checkpoint
+from src.kit.training import Experiment, evaluate_command, evaluate_run, export_run, find_checkpoint
 from src.kit.training.splits import describe_splits, write_splits
 from src.kit.weights import load_metadata, load_weights
 from table_files import mixed_columns, mixed_config, write_csv
@@ -74,6 +74,9 @@ class TableTests:
         given = [{name: column[row] for name, column in rows.columns.items()} for row in range(len(rows))]
         predicted = [each["class"] for each in Predictor.open(run).predict(given)]
         assert np.mean(np.array(test.classes)[test.targets] == predicted) > 0.8
+        if resample == "none":
+            exported = Predictor.open(export_run(run, ["onnx"])[0]).predict(given)
+            assert [each["class"] for each in exported] == predicted
         write_csv(tmp_path / "mixed.csv", mixed_columns())
         assert evaluate_run(Experiment(cfg), run, ["test"])["test"]["accuracy"] > 0.8
 

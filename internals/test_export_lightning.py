@@ -6,8 +6,8 @@ from torch import nn
 
 from exporting import NETWORKS, Exported, agree, build, inputs, liven
 from src.kit.errors import UserError
-from src.kit.exporting import export_network
 from src.kit.lightning import weights_from_numpy, weights_to_numpy
+from src.kit.training.exports import export_network
 
 
 # `nox -s bench -- export` tries all networks; test_export_paddle_lightning_parity.py has DeepLab

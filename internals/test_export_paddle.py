@@ -6,8 +6,8 @@ from paddle import nn
 
 from exporting import NETWORKS, Exported, agree, build, inputs, liven
 from src.kit.errors import UserError
-from src.kit.exporting import export_network
 from src.kit.paddle import weights_from_numpy, weights_to_numpy
+from src.kit.training.exports import export_network
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -6,6 +6,7 @@ y1, x2, y2 in pixels. The settings are in the card's `output["detector"]`; a net
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,15 +156,16 @@ def split_levels(boxes: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return regions, np.argsort(np.concatenate(places), kind="stable")
 
 
-def add_region_pooling(model: Any, side: int) -> Any:
-    """Put pooling in front of an ONNX model whose "input" is pooled regions (n, C, side, side).
+def add_region_pooling(path: Path) -> None:
+    """Put pooling in front of an .onnx file whose "input" is pooled regions (n, C, side, side).
 
-    The result takes feature0 to feature3 (1, C, H, W) and regions0 to regions3 (n, 4).
+    It then takes feature0 to feature3 (1, C, H, W) and regions0 to regions3 (n, 4).
     """
     import onnx
     from onnx import TensorProto, helper
 
-    width = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    model = onnx.load(path)
+    width, side = (model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value for axis in (1, 2))
     nodes, inputs, pooled = [], [], []
     for level in range(LEVELS):
         names = [f"feature{level}", f"regions{level}"]
@@ -185,4 +187,4 @@ def add_region_pooling(model: Any, side: int) -> Any:
     output = helper.make_tensor_value_info("pooled", TensorProto.FLOAT, shape)
     graph = helper.make_graph(nodes, "pooling", inputs, [output])
     pooling = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
-    return onnx.compose.merge_models(pooling, model, [("pooled", "input")])
+    path.write_bytes(onnx.compose.merge_models(pooling, model, [("pooled", "input")]).SerializeToString())

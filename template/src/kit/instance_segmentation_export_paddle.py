@@ -7,6 +7,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional
 
+from src.kit.inference_scenes_detectors import add_region_pooling
 from src.kit.instance_segmentation_paddle import MAX_GROWTH, BoxHead, FeaturePyramid, MaskHead, ProposalNetwork
 
 __all__ = ["export_parts"]
@@ -68,7 +69,7 @@ class ExportedMasks(nn.Layer):
 
 def export_parts(
     pyramid: FeaturePyramid, network: ProposalNetwork, box: BoxHead, mask: MaskHead, shape: Sequence[int], most: int
-) -> tuple[dict[str, tuple[nn.Layer, Sequence[int]]], dict[str, Any]]:
+) -> tuple[dict[str, tuple[nn.Layer, Sequence[int], Any]], dict[str, Any]]:
     """The parts to export, with the shapes of their inputs, and the settings of `kit/inference_scenes_detectors.py`.
 
     Args:
@@ -76,9 +77,9 @@ def export_parts(
     """
     first, width = ExportedProposals(pyramid, network, shape), pyramid.outer[0].weight.shape[0]
     parts = {
-        "model": (first, shape),
-        "boxes": (ExportedBoxes(box), (width, 7, 7)),
-        "masks": (ExportedMasks(mask), (width, mask.side // 2, mask.side // 2)),
+        "model": (first, shape, None),
+        "boxes": (ExportedBoxes(box), (width, 7, 7), add_region_pooling),
+        "masks": (ExportedMasks(mask), (width, mask.side // 2, mask.side // 2), add_region_pooling),
     }
     settings = {
         "name": "mask_rcnn",

@@ -1,7 +1,8 @@
 """Adapt torchvision's detectors: to batches that are resized and normalised already, and to export in parts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +12,14 @@ from torchvision.models.detection import MaskRCNN, RetinaNet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
+from src.kit.inference_scenes_detectors import add_region_pooling
+
 __all__ = ["KeepImages", "export_mask_rcnn", "export_retinanet"]
 
 MAX_GROWTH = math.log(1000 / 16)  # torchvision's limit of a predicted growth
 
-Parts = Mapping[str, tuple[nn.Module, Sequence[int]]]  # name -> a part and the shape of its input without the batch
+# name -> a part, the shape of its input without the batch, and what completes its .onnx file
+Parts = Mapping[str, tuple[nn.Module, Sequence[int], Callable[[Path], None] | None]]
 
 
 class KeepImages(nn.Module):
@@ -112,16 +116,16 @@ def export_retinanet(detector: RetinaNet, shape: Sequence[int]) -> tuple[Parts, 
         "overlap": detector.nms_thresh,
         "detections": detector.detections_per_img,
     }
-    return {"model": (dense, shape)}, settings
+    return {"model": (dense, shape, None)}, settings
 
 
 def export_mask_rcnn(detector: MaskRCNN, shape: Sequence[int]) -> tuple[Parts, dict[str, Any]]:
     """The parts to export, and the settings, likewise."""
     first, width = Proposals(detector, shape), detector.backbone.out_channels
     parts = {
-        "model": (first, shape),
-        "boxes": (Classifier(detector), (width, 7, 7)),
-        "masks": (Masks(detector), (width, 14, 14)),
+        "model": (first, shape, None),
+        "boxes": (Classifier(detector), (width, 7, 7), add_region_pooling),
+        "masks": (Masks(detector), (width, 14, 14), add_region_pooling),
     }
     settings = {
         "name": "mask_rcnn",

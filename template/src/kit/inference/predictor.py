@@ -91,7 +91,7 @@ class OnnxPredictor(Predictor):
 
     def compute(self, arrays: np.ndarray) -> np.ndarray:
         if self.detector:
-            rows: np.ndarray = import_module("src.kit.inference_scenes_detectors").detect(
+            rows: np.ndarray = import_module(f"src.kit.inference_{self.card.kind}_detectors").detect(
                 self.run, arrays, self.detector
             )
             return rows

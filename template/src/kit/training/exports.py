@@ -1,23 +1,29 @@
-"""`scripts/export.py`: a run's network as files that run without the project, checked against the run."""
+"""`scripts/export.py`: a run's network as files that run without the project, checked against the run.
+
+A network whose forward chooses by values, such as a detector, cannot be one graph. It has a method
+`export_parts(shape)`, which returns its parts, name -> (module, shape of its input, function that completes the .onnx
+file or None), and the settings of the code that joins them.
+"""
 
 import argparse
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from src.kit.config import UserError, load_config
-from src.kit.exporting import FORMATS, export_network
 from src.kit.inference import Card, Predictor
 from src.kit.training.cards import find_card
 from src.kit.training.checkpoints import find_checkpoint
 from src.kit.training.evaluation import load_backend, load_experiment, newest_run
 from src.kit.training.experiment import Experiment
 
+FORMATS = {"lightning": ("onnx", "torch"), "paddle": ("onnx", "paddle")}  # framework -> what it can write
 TOLERANCE = 1e-3  # of the largest output
 CALIBRATION = 128  # training samples that INT8 is calibrated with
 
@@ -92,6 +98,33 @@ def export_run(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target, difference
+
+
+def export_network(
+    network: Any, framework: str, shape: Sequence[int], folder: Path, formats: Sequence[str] = ("onnx",)
+) -> dict[str, Any]:
+    """Write `folder/model.*` and, for a network in parts, `folder/<part>.*`.
+
+    Args:
+        network: on the CPU.
+        shape: (C, H, W) of its input; the batch may have any size.
+        formats: of `FORMATS`.
+
+    Returns:
+        The card's `output["detector"]`: how the parts are joined. Empty if there is one part.
+
+    Raises:
+        UserError: the framework cannot export the network.
+    """
+    export_part = import_module(f"src.kit.{framework}.onnx_export").export_part
+    network.eval()
+    in_parts = hasattr(network, "export_parts")
+    parts, detector = network.export_parts(shape) if in_parts else ({"model": (network, shape, None)}, {})
+    for name, (module, part_shape, finish) in parts.items():
+        export_part(module, part_shape, folder, name, formats)
+        if finish and "onnx" in formats:
+            finish(folder / f"{name}.onnx")
+    return {**detector, "parts": [name for name in parts if name != "model"]} if detector else {}
 
 
 def probe_inputs(card: Card) -> np.ndarray:

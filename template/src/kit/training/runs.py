@@ -23,6 +23,7 @@ from src.kit.storage import lock_folder
 from src.kit.training.checkpoints import find_checkpoint, find_resumable, read_intact
 from src.kit.training.evaluation import evaluate_run, load_experiment, load_trainer
 from src.kit.training.experiment import Experiment
+from src.kit.training.exports import export_run
 from src.kit.training.predicting import RunPredictor
 from src.kit.training.splits import compare_splits, describe_split, describe_splits, refuse_other_data, write_splits
 
@@ -156,6 +157,17 @@ class TrainedRun:
             UserError: a file that cannot be read, or a row that lacks a column.
         """
         return self.predictor.predict(as_list(inputs), batch_size)
+
+    def export(self, formats: Sequence[str] = ()) -> Path:
+        """Write the network as ONNX and in the framework's own format into `RUN/export`, and return the folder.
+
+        Args:
+            formats: of "onnx", "torch" (Lightning) and "paddle"; none: all that the framework has.
+
+        Raises:
+            UserError: a network that cannot be exported.
+        """
+        return export_run(self.path, formats)[0]
 
 
 def as_list(inputs: Any) -> Sequence[Any]:

@@ -71,7 +71,7 @@ class YOLOv10(nn.Layer):
 
     def export_parts(self, shape: Sequence[int]) -> Any:
         """What `scripts/export.py` writes, for images of `shape` (C, S, S): convolutions with folded normalisation."""
-        return {"model": (fold_for_inference(self), shape)}, {}
+        return {"model": (fold_for_inference(self), shape, None)}, {}
 
     def features(self, images: paddle.Tensor) -> list[paddle.Tensor]:
         """Return three feature maps of (B, C, H, W), at 1/8, 1/16 and 1/32 of the size."""
