@@ -77,10 +77,15 @@ def test_evaluation_is_json() -> None:
     assert result["per_class"][0].keys() == {"class", "precision", "recall", "f1", "samples"}
 
 
-def test_samples_are_sure_mistakes_first_and_then_unsure_answers() -> None:
+def test_samples_are_half_sure_mistakes_and_half_unsure_answers() -> None:
     confidence = np.array([0.9, 0.5, 0.8, 0.6, 0.99])
     correct = np.array([True, False, False, True, True])
     assert classification.choose_samples(confidence, correct, 4).tolist() == [2, 1, 3, 0]
+    assert classification.choose_samples(confidence, correct, 2).tolist() == [2, 3]
+    assert classification.choose_samples(confidence, correct, 9).tolist() == [2, 1, 3, 0, 4]
+    many = np.arange(100) % 2 == 0
+    assert many[classification.choose_samples(np.linspace(0, 1, 100), many, 24)].sum() == 12, "half of 24 are right"
+    assert many[classification.choose_samples(np.linspace(0, 1, 100), np.zeros(100, bool), 24)].size == 24
 
 
 def test_softmax_takes_large_logits() -> None:

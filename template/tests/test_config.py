@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from src.kit.config.components import load_component
 from src.kit.config.compose import CONFIGS, load_config, option_names
 from src.kit.config.keys import component_rules, leaves, reference
 from src.kit.config.saved import write_config
@@ -168,6 +169,20 @@ def test_names_of_classes_stay_texts(tmp_path, monkeypatch):
     (tmp_path / "configs" / "data" / "mine.yaml").write_text("file: image_folder\nclasses: [yes, 01]\n", "utf-8")
     monkeypatch.setattr("src.kit.config.compose.CONFIGS", tmp_path / "configs")
     assert load_config(["data=mine"]).data.classes == ["yes", "01"]
+
+
+def test_without_experiments_there_are_none_to_choose(tmp_path, monkeypatch):
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    shutil.rmtree(tmp_path / "configs" / "experiment")
+    monkeypatch.setattr("src.kit.config.compose.CONFIGS", tmp_path / "configs")
+    assert load_config([]).seed == load_config(["seed=42"]).seed
+    with pytest.raises(UserError, match=r"Unknown experiment 'mnist_fast'\. Available: none\."):
+        load_config(["experiment=mnist_fast"])
+
+
+def test_a_models_name_is_a_file_of_this_project():
+    with pytest.raises(UserError, match=r"Unknown model 'smal_cnn'\. Did you mean small_cnn\? Available: "):
+        load_component("model", "smal_cnn", load_config([]).framework)
 
 
 def test_text_keys_take_the_text_as_it_is():

@@ -79,6 +79,11 @@ class Task(BaseTask):
         described |= {"mean": list(cfg.data.mean), "std": list(cfg.data.std), "pixels": reading_of(dataset)}
         return {"kind": "images", "input": described, "output": {"kind": "classes"}}
 
+    def baseline(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:
+        """The accuracy of always answering the most frequent class."""
+        targets = concatenate(collected)[1]
+        return {"accuracy": float(np.bincount(targets).max() / len(targets))}
+
     def draw_samples(self, dataset: Split, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         from src.kit.report import draw_images
 
@@ -109,6 +114,7 @@ class Task(BaseTask):
                 [names[index] for index in predicted[chosen]],
                 confidence[chosen],
                 folder / f"{prefix}-samples.png",
+                int((predicted != targets).sum()),
             ),
         ]
 
@@ -128,6 +134,8 @@ def count_pairs(targets: np.ndarray, predicted: np.ndarray, classes: int) -> np.
 
 
 def choose_samples(confidence: np.ndarray, correct: np.ndarray, count: int) -> np.ndarray:
-    """Return up to `count` indices: mistakes first, the surest first, then right answers, the least sure first."""
+    """Return up to `count` indices: the surest mistakes, then the least sure right answers; half of them are right."""
     order = np.lexsort((np.where(correct, confidence, -confidence), correct))
-    return order[:count]
+    wrong = int((~correct).sum())
+    first = min(wrong, max(count // 2, count - (len(order) - wrong)))
+    return np.concatenate([order[:first], order[wrong:][: count - first]])

@@ -73,6 +73,11 @@ class Task(SceneTask):
         samples = sum(counts.images for counts in collected)
         return {**self.metrics(collected, names), "samples": samples, "classes": list(names), "per_class": rows}
 
+    def baseline(self, collected: Sequence[Counts], names: Sequence[str]) -> dict[str, float]:
+        """The mean intersection over union of giving every pixel the most frequent class."""
+        true = np.sum([counts.pixels for counts in collected], axis=0).sum(axis=1)
+        return {"miou": float(true.max() / max(true.sum(), 1) / max((true > 0).sum(), 1))}
+
     def draw_samples(self, dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw images with their class maps."""
         from src.kit.scenes import draw_truth, with_class_map

@@ -51,6 +51,10 @@ class Task(tabular.Task):
         unit = {"mean": fitted.target_mean, "scale": fitted.target_scale}
         return {**super().describe(cfg, dataset), "output": {"kind": "number", **unit}}
 
+    def baseline(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:
+        """Always answering the mean."""
+        return {"r2": 0.0}
+
     def draw_predictions(
         self, collected: Collected, dataset: Any, cfg: DictConfig, folder: Path, prefix: str
     ) -> list[Path]:

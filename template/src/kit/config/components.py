@@ -178,4 +178,4 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
-    return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names)}."
+    return f"Unknown {kind} {name!r}.{hint} Available: {', '.join(names) or 'none'}."

@@ -134,16 +134,27 @@ def shorten(text: str, length: int) -> str:
 
 
 def draw_predictions(
-    images: np.ndarray, true: Sequence[str], predicted: Sequence[str], confidence: np.ndarray, path: Path
+    images: np.ndarray,
+    true: Sequence[str],
+    predicted: Sequence[str],
+    confidence: np.ndarray,
+    path: Path,
+    mistakes: int | None = None,
 ) -> Path:
-    """Draw uint8 images (N, H, W, C), each with its true class, its predicted class and the probability."""
+    """Draw uint8 images (N, H, W, C), each with its true class, its predicted class and the probability.
+
+    Args:
+        mistakes: how many there are in the whole split, if more than are drawn.
+    """
     captions = []
     for expected, answer, probability in zip(true, predicted, confidence, strict=True):
         right = expected == answer
         verdict = f"{'✓' if right else '✗'} {shorten(answer, 12)} ({probability:.0%})"
         captions.append([(f"true: {shorten(expected, 13)}", INK), (verdict, BLUE if right else VERMILLION)])
-    mistakes = sum(expected != answer for expected, answer in zip(true, predicted, strict=True))
-    return draw_grid(images, captions, f"Sample predictions: {mistakes} wrong, {len(captions) - mistakes} right", path)
+    drawn = sum(expected != answer for expected, answer in zip(true, predicted, strict=True))
+    total = drawn if mistakes is None else mistakes
+    title = f"Sample predictions: the surest {drawn} of {total} mistakes, and {len(captions) - drawn} right answers"
+    return draw_grid(images, captions, title, path)
 
 
 def draw_images(images: np.ndarray, names: Sequence[str], path: Path) -> Path:

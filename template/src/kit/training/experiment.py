@@ -85,6 +85,10 @@ class BaseTask(ABC):
     def evaluate(self, collected: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """The full evaluation, ready for JSON."""
 
+    def baseline(self, collected: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
+        """Scores, of which more is better, of the best answer that ignores the input: no network should stay there."""
+        return {}
+
     @abstractmethod
     def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
         """`kind`, `input` and `output` of the network's card: how data are prepared and what outputs mean."""
@@ -197,7 +201,9 @@ class Experiment:
     def evaluate(self, collected: Sequence[Any]) -> dict[str, Any]:
         """The full evaluation, ready for JSON."""
         own = {name: float(metric(collected, self.classes)) for name, metric in self.metrics.items()}
-        return self.task.evaluate(collected, self.classes) | own
+        baseline = self.task.baseline(collected, self.classes)
+        known = {f"baseline_{name}": value for name, value in baseline.items()}
+        return self.task.evaluate(collected, self.classes) | known | own
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
