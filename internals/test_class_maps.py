@@ -14,6 +14,7 @@ from checked_data import found, run
 from scene_files import SQUARE, annotation, coco_content, configuration, write_coco
 from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
+from src.kit.mini import create_mini_dataset
 from src.kit.scenes import IGNORE, Scenes
 from src.kit.scenes.loader import build_augmentation
 from src.kit.training import load_task
@@ -272,3 +273,160 @@ def test_a_category_0_in_the_annotations_of_objects_has_a_background(tmp_path):
     scenes = build(write_coco(tmp_path, json.loads(json.dumps(content))).parents[1])
     assert scenes.pixel_classes == ("background", "cat")
     assert set(np.unique(scenes.as_class_maps().read(0).semantic)) == {0, 1}
+
+
+RED, BLUE = (200, 0, 0), (0, 0, 255)
+
+
+def mask_folder(root: Path, table: str, picture: np.ndarray, ending: str = ".png", stems: str = "ab") -> Path:
+    """images/ and masks/ of 20 x 10 pixels, and classes.csv."""
+    for number, stem in enumerate(stems):
+        path = root / "images" / f"{stem}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (10, 20, 3), np.uint8)).save(path)
+        mask = root / "masks" / f"{stem}{ending}"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(mask)
+    (root / "classes.csv").write_text(table, "utf-8")
+    return root
+
+
+def build_masks(root: Path, split: str = "train", **keys: Any) -> Scenes:
+    cfg = configuration("mask_folder", root, **({"val_fraction": 0.0, "test_fraction": 0.0} | keys))
+    return build_dataset(OmegaConf.merge(cfg, {"task": "segmentation"}), split)
+
+
+def coloured(*colours: tuple[int, int, int]) -> np.ndarray:
+    return np.array(colours, np.uint8)[COLUMNS]
+
+
+@pytest.mark.parametrize("ending", [".png", "_mask.png", ".bmp", "_segmentation.tif", "_L.gif"])
+def test_masks_of_ids(tmp_path, ending):
+    root = mask_folder(tmp_path, "id,name\n3,cat\n1,dog\n", COLUMNS, ending)
+    scenes = build_masks(root)
+    assert scenes.pixel_classes == ("background", "cat", "dog")
+    assert [row(scenes, index) for index in range(2)] == [[0, 2, IGNORE, 1]] * 2
+    check(scenes)
+    kinds = found("mask_folder", root, "segmentation")
+    assert {kind for kind in kinds if "map" in kind} == {"map_unknown", "map_partly"}
+    assert run("mask_folder", root, "segmentation").source.counts["train"] == {"cat": 2, "dog": 2}
+
+
+@pytest.mark.parametrize(
+    ("table", "black"),
+    [
+        ("name,r,g,b\ncat,200,0,0\nsea,0,0,255\n", "background"),
+        ("Name; Red; Green; Blue\nvoid; 0; 0; 0\ncat; 200; 0; 0\nsea; 0; 0; 255\n", "void"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_masks_of_colours(tmp_path, table, black, mode):
+    root = mask_folder(tmp_path, table, coloured((0, 0, 0), RED, BLUE, (1, 1, 1)))
+    for path in (root / "masks").iterdir():
+        picture = Image.open(path).convert("RGB")
+        (picture.quantize(4) if mode == "P" else picture.convert(mode)).save(path)
+    scenes = build_masks(root)
+    assert scenes.pixel_classes == (black, "cat", "sea")
+    assert row(scenes) == [0, 1, 2, IGNORE]
+    findings = run("mask_folder", root, "segmentation").findings
+    assert [each.sentence for each in findings if each.kind == "map_unknown"] == [
+        "25.00% of the pixels have the ids #010101; the classes have "
+        + ("#000000, #c80000, #0000ff." if black == "void" else "#c80000, #0000ff.")
+    ]
+
+
+def test_binary_masks_of_0_and_255(tmp_path):
+    root = mask_folder(tmp_path, "name,id\nobject,255\n", (COLUMNS > 1).astype(np.uint8) * 255)
+    assert row(build_masks(root)) == [0, 0, 1, 1]
+
+
+def test_splits_of_masks_and_those_that_are_cut(tmp_path):
+    mask_folder(tmp_path / "own" / "train", "", COLUMNS)
+    mask_folder(tmp_path / "own" / "valid", "", COLUMNS, stems="c")
+    (tmp_path / "own" / "class_dict.csv").write_text("name,id\ncat,1\ndog,2\n")
+    assert [len(build_masks(tmp_path / "own", split)) for split in ("train", "val")] == [2, 1]
+    inner = mask_folder(tmp_path / "inner", "name,id\ncat,1\n", COLUMNS)
+    for name in ("images", "masks"):
+        (inner / name).rename(tmp_path / name)
+        (inner / name).mkdir()
+        (tmp_path / name).rename(inner / name / "train")
+    assert len(build_masks(inner)) == 2
+    root = mask_folder(tmp_path / "cut", "name,id\ncat,1\n", COLUMNS, stems="abcdefghij")
+    assert [len(build_masks(root, split, val_fraction=0.2)) for split in ("train", "val")] == [8, 2]
+    assert len(build_masks(root, fold=1, folds=5)) == 8
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", "must have the columns name and id, or name, r, g and b, and a row for each class"),
+        ("id,name\n", "and a row for each class"),
+        ("cat,1\ndog,2\n", "must have the columns"),
+        ("id,name\nx,cat\n", "row 2: 'x, cat' must be a name and an id from 0 to 65535"),
+        ("id,name\n-1,cat\n", "must be a name and an id"),
+        ("id,name\n1\n", "must be a name and an id"),
+        ("id,name\n1,cat\n1,dog\n", "row 3: '1, dog' has a name or an id from 0 to 65535 of another row"),
+        ("id,name\n1,cat\n2,cat\n", "row 3: '2, cat' has a name"),
+        ("name,r,g,b\ncat,1,2,256\n", "must be a name and a colour of three numbers from 0 to 255"),
+        ("name,r,g,b\ncat,1,2\n", "must be a name and a colour"),
+        ('id,name\n1,"' + "x" * 200_000 + '"\n', "cannot be read as a CSV file"),
+    ],
+)
+def test_a_wrong_table_is_refused_and_reported(tmp_path, table, message):
+    root = mask_folder(tmp_path, table, COLUMNS)
+    with pytest.raises(UserError, match=rf"classes\.csv.*{message}"):
+        build_masks(root)
+    assert found("mask_folder", root, "segmentation")["structure"] == 1
+
+
+def test_without_a_table_the_message_says_what_the_masks_hold(tmp_path):
+    for name, picture, said in (
+        ("ids", COLUMNS, "the ids 0, 1, 2, 3"),
+        ("rgb", coloured(*[RED] * 4), "the colours #c8"),
+    ):
+        root = mask_folder(tmp_path / name, "", picture)
+        (root / "classes.csv").unlink()
+        with pytest.raises(UserError, match=f"does not exist: write the columns name and id, .* masks hold {said}"):
+            build_masks(root)
+
+
+def test_images_and_masks_that_do_not_belong_together(tmp_path):
+    root = mask_folder(tmp_path, "id,name\n1,cat\n", COLUMNS, stems="abc")
+    (root / "masks" / "a.png").rename(root / "masks" / "x.png")
+    (root / "masks" / "b.png").rename(root / "masks" / "b.jpg")
+    with pytest.raises(
+        UserError, match=r"2 of 3 images in .* have no mask in .*, such as a\.jpg: add a mask of the same"
+    ):
+        build_masks(root)
+    kinds = found("mask_folder", root, "segmentation")
+    assert (kinds["map_missing"], kinds["label_without_image"]) == (2, 2)
+    with pytest.raises(UserError, match="holds no images with masks"):
+        build_masks(tmp_path / "images")
+
+
+@pytest.mark.parametrize("task", ["detection", "instance_segmentation"])
+def test_masks_are_no_boxes(tmp_path, task):
+    scenes = build_masks(mask_folder(tmp_path, "id,name\n1,cat\n", COLUMNS))
+    cfg = OmegaConf.create({"task": task, "data": {"name": "mask_folder"}})
+    with pytest.raises(
+        UserError, match=f"task={task} needs a box for every object, and data=mask_folder has class maps"
+    ):
+        load_task(task).check(cfg, scenes)
+
+
+def test_a_small_copy_of_a_mask_folder(tmp_path):
+    root = mask_folder(tmp_path / "a", "id,name\n1,cat\n3,dog\n", COLUMNS, "_mask.png", stems="abcdefgh")
+    mini = create_mini_dataset(root, 4, 0.5, tmp_path / "mini")
+    for split in ("train", "val"):
+        scenes = build_masks(mini, split)
+        assert (len(scenes), scenes.classes) == (2, ("cat", "dog"))
+        assert row(scenes) == [0, 1, IGNORE, 2]
+
+
+def test_a_mask_moves_into_the_quarantine_with_its_image(tmp_path):
+    root = mask_folder(tmp_path, "id,name\n1,cat\n", COLUMNS, stems="abc")
+    Image.fromarray(COLUMNS[:5]).save(root / "masks" / "b.png")
+    source = run("mask_folder", root, "segmentation").source
+    assert source.companions("images/b.jpg") == ["masks/b.png"]
+    coco = data(tmp_path / "coco", COLUMNS, {1: "cat"})
+    assert run("coco_folder", coco, "segmentation").source.companions("train/1.png") == ["class_maps/train/1.png"]

@@ -73,7 +73,7 @@ def test_paths_are_kept_labels_go_along_and_the_manifest_says_why(tmp_path):
     manifest = json.loads((target / "manifest.json").read_text("utf-8"))
     assert set(manifest["moved"]) == moved
     assert manifest["reasons"]["images/val/c.jpg"] == [
-        "labels/val/c.txt, line 1: class 7, but there are 2 classes from 0."
+        "labels/val/c.txt, line 1: the class is 7, but there are 2 classes, numbered from 0."
     ]
     assert not any((root / path).exists() for path in moved)
 

@@ -32,6 +32,9 @@ class Task(SceneTask):
     output: ClassVar = {"kind": "boxes", "score": SHOWN_SCORE}
     has_validation_loss = False  # predictions are boxes; the loss takes what they are made from
 
+    def check(self, cfg: DictConfig, dataset: Scenes) -> None:
+        self.require_boxes(cfg, dataset)
+
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         """Labels (B, M), boxes (B, M, 4) and kinds (B, M), as `pad_objects` says."""
         return pad_objects(samples)

@@ -36,6 +36,7 @@ class Task(SceneTask):
     has_validation_loss = False  # the network computes its losses in training only
 
     def check(self, cfg: DictConfig, dataset: Scenes) -> None:
+        self.require_boxes(cfg, dataset)
         self.require_outlines(cfg, dataset, dataset.has_outlines)
 
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:

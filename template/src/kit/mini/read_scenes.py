@@ -1,4 +1,4 @@
-"""Copy a part of a COCO or YOLO folder in its own format, so that nothing of an annotation is lost."""
+"""Copy a part of a COCO, YOLO or mask folder in its own format, so that nothing of an annotation is lost."""
 
 import json
 import shutil
@@ -10,25 +10,32 @@ import numpy as np
 from src.kit.mini import Original
 from src.kit.scenes import (
     find_coco_splits,
+    find_mask_splits,
     find_yolo_splits,
     identifier,
     is_coco,
+    is_masks,
     is_yolo,
     read_classes,
     read_coco,
     read_keypoints,
+    read_masks,
+    read_table,
     read_yolo,
     stream,
+    table_path,
 )
 
 IMAGE_KEYS = {"images": "id", "annotations": "image_id"}  # section -> key with an entry's image
 
 
 def open_folder(root: Path) -> Original | None:
-    """Open a COCO or YOLO folder; None if it is neither."""
+    """Open a folder of one of the formats with boxes, outlines or masks; None if it is none of them."""
     if is_coco(root):
         return open_coco(root)
-    return open_yolo(root) if is_yolo(root) else None
+    if is_yolo(root):
+        return open_yolo(root)
+    return open_masks(root) if is_masks(root) and table_path(root) else None
 
 
 def open_coco(root: Path) -> Original:
@@ -69,6 +76,23 @@ def open_yolo(root: Path) -> Original:
         copy_file(root / "data.yaml", folder / "data.yaml")
 
     return scenes.has_classes(), classes, write
+
+
+def open_masks(root: Path) -> Original:
+    """Open the training images of a folder with masks."""
+    images, masks = find_mask_splits(root)["train"]
+    scenes = read_masks(images, masks, read_table(root))
+
+    def write(folder: Path, name: str, chosen: np.ndarray) -> None:
+        for record in (scenes.record(int(index)) for index in chosen):
+            assert record.class_map is not None
+            copy_file(record.path, folder / "images" / name / record.path.relative_to(images))
+            copy_file(record.class_map, folder / "masks" / name / record.class_map.relative_to(masks))
+        table = table_path(root)
+        assert table is not None
+        copy_file(table, folder / table.name)
+
+    return scenes.has_classes(), scenes.classes, write
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -27,6 +27,15 @@ from src.kit.scenes.digit_images import Scene, compose_scene
 from src.kit.scenes.drawing import boxes_only, draw_class_maps, draw_objects, draw_scenes, draw_truth, with_class_map
 from src.kit.scenes.format_files import stream
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
+from src.kit.scenes.mask_format import (
+    Table,
+    find_mask_splits,
+    is_masks,
+    pair_masks,
+    read_masks,
+    read_table,
+    table_path,
+)
 from src.kit.scenes.samples import Sample, Scenes, choose_scenes, class_map
 from src.kit.scenes.scores import (
     CROWD,
@@ -68,6 +77,7 @@ __all__ = [
     "SceneTask",
     "Scenes",
     "Share",
+    "Table",
     "box_of",
     "boxes_only",
     "build_scene_loader",
@@ -88,15 +98,18 @@ __all__ = [
     "extent",
     "find_class_map",
     "find_coco_splits",
+    "find_mask_splits",
     "find_yolo_splits",
     "flag",
     "identifier",
     "inner_path",
     "is_coco",
+    "is_masks",
     "is_yolo",
     "map_mode",
     "named_ids",
     "pad_objects",
+    "pair_masks",
     "parse_line",
     "pixels",
     "predicted_objects",
@@ -104,12 +117,15 @@ __all__ = [
     "read_classes",
     "read_coco",
     "read_keypoints",
+    "read_masks",
     "read_outline",
+    "read_table",
     "read_yolo",
     "refuse_missing_maps",
     "share_out",
     "shown",
     "stream",
+    "table_path",
     "text",
     "trace",
     "true_objects",

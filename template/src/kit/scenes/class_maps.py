@@ -103,7 +103,7 @@ class Share(NamedTuple):
     unknown: tuple[int, ...]  # ids of no class, 255 for "ignore" left out, most frequent first
 
 
-def share_out(counts: Counter[int], classes: Collection[int], background: bool) -> Share:
+def share_out(counts: Counter[int], classes: Collection[int], background: bool, colours: bool) -> Share:
     """Sort the pixels of each id: those of `classes`, 0 where that is the background, and the others."""
     total = max(1, counts.total())
     known = sum(counts[identifier] for identifier in classes)
@@ -115,7 +115,7 @@ def share_out(counts: Counter[int], classes: Collection[int], background: bool) 
         known / total,
         behind / total,
         (total - known - behind) / total,
-        tuple(number for number in unknown if number != IGNORE),
+        tuple(number for number in unknown if colours or number != IGNORE),
     )
 
 
@@ -157,7 +157,7 @@ def refuse_useless_maps(
         if any(counts[known] for known in classes):
             break
         counts += count_ids(path, colours)
-    share = share_out(counts, classes, background)
+    share = share_out(counts, classes, background, colours)
     if why := useless(share, counts, classes, colours):
         raise UserError(f"{why}: correct the maps or the classes of data={data}.")
     if share.unknown:

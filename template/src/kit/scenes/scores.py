@@ -215,6 +215,18 @@ class SceneTask(BaseTask):
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         """A batch's targets as arrays whose first dimension is the batch."""
 
+    def require_boxes(self, cfg: DictConfig, dataset: Scenes) -> None:
+        """Refuse class maps without objects.
+
+        Raises:
+            UserError: there are no objects, but class maps.
+        """
+        if dataset.annotations.only_maps:
+            raise UserError(
+                f"task={cfg.task} needs a box for every object, and data={cfg.data.name} has class maps only: choose "
+                "another data set or task=segmentation."
+            )
+
     def require_outlines(self, cfg: DictConfig, dataset: Scenes, fits: bool) -> None:
         """Refuse data without what segmentation needs.
 

@@ -15,15 +15,17 @@ from src.kit.scenes import (
     box_of,
     find_yolo_splits,
     is_coco,
+    is_masks,
     is_yolo,
     parse_line,
     read_classes,
     read_keypoints,
 )
+from src.kit.scenes_checks.class_maps import MaskFolder
 from src.kit.scenes_checks.coco import CocoFolder
 from src.kit.scenes_checks.kinds import Outlines, box_faults, gap
 
-__all__ = ["CocoFolder", "YoloFolder", "find_checker"]
+__all__ = ["CocoFolder", "MaskFolder", "YoloFolder", "find_checker"]
 
 TASKS = ("detection", "segmentation", "instance_segmentation")
 
@@ -148,6 +150,7 @@ FOLDERS: dict[str, type[ImageFiles]] = {
     "coco2017": CocoFolder,
     "coco_folder": CocoFolder,
     "digit_scenes": CocoFolder,
+    "mask_folder": MaskFolder,
     "yolo_folder": YoloFolder,
 }
 
@@ -159,4 +162,4 @@ def find_checker(cfg: DictConfig) -> type[ImageFiles] | None:
     root = Path(cfg.data.get("root") or ".").expanduser()
     if cfg.get("task") not in TASKS:
         return None
-    return CocoFolder if is_coco(root) else YoloFolder if is_yolo(root) else None
+    return CocoFolder if is_coco(root) else YoloFolder if is_yolo(root) else MaskFolder if is_masks(root) else None

@@ -6,9 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from src.kit.checks import KINDS, Facts, Finding, Kind
+from src.kit.checks import KINDS, Entry, Facts, Finding, ImageFiles, Kind
 from src.kit.config import UserError
-from src.kit.scenes import count_ids, map_mode, named_ids, share_out, useless
+from src.kit.loading import walk
+from src.kit.scenes import (
+    count_ids,
+    find_mask_splits,
+    map_mode,
+    named_ids,
+    pair_masks,
+    read_table,
+    share_out,
+    useless,
+)
 
 MANY = 0.5  # ignored pixels, from which on they are worth a warning
 FIX = "Correct the map, or move the image away with --quarantine."
@@ -25,6 +35,44 @@ KINDS.update(
 )
 
 
+class MaskFolder(ImageFiles):
+    """Check a folder of images and masks."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.masks: dict[str, dict[str, Path]] = {}  # split -> image -> its mask
+        self.names: dict[int, str] = {}
+        self.colours = False
+        splits = find_mask_splits(root)
+        try:
+            table = read_table(root)
+            self.classes, self.colours = table.classes, table.colours
+            self.names = {number: table.classes[place] for number, place in table.numbers.items()}
+        except UserError as error:
+            self.add("structure", "classes.csv", str(error))
+        for split, (images, masks) in splits.items():
+            pairs = pair_masks(images, masks)
+            self.masks[split] = {self.relative(image): mask for image, mask in pairs.items()}
+            self.entries += [Entry(image, split) for image in self.masks[split]]
+            self.add_strangers(images)
+            for name in sorted({masks / name for name in walk(masks)} - set(pairs.values())):
+                self.add("label_without_image", self.relative(name), "No image has this mask.")
+
+    def check(self, facts: Mapping[str, Facts]) -> None:
+        """Check every mask."""
+        classes = Classes(self.names, 0 not in self.names, self.colours)
+        for split, masks in self.masks.items():
+            self.counts[split].update(dict.fromkeys(self.classes, 0))
+            if self.names:
+                self.findings += map_findings(self.root, split, masks, facts, classes, self.counts[split])
+        self.check_balance()
+
+    def companions(self, path: str) -> list[str]:
+        """The image's mask if it exists."""
+        masks = (masks[path] for masks in self.masks.values() if path in masks)
+        return [self.relative(mask) for mask in masks if mask.is_file()]
+
+
 class Classes(NamedTuple):
     """What ids mean in the class maps of a split."""
 
@@ -34,12 +82,13 @@ class Classes(NamedTuple):
 
 
 def map_findings(
-    root: Path, split: str, maps: Mapping[str, Path], facts: Mapping[str, Facts], classes: Classes
+    root: Path, split: str, maps: Mapping[str, Path], facts: Mapping[str, Facts], classes: Classes, images: Counter[str]
 ) -> Iterator[Finding]:
     """Check the class maps of a split.
 
     Args:
         maps: image -> its map; images as in `facts`.
+        images: counts the images that show each class.
     """
     with ThreadPoolExecutor() as pool:
         read = list(pool.map(lambda path: read_map(path, classes.colours), maps.values()))
@@ -55,6 +104,7 @@ def map_findings(
             yield Finding("map_unreadable", image, f"{name} has {wide} x {high} pixels, its image {width} x {height}.")
         else:
             counts += found
+            images.update(name for number, name in classes.names.items() if found[number])
             modes[mode] += 1
     yield from split_findings(split, counts, classes, modes["P"] if not classes.colours else 0)
 
@@ -74,7 +124,7 @@ def split_findings(split: str, counts: Counter[int], classes: Classes, palettes:
         yield Finding("map_palette", split, f"{palettes:,} of its maps have a palette.")
     if not counts:
         return
-    share = share_out(counts, classes.names, classes.background)
+    share = share_out(counts, classes.names, classes.background, classes.colours)
     if why := useless(share, counts, classes.names, classes.colours):
         yield Finding("map_useless", split, f"{why}.")
         return

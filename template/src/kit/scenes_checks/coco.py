@@ -76,13 +76,25 @@ class CocoFolder(ImageFiles):
                 for kind, sentence in file.outlines.faults("" if mapped else self.task):
                     file.add(kind, file.split, sentence)
                 if mapped:
-                    file.findings += map_findings(self.root, file.split, file.list_maps(), facts, file.map_classes())
+                    file.findings += map_findings(
+                        self.root,
+                        file.split,
+                        {path: file.find_map(path) for path in file.images.values()},
+                        facts,
+                        file.map_classes(),
+                        Counter(),
+                    )
             self.findings += file.findings
         self.classes = tuple(dict.fromkeys(name for file in self.files for name in file.classes.values()))
         for entry in self.entries:
             if not entry.split:
                 self.add("unlabelled", entry.path, "No annotation file lists it.")
         self.check_balance()
+
+    def companions(self, path: str) -> list[str]:
+        """The image's class map if it exists."""
+        maps = (file.find_map(path) for file in self.files if file.class_maps and path in file.sizes)
+        return [self.relative(found) for found in maps if found.is_file()]
 
     def rewrite(self, gone: set[str]) -> dict[str, bytes]:
         """The annotation files that mention `gone`, without these images and without entries of no image."""
@@ -175,11 +187,10 @@ class CocoFile:
             named[name] += counts[number]
         return named
 
-    def list_maps(self) -> dict[str, Path]:
-        """Image -> its class map."""
+    def find_map(self, path: str) -> Path:
+        """The class map of an image."""
         assert self.class_maps is not None
-        names = {path: PurePosixPath(path).relative_to(self.folder) for path in self.images.values()}
-        return {path: find_class_map(self.class_maps, name) for path, name in names.items()}
+        return find_class_map(self.class_maps, PurePosixPath(path).relative_to(self.folder))
 
     def map_classes(self) -> Classes:
         """What ids mean in class maps."""
