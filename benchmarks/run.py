@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
         "data": data,
         "streaming": streaming,
         "learning": learning,
+        "kills": kills,
     }
     unknown = [name for name in argv if name not in parts]
     if unknown:
@@ -174,6 +175,16 @@ def learning(python: Path) -> list[str]:
     """Every task's network on small data, until it has learned it."""
     rows = run(python, str(ROOT / "benchmarks" / "learning.py")).splitlines()
     return [line for line in rows if line.startswith("|")]
+
+
+def kills(python: Path) -> list[str]:
+    """SIGKILLs at random moments of trainings, and how many of these end like an undisturbed one."""
+    head = "| framework | SIGKILLs | before a checkpoint | in training | in a save | in the evaluation | trainings |"
+    rows = [f"{head} bit-identical at the end |", f"|---|{'---:|' * 7}"]
+    for framework in ("lightning", "paddle"):
+        done = run(python, str(ROOT / "benchmarks" / "kills.py"), framework, "100")
+        rows += [line for line in done.splitlines() if line.startswith("|")]
+    return rows
 
 
 def until_accuracy(python: Path, *arguments: str) -> tuple[float, float]:

@@ -183,8 +183,8 @@ class DamageTests:
         """A run of three epochs that nothing has disturbed."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("src.kit.training.runs.finish", lambda *_: None)
-            patch.setattr("tempfile.tempdir", "/nowhere")  # checkpoints are written beside their target
             folder = tmp_path_factory.mktemp("whole")
+            patch.setattr("tempfile.tempdir", str(folder / "missing"))  # checkpoints are written beside their target
             return train_run(load_config([f"framework={cls.framework}", f"output_dir={folder.as_posix()}", *KEYS]))
 
     @pytest.fixture

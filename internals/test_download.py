@@ -468,3 +468,46 @@ def test_real_annotations_are_downloaded_and_unpacked(tmp_path):
     folder = extract(archive, tmp_path / "labels", max_bytes=1_000_000)
     assert len(list(folder.rglob("*.txt"))) > 200
     assert clean(tmp_path) == len(files["coco128-detection.zip"])
+
+
+def test_failures_count_only_in_a_row_without_progress():
+    received, tries = [0], []
+
+    def attempt(gain: int, successes: int) -> str:
+        tries.append(received[0])
+        received[0] += gain
+        if len(tries) == successes:
+            return "done"
+        raise connection.Broken("cut")
+
+    def count(gain: int, successes: int) -> int:
+        tries.clear()
+        assert connection.retry("URL", lambda: attempt(gain, successes), lambda: received[0], lambda: None) == "done"
+        return len(tries)
+
+    assert count(connection.PROGRESS, 4 * connection.ATTEMPTS) == 4 * connection.ATTEMPTS
+    assert count(connection.PROGRESS - 1, connection.ATTEMPTS) == connection.ATTEMPTS
+    with pytest.raises(connection.SourceFailed, match=r"URL \(cut\)"):
+        count(connection.PROGRESS - 1, connection.ATTEMPTS + 1)
+
+
+def test_a_file_whose_size_changes_while_it_is_fetched_is_begun_anew(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "MIN_SEGMENT", 100_000)
+    server.etags = False  # nothing but the size tells
+    longer = CONTENT + b"more"
+
+    def grow(asked, rng) -> None:
+        if not asked.range.startswith("bytes=0-"):
+            server.files["file.bin"] = longer
+
+    server.fault = grow
+    fetch(f"{server.url}/file.bin", tmp_path / "file.bin", md5(longer))
+    assert (tmp_path / "file.bin").read_bytes() == longer
+    assert sum(asked.range.startswith("bytes=0-") for asked in server.asked) == 2
+
+
+def test_a_file_of_another_size_than_its_publisher_says_is_refused_at_once(server, tmp_path):
+    server.fault = lambda asked, rng: "missing" if len(server.asked) > 20 else None  # or it would be asked forever
+    with pytest.raises(UserError, match=rf"has {len(CONTENT)} bytes, but its publisher's file has {len(CONTENT) + 1}"):
+        get(server, tmp_path / "file.bin", size=len(CONTENT) + 1)
+    assert names(tmp_path) == []

@@ -1,5 +1,7 @@
 """The Lightning trainer does what a hand-written loop does, to the bit: accumulation, clipping, growing batches."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,8 @@ class Lightning(TrainingTests):
 )
 def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     trainer = Lightning()
-    keys = ["trainer.accelerator=cpu", "scheduler=constant", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
+    keys = ["trainer.accelerator=cpu", "scheduler=cosine", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
+    keys += ["optimizer.betas=[0.8,0.95]", "optimizer.weight_decay=0.1"]
     keys += [f"trainer.accumulate_grad_batches={accumulate}", f"trainer.gradient_clip_val={clip or 'null'}"]
     keys += [f"trainer.batch_growth.every_n_epochs={growth or 'null'}", "trainer.batch_growth.factor=3"]
     cfg = trainer.configure(tmp_path, *keys)
@@ -34,6 +37,7 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     optimizer = torch.optim.AdamW(network.parameters(), **options)
     loader = build_loader(cfg, train, "train")
     network.train()
+    steps = math.ceil(7 / accumulate)
     for epoch in range(2):
         loader.set_epoch(epoch)
         batches = accumulate * 3**epoch if growth else accumulate
@@ -42,6 +46,10 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
             (torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets)) / batches).backward()
             if number % batches and number < len(loader):
                 continue
+            # a larger batch takes the learning rate of its first images, as if the batch had not grown
+            place = epoch * steps + (number - 1) // batches * batches / accumulate
+            lr = rule.lr * (1 + math.cos(math.pi * (place / (2 * steps)))) / 2
+            optimizer.param_groups[0]["lr"] = lr
             if clip:
                 torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()

@@ -1,5 +1,7 @@
 """The Paddle trainer does what a hand-written loop does, to the bit: accumulation, clipping, growing batches."""
 
+import math
+
 import numpy as np
 import paddle
 import pytest
@@ -20,7 +22,8 @@ class Paddle(TrainingTests):
 )
 def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     trainer = Paddle()
-    keys = ["trainer.accelerator=cpu", "scheduler=constant", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
+    keys = ["trainer.accelerator=cpu", "scheduler=cosine", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
+    keys += ["optimizer.betas=[0.8,0.95]", "optimizer.weight_decay=0.1"]
     keys += [f"trainer.accumulate_grad_batches={accumulate}", f"trainer.gradient_clip_val={clip or 'null'}"]
     keys += [f"trainer.batch_growth.every_n_epochs={growth or 'null'}", "trainer.batch_growth.factor=3"]
     cfg = trainer.configure(tmp_path, *keys)
@@ -35,6 +38,7 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     optimizer = paddle.optimizer.AdamW(rule.lr, parameters=network.parameters(), **options)
     loader = build_loader(cfg, train, "train")
     network.train()
+    steps = math.ceil(7 / accumulate)
     for epoch in range(2):
         loader.set_epoch(epoch)
         batches = accumulate * 3**epoch if growth else accumulate
@@ -44,6 +48,10 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
             (loss / batches if batches > 1 else loss).backward()
             if number % batches and number < len(loader):
                 continue
+            # a larger batch takes the learning rate of its first images, as if the batch had not grown
+            place = epoch * steps + (number - 1) // batches * batches / accumulate
+            lr = rule.lr * (1 + math.cos(math.pi * (place / (2 * steps)))) / 2
+            optimizer.set_lr(lr)
             optimizer.step()
             optimizer.clear_grad()
     by_hand = weights_to_numpy(network)

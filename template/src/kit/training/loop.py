@@ -252,7 +252,10 @@ class EarlyStopping:
     """Counts the epochs since the score last improved; higher scores are better."""
 
     def __init__(self, patience: int | None, min_delta: float) -> None:
-        """Stop after `patience` epochs without an improvement above `min_delta`; None never stops."""
+        """Stop after `patience` epochs without a score above the best by more than `min_delta`; None never stops.
+
+        A smaller gain does not raise the best, so several of them count together, as in Keras and Lightning.
+        """
         self.patience, self.min_delta = patience, min_delta
         self.best, self.waited = -math.inf, 0
 
@@ -260,7 +263,7 @@ class EarlyStopping:
         """Whether to stop after an epoch with this score."""
         rises = score > self.best + (self.min_delta if self.best > -math.inf else 0)
         self.waited = 0 if rises else self.waited + 1
-        self.best = max(self.best, score)
+        self.best = score if rises else self.best
         return self.patience is not None and self.waited >= max(self.patience, 1)
 
     def state_dict(self) -> dict[str, Any]:
