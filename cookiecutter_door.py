@@ -20,7 +20,7 @@ from jinja2.runtime import Context
 
 ROOT = Path(__file__).resolve().parent
 STARTED_IN = Path.cwd()  # the user's folder; cookiecutter changes directory later
-COPIER = "copier>=9.8.0"  # for uvx and pipx
+COPIER = "copier>=9.17.2"  # for uvx and pipx
 AUTO = "auto"  # the answer that stands for copier's default
 SCORES = ("team_familiarity", "deployment", "performance", "community")
 SEVERAL = ("extras",)  # questions with several answers, which cookiecutter does not have

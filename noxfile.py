@@ -84,6 +84,13 @@ def containers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def matrix(session: nox.Session) -> None:
+    """Render with every minor version of copier and every Python found here; the outputs must be equal."""
+    session.install("-r", "requirements-dev.txt", "uv")
+    session.run("python", "-m", "tests.copier_matrix", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure the figures of docs/benchmarks.md, each against what a user would use instead."""
     session.install("-r", "requirements-dev.txt")

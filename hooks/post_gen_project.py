@@ -54,9 +54,9 @@ def say() -> None:
     verdict = str(macros("questions/selection.jinja").verdict(scores)) if CONTEXT["help_me_choose"] else ""
     folder = str(PROJECT.relative_to(STARTED_IN) if PROJECT.is_relative_to(STARTED_IN) else PROJECT)
     windows = os.name == "nt"
-    print(
-        macros("questions/next_steps.jinja").next_steps(CONTEXT["project_name"], folder, windows, requirements, verdict)
-    )
+    large = "\nframework: paddle\n" not in answers and CONTEXT["package_index"] in ("mirror", "as-configured")
+    steps = macros("questions/next_steps.jinja").next_steps
+    print(steps(CONTEXT["project_name"], folder, windows, requirements, verdict, large))
 
 
 def clear() -> None:

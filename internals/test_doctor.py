@@ -57,11 +57,20 @@ def install(folder: Path, name: str, version: str, version_file: str | None = No
 def nvidia_smi(folder: Path, cuda: str = "12.8", capability: str = "8.9") -> None:
     """A program on PATH that answers as nvidia-smi does on a machine with one GPU."""
     program = folder / "bin" / "nvidia-smi"
-    program.parent.mkdir()
+    program.parent.mkdir(exist_ok=True)
     gpu = f"570.133.07, 24564, [N/A], {capability}, NVIDIA GeForce RTX 4090"
     program.write_text(
         f'#!/bin/sh\ncase "$1" in --query*) echo "{gpu}";; *) echo "CUDA Version: {cuda} ";; esac\n', encoding="utf-8"
     )
+    program.chmod(0o755)
+
+
+def docker(folder: Path, answers: dict[str, str]) -> None:
+    """A program on PATH that answers as docker does; what is not in `answers` fails, as with a stopped engine."""
+    program = folder / "bin" / "docker"
+    program.parent.mkdir(exist_ok=True)
+    lines = "".join(f"'{command}'*) echo '{answer}'; exit 0;;\n" for command, answer in answers.items())
+    program.write_text(f'#!/bin/sh\ncase "$*" in\n{lines}esac\nexit 1\n', encoding="utf-8")
     program.chmod(0o755)
 
 
@@ -102,7 +111,7 @@ def test_the_json_that_machines_read(project):
     assert {"gpus", "driver", "cuda", "cores", "ram_mib", "disk_free_mib"} <= set(found["hardware"])
     assert [set(item) for item in found["recommendations"]] == [{"name", "value", "reason"}] * 5
     assert all(set(check) == {"name", "status", "detail", "fix"} for check in found["checks"])
-    assert set(checks) == {"Python", "GPU", "Lightning", "Packages", "Disk", "Write access"}
+    assert set(checks) - {"Compose"} == {"Python", "GPU", "Lightning", "Packages", "Disk", "Write access", "Docker"}
 
 
 def test_a_missing_package_is_named_with_its_command(project):
@@ -330,3 +339,35 @@ def test_both_ways_of_showing_it_say_the_same(capsys):
     for text in said:
         assert text in plain
         assert text in rich
+
+
+ENGINE = {"version": "28.2.2", "compose version": "2.36.0", "info": '{"io.containerd.runc.v2":{},"nvidia":{}}'}
+
+
+@needs_posix
+@pytest.mark.parametrize(
+    ("answers", "warned", "advice"),
+    [
+        (ENGINE, None, ""),
+        ({}, "Docker", "usermod -aG docker"),
+        ({"version": "28.2.2", "info": '{"nvidia":{}}'}, "Compose", "docker-compose-plugin 2.24 or newer"),
+        (ENGINE | {"compose version": "v2.9.0"}, "Compose", "docker-compose-plugin 2.24 or newer"),
+        (ENGINE | {"info": '{"runc":{}}'}, "NVIDIA Container Toolkit", "nvidia-ctk runtime configure"),
+    ],
+)
+def test_what_containers_need(project, answers, warned, advice):
+    """Docker that is missing or broken is named with its fix, and keeps nobody from training here."""
+    nvidia_smi(project.parent)
+    docker(project.parent, answers)
+    code, _, checks = diagnose(project)
+    names = ("Docker", "Compose", "NVIDIA Container Toolkit")
+    assert code == 0
+    assert [name for name in names if name in checks and checks[name]["status"] != "ok"] == [warned] * bool(warned)
+    assert all(name in checks for name in names) == ("version" in answers)
+    assert not warned or advice in checks[warned]["fix"]
+
+
+@needs_posix
+def test_the_toolkit_matters_to_machines_with_a_gpu_only(project):
+    docker(project.parent, ENGINE | {"info": "{}"})
+    assert "NVIDIA Container Toolkit" not in diagnose(project)[2]

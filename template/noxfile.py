@@ -62,9 +62,7 @@ def setup(session: nox.Session) -> None:
         session.run(str(python), "-m", "pip", "install", *files)
     packages = next(python.parents[1].rglob("site-packages"))
     (packages / "project.pth").write_text(f"{Path.cwd()}\n", "utf-8")  # `from src import ...` works from any folder
-    owner = Path("deploy", ".env")  # the user that containers write files as
-    if hasattr(os, "getuid") and os.getuid() and not owner.exists():
-        owner.write_text(f"HOST_UID={os.getuid()}\nHOST_GID={os.getgid()}\n", "utf-8")
+    write_owner(Path("deploy", ".env"))
     session.run(str(python), "scripts/doctor.py")
     session.log("Next: %s, then python scripts/train.py", activation())
 
@@ -120,6 +118,12 @@ def lock(session: nox.Session) -> None:
     session.run(*command, str(wanted), "-o", str(written), *options, external=True)
     where_from = [line for line in wanted.read_text("utf-8").splitlines() if line.startswith("--")]
     locked.write_text("\n".join([*where_from, written.read_text("utf-8")]), "utf-8", newline="\n")
+
+
+def write_owner(settings: Path) -> None:
+    """Tell Compose, in deploy/.env, which user containers write files as; on Windows and macOS it does not matter."""
+    if hasattr(os, "getuid") and not settings.exists():
+        settings.write_text(f"HOST_UID={os.getuid()}\nHOST_GID={os.getgid()}\n", "utf-8")
 
 
 def activation() -> str:

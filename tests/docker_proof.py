@@ -14,12 +14,16 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -28,14 +32,22 @@ from typing import Any
 
 import yaml
 
+from tests.history import commit_all, git
 from tests.render import ROOT, render
 
 VERSIONS = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
 SLIM = f"python:{VERSIONS['python']['docker']}-slim"
 COMPOSE = ["docker", "compose", "-f", "deploy/docker-compose.yml", "-f", "proof.yml"]
-OWNER = 4321  # a uid and gid that no machine has
+UID, GID = 4321, 4322  # that no machine has
+OWNER = {"HOST_UID": str(UID), "HOST_GID": str(GID)}
+PORTS = {"tensorboard": "TENSORBOARD_PORT", "mlflow": "MLFLOW_PORT"}
 SECRET = "swordfish-7f3a"
+TRACKERS = {"lightning": "tensorboard", "paddle": "mlflow"}
 KILL = "import os; [os.kill(int(p), 9) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid())]"
+
+DOCTOR = """import json, dataclasses
+from src.kit.hardware import check_containers, detect
+print(json.dumps([dataclasses.asdict(check) for check in check_containers(detect())]))"""
 
 # The system's own Python gets the framework, whatever environment python3 is.
 BASE = """FROM {slim}
@@ -50,6 +62,7 @@ class Proof:
     """One rendered project, and what was proven of it."""
 
     framework: str
+    tracker: str
     project: Path
     rows: list[list[str]] = field(default_factory=list)
     failed: bool = False
@@ -96,9 +109,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("frameworks", nargs="*", metavar="lightning|paddle")
     names = parser.parse_args(argv).frameworks or ["lightning", "paddle"]
     with tempfile.TemporaryDirectory() as folder, engine() as found, wheels() as links:
-        proofs = [Proof(name, Path(folder, name)) for name in names]
+        proofs = [Proof(name, TRACKERS[name], Path(folder, name)) for name in names]
         for proof in proofs:
-            render(proof.project, {"framework": proof.framework, "project_name": f"Proof {proof.framework}"})
+            answers = {"framework": proof.framework, "tracker": proof.tracker}
+            render(proof.project, {**answers, "project_name": f"Proof {proof.framework}"})
             proof.step("nox -s setup", functools.partial(local_stage, proof))
             if found:
                 try:
@@ -130,11 +144,13 @@ def container_stage(proof: Proof, links: dict[str, str]) -> None:
     prepare(proof, links)
     _ = (
         proof.step("hadolint", functools.partial(lint, proof))
+        and proof.step("doctor", functools.partial(doctor, proof))
         and proof.step("build train", functools.partial(build, proof, "train"))
         and proof.step("nothing private in the image", functools.partial(private, proof))
         and proof.step("run train: one epoch", functools.partial(train_once, proof))
         and proof.step("up --wait until healthy", functools.partial(up, proof))
-        and proof.step("kill, and see it resume", functools.partial(kill, proof))
+        and proof.step("kill, see it resume, stop", functools.partial(kill, proof))
+        and proof.step("another user", functools.partial(other_user, proof))
         and proof.step("run shell: tests", functools.partial(shell, proof))
         and proof.step("GPU image on another base", functools.partial(gpu, proof, links))
     )
@@ -142,8 +158,15 @@ def container_stage(proof: Proof, links: dict[str, str]) -> None:
 
 def prepare(proof: Proof, links: dict[str, str]) -> None:
     """Put what only this test needs into files next to the project's own."""
-    (proof.project / "deploy" / ".env").write_text(f"HOST_UID={OWNER}\nHOST_GID={OWNER}\nTOKEN={SECRET}\n", "utf-8")
-    (proof.project / "password.txt").write_text(SECRET, "utf-8")
+    git(proof.project, "init", "--quiet")
+    commit_all(proof.project, "made")
+    settings = {**OWNER, "TOKEN": SECRET, "CPUS": "1.5", "MEMORY": "6g", PORTS[proof.tracker]: str(free_port())}
+    settings["PIP_CONFIG_FILE"] = str(proof.project / "pip.conf")
+    text = "".join(f"{key}={value}\n" for key, value in settings.items())
+    (proof.project / "deploy" / ".env").write_text(text, "utf-8")
+    (proof.project / "pip.conf").write_text(f"[global]\ntimeout = 77\n# {SECRET}\n", "utf-8")
+    for name in ("password.txt", "src/secret.pem", "src/models/.env", "scripts/id_rsa", "src/account.json"):
+        (proof.project / name).write_text(SECRET, "utf-8")
     services = yaml.safe_load((proof.project / "deploy/docker-compose.yml").read_text("utf-8"))["services"]
     libraries = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
     own: dict[str, Any] = {"volumes": [f"{folder}:{folder}:ro" for folder in libraries]}
@@ -160,6 +183,21 @@ def lint(proof: Proof) -> None:
     proof.call("hadolint", "deploy/cpu/Dockerfile", "deploy/gpu/Dockerfile")
 
 
+def doctor(proof: Proof) -> str:
+    """The project's doctor finds this engine and its Compose."""
+    found = json.loads(proof.call(sys.executable, "-c", DOCTOR))
+    checks = {check["name"]: check for check in found}
+    assert checks["Docker"]["status"] == checks["Compose"]["status"] == "ok", checks
+    return f"Docker {checks['Docker']['detail']}, Compose {checks['Compose']['detail']}"
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
 def build(proof: Proof, service: str) -> str:
     """Build a service's image with compose; its size."""
     proof.compose("build", service)
@@ -172,9 +210,14 @@ def image(proof: Proof, service: str) -> str:
     return name
 
 
-def size(name: str) -> int:
+def inspect(name: str) -> dict[str, Any]:
     inspected = subprocess.run(["docker", "image", "inspect", name], capture_output=True, text=True, check=True)
-    return int(json.loads(inspected.stdout)[0]["Size"] // 10**6)
+    found: dict[str, Any] = json.loads(inspected.stdout)[0]
+    return found
+
+
+def size(name: str) -> int:
+    return int(inspect(name)["Size"] // 10**6)
 
 
 def private(proof: Proof) -> None:
@@ -183,8 +226,11 @@ def private(proof: Proof) -> None:
     history = proof.call("docker", "history", "--no-trunc", name)
     assert "FIND_LINKS" not in history and "INDEX_URL" not in history, history
     held = proof.call("docker", "run", "--rm", "--entrypoint", "find", name, "/app", "-type", "f")
-    assert "scripts/train.py" in held and "password" not in held and ".env" not in held, held
+    assert "scripts/train.py" in held and "src/configs/config.yaml" in held, held
+    assert not re.search(r"password|\.env|secret|id_rsa|account|\.git/(config|objects|logs|index)", held), held
     grep = ["sh", "-c", f"! grep -rqs {SECRET} /app /etc /root /tmp /home"]
+    labels = inspect(name)["Config"]["Labels"]
+    assert labels["org.opencontainers.image.title"] == name.partition(":")[0], labels
     proof.call("docker", "run", "--rm", "--user", "root", "--entrypoint", grep[0], name, *grep[1:])
 
 
@@ -193,9 +239,16 @@ def train_once(proof: Proof) -> str:
     said = proof.compose("run", "--rm", "train", "data=digits", "trainer.max_epochs=1", "optimizer.lr=0.01")
     [run] = [path.parent for path in proof.runs()]
     if hasattr(os, "getuid"):
-        assert (run / "report.html").stat().st_uid == OWNER, "the results belong to another user"
-    limits = f"test $(id -u) = {OWNER} && ! touch /app/x && ! touch /venv/x && touch outputs/x && rm outputs/x"
-    proof.compose("run", "--rm", "--entrypoint", "sh", "train", "-c", limits)
+        report = (run / "report.html").stat()
+        assert (report.st_uid, report.st_gid) == (UID, GID), "the results belong to another user"
+    commit = json.loads((run / "run.json").read_text("utf-8"))["git_commit"]
+    assert commit == git(proof.project, "rev-parse", "HEAD").strip(), f"the run records commit {commit}"
+    limits = (
+        f"test $(id -u):$(id -g) = {UID}:{GID} && ! touch /app/x && ! touch /venv/x && touch outputs/x && rm outputs/x"
+    )
+    limits += " && (! python deploy/keep_training.py --is-healthy) && echo $CUDA_VISIBLE_DEVICES"
+    shown = proof.compose("run", "--rm", "--entrypoint", "sh", "train", "-c", limits, CUDA_VISIBLE_DEVICES="0,1")
+    assert shown.endswith("\n0,1\n"), shown
     accuracy: float = json.loads((run / "evaluation-test.json").read_text("utf-8"))["accuracy"]
     assert "report:" in said and accuracy > 0.5, said[-1500:]
     shutil.rmtree(run)
@@ -203,10 +256,17 @@ def train_once(proof: Proof) -> str:
 
 
 def up(proof: Proof) -> str:
-    """In the background, with TensorBoard, until both are healthy."""
+    """In the background, with the tracker's page, until both are healthy."""
     proof.compose("--profile", "cpu", "up", "-d", "--wait", TRAIN="data=digits trainer.max_epochs=1000")
     states = proof.compose("--profile", "cpu", "ps", "--format", "{{.Service}} {{.Health}}")
-    assert sorted(states.split("\n")[:-1]) == ["tensorboard healthy", "train healthy"], states
+    assert sorted(states.split("\n")[:-1]) == sorted([f"{proof.tracker} healthy", "train healthy"]), states
+    settings = (proof.project / "deploy" / ".env").read_text("utf-8")
+    container = proof.compose("--profile", "cpu", "ps", "--quiet", "train").strip()
+    limits = proof.call("docker", "inspect", "--format", "{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}}", container)
+    assert limits.split() == ["1500000000", str(6 * 2**30)], limits
+    port = re.search(rf"^{PORTS[proof.tracker]}=(\d+)$", settings, re.M)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port and port[1]}", timeout=60) as page:
+        assert page.status == 200
     return ", ".join(states.split("\n")[:-1])
 
 
@@ -218,12 +278,41 @@ def kill(proof: Proof) -> str:
     proof.compose("--profile", "cpu", "exec", "train", "python", "-c", KILL)
     wait_until(lambda: "--resume" in proof.compose("--profile", "cpu", "logs", "train"), "the resumption")
     wait_until(lambda: len(epochs(run)) >= before + 2, "two more epochs")
+    proof.compose("--profile", "cpu", "stop", "train")
+    code = proof.compose("--profile", "cpu", "ps", "--all", "--format", "{{.ExitCode}}", "train").strip()
+    status = json.loads((run / "run.json").read_text("utf-8"))["status"]
+    assert (code, status) == ("143", "interrupted"), f"stopped with {code}, and the run is {status}"
     proof.compose("--profile", "cpu", "down")
     done = epochs(run)
     assert done == list(range(1, len(done) + 1)), f"epochs {done}"
     assert len(proof.runs()) == 1, "a new run was begun"
     shutil.rmtree(run)
-    return f"killed after {before} epochs, stopped after {len(done)}, one run"
+    return f"killed after {before} epochs, stopped after {len(done)} with {code}, one run"
+
+
+def other_user(proof: Proof) -> str:
+    """Another uid rebuilds without copying the packages, and is told whose folder it may not write to."""
+    name, packages = image(proof, "train"), "COPY /venv /venv"
+    before = inspect(name)["RootFS"]["Layers"]
+    started = time.perf_counter()
+    proof.compose("build", "train", HOST_UID="1000", HOST_GID="1000")
+    took = time.perf_counter() - started
+    kept = [layer for layer in inspect(name)["RootFS"]["Layers"] if layer in before]
+    sizes = proof.call("docker", "history", "--format", "{{.CreatedBy}}", name).splitlines()[::-1]
+    above = [made for made in sizes if made.startswith(("RUN", "COPY", "WORKDIR"))]
+    assert any(packages in made for made in above), sizes
+    done = subprocess.run(
+        [*COMPOSE, "run", "--rm", "train", "data=digits", "trainer=debug"],
+        cwd=proof.project,
+        env={**os.environ, "HOST_UID": "1000", "HOST_GID": "1000"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode and f"write HOST_UID={UID} and HOST_GID={GID} into deploy/.env" in said, said[-1500:]
+    return f"rebuilt in {took:.1f} s, {len(kept)} of {len(before)} layers kept"
 
 
 def epochs(run: Path) -> list[int]:
@@ -243,10 +332,22 @@ def wait_until(reached: Callable[[], bool], what: str, seconds: float = 240) -> 
 def shell(proof: Proof) -> str:
     """The image of the devcontainer holds the checks' tools and sees the project."""
     proof.compose("build", "shell")
-    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_config.py"]
-    said = proof.compose("run", "--rm", "-T", "shell", "python", *tests)
+    make_wheel(proof.project / "tiny_tool-1.0-py3-none-any.whl")
+    commands = "pip install --no-index ./tiny_tool-1.0-py3-none-any.whl && python -c 'import tiny_tool'"
+    commands += " && python -m pytest -q -p no:cacheprovider tests/test_config.py"
+    said = proof.compose("run", "--rm", "-T", "shell", "sh", "-c", commands)
     assert "passed" in said, said
     return f"{size(image(proof, 'shell'))} MB"
+
+
+def make_wheel(path: Path) -> None:
+    """A package with nothing but a name, for pip to install."""
+    info = "tiny_tool-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("tiny_tool.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-tool\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "tiny_tool.py,,\n")
 
 
 def gpu(proof: Proof, links: dict[str, str]) -> str:

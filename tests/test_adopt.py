@@ -61,7 +61,7 @@ def test_files_are_added_kept_and_marked(old: Path, tmp_path: Path) -> None:
     assert set(template.splitlines()) <= set(text.splitlines())
     assert conflicts(old) == ["src/configs/config.yaml"]
     answers = yaml.safe_load((old / ".copier-answers.yml").read_text("utf-8"))
-    assert answers["project_name"] == "leaf rust study"
+    assert answers["project_name"] == "leaf (rust) study"
     assert answers["framework"] == "lightning"
     assert (answers["_commit"], answers["_src_path"]) == (NEWEST, str(template_repository()))
 
@@ -87,7 +87,7 @@ def test_copier_updates_an_adopted_project(old: Path, tmp_path: Path) -> None:
     commit_all(old, "the template has moved")
     before = files(old)
     update(old)
-    render(tmp_path / "fresh", {"framework": "both", "tracker": "mlflow", "project_name": "leaf rust study"})
+    render(tmp_path / "fresh", {"framework": "both", "tracker": "mlflow", "project_name": "leaf (rust) study"})
     for name in OURS.keys() - {"src/configs/config.yaml"}:
         assert (old / name).read_bytes() == before[name]
     assert {"seed: 5", "ours: true"} <= set((old / "src/configs/config.yaml").read_text("utf-8").splitlines())

@@ -1,6 +1,8 @@
 """Dockerfiles, compose file and devcontainers as rendered; tests/docker_proof.py builds and runs them."""
 
+import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.render import EXAMPLES, ROOT, render
+from tests.render import EXAMPLES, ROOT, files_of, render
 
 VERSIONS = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
 KEEP = ROOT / "template/deploy/keep_training.py"
@@ -94,7 +96,9 @@ def test_nothing_private_stays(dockerfile: Path) -> None:
     by_stage = stages(dockerfile)
     for name in ("system", "dev", "train"):
         assert not any("PIP_" in rest for _, rest in by_stage[name])
-    installs = [rest for lines in by_stage.values() for word, rest in lines if word == "RUN" and " install -r" in rest]
+    installs = [
+        rest for lines in by_stage.values() for word, rest in lines if word == "RUN" and "python install" in rest
+    ]
     assert len(installs) == 2
     for rest in installs:
         assert "--mount=type=cache,target=/root/.cache/pip" in rest and "--mount=type=secret,id=pip" in rest
@@ -118,10 +122,14 @@ def test_context_is_a_white_list(variant: Path) -> None:
     lines = [line for line in (variant / ".dockerignore").read_text("utf-8").splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    assert {"src", "scripts", "deploy/keep_training.py", "requirements-*.txt"} <= allowed
-    assert not allowed & {"data", "outputs", ".git", "deploy"} and "**/.env" in lines
-    for name in allowed - {"requirements-*.lock"}:  # those are written by `nox -s lock`
-        assert list(variant.glob(name)), name
+    assert {"src/**/*.py", "scripts/*.py", "deploy/keep_training.py", "requirements-*.txt"} <= allowed
+    assert not allowed & {"data", "outputs", ".git", "deploy", "src", "scripts"}
+    later = {"requirements-*.lock", "src/**/*.sha256"}  # of `nox -s lock`; of tasks that this project may lack
+    for name in allowed - later:
+        assert list(variant.glob(name)) or name.startswith(".git/"), name
+    held = {path.relative_to(variant).as_posix() for name in allowed for path in variant.glob(name)}
+    code = {name for name in files_of(variant) if name.startswith(("src/", "scripts/"))}
+    assert code <= held, "the project itself has a kind of file that images lack"
 
 
 def test_hadolint(dockerfile: Path) -> None:
@@ -134,7 +142,7 @@ def test_hadolint(dockerfile: Path) -> None:
 def test_services(variant: Path) -> None:
     services = compose(variant)
     expected = {"train", "train-gpu", "shell", "shell-gpu", "folders"}
-    expected |= {"tensorboard"} if answers(variant).get("tracker", "tensorboard") == "tensorboard" else set()
+    expected |= {answers(variant).get("tracker", "tensorboard")} & {"tensorboard", "mlflow"}
     expected |= {"train-gpu-paddle"} if len(backends(variant)) == 2 else set()
     assert set(services) == expected
     gpus = {name for name, service in services.items() if "deploy" in service}
@@ -153,6 +161,8 @@ def test_services_may_do_little(variant: Path) -> None:
             assert service["user"] == owner
             assert service["shm_size"] == "2gb"
             assert [volume.split(":")[-1] for volume in service["volumes"]][-2:] == ["/app/data", "/app/outputs"]
+            assert service["cpus"] == "${CPUS:-0}" and service["mem_limit"] == "${MEMORY:-0}"
+            assert service["environment"]["CUDA_VISIBLE_DEVICES"] is None, "taken from the shell"
         if not name.startswith("shell"):
             assert service["read_only"] and service["cap_drop"] == ["ALL"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
@@ -187,6 +197,50 @@ def test_devcontainers_use_the_compose_file(name: str, variant: Path) -> None:
     service = compose(variant)[values["service"]]
     assert values["runServices"] == [values["service"]], "or VS Code would start a training"
     assert service["build"]["target"] == "dev" and f"..:{values['workspaceFolder']}" in service["volumes"]
+
+
+def test_a_run_is_given_time_to_stop(variant: Path) -> None:
+    assert compose(variant)["train"]["stop_grace_period"] == "2m", (
+        "Docker's ten seconds are less than a checkpoint takes"
+    )
+
+
+def test_builds_get_indexes_proxies_and_pips_configuration(variant: Path) -> None:
+    names = {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+    names |= {"GIT_COMMIT", "VERSION"}
+    for service in compose(variant).values():
+        if "build" in service:
+            assert service["build"]["args"]["UID"] == "${HOST_UID:-1000}"
+            assert service["build"]["args"]["GID"] == "${HOST_GID:-1000}"
+            assert {name for name in names if service["build"]["args"].get(name, "") is None} == names
+            assert service["build"]["secrets"] == ["pip"]
+    text = yaml.safe_load((variant / "deploy/docker-compose.yml").read_text("utf-8"))
+    assert set(text["secrets"]) == {"pip"}
+
+
+def test_packages_come_before_the_user(dockerfile: Path) -> None:
+    """Or another uid would copy a gigabyte again."""
+    for stage in ("dev", "train"):
+        lines = stages(dockerfile)[stage]
+        packages = next(n for n, (word, rest) in enumerate(lines) if word == "COPY" and "/venv" in rest)
+        assert packages < next(n for n, (word, rest) in enumerate(lines) if word == "ARG" and "UID" in rest)
+    assert not any("UID" in rest for _, rest in stages(dockerfile)["system"])
+
+
+def test_setup_tells_compose_who_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "getuid"):
+        pytest.skip("only where users have numbers")
+    spec = importlib.util.spec_from_file_location("project_noxfile", ROOT / "template/noxfile.py")
+    assert spec and spec.loader
+    noxfile = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(noxfile)
+    monkeypatch.setattr(os, "getuid", lambda: 1001)
+    monkeypatch.setattr(os, "getgid", lambda: 2002)
+    noxfile.write_owner(tmp_path / ".env")
+    assert (tmp_path / ".env").read_text("utf-8") == "HOST_UID=1001\nHOST_GID=2002\n"
+    (tmp_path / ".env").write_text("HOST_UID=7\n", "utf-8")
+    noxfile.write_owner(tmp_path / ".env")
+    assert (tmp_path / ".env").read_text("utf-8") == "HOST_UID=7\n", "the user's own settings stay"
 
 
 def make_run(
@@ -228,6 +282,28 @@ def test_keep_training_goes_on_with_the_newest_unfinished_run(tmp_path: Path) ->
     make_run(outputs, "folds", "2026-01-03", "running", overrides, checkpoint=False)
     (outputs / "folds" / "fold-1-20260103-000000").mkdir()
     assert kept(tmp_path, "--auto-resume", *overrides) == ["--resume", str(Path("outputs/folds"))]
+
+
+def test_health_is_that_of_this_container(tmp_path: Path) -> None:
+    """Files of other containers' runs are fresh too: only what a process here holds open counts, while it grows."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("reads /proc, as in a container")
+    ours, theirs = tmp_path / "outputs/ours", tmp_path / "outputs/theirs"
+    for folder in (ours, theirs):
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "train.log").touch()
+    command = [sys.executable, str(KEEP), "--is-healthy"]
+
+    def healthy() -> bool:
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+    assert not healthy(), "nothing runs"
+    with (ours / "train.log").open("a"):
+        assert healthy()
+        os.utime(ours / "train.log", (0, 0))
+        assert not healthy(), "it has not written for long, whatever others did"
+        (ours / "checkpoints" / "last").touch()
+        assert healthy()
 
 
 def test_keep_training_reads_real_runs() -> None:

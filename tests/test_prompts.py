@@ -113,6 +113,20 @@ def test_arrow_keys_choose(terminal: pexpect.spawn, tmp_path: Path) -> None:
     assert not (project / "src/models/lightning").exists()
 
 
+def test_versions_without_a_build_cannot_be_chosen(terminal: pexpect.spawn, tmp_path: Path) -> None:
+    for question in [*FIRST, "Framework to train with"]:
+        terminal.expect_exact(question)
+        terminal.send(ENTER)
+    terminal.expect("- CUDA 12.9 .choose 13.2, 13.0, 12.6 or none")
+    terminal.expect("- CUDA 11.8 .choose 13.2, 13.0, 12.6 or none")
+    for choice in ("CUDA 13.2", "CUDA 13.0", "CUDA 12.6"):
+        terminal.send(DOWN)
+        terminal.expect(f"»[^\r\n]*{choice}")
+    terminal.send(ENTER)
+    finish(terminal, REST[1:])
+    assert answers_of(tmp_path)["gpu"] == "12.6"
+
+
 def test_scores_choose_the_framework(terminal: pexpect.spawn, tmp_path: Path) -> None:
     for question in FIRST[:-1]:
         terminal.expect_exact(question)

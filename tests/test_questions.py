@@ -15,7 +15,7 @@ from jinja2.environment import TemplateModule
 from jinja2.sandbox import SandboxedEnvironment
 
 from tests.cookiecutter_json import ASKED, HELP, SETTINGS, offered
-from tests.render import ROOT, clean_copy
+from tests.render import ROOT, clean_copy, files_of, render
 
 KEYS = ["type", "help", "multiselect", "choices", "default", "placeholder", "validator", "when"]
 LONG = "x" * 201
@@ -87,6 +87,13 @@ BAD_URLS = [
     "https://pypi.example.com/simple;rm",
     "https://pypi.example.com/simple\n--index-url https://evil.example.com",
     "https://",
+    "https://-h/simple",
+    "https://pypi-.example.com/simple",
+    "https://pypi..com/simple",
+    "https://pypi.example.com:0/simple",
+    "https://pypi.example.com:65536/simple",
+    "https://pypi.example.com:99999",
+    "-h",
 ]
 CASES = [(question, {question: answer}) for question, answers in BAD.items() for answer in answers]
 CASES += [("mirror_url", {"package_index": "mirror", "mirror_url": url}) for url in BAD_URLS]
@@ -155,7 +162,7 @@ def test_command_line_shows_no_traceback(tmp_path: Path) -> None:
         [*command, str(clean_copy()), "project"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("project_name: use letters, digits, spaces . _ - only")
+    assert done.stderr.startswith("project_name: use letters, digits, spaces . _ - & ( ) , ' + ! only")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -173,6 +180,10 @@ def test_command_line_shows_no_traceback(tmp_path: Path) -> None:
         ("x" * 60, "x" * 60),
         ("a", "a"),
         ("my--odd..name", "my_odd_name"),
+        ("R&D vision", "r_d_vision"),
+        ("Blütenerkennung (Pilot)", "blutenerkennung_pilot"),
+        ("Rose's 🌹 & more!", "rose_s_more"),
+        ("👩\u200d🔬 lab", "lab"),
     ],
 )
 def test_good_name_gives_a_good_slug(name: str, slug: str) -> None:
@@ -190,6 +201,27 @@ def test_every_standard_module_is_reserved() -> None:
     assert set(keyword.kwlist) - {"None", "True", "False"} <= reserved
 
 
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        *[({"framework": name, "gpu": cuda}, f"build for CUDA {cuda}.") for name, cuda in IMPOSSIBLE],
+        ({"gpu": "13.2"}, "choose the framework too, with --data framework=lightning"),
+        ({"gpu": "11.8"}, "choose the framework too, with --data framework=paddle"),
+        ({"gpu": "10.2"}, '"10.2" is not one of them.'),
+    ],
+)
+def test_gpu_is_checked_before_anything_is_asked(
+    answers: dict[str, str], sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without --defaults copier would ask first, and answer a bad --data with a traceback in the end."""
+    data = [part for name, answer in answers.items() for part in ("--data", f"{name}={answer}")]
+    _, code = CopierApp.run(["copier", "copy", *data, str(clean_copy()), str(tmp_path / "project")], exit=False)
+    said = capfd.readouterr()
+    assert code == 1
+    assert said.err.startswith("gpu: choose ") and sentence in said.err.splitlines()[0]
+    assert not (tmp_path / "project").exists()
+
+
 def test_existing_files_survive_a_bad_answer(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine", "utf-8")
     before = shutil.copytree(tmp_path, tmp_path.with_name("before"))
@@ -199,3 +231,39 @@ def test_existing_files_survive_a_bad_answer(tmp_path: Path) -> None:
     assert code == 1
     assert [path.name for path in tmp_path.iterdir()] == [path.name for path in before.iterdir()]
     assert (tmp_path / "README.md").read_text("utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://pypi.example.com", "http://10.0.0.7:65535/root/pypi/+simple", "http://mirror:1/"]
+)
+def test_good_mirror(url: str) -> None:
+    assert validators().problem("mirror_url", url) == ""
+
+
+def test_a_name_as_people_read_it_is_safe_in_every_file(tmp_path: Path) -> None:
+    name = "R&D's 👩\u200d🔬 Blütenerkennung (Pilot), v2+ !"
+    render(tmp_path, {"project_name": name})
+    assert yaml.safe_load((tmp_path / ".copier-answers.yml").read_text("utf-8"))["project_name"] == name
+    assert f"# {name}\n" in (tmp_path / "README.md").read_text("utf-8")
+    assert f"Copyright (c) {name} authors" in (tmp_path / "LICENSE").read_text("utf-8")
+    named = {file for file in files_of(tmp_path) if name in (tmp_path / file).read_text("utf-8")}
+    assert {"README.md", "LICENSE", "PROJECT_BUILD_LOG.md"} <= named <= OF_THE_NAME
+    services = yaml.safe_load((tmp_path / "deploy/docker-compose.yml").read_text("utf-8"))
+    assert services["name"] == "r-d-s-blutenerkennung-pilot-v2"
+
+
+OF_THE_NAME = {"README.md", "LICENSE", "PROJECT_BUILD_LOG.md", ".copier-answers.yml"}  # none of them is run or parsed
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("leaf_doctor-2", "Leaf doctor 2"),
+        ("R&D vision", "R&D vision"),
+        ("Blütenerkennung (Pilot)", "Blütenerkennung (Pilot)"),
+        ("🌹", "🌹"),
+        ("$(reboot)", "My project"),
+    ],
+)
+def test_the_folders_name_is_the_default(folder: str, name: str) -> None:
+    assert validators().readable(folder) == name

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import copier
 import pytest
 import yaml
 
-from tests.render import EXAMPLES, EXPECTED, ROOT, files_of, render
+from tests.render import EXAMPLES, EXPECTED, ROOT, copy_template, files_of, render
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,6 +41,28 @@ def test_every_example_has_a_list() -> None:
 def test_exact_files(variant: Path) -> None:
     expected = (EXPECTED / f"{variant.name}.txt").read_text("utf-8").split("\n")[:-1]
     assert files_of(variant) == expected, "if this is meant: python -m tests.render"
+
+
+def test_what_working_in_place_leaves_behind_is_not_rendered(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    template.mkdir()
+    copy_template(template)
+    left = [
+        ".hardware.json",
+        "data/mnist/images.gz",
+        "outputs/run/run.json",
+        ".venv/pyvenv.cfg",
+        ".nox/tests/x",
+        ".DS_Store",
+    ]
+    left += ["src/__pycache__/x.cpython-311.pyc", "src/old.pyc", "src/old.pyo", ".pytest_cache/x", ".ruff_cache/x"]
+    left += [".mypy_cache/x", ".hypothesis/x", "docs/.DS_Store"]
+    for name in left:
+        (template / "template" / name).parent.mkdir(parents=True, exist_ok=True)
+        (template / "template" / name).write_text("left behind", "utf-8")
+    copier.run_copy(str(template), tmp_path / "project", EXAMPLES["lightning"], defaults=True, quiet=True, unsafe=False)
+    expected = (EXPECTED / "lightning.txt").read_text("utf-8").split("\n")[:-1]
+    assert files_of(tmp_path / "project") == expected
 
 
 def test_no_brace_is_left(variant: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,14 @@ def project(tmp_path: Path) -> Path:
     return make_project(tmp_path / "project", SYNTHETIC, "lightning")
 
 
-def fail(project: Path, *arguments: str, path: str | None = None) -> list[str]:
+def fail(
+    project: Path, *arguments: str, path: str | None = None, defaults: Sequence[str] = ("--defaults",)
+) -> list[str]:
     """Update as typed; the lines of stderr, after checking that nothing changed."""
     before = files(project), git(project, "status", "--porcelain")
     environment = {**os.environ, "LC_ALL": "C"} | ({} if path is None else {"PATH": path})
     done = subprocess.run(
-        [sys.executable, "-m", "copier", "update", "--defaults", *arguments],
+        [sys.executable, "-m", "copier", "update", *defaults, *arguments],
         cwd=project,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -46,6 +49,14 @@ def test_dirty_tree(project: Path) -> None:
     (project / "README.md").write_text("ours\n", "utf-8")
     (line,) = fail(project)
     assert "is dirty" in line and "commit or stash" in line
+
+
+def test_gpu_without_a_build_of_the_recorded_framework(project: Path) -> None:
+    """Whether copier asks the other questions or not."""
+    for defaults in (["--defaults"], []):
+        lines = fail(project, "--data", "gpu=12.9", defaults=defaults)
+        assert "PyTorch has no build for CUDA 12.9" in " ".join(lines)
+        assert "Traceback" not in "".join(lines)
 
 
 def test_answer_given_that_is_not_offered(project: Path) -> None:

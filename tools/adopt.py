@@ -78,7 +78,7 @@ def default_source() -> str:
 
 def guess(project: Path) -> dict[str, str]:
     """Guess the name from the folder, and the framework from imports and requirements."""
-    name = re.sub(r"[^\w.-]+", " ", project.resolve().name).strip(" ._-")[:60].strip()
+    name = re.sub(r"[^\w.&(),'+!-]+", " ", project.resolve().name).strip(" ._-&(,'+!")[:60].strip()
     tracked = [
         project / file for file in git(project, "ls-files", "-z", "*.py", "requirements*.txt").split("\0") if file
     ]

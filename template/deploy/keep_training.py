@@ -3,21 +3,28 @@
     python deploy/keep_training.py model=resnet18                   # the same as scripts/train.py model=resnet18
     python deploy/keep_training.py --auto-resume model=resnet18     # resumes the unfinished run of this command
 
+    python deploy/keep_training.py --is-healthy                     # exits with 1 unless something here still writes
+
 A run that was killed before its first checkpoint starts over. If the run has finished, a new one starts.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 OPTION = "--auto-resume"
 TRAIN = "scripts/train.py"
+FOLDERS = ("outputs", "data")
+PATIENCE_S = 3600.0
 
 
 def main(argv: list[str]) -> None:
     """Replace this process by scripts/train.py, which resumes the unfinished run of the same overrides, if any."""
+    if argv == ["--is-healthy"]:
+        sys.exit(0 if is_healthy(Path.cwd()) else "Nothing that runs here has written a file in the last hour.")
     arguments = [argument for argument in argv if argument != OPTION]
     run = find_unfinished(Path("outputs"), arguments) if OPTION in argv else None
     command = [sys.executable, TRAIN, *(["--resume", str(run)] if run else arguments)]
@@ -47,6 +54,27 @@ def read_info(run: Path) -> dict[str, Any]:
         except (OSError, ValueError, LookupError, TypeError):
             continue
     return {}
+
+
+def is_healthy(project: Path, patience_s: float = PATIENCE_S) -> bool:
+    """Whether a folder of outputs/ or data/ in which a process holds a file open has one that was just written.
+
+    Other containers write there too, so the age of files alone says nothing; their processes can't be seen from here.
+    """
+    folders = {file.parent for file in open_files() if any((project / name) in file.parents for name in FOLDERS)}
+    written = [file.stat().st_mtime for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return bool(written) and time.time() - max(written) < patience_s
+
+
+def open_files() -> set[Path]:
+    """The files that this container's processes hold open, as far as Linux lets this user see them."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            found.add(Path(os.readlink(link)))
+        except OSError:
+            continue
+    return found
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from src.kit.errors import run_main  # noqa: E402
 from src.kit.hardware import (  # noqa: E402
     Diagnosis,
+    check_containers,
     check_environment,
     detect,
     recommend,
@@ -43,7 +44,8 @@ def main(argv: list[str]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a Windows code page may lack letters of a GPU's name
     hardware = detect(refresh=options.refresh)
-    diagnosis = Diagnosis(hardware, recommend(hardware, required_cuda(ROOT)), check_environment(hardware, ROOT))
+    checks = [*check_environment(hardware, ROOT), *check_containers(hardware)]
+    diagnosis = Diagnosis(hardware, recommend(hardware, required_cuda(ROOT)), checks)
     if options.json:
         print(json.dumps(diagnosis.to_dict(), indent=2))
     elif sys.stdout.isatty() and find_spec("rich"):

@@ -10,9 +10,10 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
-__all__ = ["MASK", "Stopped", "UserError", "hide_passwords", "run_main"]
+__all__ = ["MASK", "Stopped", "UserError", "hide_passwords", "run_main", "way_out"]
 
 MASK = "***"
 # scheme://user:password@host, scheme://long-token@host, and ?token=...&signature=... of a signed URL
@@ -27,6 +28,7 @@ PASSWORDS = (
 )
 
 
+IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")  # made by Docker and Podman
 ROOM, PLACE = "free some space or choose another folder", "move what is in its place"
 DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS), ROOM)
 DISK |= dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), PLACE)
@@ -75,7 +77,22 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
     except OSError as error:
         if debug or error.errno not in DISK:
             raise
-        exit_with(f"Cannot write {str(error.filename or 'a file')[:300]}: {error.strerror}; {DISK[error.errno]}.")
+        exit_with(f"Cannot write {str(error.filename or 'a file')[:300]}: {error.strerror}; {way_out(error, DISK[error.errno])}.")
+
+
+def way_out(error: OSError, otherwise: str) -> str:
+    """What to do about a file that can't be written: whose folder it is in, or `otherwise` for a full disk and the like."""
+    if error.errno not in (errno.EACCES, errno.EPERM) or error.filename is None or not hasattr(os, "getuid"):
+        return otherwise
+    file = Path(os.fsdecode(error.filename)).absolute()
+    folder = next(path for path in (file, *file.parents) if path.exists())
+    user, owner = os.getuid(), folder.stat()
+    if owner.st_uid == user:
+        return f"make {folder} writable or choose another folder"
+    if not any(Path(mark).exists() for mark in IN_CONTAINER):
+        return f"{folder} belongs to user {owner.st_uid} and you are {user}: choose another folder"
+    lines = f"HOST_UID={owner.st_uid} and HOST_GID={owner.st_gid}"
+    return f"{folder} belongs to user {owner.st_uid} and this container runs as {user}: write {lines} into deploy/.env"
 
 
 def stop(number: int, frame: FrameType | None) -> None:

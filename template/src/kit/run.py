@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -287,13 +288,29 @@ def describe_run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The project's commit, followed by `-dirty` if tracked files differ; None outside git."""
+    """The project's commit, followed by `-dirty` if tracked files differ; None outside git.
+
+    Images hold no git: their commit is GIT_COMMIT, or what was checked out at the build, whatever files differed then.
+    """
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, capture_output=True, check=False)
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("GIT_COMMIT") or checked_out(ROOT / ".git")
     return head.stdout.strip() + ("-dirty" if changed.returncode else "")
+
+
+def checked_out(folder: Path) -> str | None:
+    """The commit that a .git folder's HEAD names, read without git; None if there is none."""
+    try:
+        head = (folder / "HEAD").read_text("utf-8").strip().removeprefix("ref: ")
+        if (loose := folder / head).is_file():
+            return loose.read_text("utf-8").strip()
+        packed = (folder / "packed-refs").read_text("utf-8") if (folder / "packed-refs").is_file() else ""
+    except OSError:
+        return None
+    names = {name: commit for commit, _, name in (line.partition(" ") for line in packed.splitlines())}
+    return names.get(head) or (head if re.fullmatch("[0-9a-f]{40,64}", head) else None)
 
 
 def open_log(log: logging.Logger, path: Path) -> list[logging.Handler]:

@@ -17,6 +17,7 @@ from src.kit.config import UserError
 from src.kit.download.connection import SourceFailed
 from src.kit.download.files import DAMAGE, digest, gunzip, locked, parse_checksum, work_path
 from src.kit.download.transfer import CONNECTIONS, Cancelled, Journal, Meter, Transfer, discard
+from src.kit.errors import way_out
 
 REFRESH_S = 0.1  # between two updates of the display
 LINE_S = 10.0  # between two lines about one file, where there is no terminal
@@ -128,7 +129,7 @@ class FileDownload:
                     self.try_sources(sources)
         except OSError as error:
             reason = f"Cannot write {self.target}: {error.strerror or error}"
-            raise UserError(f"{reason}; free some space or set data.root to a writable folder.") from error
+            raise UserError(f"{reason}; {way_out(error, 'free some space or set data.root to a writable folder')}.") from error
 
     def try_sources(self, sources: list[str]) -> None:
         """Try the sources in turn."""

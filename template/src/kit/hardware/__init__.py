@@ -3,8 +3,9 @@
 Standard library only (`show_rich` needs rich), since `scripts/doctor.py` must run where nothing is installed.
 """
 
+from src.kit.hardware.containers import check_containers
 from src.kit.hardware.diagnosis import Diagnosis, batch_size, dataset_tier, facts, recommend, show_plain, show_rich
-from src.kit.hardware.environment import check_environment, required_cuda
+from src.kit.hardware.environment import MODULES, check_environment, cuda_build, required_cuda
 from src.kit.hardware.hardware import Gpu, Hardware, detect
 from src.kit.hardware.probe import (
     SystemProbe,
@@ -18,15 +19,18 @@ from src.kit.hardware.probe import (
 )
 
 __all__ = [
+    "MODULES",
     "Diagnosis",
     "Gpu",
     "Hardware",
     "SystemProbe",
     "Utilisation",
     "batch_size",
+    "check_containers",
     "check_environment",
     "cores",
     "cpu_model",
+    "cuda_build",
     "dataset_tier",
     "detect",
     "facts",

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
-from src.kit.hardware import Hardware, batch_size, detect
+from src.kit.hardware import MODULES, Hardware, batch_size, cuda_build, detect
 from src.kit.memory.estimate import Estimator, NotEstimated, find_data_shape
 from src.kit.training import Experiment, load_benchmark
 
@@ -44,7 +44,7 @@ def fit_memory(
     automatic = cfg.data.batch_size == "auto"
     memory = hardware.smallest_gpu_mib if cfg.trainer.accelerator in ("auto", "gpu") else 0
     if not memory or (cfg.trainer.on_oom == "ignore" and not automatic):
-        return (with_batch(cfg, default_batch_size(cfg, hardware)), "") if automatic else (cfg, "")
+        return with_batch(cfg, default_batch_size(cfg, hardware)) if automatic else cfg, idle_build(cfg, hardware)
     smallest = min(hardware.gpus, key=lambda gpu: gpu.memory_mib)
     shape = find_data_shape(experiment or Experiment(cfg))
     try:
@@ -52,6 +52,17 @@ def fit_memory(
     except NotEstimated as error:
         return (with_batch(cfg, default_batch_size(cfg, hardware)) if automatic else cfg), str(error)
     return choose_batch_size(cfg, estimator, memory, fits) if automatic else check_batch_size(cfg, estimator, memory)
+
+
+def idle_build(cfg: DictConfig, hardware: Hardware) -> str:
+    """A sentence for a GPU build that finds no GPU and so would train on the CPU without a word."""
+    cuda = cuda_build(MODULES[cfg.framework])
+    if not cuda or cfg.trainer.accelerator != "auto" or hardware.gpus:
+        return ""
+    return (
+        f"Training on the CPU: {MODULES[cfg.framework]} is built for CUDA {cuda}, but no GPU is visible. Containers"
+        " need --gpus all or the service train-gpu; python scripts/doctor.py says what else is missing."
+    )
 
 
 def fit_to_machine(experiment: Experiment) -> tuple[DictConfig, str]:
