@@ -283,7 +283,7 @@ def test_copier_by_uvx_or_pipx(name: str, shift: int, home: Path) -> None:
     lines += f"sys.argv = ['copier', *sys.argv[{shift}:]]\nfrom copier.__main__ import CopierApp\nCopierApp.run()"
     done = cookiecutter(home / "out", str(clean_copy()), "--no-input", env=stand_in(home, name, lines))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "copier>=9.8.0 copier copy --defaults" in (home / "log").read_text("utf-8")
+    assert "copier>=9.17.2 copier copy --defaults" in (home / "log").read_text("utf-8")
     assert (home / "out/my_project/README.md").is_file()
     assert not (home / "out/my_project/.placeholder").exists()
 
