@@ -284,6 +284,12 @@ def test_keep_training_goes_on_with_the_newest_unfinished_run(tmp_path: Path) ->
     assert kept(tmp_path, "--auto-resume", *overrides) == ["--resume", str(Path("outputs/folds"))]
 
 
+def test_keep_training_finds_a_run_whose_password_is_not_recorded(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs", "ours", "2026-01-01", "running", ["tracker.uri=http://me:***@host:5000"])
+    found = kept(tmp_path, "--auto-resume", "tracker.uri=http://me:swordfish@host:5000")
+    assert found == ["--resume", str(Path("outputs/ours"))]
+
+
 def test_health_is_that_of_this_container(tmp_path: Path) -> None:
     """Files of other containers' runs are fresh too: only what a process here holds open counts, while it grows."""
     if not Path("/proc/self/fd").is_dir():
@@ -309,5 +315,5 @@ def test_health_is_that_of_this_container(tmp_path: Path) -> None:
 def test_keep_training_reads_real_runs() -> None:
     """The keys that it reads are those that a run writes."""
     run = "".join(path.read_text("utf-8") for path in (ROOT / "template/src/kit").rglob("*.py"))
-    assert '"command": ["python", *sys.argv]' in run and '"started":' in run
+    assert '"command": ["python", *map(hide_passwords, sys.argv)]' in run and '"started":' in run
     assert "self.update(status=status" in run and 'return "finished"' in run

@@ -15,6 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.kit.errors import hide_passwords  # noqa: E402
+
 OPTION = "--auto-resume"
 TRAIN = "scripts/train.py"
 FOLDERS = ("outputs", "data")
@@ -34,6 +38,7 @@ def main(argv: list[str]) -> None:
 
 def find_unfinished(outputs: Path, arguments: list[str]) -> Path | None:
     """Return the newest run with exactly these overrides that can be continued and hasn't finished."""
+    arguments = [hide_passwords(argument) for argument in arguments]  # as they are recorded
     runs: list[tuple[str, Path]] = []
     for run in (path for path in outputs.glob("*") if path.is_dir()):
         info = read_info(run)

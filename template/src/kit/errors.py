@@ -77,11 +77,12 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
     except OSError as error:
         if debug or error.errno not in DISK:
             raise
-        exit_with(f"Cannot write {str(error.filename or 'a file')[:300]}: {error.strerror}; {way_out(error, DISK[error.errno])}.")
+        what = str(error.filename or "a file")[:300]
+        exit_with(f"Cannot write {what}: {error.strerror}; {way_out(error, DISK[error.errno])}.")
 
 
 def way_out(error: OSError, otherwise: str) -> str:
-    """What to do about a file that can't be written: whose folder it is in, or `otherwise` for a full disk and the like."""
+    """What to do about a file that can't be written: whose folder it is in, or `otherwise` for other errors."""
     if error.errno not in (errno.EACCES, errno.EPERM) or error.filename is None or not hasattr(os, "getuid"):
         return otherwise
     file = Path(os.fsdecode(error.filename)).absolute()

@@ -129,7 +129,8 @@ class FileDownload:
                     self.try_sources(sources)
         except OSError as error:
             reason = f"Cannot write {self.target}: {error.strerror or error}"
-            raise UserError(f"{reason}; {way_out(error, 'free some space or set data.root to a writable folder')}.") from error
+            advice = way_out(error, "free some space or set data.root to a writable folder")
+            raise UserError(f"{reason}; {advice}.") from error
 
     def try_sources(self, sources: list[str]) -> None:
         """Try the sources in turn."""
