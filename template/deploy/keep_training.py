@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.errors import hide_passwords  # noqa: E402
+from src.kit.errors import hide_passwords
 
 OPTION = "--auto-resume"
 TRAIN = "scripts/train.py"
