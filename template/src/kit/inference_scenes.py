@@ -16,22 +16,27 @@ from src.kit.inference import (
     PLAIN,
     Batch,
     Card,
+    Place,
     Size,
+    View,
     check_pixels,
     existing,
     normalize,
     open_rgb,
     resize_bands,
+    shift,
     size_of,
     softmax,
 )
 
 __all__ = [
     "GREY",
+    "cut",
     "decode",
     "describe",
     "encode_mask",
     "fuse",
+    "join",
     "letterbox_place",
     "paste",
     "place_pixels",
@@ -39,11 +44,13 @@ __all__ = [
     "read",
     "scaled_size",
     "sure_rows",
+    "undo",
     "visible_part",
 ]
 
 GREY = 114  # outside the image: close to the mean of photos
 LEAST_SCORE = 0.001  # of rows that are kept at all
+EDGE = 2  # pixels: what ends nearer to a tile's inner edge may be cut off
 SAME = 0.55  # overlap from which boxes of several networks show the same object
 
 
@@ -145,6 +152,70 @@ def crop_probabilities(logits: np.ndarray, place: tuple[tuple[int, int], tuple[i
     return softmax(part.reshape(1, len(part), -1))[0].reshape(part.shape)
 
 
+def undo(card: Card, outputs: np.ndarray, view: View) -> np.ndarray:
+    """Outputs for a mirrored or moved square -> outputs for the square itself."""
+    size = card.input["shape"][1]
+    if card.output["kind"] == "class_map":
+        back = shift(outputs, -view.right, -view.down)
+        return back[..., ::-1] if view.mirror else back
+    rows = outputs.copy()
+    rows[..., :4] -= np.tile([view.right, view.down], 2)
+    if view.mirror:
+        rows[..., 0], rows[..., 2] = size - rows[..., 2], size - rows[..., 0].copy()
+        side = card.output.get("side", 0)
+        masks = rows[..., 6:].reshape(*rows.shape[:-1], side, side)
+        rows[..., 6:] = masks[..., ::-1].reshape(*rows.shape[:-1], side * side)
+    return rows
+
+
+def cut(image: np.ndarray, side: int) -> tuple[list[Place], list[np.ndarray]]:
+    """Cut an image (H, W, 3) into tiles of `side` pixels that overlap by a quarter or more, after the whole image.
+
+    The whole image, made smaller, shows the objects that are larger than a tile.
+    """
+    height, width = size_of(image)
+    whole = Place(0, 0, width, height)
+    if max(height, width) <= side:
+        return [whole], [image]
+    corners = [(x, y) for y in starts(height, side) for x in starts(width, side)]
+    places = [whole, *(Place(x, y, min(x + side, width), min(y + side, height)) for x, y in corners)]
+    return places, [image[place.top : place.bottom, place.left : place.right] for place in places]
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Where tiles begin that cover `length` pixels evenly."""
+    count = 1 + max(0, -(-4 * (length - side) // (3 * side)))
+    last = max(0, length - side)
+    return [round(k * last / max(1, count - 1)) for k in range(count)]
+
+
+def join(card: Card, results: Sequence[np.ndarray], places: Sequence[Place], size: Size) -> dict[str, Any]:
+    """Describe an image by its tiles.
+
+    Of the objects that overlap by more than half of the smaller one, the surest is kept, but those that an inner edge
+    of a tile cuts off come last. A pixel's class is that of the tile whose centre is nearest.
+    """
+    if card.output["kind"] == "class_map":
+        return join_maps(card, results, places, size)
+    rows, cut_off = [], []
+    for result, place in zip(results, places, strict=True):
+        height, width = place.bottom - place.top, place.right - place.left
+        inner = np.array([place.left > 0, place.top > 0, place.right < size[1], place.bottom < size[0]])
+        near = np.concatenate([result[:, :2] < EDGE, result[:, 2:4] > np.array([width, height]) - EDGE], axis=1)
+        moved = result.copy()
+        moved[:, :4] += np.tile(place[:2], 2)
+        rows.append(moved)
+        cut_off.append((near & inner).any(axis=1))
+    found, last = np.concatenate(rows), np.concatenate(cut_off)
+    kept: list[int] = []
+    for k in np.lexsort((-found[:, 4], last)):
+        same = [other for other in kept if found[other, 5] == found[k, 5]]
+        if not same or covered(found[k, :4], found[same, :4]).max() <= 0.5:
+            kept.append(int(k))
+    chosen = found[kept]
+    return describe(card, chosen[np.argsort(-chosen[:, 4], kind="stable")], size)
+
+
 def fuse(card: Card, results: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of class maps; or weighted boxes fusion (Solovyev et al. 2021, arXiv 1910.13302) of objects."""
     if len(results) == 1:
@@ -186,6 +257,14 @@ def overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return result
 
 
+def covered(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The part of the smaller one of a box (4,) and each other (M, 4) that both share: (M,)."""
+    inner = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    areas = np.minimum((others[:, 2:] - others[:, :2]).prod(axis=1), (box[2:] - box[:2]).prod())
+    result: np.ndarray = inner.clip(0).prod(axis=1) / np.maximum(areas, 1e-9)
+    return result
+
+
 def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
     """{"objects": [{"class", "score", "box": [x1, y1, x2, y2]}]} in pixels, best first; with masks each also has
     "mask", COCO's run-length code {"size": [height, width], "counts": text}.
@@ -206,13 +285,40 @@ def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
 
 
 def describe_map(card: Card, probabilities: np.ndarray, size: Size) -> dict[str, Any]:
-    """The likeliest class of each pixel of the image, from probabilities (K, h, w)."""
+    """Describe an image by its probabilities (K, h, w)."""
+    return summarise(card, *likeliest_classes(probabilities, size))
+
+
+def join_maps(card: Card, results: Sequence[np.ndarray], places: Sequence[Place], size: Size) -> dict[str, Any]:
+    """The class map of an image, each pixel from the tile whose centre is nearest."""
+    best, scores = np.zeros(size, np.uint8), np.zeros(size, np.float32)
+    nearest = np.full(size, np.inf, np.float32)
+    tiles = list(zip(results, places, strict=True))
+    for result, place in tiles[1:] or tiles:  # the first one is the whole image
+        part = np.s_[place.top : place.bottom, place.left : place.right]
+        rows = np.abs(np.arange(place.top, place.bottom) + 0.5 - (place.top + place.bottom) / 2)
+        columns = np.abs(np.arange(place.left, place.right) + 0.5 - (place.left + place.right) / 2)
+        distance = np.maximum(rows[:, None], columns).astype(np.float32)
+        closer = distance < nearest[part]
+        classes, likeliest = likeliest_classes(result, size_of(closer))
+        best[part][closer], scores[part][closer] = classes[closer], likeliest[closer]
+        nearest[part][closer] = distance[closer]
+    return summarise(card, best, scores)
+
+
+def likeliest_classes(probabilities: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (K, h, w) -> the likeliest class of each pixel, uint8 (H, W), and its probability."""
     best = np.zeros(size, np.uint8)
     likeliest = np.full(size, -1, np.float32)
     for number, layer in enumerate(probabilities):  # one class at a time: all of a photo's would take gigabytes
         resized = resize_maps(layer[None], size)[0]
         better = resized > likeliest
         best[better], likeliest[better] = number, resized[better]
+    return best, likeliest
+
+
+def summarise(card: Card, best: np.ndarray, likeliest: np.ndarray) -> dict[str, Any]:
+    """Name the classes of a class map uint8 (H, W), whose pixels have these probabilities."""
     counts = np.bincount(best.ravel(), minlength=len(card.classes))
     sums = np.bincount(best.ravel(), likeliest.ravel(), minlength=len(card.classes))
     classes = [

@@ -1,7 +1,7 @@
 """A table's rows, without a framework: encoded for the network, and its outputs as classes or a number.
 
-`input` of the card: shape [F], and columns, the `Preprocessing` as JSON. `output`: kind "classes", or "number" with
-the mean and the scale that its unit is restored with.
+`input` of the card: shape [F]; columns, the `Preprocessing` as JSON; delimiter and categories, as files are read.
+`output`: kind "classes", or "number" with the mean and the scale that its unit is restored with.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
 from src.kit.loading import Loader
@@ -31,7 +31,9 @@ class Task(classification.Task):
 
     def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
         fitted = dataset.preprocessing
+        reading: Any = OmegaConf.to_object(cfg.data.columns)
         inputs = {"shape": [len(fitted.names)], "columns": fitted.to_json()}
+        inputs |= {key: reading[key] for key in ("delimiter", "categories")}
         return {"kind": "tabular", "input": inputs, "output": {"kind": "classes"}}
 
     def build_loader(self, cfg: DictConfig, dataset: Any, kind: str, rank: int = 0, world_size: int = 1) -> Loader:

@@ -9,7 +9,7 @@ predictions = postprocess(card, outputs, batch.sizes)
 evaluation reads outputs, with the same functions.
 """
 
-from src.kit.inference.batches import Batch, Kind, Size, kind_of, postprocess, preprocess, size_of
+from src.kit.inference.batches import Batch, Kind, Place, Size, View, kind_of, postprocess, preprocess, shift, size_of
 from src.kit.inference.card import Card, parse_card, read_card
 from src.kit.inference.decoding import decode, flatten, normalize, open_rgb, resize, to_channels, to_planes
 from src.kit.inference.depth import (
@@ -27,7 +27,7 @@ from src.kit.inference.depth import (
 )
 from src.kit.inference.images import check_pixels, existing, softmax
 from src.kit.inference.images import describe as describe_class
-from src.kit.inference.predictor import Predictor
+from src.kit.inference.predictor import Ensemble, Predictor, batched
 
 __all__ = [
     "MAX_PIXELS",
@@ -35,10 +35,14 @@ __all__ = [
     "BandsError",
     "Batch",
     "Card",
+    "Ensemble",
     "Kind",
+    "Place",
     "Predictor",
     "Reading",
     "Size",
+    "View",
+    "batched",
     "check_pixels",
     "count_channels",
     "decode",
@@ -59,6 +63,7 @@ __all__ = [
     "read_tiff_header",
     "resize",
     "resize_bands",
+    "shift",
     "size_of",
     "softmax",
     "to_channels",

@@ -13,6 +13,15 @@ from src.kit.inference.card import Card
 Size = tuple[int, int]  # height and width in pixels; (1, 1) for a row
 
 
+class Place(NamedTuple):
+    """A part of an image, in pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
 class Batch(NamedTuple):
     """What a network takes, and what its outputs are converted back with."""
 
@@ -23,6 +32,27 @@ class Batch(NamedTuple):
 def size_of(image: np.ndarray) -> Size:
     """Height and width of an image (H, W) or (H, W, C)."""
     return image.shape[0], image.shape[1]
+
+
+class View(NamedTuple):
+    """An image seen differently: mirrored, or moved by pixels, where its edge is repeated."""
+
+    mirror: bool = False
+    right: int = 0
+    down: int = 0
+
+    def apply(self, arrays: np.ndarray) -> np.ndarray:
+        """Images float32 (B, C, H, W) in this view, a new array."""
+        moved = arrays[..., ::-1] if self.mirror else arrays
+        return np.ascontiguousarray(shift(moved, self.right, self.down))
+
+
+def shift(arrays: np.ndarray, right: int, down: int) -> np.ndarray:
+    """Move (..., H, W) by pixels and repeat the edge that comes in."""
+    height, width = arrays.shape[-2:]
+    rows, columns = (np.arange(height) - down).clip(0, height - 1), (np.arange(width) - right).clip(0, width - 1)
+    moved: np.ndarray = arrays.take(rows, axis=-2).take(columns, axis=-1) if right or down else arrays
+    return moved
 
 
 class Kind(Protocol):
@@ -46,6 +76,22 @@ class Kind(Protocol):
 
     def describe(self, card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
         """Name the classes and drop what is too uncertain."""
+        ...
+
+
+class PlacedKind(Kind, Protocol):
+    """A kind whose results have places in the image: they are converted back from views, and joined from tiles."""
+
+    def undo(self, card: Card, outputs: np.ndarray, view: View) -> np.ndarray:
+        """Outputs for a view -> outputs for the image itself."""
+        ...
+
+    def cut(self, image: np.ndarray, side: int) -> tuple[list[Place], list[np.ndarray]]:
+        """Overlapping tiles of an image (H, W, C), at most `side` pixels wide and high, and their places."""
+        ...
+
+    def join(self, card: Card, results: Sequence[np.ndarray], places: Sequence[Place], size: Size) -> dict[str, Any]:
+        """`describe` for an image whose tiles at these places gave these results."""
         ...
 
 

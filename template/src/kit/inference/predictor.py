@@ -1,28 +1,44 @@
-"""`Predictor`: predictions of a run or of an exported network, in batches."""
+"""`Predictor`: predictions of a run or of an exported network, in batches, of several views, tiles or networks."""
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from src.kit.errors import UserError
-from src.kit.inference.batches import Batch, kind_of
+from src.kit.inference.batches import Size, View, kind_of, size_of
 from src.kit.inference.card import Card, read_card
 
 BATCH = 32
+AS_IS = View()
+
+
+class Result(NamedTuple):
+    """What is known of a sample before the uncertain is dropped: see `Kind.decode`."""
+
+    values: np.ndarray
+    size: Size
 
 
 class Predictor(ABC):
-    """A network that predicts; subclasses compute its outputs. Not for several threads at once."""
+    """A network that predicts; subclasses compute its outputs. Not for several threads at once.
+
+    Attributes:
+        card: what the network takes and gives.
+        views: every image is predicted in each of these, and the results are fused; see `use_views`.
+        tile: images are predicted in overlapping tiles of so many pixels a side; 0: whole. See `use_tiles`.
+    """
 
     def __init__(self, card: Card) -> None:
         self.card = card
         self.kind = kind_of(card)
+        self.views: Sequence[View] = (AS_IS,)
+        self.tile = 0
 
     @staticmethod
     def open(path: str | Path, threads: int | None = None) -> "Predictor":
@@ -53,20 +69,118 @@ class Predictor(ABC):
         Raises:
             UserError: an input that cannot be read.
         """
-        predictions = []
-        for items in batched(inputs, batch_size):
-            batch = self.kind.prepare(self.card, [self.kind.read(self.card, source) for source in items])
-            for result, size in zip(self.results(batch), batch.sizes, strict=True):
-                predictions.append(self.kind.describe(self.card, result, size))
-        return predictions
+        batches = batched(inputs, batch_size)
+        return [found for sources in batches for found in self.predict_items([self.read(each) for each in sources])]
 
-    def results(self, batch: Batch) -> list[np.ndarray]:
-        """One array a sample, in its own coordinates, before the uncertain is dropped."""
-        return self.kind.decode(self.card, self.compute(batch.arrays), batch.sizes)
+    def read(self, source: Any) -> Any:
+        """Load one input into memory, for `predict_items`. Safe to call from several threads at once."""
+        return self.kind.read(self.card, source)
+
+    def predict_items(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """Predictions for one batch of what `read` returns."""
+        if self.tile:
+            return [self.predict_tiles(item) for item in items]
+        return [self.kind.describe(self.card, *result) for result in self.results(items)]
+
+    def predict_tiles(self, item: Any) -> dict[str, Any]:
+        """The prediction for one image, from its tiles."""
+        kind: Any = self.kind  # a `PlacedKind`, as `use_tiles` has checked
+        places, tiles = kind.cut(item, self.tile)
+        results = [result.values for part in batched(tiles, BATCH) for result in self.results(part)]
+        prediction: dict[str, Any] = kind.join(self.card, results, places, size_of(item))
+        return prediction
+
+    def results(self, items: Sequence[Any]) -> list[Result]:
+        """One result a sample, in its own coordinates."""
+        batch = self.kind.prepare(self.card, items)
+        decoded = []
+        for view in self.views:
+            outputs = self.compute(view.apply(batch.arrays) if view != AS_IS else batch.arrays)
+            if view != AS_IS and hasattr(self.kind, "undo"):
+                outputs = self.kind.undo(self.card, outputs, view)
+            decoded.append(self.kind.decode(self.card, outputs, batch.sizes))
+        return fuse(self.card, decoded, batch.sizes)
+
+    def use_views(self) -> None:
+        """Predict each image as it is and mirrored; or, where a mirrored image would show something else, shifted by
+        1/32 of its size in four directions.
+
+        Raises:
+            UserError: the network takes no images, or images that are too small to be shifted.
+        """
+        shape = self.card.input["shape"]
+        if len(shape) != 3:
+            raise UserError("Only images have several views: leave --tta out.")
+        step = shape[2] // 32
+        shifts = [View(right=step), View(right=-step), View(down=step), View(down=-step)]
+        if not step and not self.card.input["flippable"]:
+            raise UserError(f"Images of {shape[2]} pixels have one view, as they cannot be mirrored: leave --tta out.")
+        self.views = (AS_IS, View(mirror=True)) if self.card.input["flippable"] else (AS_IS, *shifts)
+
+    def use_tiles(self, side: int = 0) -> None:
+        """Predict objects and class maps in overlapping tiles, so that small ones are not lost in large images.
+
+        Args:
+            side: of a tile in the image's pixels; 0: as the network's input, which then sees every pixel.
+
+        Raises:
+            UserError: the network predicts one class for the whole.
+        """
+        if not hasattr(self.kind, "cut"):
+            raise UserError(f"Tiles are for objects and class maps, not for task={self.card.task}: leave --tile out.")
+        self.tile = side or self.card.input["shape"][1]
 
     def set_output(self, **values: Any) -> None:
         """Replace keys of the card's `output`, such as `score`, the least that is reported of an object."""
         self.card = replace(self.card, output={**self.card.output, **values})
+
+
+def fuse(card: Card, results: Sequence[Sequence[np.ndarray]], sizes: Sequence[Size]) -> list[Result]:
+    """Fuse the results that several views or networks gave for each sample."""
+    kind = kind_of(card)
+    whole = [each[0] if len(each) == 1 else kind.fuse(card, each) for each in zip(*results, strict=True)]
+    return [Result(values, size) for values, size in zip(whole, sizes, strict=True)]
+
+
+class Ensemble(Predictor):
+    """Several networks for the same classes, whose results are fused: means of scores, or fused boxes."""
+
+    def __init__(self, members: Sequence[Predictor]) -> None:
+        """Raises UserError if the networks predict something else or other classes."""
+        super().__init__(members[0].card)
+        self.members = members
+        cards = [member.card for member in members]
+        for card in cards[1:]:
+            if (card.kind, card.output["kind"]) != (self.card.kind, self.card.output["kind"]):
+                raise UserError(f"An ensemble is of one task, not of {self.card.task} and {card.task}.")
+            if card.classes != self.card.classes:
+                pairs = itertools.zip_longest(self.card.classes, card.classes)
+                one, other = next((one, other) for one, other in pairs if one != other)
+                raise UserError(f"An ensemble is of networks for the same classes: {one!r} is {other!r} in another.")
+        self.alike = all(what_reads(card) == what_reads(self.card) for card in cards)
+
+    def compute(self, arrays: np.ndarray) -> np.ndarray:
+        raise NotImplementedError("each member computes its own")
+
+    def read(self, source: Any) -> Any:
+        """What the members read of one input: one item if they read alike, or else one for each."""
+        return super().read(source) if self.alike else [member.read(source) for member in self.members]
+
+    def results(self, items: Sequence[Any]) -> list[Result]:
+        """One result a sample, of all members."""
+        columns = [items] * len(self.members) if self.alike else list(zip(*items, strict=True))
+        found = [member.results(column) for member, column in zip(self.members, columns, strict=True)]
+        return fuse(self.card, [[each.values for each in part] for part in found], [each.size for each in found[0]])
+
+    def use_views(self) -> None:
+        """As `Predictor.use_views`, for each member."""
+        for member in self.members:
+            member.use_views()
+
+
+def what_reads(card: Card) -> Any:
+    """The parts of a card that decide what is read of a file."""
+    return card.input.get("pixels"), card.input["shape"] if card.kind == "images" else None
 
 
 class OnnxPredictor(Predictor):

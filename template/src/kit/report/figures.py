@@ -51,6 +51,15 @@ STYLE: dict[str, Any] = {
 }
 
 
+def find_font(text: str) -> str:
+    """The file of a font for a text: DejaVu Sans, or an installed one with Chinese, Japanese and Korean letters."""
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    asian = [font for font in CJK_FONTS if font in installed] if max(text, default=" ") >= "\u2e80" else []
+    return str(font_manager.findfont((asian or ["DejaVu Sans"])[0]))
+
+
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
     """Return an empty figure in the project's style, sized in inches. `save` writes it."""
     import matplotlib

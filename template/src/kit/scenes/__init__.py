@@ -24,7 +24,16 @@ from src.kit.scenes.coco_format import (
 )
 from src.kit.scenes.convert import convert_data_set
 from src.kit.scenes.digit_images import Scene, compose_scene
-from src.kit.scenes.drawing import boxes_only, draw_class_maps, draw_objects, draw_scenes, draw_truth, with_class_map
+from src.kit.scenes.drawing import (
+    boxes_only,
+    class_colour,
+    draw_class_maps,
+    draw_objects,
+    draw_scenes,
+    draw_truth,
+    ink_on,
+    with_class_map,
+)
 from src.kit.scenes.format_files import stream
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
 from src.kit.scenes.mask_format import (
@@ -82,6 +91,7 @@ __all__ = [
     "boxes_only",
     "build_scene_loader",
     "choose_scenes",
+    "class_colour",
     "class_map",
     "coco_scores",
     "compose_scene",
@@ -102,6 +112,7 @@ __all__ = [
     "find_yolo_splits",
     "flag",
     "identifier",
+    "ink_on",
     "inner_path",
     "is_coco",
     "is_masks",
