@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.predict import main as predict
 from scripts.train import main
 from src.datasets.scenes import digit_scenes
 from src.kit.config.compose import load_config
@@ -42,6 +43,12 @@ def write_digit_scenes(root: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digit_scenes, "SCENES", FEW)
         return digit_scenes.download(root=str(root))
+
+
+def read_list(folder: Path) -> list[dict[str, Any]]:
+    """A prediction's records."""
+    records: list[dict[str, Any]] = json.loads((folder / "predictions.json").read_text("utf-8"))
+    return records
 
 
 def polygon(x1: float, y1: float, x2: float, y2: float, **keys: Any) -> dict[str, Any]:
@@ -136,6 +143,7 @@ class SceneTrainingTests:
         predictor = Predictor.open(run)
         assert predictor.card.data["splits"]["train"]["samples"] == 16
         assert predictor.card.metrics["test"][load_task(task).monitor.removeprefix("val/")] >= 0
+        self.check_command(run, task)
         predictor.set_output(score=0.0)
         pixels = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
         first, second = predictor.predict([pixels, pixels[:40]])
@@ -151,6 +159,23 @@ class SceneTrainingTests:
             assert each["class"] in "0123456789"
             assert ("mask" in each) == (task == "instance_segmentation")
         assert first["objects"] or task == "instance_segmentation"
+
+    def check_command(self, run: Path, task: str) -> None:
+        """scripts/predict.py writes what other tools read."""
+        out = run / "predictions"
+        found = sorted(path for path in self.root.rglob("*") if path.suffix in (".png", ".jpg"))[:2]
+        predict([str(run), *map(str, found), "--out", str(out), *([] if task == "segmentation" else ["--score", "0"])])
+        assert (out / "index.html").read_text("utf-8").count("<figure>") == 2
+        if task == "segmentation":
+            assert len(list((out / "maps").glob("*.png"))) == 2
+            return
+        from pycocotools.coco import COCO
+
+        truth = COCO(str(out / "coco.json"))
+        results = json.loads((out / "coco_results.json").read_text("utf-8"))
+        assert len(truth.anns) == len(results) == sum(len(each["objects"]) for each in read_list(out))
+        if results:
+            assert len(truth.loadRes(results).anns) == len(results)
 
     def test_a_resumed_run_equals_an_uninterrupted_one(self, tmp_path, monkeypatch):
         overrides = ["trainer.max_epochs=2", "data.augment=advanced"]

@@ -1,5 +1,6 @@
 """Training on tables; test_tabular_lightning.py and test_tabular_paddle.py run it in their framework."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.predict import main as predict
 from src.datasets.tabular import table_file
 from src.kit.catalog import build_dataset, call_with_keys
 from src.kit.config.compose import load_config
@@ -77,7 +79,14 @@ class TableTests:
         if resample == "none":
             exported = Predictor.open(export_run(run, ["onnx"])[0]).predict(given)
             assert [each["class"] for each in exported] == predicted
-        write_csv(tmp_path / "mixed.csv", mixed_columns())
+        file = write_csv(tmp_path / "mixed.csv", {**mixed_columns(), "more": ["1"] * 200})
+        predict([str(run), str(file), "--out", str(tmp_path / "out")])
+        with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8") as lines:
+            labelled = list(csv.DictReader(lines))
+        assert [each["row"] for each in labelled] == [str(number) for number in range(1, 201)]
+        right = [each["class"] == paid for each, paid in zip(labelled, mixed_columns()["paid"], strict=True)]
+        assert np.mean(right) > 0.8
+        write_csv(file, mixed_columns())
         assert evaluate_run(Experiment(cfg), run, ["test"])["test"]["accuracy"] > 0.8
 
     def test_other_rows_are_encoded_as_those_that_were_trained_on(self, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Predictions without a framework: cards, preparation as in training, outputs, and what the core imports."""
 
+import io
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from PIL import Image
 
 from paths import TEMPLATE
 from src.kit.errors import UserError
-from src.kit.inference import Card, Predictor, parse_card, postprocess, preprocess, read_card
+from src.kit.inference import Card, Ensemble, Predictor, parse_card, postprocess, preprocess, read_card
 from src.kit.inference_scenes import encode_mask, fuse
 from src.kit.loading import ArrayImages, FileImages, Loader, Split
 from src.kit.scenes import SceneLoader
@@ -265,3 +266,110 @@ def test_the_core_needs_numpy_and_pillow_only(tmp_path):
     assert shape == "(1, 3, 8, 8)"
     own = ("src.kit.errors", "src.kit.storage", "src.kit.inference", "src.kit.tabular")
     assert all(name.startswith(own) for name in eval(names)), names
+
+
+class Bright(Predictor):
+    """Finds the bright rectangle of a dark image: as a class map, or as a box whose mask shows its brighter half."""
+
+    def compute(self, arrays):
+        bright = arrays[:, 0] > 0.5
+        if self.card.output["kind"] == "class_map":
+            return np.stack([8.0 * ~bright, 8.0 * bright], axis=1).astype(np.float32)
+        rows = np.zeros((len(arrays), 1, 10), np.float32)
+        for row, image, mask in zip(rows[:, 0], arrays[:, 0], bright, strict=True):
+            if mask.any():
+                ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+                left, right = (half.mean() for half in np.array_split(image[ys][:, xs], 2, axis=1))
+                row[:] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1, 0.9, 1, *[left > right, left <= right] * 2
+        return rows
+
+
+DARK = {"mean": [0.0] * 3, "std": [1.0] * 3}
+CLASS_MAP, MASKS = {"kind": "class_map"}, {"kind": "masks", "side": 2, "score": 0.3}
+
+
+def bright(output: dict, flippable: bool = True) -> Bright:
+    return Bright(card("scenes", ("dark", "bright"), output, flippable=flippable, **DARK))
+
+
+def rectangle(height: int, width: int, top: int, left: int, bottom: int, right: int) -> np.ndarray:
+    """A dark image with a bright rectangle, whose left half is brighter."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[top:bottom, left:right] = 180
+    image[top:bottom, left : (left + right) // 2] = 250
+    return image
+
+
+@pytest.mark.parametrize("flippable", [True, False])
+@pytest.mark.parametrize("output", [CLASS_MAP, MASKS], ids=["class map", "masks"])
+def test_views_are_undone(output, flippable):
+    image = rectangle(48, 48, 8, 4, 24, 20)
+    one, several = bright(output, flippable), bright(output, flippable)
+    several.use_views()
+    assert len(several.views) == (2 if flippable else 5)
+    (expected,), (found,) = one.predict([image]), several.predict([image])
+    if output is CLASS_MAP:
+        np.testing.assert_array_equal(found["class_map"], expected["class_map"])
+        assert found["class_map"].sum() == 16 * 16
+    else:
+        assert found["objects"][0]["mask"] == expected["objects"][0]["mask"]
+        assert found["objects"][0]["box"] == pytest.approx([4, 8, 20, 24])
+        assert len(found["objects"]) == 1
+
+
+def test_tiles_find_what_is_too_small_in_the_whole_image():
+    image = rectangle(400, 700, 310, 130, 322, 140)
+    one, several = bright(MASKS), bright(MASKS)
+    several.use_tiles()
+    assert several.tile == 48
+    (found,) = several.predict([image])
+    assert [each["box"] for each in found["objects"]] == [[130, 310, 140, 322]]
+    assert one.predict([image]) == [{"objects": []}]
+    several.use_tiles(60)
+    (found,) = several.predict([image])
+    assert found["objects"][0]["box"] == pytest.approx([130, 310, 140, 322], abs=1.5)
+    assert len(found["objects"]) == 1
+
+
+def test_tiles_of_class_maps_cover_the_image():
+    image = rectangle(100, 130, 20, 30, 81, 77)
+    predictor = bright(CLASS_MAP)
+    predictor.use_tiles()
+    (found,) = predictor.predict([image])
+    np.testing.assert_array_equal(found["class_map"], image[..., 0] > 128)
+    (small,) = predictor.predict([image[:40, :44]])
+    assert small["class_map"].shape == (40, 44)
+
+
+def test_an_ensemble_is_of_one_task_and_the_same_classes():
+    boxes, maps = bright({"kind": "boxes", "score": 0.5}), bright(CLASS_MAP)
+    other = Bright(replace(boxes.card, classes=("dark", "light")))
+    with pytest.raises(UserError, match=r"networks for the same classes.*'bright' is 'light'"):
+        Ensemble([boxes, other])
+    with pytest.raises(UserError, match="An ensemble is of one task"):
+        Ensemble([boxes, maps])
+
+
+def test_an_ensemble_averages_and_reads_for_each_member():
+    small = Bright(replace(bright(CLASS_MAP).card, input={**IMAGES, **DARK, "shape": [3, 24, 24]}))
+    image = rectangle(48, 48, 8, 4, 24, 20)
+    (found,) = Ensemble([bright(CLASS_MAP), small]).predict([image])
+    np.testing.assert_array_equal(found["class_map"], image[..., 0] > 128)
+    grey = card("images", ("a", "b"), shape=[1, 8, 8], mean=[0.0], std=[1.0])
+    ensemble = Ensemble([Bright(grey), Bright(replace(grey, input={**grey.input, "shape": [1, 16, 16]}))])
+    assert [item.shape for item in ensemble.read(png())] == [(8, 8, 3), (16, 16, 3)]
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(photo()).save(file, "png")
+    return file.getvalue()
+
+
+def test_what_has_one_view_or_no_tiles_is_one_sentence():
+    with pytest.raises(UserError, match="Images of 8 pixels have one view"):
+        Bright(card(shape=[1, 8, 8], flippable=False)).use_views()
+    with pytest.raises(UserError, match="Only images have several views"):
+        Bright(card("tabular", shape=[3])).use_views()
+    with pytest.raises(UserError, match="Tiles are for objects and class maps"):
+        Bright(card()).use_tiles(64)

@@ -13,7 +13,7 @@ from src.kit.inference import Card
 from src.kit.predictions import Results as ClassResults
 from src.kit.predictions import Source, rounded
 from src.kit.report import section, table
-from src.kit.tabular import from_json, read_table
+from src.kit.tabular import Preprocessing, from_json, read_table
 
 __all__ = ["ALL_AT_ONCE", "Results", "find_sources"]
 
@@ -27,18 +27,22 @@ def find_sources(paths: Sequence[str], options: argparse.Namespace, card: Card) 
         UserError: a file that cannot be read, or lacks a column that the network was trained on.
     """
     fitted = from_json(card.input["columns"])
-    commas = any(form.style == "," for form in fitted.forms.values())
-    texts = [name for name in card.input["categories"] if name in fitted.sources]
-    for path in paths:
-        if not Path(path).expanduser().is_file():
-            raise UserError(f"{path} is not a file: name CSV or Parquet files.")
-        decimal = "comma" if commas else "auto"
-        found = read_table(Path(path).expanduser(), card.input["delimiter"], (), texts, decimal)
-        if absent := [repr(name) for name in fitted.sources if name not in found.columns]:
-            raise UserError(f"{path} lacks columns that the network was trained on: {', '.join(absent)}.")
-        columns = {name: plain(found.columns[name]) for name in fitted.sources}
-        for row in range(len(found)):
+    tables = [(path, read_columns(Path(path).expanduser(), card, fitted)) for path in paths]
+    for path, columns in tables:
+        for row in range(len(next(iter(columns.values())))):
             yield Source(f"{path}#{row + 1}", partial(pick, columns, row))
+
+
+def read_columns(path: Path, card: Card, fitted: Preprocessing) -> dict[str, Sequence[Any]]:
+    """The columns of a file that the network needs; raises as `find_sources`."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: name CSV or Parquet files.")
+    decimal = "comma" if any(form.style == "," for form in fitted.forms.values()) else "auto"
+    texts = [name for name in card.input["categories"] if name in fitted.sources]
+    found = read_table(path, card.input["delimiter"], (), texts, decimal)
+    if absent := [repr(name) for name in fitted.sources if name not in found.columns]:
+        raise UserError(f"{path} lacks columns that the network was trained on: {', '.join(absent)}.")
+    return {name: plain(found.columns[name]) for name in fitted.sources}
 
 
 def pick(columns: Mapping[str, Sequence[Any]], row: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,8 +35,8 @@ def find_sources(paths: Sequence[str], options: argparse.Namespace, card: Card) 
     Raises:
         UserError: no such file, a folder without images, or a file that is none of these.
     """
-    for path in paths:
-        yield from of_path(Path(path).expanduser(), options.every)
+    parts = [of_path(Path(path).expanduser(), options.every) for path in paths]  # mistakes come before any prediction
+    return itertools.chain.from_iterable(parts)
 
 
 def of_path(path: Path, every: int) -> Iterable[Source]:
@@ -53,6 +54,7 @@ def of_path(path: Path, every: int) -> Iterable[Source]:
     if suffix in LISTS:
         return listed_files(path)
     if suffix in VIDEOS:
+        check_video(path)
         return frames(path, every)
     if suffix not in SUFFIXES:
         raise UserError(f"{path} is not an image ({', '.join(SUFFIXES)}), a list (.csv) or a video (.mp4).")
@@ -90,12 +92,23 @@ def listed_files(path: Path) -> list[Source]:
     return sources
 
 
-def frames(path: Path, every: int) -> Iterator[Source]:
-    """One of `every` frames of a video, in RGB, decoded by OpenCV.
+def check_video(path: Path) -> None:
+    """Refuse a file that OpenCV cannot decode.
 
     Raises:
-        UserError: it cannot be decoded.
+        UserError: there is no first frame.
     """
+    import cv2
+
+    video = cv2.VideoCapture(str(path))
+    readable = video.grab()
+    video.release()
+    if not readable:
+        raise UserError(f"{path} cannot be decoded as a video: convert it to MP4 with H.264.")
+
+
+def frames(path: Path, every: int) -> Iterator[Source]:
+    """One of `every` frames of a video, in RGB, decoded by OpenCV."""
     import cv2
 
     video = cv2.VideoCapture(str(path))
@@ -109,5 +122,3 @@ def frames(path: Path, every: int) -> Iterator[Source]:
             number += 1
     finally:
         video.release()
-    if not number:
-        raise UserError(f"{path} cannot be decoded as a video: convert it to MP4 with H.264.")
