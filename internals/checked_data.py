@@ -12,7 +12,7 @@ from src.kit.checks import KINDS, Result, check
 
 
 def configuration(name: str, root: Path, task: str = "detection") -> DictConfig:
-    data = {"name": name, "root": str(root), "image_size": 32, "classes": None}
+    data = {"name": name, "root": str(root), "image_size": 128, "classes": None}
     return OmegaConf.create({"seed": 0, "task": task, "data": data})
 
 

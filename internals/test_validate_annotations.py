@@ -271,6 +271,41 @@ def test_pose_labels(yolo):
     assert found("yolo_folder", yolo) == {"annotation_invalid": 6, "empty_class": 2}
 
 
+def test_objects_that_no_grid_cell_can_hold_are_counted(tmp_path):
+    """Photos of 2,000 pixels become 100: an object of 160 pixels fills a cell of 8, and smaller ones don't."""
+    root = tmp_path / "yolo"
+    picture(root / "images" / "train" / "a.jpg", 0, (2000, 1000))
+    (root / "data.yaml").parent.mkdir(exist_ok=True)
+    (root / "data.yaml").write_text("names: [cat]", "utf-8")
+    sides = [96, 120, *[200] * 18]
+    lines = "\n".join(f"0 0.5 0.5 {side / 2000} {side / 1000}" for side in sides)
+    (root / "labels" / "train").mkdir(parents=True)
+    (root / "labels" / "train" / "a.txt").write_text(lines, "utf-8")
+    boxes = [{"id": k, "image_id": 1, "category_id": 1, "bbox": [500, 400, s, s]} for k, s in enumerate(sides)]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 2000, "height": 1000}],
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    picture(tmp_path / "coco" / "train" / "a.jpg", 0, (2000, 1000))
+    (tmp_path / "coco" / "annotations").mkdir()
+    (tmp_path / "coco" / "annotations" / "train.json").write_text(json.dumps(content), "utf-8")
+    for name, first in (("yolo", "labels/train/a.txt, line 1"), ("coco", "annotation 0 of train/a.jpg")):
+        cfg = configuration(f"{name}_folder", tmp_path / name)
+        cfg.data.image_size = 100
+        (finding,) = check(cfg, 1).findings
+        assert (finding.kind, finding.severity, finding.path) == ("objects_small", "warning", "train")
+        assert finding.sentence.removeprefix("annotations/train.json: ") == (
+            "2 of 20 objects (10.0%) are smaller than a grid cell of 8 x 8 pixels at data.image_size=100, the smallest "
+            f"being {first}; data.image_size=160 would leave 5%."
+        )
+        cfg.data.image_size = 160
+        (finding,) = check(cfg, 1).findings
+        assert (finding.kind, finding.sentence.count("1 of 20 objects (5.0%)")) == ("objects_small", 1)
+        cfg.data.image_size = 192
+        assert check(cfg, 1).findings == []
+
+
 def test_objects_without_an_outline_are_counted_and_are_faults_where_the_task_needs_it(coco):
     change(coco, "annotations", 2, segmentation=None)
     (finding,) = run("coco_folder", coco).findings

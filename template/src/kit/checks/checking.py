@@ -270,7 +270,7 @@ def check_files(checker: type[ImageFiles], cfg: DictConfig, workers: int) -> tup
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist: set data.root, or fetch the data with scripts/download.py.")
     source = checker(root)
-    source.task = cfg.get("task", "")
+    source.task, source.image_size = cfg.get("task", ""), cfg.data.image_size
     source.recount = partial(count_splits, cfg) if cfg.data.get("group_pattern") else None
     paths = [entry.path for entry in source.entries]
     reading = source.reading = choose_reading(cfg, source)

@@ -140,6 +140,7 @@ class ImageFiles(Source):
     """A folder of image files. The constructor lists the images; `check` runs once all of them have been decoded."""
 
     task = ""  # the task the data is checked for, if known
+    image_size = 0  # of the network's input, in pixels
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

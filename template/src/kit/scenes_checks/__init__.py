@@ -23,7 +23,7 @@ from src.kit.scenes import (
 )
 from src.kit.scenes_checks.class_maps import MaskFolder
 from src.kit.scenes_checks.coco import CocoFolder
-from src.kit.scenes_checks.kinds import Outlines, box_faults, gap
+from src.kit.scenes_checks.kinds import Outlines, Sides, box_faults, gap
 
 __all__ = ["CocoFolder", "MaskFolder", "YoloFolder", "find_checker"]
 
@@ -39,6 +39,7 @@ class YoloFolder(ImageFiles):
         super().__init__(root)
         self.label_files: dict[str, str] = {}  # image -> its label file, which may not exist
         self.outlines: dict[str, Outlines] = defaultdict(Outlines)  # by split
+        self.sides: dict[str, Sides] = defaultdict(Sides)
         self.poses: dict[str, Poses] = defaultdict(Poses)
         self.keypoints = 0  # numbers after each box
         try:
@@ -78,6 +79,9 @@ class YoloFolder(ImageFiles):
         for split, outlines in self.outlines.items():
             for kind, sentence in outlines.faults(self.task):
                 self.add(kind, split, f"{sentence}.")
+        for split, sides in self.sides.items():
+            for kind, sentence in sides.faults(self.image_size):
+                self.add(kind, split, f"{sentence}.")
         for split, poses in self.poses.items():
             if found := poses.fault():
                 self.add("annotation_invalid", split, f"{found}.")
@@ -109,6 +113,8 @@ class YoloFolder(ImageFiles):
                 self.counts[entry.split][self.classes[number] if self.classes else str(number)] += 1
             if values:
                 self.outlines[entry.split].count(len(values) > 4, f"{file}, line {row}")
+                unit, _ = box_of(values)
+                self.sides[entry.split].count(pixels_of(unit, facts.shown), facts.shown, f"{file}, line {row}")
                 self.poses[entry.split].add(values, f"{file}, line {row}")
             for kind, sentence, box in faults:
                 self.findings.append(Finding(kind, entry.path, f"{file}, line {row}: {sentence}.", region=box))
@@ -128,6 +134,11 @@ class Coco128Folder(YoloFolder):
         return COCO_CLASSES
 
 
+def pixels_of(box: Sequence[float], size: tuple[int, int]) -> Region:
+    """A box in fractions of an image of (width, height) in pixels."""
+    return box[0] * size[0], box[1] * size[1], box[2] * size[0], box[3] * size[1]
+
+
 def line_faults(
     line: str, size: tuple[int, int], keypoints: int
 ) -> tuple[int | None, list[float], list[tuple[str, str, Region | None]]]:
@@ -140,8 +151,7 @@ def line_faults(
         short = len(line.split()) == 3
         kind = "class_unknown" if number is None and values else "polygon_short" if short else "annotation_invalid"
         return number, [], [(kind, fault, None)]
-    (left, top, right, bottom), _ = box_of(values)
-    box = (left * size[0], top * size[1], right * size[0], bottom * size[1])
+    box = pixels_of(box_of(values)[0], size)
     return number, values, [(*found, box) for found in box_faults(box, *size)]
 
 

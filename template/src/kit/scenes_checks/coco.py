@@ -28,7 +28,7 @@ from src.kit.scenes import (
     whole,
 )
 from src.kit.scenes_checks.class_maps import Classes, map_findings
-from src.kit.scenes_checks.kinds import NEED_OUTLINES, Outlines, box_faults, gap
+from src.kit.scenes_checks.kinds import NEED_OUTLINES, Outlines, Sides, box_faults, gap
 
 Entries = Iterable[tuple[str, Any]]  # section, entry
 BROKEN = (ValueError, OSError, RecursionError)  # a number of a million digits is a plain ValueError
@@ -72,6 +72,8 @@ class CocoFolder(ImageFiles):
             file.check_sizes(facts)
             if not file.unreadable:
                 self.counts[file.split] = file.read_annotations(stream(self.root / file.name), facts, self.task)
+                for kind, sentence in file.sides.faults(self.image_size):
+                    file.add(kind, file.split, sentence)
                 mapped = file.class_maps and self.task == "segmentation"  # its class maps stand in for outlines
                 for kind, sentence in file.outlines.faults("" if mapped else self.task):
                     file.add(kind, file.split, sentence)
@@ -119,7 +121,7 @@ class CocoFile:
         self.sizes: dict[str, tuple[Any, Any]] = {}  # path -> width and height as annotated
         self.classes: dict[int, str] = {}
         self.categories: dict[int, dict[str, Any]] = {}
-        self.outlines = Outlines()
+        self.outlines, self.sides = Outlines(), Sides()
 
     def add(self, kind: str, path: str, sentence: str, box: Region | None = None) -> None:
         """Add a finding; its sentence gets the file's name in front."""
@@ -236,8 +238,10 @@ class CocoFile:
             size = facts[path].shown if facts[path].width else (float("inf"), float("inf"))
             outline, faults = outline_faults(entry, size, task)
             self.outlines.count(outline, f"{where} of {path}")
-            for kind, sentence, box in (*box_entry_faults(entry, *size), *faults):
-                self.add(kind, path, f"{where}: {sentence}", box)
+            if (box := corners(entry.get("bbox"))) is not None:
+                self.sides.count(box, size, f"{where} of {path}")
+            for kind, sentence, region in (*box_entry_faults(entry, *size), *faults):
+                self.add(kind, path, f"{where}: {sentence}", region)
         return self.check_classes(counts)
 
 

@@ -1,9 +1,15 @@
 """What the checks of every format report of annotated images: kinds of findings, boxes, missing outlines, gaps."""
 
+import math
+from array import array
 from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from src.kit.checks import KINDS, Kind, Region
 
+CELL = 8  # pixels: what the finest grid of the detectors here takes together; a cell holds nothing smaller
+OFTEN = 0.05  # of the objects
 SLACK = 1.0  # pixels that boxes may reach beyond the image: publishers round
 NEED_OUTLINES = ("instance_segmentation", "segmentation")  # tasks
 
@@ -27,6 +33,14 @@ KINDS.update(
     outline_missing=Kind(
         "warning", "Some objects without an outline", "Outline them too. Otherwise no outline is used."
     ),
+    objects_small=Kind(
+        "warning",
+        "Objects too small for the network's grid",
+        "Raise data.image_size, or cut the images into tiles: networks hardly find such objects.",
+    ),
+    objects_few_small=Kind(
+        "note", "A few objects too small for the network's grid", "Raise data.image_size if they matter."
+    ),
     class_twice=Kind("warning", "Duplicate class names", "Rename one: results can't tell them apart."),
     unlabelled=Kind("warning", "Images without labels", "Add labels, unless the image is meant as background."),
     label_without_image=Kind("warning", "Labels without an image", "Add the image or delete the label file."),
@@ -35,6 +49,38 @@ KINDS.update(
     category_project=Kind("note", "Category that is no class", "It is left out: Roboflow names the project there."),
     rotated=KINDS["rotated"]._replace(advice="Annotations must refer to the image as shown, not as stored."),
 )
+
+
+class Sides:
+    """Count the objects of a split that are smaller than a grid cell once their image has the network's size."""
+
+    def __init__(self) -> None:
+        self.shares = array("d")  # square root of each box's area, as a share of its image's longer side
+        self.smallest, self.first = math.inf, ""
+
+    def count(self, box: Region, size: tuple[float, float], where: str) -> None:
+        """Count one object in an image of (width, height), which messages call `where`; faulty boxes don't count."""
+        width, height = (min(box[axis + 2], size[axis]) - max(box[axis], 0) for axis in (0, 1))
+        if width > 0 and height > 0 and math.isfinite(max(size)):
+            self.shares.append(math.sqrt(width * height) / max(size))
+            if self.shares[-1] < self.smallest:
+                self.smallest, self.first = self.shares[-1], where
+
+    def faults(self, image_size: int) -> Iterator[Fault]:
+        """Report the share of small objects: a warning from `OFTEN` on."""
+        shares = np.sort(np.frombuffer(self.shares, np.float64))
+        small = int(np.searchsorted(shares, CELL / max(1, image_size)))
+        if not small or not image_size:
+            return
+        part = small / len(shares)
+        # the size at which only `OFTEN` of them stay too small, in steps of 32 pixels, as networks take them
+        needed = 32 * math.ceil(CELL / shares[int(OFTEN * len(shares))] / 32)
+        more = f"; data.image_size={needed:,} would leave {OFTEN:.0%}" if part > OFTEN else ""
+        yield (
+            "objects_small" if part >= OFTEN else "objects_few_small",
+            f"{small:,} of {len(shares):,} objects ({part:.1%}) are smaller than a grid cell of {CELL} x {CELL} pixels "
+            f"at data.image_size={image_size}, the smallest being {self.first}{more}",
+        )
 
 
 class Outlines:
