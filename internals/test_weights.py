@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from paths import TEMPLATE
 from src.kit.errors import UserError
-from src.kit.training.networks import find_pretrained, is_small
+from src.kit.training.networks import find_pretrained, is_small, note_stem
 from src.kit.weights import adapt_stem, check_shapes, count_classes, load_weights, missing_weights, save_weights
 
 ARRAYS = {
@@ -159,3 +159,12 @@ def test_stem_choice():
     assert not is_small("imagenet", 32)
     with pytest.raises(UserError, match="'tiny'; choose one of auto, small, imagenet"):
         is_small("tiny", 32)
+
+
+@pytest.mark.parametrize(("stem", "size", "logged"), [("auto", 64, 1), ("auto", 65, 0), ("auto", 32, 0), ("small", 64, 0)])
+def test_what_the_stem_of_small_images_costs_is_logged(caplog, monkeypatch, stem, size, logged):
+    monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
+    with caplog.at_level("INFO", "train"):
+        note_stem(stem, size)
+    assert len(caplog.messages) == logged
+    assert all("model.stem=imagenet, which is faster" in message for message in caplog.messages)

@@ -114,7 +114,7 @@ def read_sources(entries: Sequence[Any], shared: dict[str, Any]) -> list[Source]
         for key in keys:
             if key not in cfg:
                 raise UserError(f"data.sources: {unknown(f'key of {name}', key, cfg)}")
-            if key in shared or key in ("bands", "range", "background"):
+            if key in shared or key in ("bands", "range", "background", "on_error"):
                 raise UserError(f"data.sources: {key} is the mixture's, not one of {name}'s: set data.{key}.")
         names = {str(old): None if new is None else str(new) for old, new in renamed.items()}
         sources.append(Source(name, float(weight), names, OmegaConf.merge(cfg, shared, keys)))

@@ -4,6 +4,7 @@ A data set is a file `src/datasets/**/<name>.py` with `build`; it is NumPy in, N
 """
 
 import inspect
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from src.kit.catalog.specs import (
     show_info,
 )
 from src.kit.config import UserError, buildable, find_component, load_component, unknown
-from src.kit.loading import PLAIN, Split, measure_range, read_settings
+from src.kit.loading import PLAIN, Split, drop_broken, measure_range, read_settings, reading_of
 from src.kit.splitting import SplitRule
 
 __all__ = [
@@ -50,10 +51,13 @@ SPLITS = ("train", "val", "test")
 SHARED = ("val_fraction", "test_fraction", "fold", "folds", "group_pattern")  # keys of `data` for `SplitRule`
 
 
-def build_dataset(cfg: DictConfig, split: str) -> Any:
+def build_dataset(cfg: DictConfig, split: str, notes: list[str] | None = None) -> Any:
     """Build the "train", "val" or "test" split of `cfg.data`, with only the classes in `cfg.data.classes`.
 
     The same `cfg.seed` gives the same samples in the same order.
+
+    Args:
+        notes: gets a sentence on the images that `data.on_error=skip` leaves out; without it, stderr does.
 
     Returns:
         What the data set's `build` returns: a `Split` for classification, or what its task learns from.
@@ -73,7 +77,18 @@ def build_dataset(cfg: DictConfig, split: str) -> Any:
             f"(and data.test_fraction where there is one), add {getattr(dataset, 'unit', 'images')}, or "
             "choose other classes."
         )
-    return read_files_as(cfg, split, dataset)
+    dataset = read_files_as(cfg, split, dataset)
+    reading = reading_of(dataset)
+    if reading is None or cfg.data.get("on_error") != "skip":
+        return dataset
+    dataset, note = drop_broken(dataset, reading, split)
+    if note and notes is None:
+        sys.stderr.write(f"{note}\n")
+    elif note and notes is not None:
+        notes.append(note)
+    if len(dataset) == 0:
+        raise UserError(f"No image of the {split} split of {cfg.data.name} can be read: check data.root.")
+    return dataset
 
 
 def read_files_as(cfg: DictConfig, split: str, dataset: Any) -> Any:

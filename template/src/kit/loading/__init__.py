@@ -21,6 +21,7 @@ from src.kit.inference import (
     resize,
     to_planes,
 )
+from src.kit.loading.broken import drop_broken, list_broken
 from src.kit.loading.cache import DEVICE_SHARE, choose_cache, choose_workers, in_background, keep_decoded, read_all
 from src.kit.loading.images import (
     SPLIT_NAMES,
@@ -72,6 +73,7 @@ __all__ = [
     "choose_workers",
     "count_channels",
     "decode",
+    "drop_broken",
     "find_images",
     "find_splits",
     "flatten",
@@ -81,6 +83,7 @@ __all__ = [
     "is_hidden",
     "is_tiff",
     "keep_decoded",
+    "list_broken",
     "list_images",
     "margin",
     "measure_range",

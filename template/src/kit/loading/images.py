@@ -11,6 +11,7 @@ import numpy as np
 
 from src.kit.config import UserError, unknown
 from src.kit.inference import PLAIN, Reading, count_channels, decode, resize, to_channels, to_planes
+from src.kit.loading.broken import list_broken
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -82,11 +83,15 @@ class FileImages:
         """uint8 (B, H, W, C).
 
         Raises:
-            UserError: a file can't be decoded; the message names it.
+            UserError: a file can't be decoded; the message names all such files.
         """
         planes = np.empty((len(indices), self.shape[2], self.image_size, self.image_size), np.uint8)
         for image, index in zip(planes, indices, strict=True):
-            to_planes(decode(self.paths[index], self.image_size, self.reading), image)
+            try:
+                pixels = decode(self.paths[index], self.image_size, self.reading)
+            except UserError as error:
+                raise list_broken(self, self.reading, error) from error
+            to_planes(pixels, image)
         return planes.transpose(0, 2, 3, 1)
 
     def take(self, indices: np.ndarray) -> "FileImages":

@@ -6,6 +6,7 @@ http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/.
 """
 
 import errno
+import io
 import math
 import os
 import shutil
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from src.kit.config import UserError, unknown
-from src.kit.loading import find_images
+from src.kit.loading import find_images, is_tiff, read_tiff_header
 from src.kit.scenes import coco_format, yolo_format
 from src.kit.scenes.annotations import Annotations, Record
 from src.kit.scenes.format_files import by_split
@@ -118,7 +119,12 @@ def transfer_images(
 def shown_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file after its EXIF rotation, without decoding it."""
     try:
-        with Image.open(path) as image:
+        content = path.read_bytes()
+        if is_tiff(content):  # Pillow opens only some of them
+            header = read_tiff_header(content)
+            size = header.width, header.height
+            return size[::-1] if header.orientation >= 5 else size
+        with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
             return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
     except Exception as error:  # Pillow's parsers raise errors of any type

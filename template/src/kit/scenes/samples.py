@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from src.kit.config import UserError, unknown
-from src.kit.loading import PLAIN, Reading, count_channels, open_rgb
+from src.kit.loading import PLAIN, Reading, count_channels, list_broken, open_rgb
 from src.kit.scenes.annotations import Annotations, Outline, Record, rasterise
 from src.kit.scenes.class_maps import BACKGROUND, IGNORE, MOST_CLASSES, read_class_map, refuse_useless_maps
 from src.kit.splitting import SplitRule
@@ -163,7 +163,10 @@ class Scenes:
         Raises:
             UserError: a file that is missing, damaged or not of the size in its annotations.
         """
-        image = open_rgb(self.path(index), self.reading)
+        try:
+            image = open_rgb(self.path(index), self.reading)
+        except UserError as error:
+            raise list_broken(self, self.reading, error) from error
         height, width = image.shape[:2]
         record = self.record(index).in_pixels(width, height)
         masks = None

@@ -207,6 +207,9 @@ def evaluate_command(argv: Sequence[str], split: str) -> None:
         sys.stderr.write(
             f"warning: {run} was trained on {seen:,} of these {split} samples: the data or keys changed.\n"
         )
+    experiment.split(split)
+    for note in experiment.notes:
+        sys.stderr.write(f"{note}\n")
     evaluate_run(experiment, run, [split], options.get("checkpoint", "best"), overrides)
 
 

@@ -16,7 +16,7 @@ from src.kit.catalog import build_dataset
 from src.kit.config import UserError, load_component, shown_config
 from src.kit.inference import Card
 from src.kit.loading import BatchLoader, reading_of
-from src.kit.training.networks import build_loss, build_model
+from src.kit.training.networks import build_loss, build_model, note_stem
 
 
 class Dataset(Protocol):
@@ -151,7 +151,7 @@ class Experiment:
             UserError: missing or damaged files, a split without samples, or data that are of no use for the task.
         """
         if name not in self.splits:
-            dataset = build_dataset(self.cfg, name)
+            dataset = build_dataset(self.cfg, name, self.notes)
             self.check(dataset)
             self.splits[name] = dataset
             self.keep_range(dataset)
@@ -287,6 +287,8 @@ def build_network(
     if not initial:
         cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
     height, _, channels = input_shape
+    if initial:
+        note_stem(str(cfg.model.get("stem")), height)
     network = build_model(cfg, len(classes), channels, height, **arguments)
     if (own := getattr(network, "takes_targets", False)) != (cfg.loss.name == "network"):
         fitting = "its own losses: set loss=network" if own else f"a loss: set another one than loss={cfg.loss.name}"
