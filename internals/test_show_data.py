@@ -99,8 +99,8 @@ def test_the_script(tmp_path):
     keys = ["data=yolo_folder", f"data.root={root}", "data.image_size=64", "data.batch_size=4", "data.test_fraction=0"]
     done = run(tmp_path, *keys, "data.val_fraction=0.25")
     assert (done.returncode, done.stderr) == (0, "")
-    assert str(tmp_path / "data-yolo_folder-train.png") in done.stdout
-    assert near(np.asarray(Image.open(tmp_path / "data-yolo_folder-train.png")), 1).any()
+    assert str(tmp_path / "data-data-train.png") in done.stdout
+    assert near(np.asarray(Image.open(tmp_path / "data-data-train.png")), 1).any()
     done = run(tmp_path, *keys, "data.val_fraction=0.25", "--split", "val", "--out", "sub/x.png")
     assert (done.returncode, done.stderr) == (0, "")
     assert Image.open(tmp_path / "sub" / "x.png").width > 500

@@ -147,8 +147,8 @@ def test_the_page_of_a_table_speaks_of_rows(tmp_path):
     command = [sys.executable, TEMPLATE / "scripts" / "validate_data.py", *keys]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith("200 rows of table_file in ")
-    folder = tmp_path / "outputs" / "data-report-table_file"
+    assert done.stdout.startswith("200 rows of table in ")
+    folder = tmp_path / "outputs" / "data-report-table"
     page = (folder / "report.html").read_text("utf-8")
     assert "<p>" + path.as_posix() in page
     assert "<b>1 error:</b> fix them before training.</p>" in page

@@ -16,9 +16,10 @@ from PIL import Image
 from checked_data import class_folders, coco_folder, picture, yolo_folder
 from paths import TEMPLATE
 from src.kit.checks import report
-from src.kit.checks.checking import extensions, printable
+from src.kit.checks.checking import check_data, extensions, printable
 from src.kit.checks.findings import KINDS, SEVERITIES, Finding
 from src.kit.checks.report import SIZE, lenient, thumbnail
+from src.kit.config import load_config
 from src.kit.errors import run_main
 
 EVIL = "<img src=x onerror=alert(1)>.jpg"
@@ -52,14 +53,14 @@ def test_errors_give_exit_code_1_and_both_reports(tmp_path):
     assert done.returncode == 1, done.stderr
     assert ": 1 error, 1 warning, 0 notes" in done.stdout
     assert "train/cat/0.jpg: It cannot be decoded: its content is no image." in done.stdout
-    values = json.loads((tmp_path / "data-report-image_folder" / "report.json").read_text("utf-8"))
+    values = json.loads((tmp_path / "data-report-data" / "report.json").read_text("utf-8"))
     assert (values["images"], values["errors"], values["warnings"]) == (13, 1, 1)
     assert values["counts"]["train"] == {"cat": 3, "dog": 4}
     assert [(row["severity"], row["kind"], row["path"]) for row in values["findings"]] == [
         ("error", "unreadable", "train/cat/0.jpg"),
         ("warning", "duplicate", "train/dog/again.jpg"),
     ]
-    page = (tmp_path / "data-report-image_folder" / "report.html").read_text("utf-8")
+    page = (tmp_path / "data-report-data" / "report.html").read_text("utf-8")
     assert "1 error:" in page and 'id="duplicate"' in page
     assert not (root / ".quarantine").exists()
 
@@ -154,7 +155,7 @@ def test_names_of_files_can_harm_neither_the_page_nor_the_terminal(tmp_path):
     assert done.returncode == 1, done.stderr
     assert "\x1b" not in done.stdout
     assert len(done.stdout.splitlines()) == len(done.stdout.split("\n")) - 1
-    page = Page(tmp_path / "data-report-image_folder" / "report.html")
+    page = Page(tmp_path / "data-report-data" / "report.html")
     assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in page.links)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert printable("a\x1b[0m\nb\udcff") == "a?[0m?b?"
@@ -166,7 +167,7 @@ def test_the_page_stays_small_however_much_is_wrong(tmp_path):
         (root / "train/cat" / f"{number}.png").write_bytes(b"")
         Image.new("L", (2, 2), number % 256).save(root / "train/dog" / f"{number}.png")
     assert script("data=image_folder", f"data.root={root}", f"output_dir={tmp_path}").returncode == 1
-    path = tmp_path / "data-report-image_folder" / "report.html"
+    path = tmp_path / "data-report-data" / "report.html"
     assert path.stat().st_size < 300_000
     assert "50 more are in the JSON file" in path.read_text("utf-8")
     assert Page(path).tags.count("img") <= report.SHOWN * len(KINDS)
@@ -212,3 +213,25 @@ def test_every_kind_is_complete():
         source = re.sub(r"KINDS[^=]*= {.*?\n}|KINDS.update\(.*?\n\)", "", path.read_text("utf-8"), flags=re.DOTALL)
         used |= set(re.findall(r'"([a-z_]+)"', source))
     assert {"leak", "box_empty", "column"} <= set(KINDS) <= used  # no kind that nothing finds
+
+
+def test_reports_of_different_folders_do_not_overwrite_each_other(tmp_path):
+    roots = [class_folders(tmp_path / parent / "photos") for parent in ("a", "b")]
+    (roots[1] / "train/cat/0.jpg").unlink()
+    counts = {}
+    for root in [*roots, roots[0]]:  # the third replaces the first
+        cfg = load_config(["data=image_folder", f"data.root={root}", f"output_dir={tmp_path / 'reports'}"])
+        assert check_data(cfg, 2) == 0
+    for path in (tmp_path / "reports").glob("*/report.json"):
+        values = json.loads(path.read_text("utf-8"))
+        counts[path.parent.name] = (values["root"], values["images"])
+    assert counts == {"data-report-photos": (str(roots[0]), 12), "data-report-photos-2": (str(roots[1]), 11)}
+
+
+def test_own_data_is_called_by_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for root, title in (("photos", "photos"), ("a/鸟 & 花/", "鸟_花"), ("../x/.", "x"), (".", tmp_path.name)):
+        cfg = load_config(["data=image_folder", f"data.root={root}", "model=resnet18"])
+        assert (cfg.data.title, cfg.name) == (title, f"resnet18-{title}")
+    assert load_config(["data=image_folder", "data.title=mine"]).name == "small_cnn-mine"
+    assert load_config(["data=digits"]).data.title == "digits"

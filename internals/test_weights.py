@@ -161,7 +161,9 @@ def test_stem_choice():
         is_small("tiny", 32)
 
 
-@pytest.mark.parametrize(("stem", "size", "logged"), [("auto", 64, 1), ("auto", 65, 0), ("auto", 32, 0), ("small", 64, 0)])
+@pytest.mark.parametrize(
+    ("stem", "size", "logged"), [("auto", 64, 1), ("auto", 65, 0), ("auto", 32, 0), ("small", 64, 0)]
+)
 def test_what_the_stem_of_small_images_costs_is_logged(caplog, monkeypatch, stem, size, logged):
     monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
     with caplog.at_level("INFO", "train"):

@@ -22,7 +22,7 @@ MAX_IMAGES = 16
 
 def main(argv: list[str]) -> None:
     """Draw the first batch of a split and print the picture's path."""
-    from src.kit.config import help_text, load_config
+    from src.kit.config import help_text, load_config, title_of
 
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text(argv)}")
@@ -34,13 +34,13 @@ def main(argv: list[str]) -> None:
     cfg = load_config(overrides)
     from src.kit.catalog import build_dataset  # imports NumPy and Pillow: only if the keys are right
 
-    path = options.out or Path(f"data-{cfg.data.name}-{options.split}.png")
+    path = options.out or Path(f"data-{title_of(cfg.data)}-{options.split}.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out={path} must end in .png.")
     dataset = build_dataset(cfg, options.split)
     cfg.data.batch_size = min(cfg.data.batch_size, len(dataset))  # unlike training, accept fewer samples than a batch
     fitting_task(cfg, dataset).draw_batch(cfg, dataset, options.split, path, MAX_IMAGES)
-    print(f"The first images of {cfg.data.name}, {options.split} split: {path.resolve()}")
+    print(f"The first images of {title_of(cfg.data)}, {options.split} split: {path.resolve()}")
 
 
 def fitting_task(cfg: Any, dataset: Any) -> Any:

@@ -19,8 +19,8 @@ from src.kit.catalog import SPLITS, build_dataset
 from src.kit.checks.copies import find_copies
 from src.kit.checks.findings import KINDS, SEVERITIES, Entry, Facts, Finding, ImageFiles, Source
 from src.kit.checks.images import choose_reading, image_findings, inspect_files
-from src.kit.checks.report import Result, write_json_report, write_page
-from src.kit.config import UserError
+from src.kit.checks.report import Result, own_folder, write_json_report, write_page
+from src.kit.config import UserError, title_of
 from src.kit.loading import (
     SUFFIXES,
     Split,
@@ -183,7 +183,7 @@ def check_data(
     if move and not is_movable(find_checker(cfg)):
         raise UserError(f"--quarantine moves image files, and {cfg.data.name} has none.")
     result = check(cfg, workers)
-    page = page or Path(cfg.output_dir) / f"data-report-{cfg.data.name}" / "report.html"
+    page = page or own_folder(Path(cfg.output_dir) / f"data-report-{title_of(cfg.data)}", result) / "report.html"
     json_path = json_path or page.with_suffix(".json")
     write_page(result, page)
     write_json_report(result, json_path)
@@ -238,7 +238,7 @@ def check(cfg: DictConfig, workers: int) -> Result:
         source = checker(cfg)
     order = {kind: (SEVERITIES.index(KINDS[kind].severity), number) for number, kind in enumerate(KINDS)}
     findings = sorted(source.findings, key=lambda finding: (order[finding.kind], finding.path, finding.sentence))
-    return Result(cfg.data.name, source, facts, findings, time.perf_counter() - started, is_movable(checker))
+    return Result(title_of(cfg.data), source, facts, findings, time.perf_counter() - started, is_movable(checker))
 
 
 def find_checker(cfg: DictConfig) -> Checker:
@@ -250,7 +250,7 @@ def find_checker(cfg: DictConfig) -> Checker:
     for package in extensions():
         if checker := package.find_checker(cfg):
             return checker  # type: ignore[no-any-return]
-    return ClassFolders if cfg.data.name in CLASS_FOLDERS else check_arrays
+    return ClassFolders if cfg.data.get("file", cfg.data.name) in CLASS_FOLDERS else check_arrays
 
 
 def extensions() -> list[ModuleType]:

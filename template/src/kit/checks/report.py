@@ -20,7 +20,7 @@ from src.kit.checks.findings import KINDS, SEVERITIES, Facts, Finding, Region, S
 from src.kit.checks.images import FORMATS, MAX_BYTES
 from src.kit.loading import MAX_PIXELS, PLAIN, Reading, flatten, is_deep_png, is_tiff, open_rgb
 from src.kit.report import TEMPLATE, card, details, duration, escaped, section, table, to_colours
-from src.kit.run import write_json
+from src.kit.run import read_json, write_json
 
 SHOWN = 12  # thumbnails of each kind
 LISTED = 200  # lines of each kind; the JSON file has all of them
@@ -80,7 +80,7 @@ def write_json_report(result: Result, path: Path) -> None:
     found = [{"severity": finding.severity, **finding._asdict()} for finding in result.findings]
     summary = {
         "name": result.name,
-        "root": str(result.source.root),
+        "root": str(result.source.root.resolve()),
         result.source.items: len(result.source.entries),
         "seconds": round(result.seconds, 3),
         **{f"{severity}s": result.count(severity) for severity in SEVERITIES},
@@ -89,6 +89,24 @@ def write_json_report(result: Result, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**summary, "findings": found})
+
+
+def own_folder(folder: Path, result: Result) -> Path:
+    """The folder of a report, with a number if it already has that of another data set."""
+    number, chosen, root = 1, folder, str(result.source.root.resolve())
+    while (chosen / "report.json").is_file() and report_root(chosen / "report.json") not in (root, ""):
+        number += 1
+        chosen = folder.with_name(f"{folder.name}-{number}")
+    return chosen
+
+
+def report_root(path: Path) -> str:
+    """The data set's folder of an earlier report; "" if that is unreadable."""
+    try:
+        values: Any = read_json(path)
+        return str(Path(values["root"]).resolve())
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def write_page(result: Result, path: Path) -> None:

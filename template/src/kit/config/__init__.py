@@ -4,6 +4,7 @@ from src.kit.config.components import Range, buildable, find_component, load_com
 from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names
 from src.kit.config.keys import GENERAL_KEYS, build_component
 from src.kit.config.saved import masked_keys, passwords, shown_config, write_config
+from src.kit.config.values import title_of
 from src.kit.errors import UserError, hide_passwords, run_main
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "run_main",
     "shown_config",
     "signature",
+    "title_of",
     "unknown",
     "write_config",
 ]

@@ -26,7 +26,7 @@ from src.kit.config.keys import (
     unknown_key,
 )
 from src.kit.config.saved import refuse_masked
-from src.kit.config.values import keep_names, keep_texts, parse
+from src.kit.config.values import keep_names, keep_texts, parse, title_of
 from src.kit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -62,6 +62,8 @@ def load_config(argv: Sequence[str] = (), base: Path | None = None) -> DictConfi
         for key, text in overrides:
             if key not in names:
                 override(cfg, key, text, names)
+        if "title" in cfg.data:
+            cfg.data.title = title_of(cfg.data)
         check(cfg)
         if base:
             refuse_masked(cfg)

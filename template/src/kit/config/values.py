@@ -1,5 +1,8 @@
 """Values as they were written: text keys take their text, on the command line and in YAML files."""
 
+import os
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from src.kit.config.components import SRC
 from src.kit.config.keys import LOADER, Rule
 from src.kit.errors import UserError
 
 TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every value as a text
+LONGEST = 60  # letters of a title
 TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
@@ -74,3 +79,25 @@ def with_names(value: Any, texts: Any, key: str) -> Any:
             return [new if isinstance(new, str) else old for old, new in zip(value, texts, strict=True)]
         return [with_names(part, new, "") for part, new in zip(value, texts, strict=True)]
     return value
+
+
+def title_of(data: DictConfig) -> str:
+    """What to call a data set in reports and folders: its title or name, or that of your own data's folder or file."""
+    title = str(data.get("title") or data.name)
+    # a path that comes from the environment may hold a secret
+    if not data.get("title") and data.name in own_data() and not OmegaConf.is_interpolation(data, "root"):
+        root = Path(os.path.abspath(Path(str(data.root)).expanduser()))
+        title = root.stem if root.is_file() else root.name
+    return re.sub(r"[^\w.-]+", "_", title).strip("._-")[:LONGEST] or str(data.name)
+
+
+@cache
+def own_data() -> set[str]:
+    """The data sets whose files are the user's, which therefore all have the same name."""
+    tables = [yaml.safe_load(path.read_text("utf-8")) for path in (SRC / "configs" / "data").rglob("dataset_spec.yaml")]
+    return {
+        name
+        for table in tables
+        for name, entry in table.items()
+        if isinstance(entry, dict) and entry.get("access") == "own"
+    }

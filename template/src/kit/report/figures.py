@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from omegaconf import DictConfig
 
+from src.kit.config import title_of
 from src.kit.loading import Split, build_image_loader
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def draw_image_batch(cfg: DictConfig, dataset: Split, split: str, path: Path, co
 
 def describe_batch(cfg: DictConfig, split: str) -> str:
     """A title: the split and everything that changes training images."""
-    title = f"{cfg.data.name}: {split} split"
+    title = f"{title_of(cfg.data)}: {split} split"
     if split != "train":
         return title
     mixed = [f"{key}={cfg.data[key]}" for key in ("mixup_alpha", "cutmix_alpha") if cfg.data[key]]
