@@ -48,15 +48,20 @@ class CrossValidationTests:
         with pytest.raises(UserError, match="has finished: repeat it with --from"):
             main(["--resume", str(folder)])
 
-        # as if it had been killed before the second fold was evaluated
+        assert read_json(folder / "run.json")["status"] == "finished"
+        assert read_json(folder / "run.json")["command"][0] == "python", "by which --auto-resume finds it"
+
+        # as if it had been killed while the second fold's report was written, and before that in its first epoch
         (folder / "folds.json").unlink()
-        for split in ("val", "test"):
-            (runs[1] / f"evaluation-{split}.json").unlink()
+        (runs[1] / "report.html").unlink()
+        (folder / "fold-2-20200101-000000").mkdir()
         write_json(runs[1] / "run.json", {**read_json(runs[1] / "run.json"), "status": "running"})
         first = {path: path.stat().st_mtime_ns for path in runs[0].rglob("*") if path.is_file()}
         main(["--resume", str(folder)])
         again = read_json(folder / "folds.json")
         assert again == result, "the same runs and the same scores"
+        assert (runs[1] / "report.html").is_file()
+        assert sorted(folder.glob("fold-*")) == sorted(runs)
         assert {path: path.stat().st_mtime_ns for path in runs[0].rglob("*") if path.is_file()} == first
 
     def test_a_mistake_leaves_nothing(self, tmp_path, capfd):

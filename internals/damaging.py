@@ -185,7 +185,10 @@ class DamageTests:
             patch.setattr("src.kit.training.runs.finish", lambda *_: None)
             folder = tmp_path_factory.mktemp("whole")
             patch.setattr("tempfile.tempdir", str(folder / "missing"))  # checkpoints are written beside their target
-            return train_run(load_config([f"framework={cls.framework}", f"output_dir={folder.as_posix()}", *KEYS]))
+            output = (folder / "outputs").as_posix()
+            run = train_run(load_config([f"framework={cls.framework}", f"output_dir={output}", *KEYS]))
+        assert not (folder / "missing").exists()
+        return run
 
     @pytest.fixture
     def run(self, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

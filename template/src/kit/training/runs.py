@@ -217,12 +217,18 @@ def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
     try:
         runs = [train_fold(folder, number, count, secrets) for number in range(1, count + 1)]
     except Stopped:
+        set_status(folder, "interrupted")
         sys.stdout.write(f"Interrupted: continue with --resume {folder}.\n")
         raise
     write_fold_report(folder, collect_folds(runs))
-    write_json(folder / "run.json", {**read_intact(folder / "run.json"), "status": "finished"})
+    set_status(folder, "finished")
     sys.stdout.write(f"report: {folder / 'report.html'}\n")
     return folder
+
+
+def set_status(folder: Path, status: str) -> None:
+    """Set a cross-validation's status in run.json, whatever state the file is in."""
+    write_json(folder / "run.json", {**read_intact(folder / "run.json"), "status": status})
 
 
 def check_folds(cfg: DictConfig, count: int) -> None:
