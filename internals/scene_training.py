@@ -1,5 +1,6 @@
 """What must hold for detection and segmentation in every framework; test_scene_training_*.py run it in theirs."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,13 @@ class SceneTrainingTests:
             assert scores["samples"] == 4
             names = [*(["background"] if task == "segmentation" else []), *"0123456789"]
             assert scores["classes"] == [row["class"] for row in scores["per_class"]] == names
+        with (run / "predictions-test.csv").open(encoding="utf-8", newline="") as file:
+            samples = list(csv.DictReader(file))
+        assert [each["sample"] for each in samples] == read_json(run / "splits.json")["test"]["ids"][:4]
+        if task == "segmentation":
+            assert all(0 <= float(each["miou"]) <= 1 for each in samples)
+        else:
+            assert all(int(each["found"]) + int(each["missed"]) == int(each["true"]) > 0 for each in samples)
         pictures = {path.name for path in (run / "pictures").iterdir()}
         assert {"test-samples.png", "val-samples.png", "training-images.png", "loss.png", "metrics.png"} <= pictures
         page = (run / "report.html").read_text("utf-8")

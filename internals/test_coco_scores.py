@@ -7,7 +7,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from src.kit.scenes.scores import SCORES, SIZES, Objects, coco_scores, encode
+from src.kit.scenes.scores import SCORES, SIZES, Objects, coco_scores, encode, object_rows
 
 SIDE = 240
 CLASSES = ("cat", "dog", "owl", "never")
@@ -25,6 +25,18 @@ def objects(boxes, labels, scores=None, crowd=None, masks=None) -> Objects:
 
 
 NOTHING = objects([], [], masks=np.zeros((0, SIDE, SIDE), bool))
+
+
+def test_objects_of_an_image_are_counted():
+    true = objects(
+        [[0, 0, 10, 10], [50, 50, 90, 90], [0, 50, 10, 60], [50, 0, 90, 20]], [0, 1, 2, 0], crowd=[0, 0, 0, 1]
+    )
+    boxes = [[0, 0, 10, 9], [1, 0, 10, 10], [50, 50, 90, 80], [0, 50, 10, 60], [0, 50, 10, 60]]
+    found = objects(boxes, [0, 0, 1, 0, 2], [0.5, 0.9, 0.3, 0.8, 0.1])
+    (row, empty) = object_rows([(found, true), (NOTHING, NOTHING)])
+    # a second box for the first object and one of another class are wrong; the last one is too unsure to be shown
+    assert row == {"true": 3, "predicted": 4, "found": 2, "missed": 1, "wrong": 2}
+    assert set(empty.values()) == {0}
 
 
 def ellipses(boxes: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from paths import TEMPLATE
 from scripts.predict import main
 from src.kit.errors import UserError
 from src.kit.inference import Card
@@ -142,6 +145,27 @@ def test_several_networks_and_views(network, photos, tmp_path):
     main([str(network), str(other / "model.onnx"), str(photos), "--tta", "--out", str(tmp_path / "out")])
     assert read(tmp_path / "out") == [("a.png", "red"), ("a.webp", "blue"), ("b.jpg", "green")]
     assert len(json.loads((tmp_path / "out" / "about.json").read_text("utf-8"))["networks"]) == 2
+
+
+ALONE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in ("torch", "torchvision", "pytorch_lightning", "paddle"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from scripts.predict import main
+main(sys.argv[1:])
+"""
+
+
+def test_an_export_needs_no_framework(network, photos, tmp_path):
+    command = [sys.executable, "-c", ALONE, str(network), str(photos), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(read(tmp_path / "out")) == 3
 
 
 def test_class_maps_are_palette_images(tmp_path):

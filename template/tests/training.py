@@ -1,5 +1,6 @@
 """What must hold for training in every framework; test_train_lightning.py and test_train_paddle.py run it in theirs."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from scripts.train import main
 from src.kit.config.compose import load_config, option, option_names
 from src.kit.errors import UserError
-from src.kit.run import Run
+from src.kit.run import Run, read_json
 from src.kit.training import TrainingLoop, build_loss, find_checkpoint, newest_run, train_run
 from src.kit.weights import load_weights
 from src.tasks.classification import concatenate
@@ -51,6 +52,11 @@ class TrainingTests:
         )
         result = json.loads((run / "evaluation-test.json").read_text("utf-8"))
         assert result["accuracy"] > 0.9
+        with (run / "predictions-test.csv").open(encoding="utf-8", newline="") as file:
+            samples = list(csv.DictReader(file))
+        right = [each["true"] == each["predicted"] for each in samples]
+        assert sum(right) / len(right) == pytest.approx(result["accuracy"])
+        assert [each["sample"] for each in samples] == [str(k) for k in read_json(run / "splits.json")["test"]["ids"]]
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
         assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
         assert rows[-1]["train/loss"] < rows[0]["train/loss"]

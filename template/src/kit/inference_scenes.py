@@ -38,6 +38,7 @@ __all__ = [
     "fuse",
     "join",
     "letterbox_place",
+    "overlap",
     "paste",
     "place_pixels",
     "prepare",

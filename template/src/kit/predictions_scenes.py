@@ -20,6 +20,8 @@ __all__ = ["Results", "find_sources"]
 
 BLEND = 0.45  # of a mask's colour
 NAMED = 3  # objects in a caption
+BACKGROUND = "background"
+LEAST_SHARE = 0.005  # of the pixels of a class that a caption names
 
 
 def Results(folder: Path, description: Card, shown: int) -> ClassResults:
@@ -103,10 +105,11 @@ class MapResults(ClassResults):
         painted = to_rgb(item).astype(np.float32)
         for each in prediction["classes"]:
             number = classes.index(each["class"])
-            if each["class"] != "background":
+            if each["class"] != BACKGROUND:
                 blend(painted, prediction["class_map"] == number, class_colour(number), BLEND)
         shares = [f"{each['class']} {each['share']:.0%}" for each in prediction["classes"]]
-        dots = "".join(legend(each["class"], classes) for each in prediction["classes"][:12])
+        seen = [each for each in prediction["classes"] if each["class"] != BACKGROUND and each["share"] >= LEAST_SHARE]
+        dots = "".join(legend(each["class"], classes) for each in seen[:12])
         return self.figure(
             Image.fromarray(painted.astype(np.uint8)), own, dots or escaped(", ".join(shares[:NAMED])), name
         )

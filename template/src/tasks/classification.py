@@ -73,6 +73,12 @@ class Task(BaseTask):
             "confusion_matrix": matrix.tolist(),
         }
 
+    def sample_rows(self, collected: Collected, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The true and the predicted class, and the probability of the latter."""
+        outputs, targets = concatenate(collected)
+        best = zip(targets, outputs.argmax(axis=1), softmax(outputs).max(axis=1), strict=True)
+        return [{"true": names[true], "predicted": names[k], "score": float(score)} for true, k, score in best]
+
     def describe(self, cfg: DictConfig, dataset: Split) -> dict[str, Any]:
         height, width, channels = dataset.images.shape
         described: dict[str, Any] = {"shape": [channels, height, width], "flippable": dataset.flippable}

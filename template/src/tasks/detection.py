@@ -15,6 +15,7 @@ from src.kit.scenes import (
     Scenes,
     SceneTask,
     coco_scores,
+    object_rows,
     pad_objects,
     predicted_objects,
     true_objects,
@@ -58,6 +59,9 @@ class Task(SceneTask):
     def baseline(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:
         """Guessed boxes find nothing."""
         return {"map50": 0.0}
+
+    def sample_rows(self, collected: Collected, names: Sequence[str]) -> list[dict[str, Any]]:
+        return object_rows(collected)
 
     def draw_samples(self, dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw images with their boxes."""

@@ -17,6 +17,7 @@ from src.kit.scenes import (
     coco_scores,
     encode,
     example_targets_masks,
+    object_rows,
     pad_objects,
     predicted_objects,
     true_objects,
@@ -83,6 +84,9 @@ class Task(SceneTask):
         ]
         scores = {f"mask_{name}": value for name, value in masks.items()} | boxes
         return {**scores, "per_class": per_class, "samples": len(collected), "classes": list(names)}
+
+    def sample_rows(self, collected: Collected, names: Sequence[str]) -> list[dict[str, Any]]:
+        return object_rows(collected)
 
     def draw_samples(self, dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw images with their boxes and masks."""

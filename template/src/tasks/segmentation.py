@@ -16,7 +16,7 @@ class Counts:
     """What is kept of a batch: int64 (K, K) pixels by true (rows) and predicted class, and one example."""
 
     pixels: np.ndarray
-    images: int
+    scores: np.ndarray  # float32 (B, 2): each image's mean intersection over union, and its accuracy
     example: np.ndarray  # uint8 (H, W), predicted for the batch's first image
 
 
@@ -46,19 +46,14 @@ class Task(SceneTask):
         """Count a batch's logits (B, K, H, W) against its class maps (B, H, W)."""
         kinds, true = outputs.shape[1], targets[0]
         predicted = outputs.argmax(axis=1)
-        known = true != IGNORE
-        pairs = true[known].astype(np.int64) * kinds + predicted[known]
-        pixels = np.bincount(pairs, minlength=kinds**2).reshape(kinds, kinds)
-        return [Counts(pixels, len(true), predicted[0].astype(np.uint8))]
+        counts = [count_pixels(*maps, kinds) for maps in zip(true, predicted, strict=True)]
+        scores = np.array([score(pixels) for pixels in counts], np.float32)
+        return [Counts(np.sum(counts, axis=0), scores, predicted[0].astype(np.uint8))]
 
     def metrics(self, collected: Sequence[Counts], names: Sequence[str]) -> dict[str, float]:
         """`miou`, the mean intersection over union of the classes that occur, and `pixel_accuracy`, both in 0..1."""
-        pixels = np.sum([counts.pixels for counts in collected], axis=0)
-        overlap, occurs = intersection_over_union(pixels)
-        return {
-            "miou": float(overlap[occurs].mean()) if occurs.any() else 0.0,
-            "pixel_accuracy": float(np.trace(pixels) / max(1, pixels.sum())),
-        }
+        miou, accuracy = score(np.sum([counts.pixels for counts in collected], axis=0))
+        return {"miou": miou, "pixel_accuracy": accuracy}
 
     def evaluate(self, collected: Sequence[Counts], names: Sequence[str]) -> dict[str, Any]:
         """The scores of `metrics`, and `per_class`: each class's intersection over union (None for a class that neither
@@ -70,8 +65,13 @@ class Task(SceneTask):
             {"class": name, "iou": float(overlap[k]) if occurs[k] else None, "pixel_share": float(share[k])}
             for k, name in enumerate(names)
         ]
-        samples = sum(counts.images for counts in collected)
+        samples = sum(len(counts.scores) for counts in collected)
         return {**self.metrics(collected, names), "samples": samples, "classes": list(names), "per_class": rows}
+
+    def sample_rows(self, collected: Sequence[Counts], names: Sequence[str]) -> list[dict[str, Any]]:
+        """Each image's own scores."""
+        rows = np.concatenate([counts.scores for counts in collected])
+        return [{"miou": float(miou), "pixel_accuracy": float(accuracy)} for miou, accuracy in rows]
 
     def baseline(self, collected: Sequence[Counts], names: Sequence[str]) -> dict[str, float]:
         """The mean intersection over union of giving every pixel the most frequent class."""
@@ -107,3 +107,17 @@ def intersection_over_union(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     hits = np.diag(pixels)
     union = pixels.sum(axis=0) + pixels.sum(axis=1) - hits
     return hits / np.maximum(union, 1), union > 0
+
+
+def count_pixels(true: np.ndarray, predicted: np.ndarray, kinds: int) -> np.ndarray:
+    """An image's pixels, int64 (K, K), by true (rows) and predicted class."""
+    known = true != IGNORE
+    pairs = true[known].astype(np.int64) * kinds + predicted[known]
+    return np.bincount(pairs, minlength=kinds**2).reshape(kinds, kinds)
+
+
+def score(pixels: np.ndarray) -> tuple[float, float]:
+    """The mean intersection over union of the classes that occur, and the share of pixels that are right."""
+    overlap, occurs = intersection_over_union(pixels)
+    miou = float(overlap[occurs].mean()) if occurs.any() else 0.0
+    return miou, float(np.trace(pixels) / max(1, pixels.sum()))

@@ -46,6 +46,11 @@ class Task(tabular.Task):
         largest = float(np.abs(predicted - true).max())
         return {**self.metrics(collected, names), "max_error": largest, "samples": len(true)}
 
+    def sample_rows(self, collected: Collected, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The true and the predicted number."""
+        predicted, true = concatenate(collected)
+        return [{"true": float(a), "predicted": float(b)} for a, b in zip(true, predicted, strict=True)]
+
     def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
         fitted = dataset.preprocessing
         unit = {"mean": fitted.target_mean, "scale": fitted.target_scale}

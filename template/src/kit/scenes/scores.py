@@ -15,6 +15,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
+from src.kit.inference_scenes import overlap
 from src.kit.report import describe_batch
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
 from src.kit.scenes.samples import Sample, Scenes
@@ -110,6 +111,27 @@ def coco_scores(
         for k, name in enumerate(classes)
     ]
     return result
+
+
+def object_rows(kept: Sequence[tuple[Objects, Objects]]) -> list[dict[str, Any]]:
+    """For each image the numbers of true objects, of predicted ones worth showing, and how many are found or wrong.
+
+    A predicted box finds an object of its class that it overlaps by half or more, the surest first. Crowds don't count.
+    """
+    rows = []
+    for predicted, true in kept:
+        shown = np.flatnonzero(predicted.scores >= SHOWN_SCORE)
+        shown = shown[np.argsort(-predicted.scores[shown], kind="stable")]
+        free = ~true.crowd
+        objects, found = int(free.sum()), 0
+        for k in shown:
+            fits = overlap(predicted.boxes[k], true.boxes) * (free & (true.labels == predicted.labels[k]))
+            if len(fits) and fits.max() >= 0.5:
+                free[fits.argmax()] = False
+                found += 1
+        counts = {"true": objects, "predicted": len(shown), "found": found}
+        rows.append({**counts, "missed": objects - found, "wrong": len(shown) - found})
+    return rows
 
 
 def mean_precision(precision: np.ndarray) -> float | None:

@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, load_component, load_config
 from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
-from src.kit.storage import write_text
+from src.kit.storage import write_csv, write_text
 from src.kit.training.cards import write_card
 from src.kit.training.checkpoints import find_checkpoint, restore_config
 from src.kit.training.experiment import Experiment, named_arguments
-from src.kit.training.splits import count_trained
+from src.kit.training.splits import count_trained, list_ids
 from src.kit.weights import load_metadata
 
 # what the frameworks say about themselves, which no user can act on; here, since every rank imports this first
@@ -141,6 +141,7 @@ def evaluate_run(
         collected[name] = backend.predict(experiment, network, name)
         results[name] = {"split": name, **how, **experiment.evaluate(collected[name])}
         write_json(run / f"evaluation-{name}.json", results[name])
+        write_samples(experiment, collected[name], name, run)
         print_scores(results[name])
     for name in splits:  # after the scores: nobody should wait for matplotlib
         experiment.task.draw_predictions(
@@ -153,6 +154,14 @@ def evaluate_run(
     write_report(run)
     sys.stdout.write(f"report: {run / 'report.html'}\n")
     return results
+
+
+def write_samples(experiment: Experiment, collected: Sequence[Any], split: str, run: Path) -> None:
+    """Write predictions-<split>.csv: the sample, its truth and what was predicted."""
+    rows = experiment.task.sample_rows(collected, experiment.classes)
+    ids = list_ids(experiment.split(split), Path(experiment.cfg.data.get("root", "."))) or range(len(rows))
+    named = [{"sample": sample, **row} for sample, row in zip(ids, rows, strict=False)]  # a limit may leave samples out
+    write_csv(run / f"predictions-{split}.csv", named)
 
 
 def refuse_other_classes(metadata: Mapping[str, str], classes: Sequence[str], data: str) -> None:

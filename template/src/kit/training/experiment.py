@@ -93,6 +93,10 @@ class BaseTask(ABC):
     def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
         """`kind`, `input` and `output` of the network's card: how data are prepared and what outputs mean."""
 
+    def sample_rows(self, collected: Sequence[Any], names: Sequence[str]) -> list[dict[str, Any]]:
+        """The truth and the prediction of each sample, in their order, for predictions-<split>.csv; none by default."""
+        return []
+
     @abstractmethod
     def draw_samples(self, dataset: Any, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw the samples with these indices and their targets."""
