@@ -10,7 +10,7 @@ import yaml
 from tests.aging import AGED
 from tests.edits import files
 from tests.history import NEWEST, SYNTHETIC, commit_all, conflicts, git, make_project, template_repository, update
-from tests.render import ROOT, render
+from tests.render import ROOT, files_of, render
 from tests.test_budgets import code_lines
 from tools import adopt, adopt_files
 
@@ -64,6 +64,22 @@ def test_files_are_added_kept_and_marked(old: Path, tmp_path: Path) -> None:
     assert answers["project_name"] == "leaf (rust) study"
     assert answers["framework"] == "lightning"
     assert (answers["_commit"], answers["_src_path"]) == (NEWEST, str(template_repository()))
+
+
+def test_an_empty_file_becomes_the_templates(old: Path, tmp_path: Path) -> None:
+    """Git merges nothing and a text without a conflict: an empty src/__init__.py used to stay, so nothing trained."""
+    for name in ("src/__init__.py", "src/datasets/__init__.py"):
+        (old / name).parent.mkdir(parents=True, exist_ok=True)
+        (old / name).write_bytes(b"")
+    commit_all(old, "packages")
+    render(tmp_path / "fresh", {"framework": "lightning"})
+    assert adopt.adopt(old, {"source": str(template_repository())}) == ["src/configs/config.yaml"]
+    text = (tmp_path / "fresh/src/__init__.py").read_bytes()
+    assert text and (old / "src/__init__.py").read_bytes() == text
+    for name in files_of(tmp_path / "fresh"):
+        assert (old / name).is_file() and bool((old / name).read_bytes()) == bool(
+            (tmp_path / "fresh" / name).read_bytes()
+        )
 
 
 def test_only_what_differs_is_marked(old: Path, tmp_path: Path) -> None:

@@ -28,14 +28,17 @@ def plan(project: Path, theirs: Mapping[str, Path]) -> tuple[dict[str, bytes], l
             raise AdoptError(f"{name} is a file in the template and a folder here, or vice versa: rename yours.")
         if not own.exists():
             planned[name] = new
-        elif name not in OWNED and (text := merge(own, path)) is not None:
-            planned[name] = text
-            conflicts.append(name)
+        elif name not in OWNED and (merged := merge(own, path)) is not None:
+            planned[name], marked = merged
+            conflicts += [name] if marked else []
     return planned, conflicts
 
 
-def merge(own: Path, new: Path) -> bytes | None:
-    """Both texts with conflict markers; None if they are equal or one is binary."""
+def merge(own: Path, new: Path) -> tuple[bytes, bool] | None:
+    """Both texts, and whether there are conflict markers; None if `own` stays as it is: equal, or one is binary.
+
+    An empty file has nothing to keep: it becomes the template's, as `src/__init__.py` of a project that imports nothing.
+    """
     if b"\r\n" in own.read_bytes():
         new.write_bytes(new.read_bytes().replace(b"\n", b"\r\n"))
     if own.read_bytes() == new.read_bytes():
@@ -43,7 +46,9 @@ def merge(own: Path, new: Path) -> bytes | None:
     labels = ["-L", "yours", "-L", "nothing", "-L", "the template's"]
     command = ["git", "merge-file", "-p", *labels, str(own.resolve()), os.devnull, str(new)]
     done = subprocess.run(command, capture_output=True, check=False)
-    return done.stdout if 0 < done.returncode < 128 else None
+    if done.returncode >= 128 or done.stdout == own.read_bytes():
+        return None
+    return done.stdout, done.returncode > 0
 
 
 def write(project: Path, planned: Mapping[str, bytes]) -> None:
