@@ -63,6 +63,7 @@ def matrix(address: str) -> dict[str, Any]:
             "lightning": {"cpu": ["torch==2.13.0"], "gpu": ["torch==2.13.0"]},
             "paddle": {"cpu": ["paddlepaddle==3.3.1"], "gpu": ["paddlepaddle-gpu==3.3.1"]},
             "tracker": {"none": []},
+            "task": {},
             "common": ["rich==2.0"],
         },
     }

@@ -37,7 +37,7 @@ def plan(project: Path, theirs: Mapping[str, Path]) -> tuple[dict[str, bytes], l
 def merge(own: Path, new: Path) -> tuple[bytes, bool] | None:
     """Both texts, and whether there are conflict markers; None if `own` stays as it is: equal, or one is binary.
 
-    An empty file has nothing to keep: it becomes the template's, as `src/__init__.py` of a project that imports nothing.
+    An empty file has nothing to keep: it becomes the template's, such as an empty `src/__init__.py`.
     """
     if b"\r\n" in own.read_bytes():
         new.write_bytes(new.read_bytes().replace(b"\n", b"\r\n"))

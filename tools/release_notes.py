@@ -1,4 +1,4 @@
-"""The notes of a release, from CHANGELOG.md: `python -m tools.release_notes v0.1.0`. The release workflow prints them."""
+"""The notes of a release, from CHANGELOG.md: `python -m tools.release_notes v0.1.0`, as the release workflow does."""
 
 import re
 import sys
