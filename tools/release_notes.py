@@ -11,7 +11,7 @@ def release_notes(tag: str, changelog: str, versions: str) -> str:
     """Return the section of a release.
 
     Raises:
-        ValueError: the tag is not the version of versions.yml, or has no section; projects would record another version.
+        ValueError: the tag is not the version of versions.yml, or has no section.
     """
     found = re.search(r"^template: (\S+)", versions, re.M)
     if not found or tag != f"v{found[1]}":
