@@ -14,8 +14,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nox
+
+ANSWERS = Path(".copier-answers.yml")
 
 nox.options.sessions = ["lint", "tests", "smoke"]
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -75,10 +78,8 @@ def update(session: nox.Session) -> None:
     """
     if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
         session.install("copier")
-    answers = Path(".copier-answers.yml")
-    source = (
-        re.search(r"^_src_path: *[\"']?(.*?)[\"']?$", answers.read_text("utf-8"), re.M) if answers.exists() else None
-    )
+    before = ANSWERS.read_text("utf-8") if ANSWERS.exists() else ""
+    source = recorded(before, "_src_path")
     if not source:
         session.error(
             "There is no .copier-answers.yml with a _src_path: run `nox -s adopt` in a clone of the template."
@@ -89,11 +90,12 @@ def update(session: nox.Session) -> None:
         session.error("This is not a git repository with a commit: run git init, git add . and git commit first.")
     if git("status", "--porcelain").stdout:
         session.error("There are uncommitted changes: commit or stash them, then update.")
-    address = source[1].removeprefix("git+").replace("gh:", "https://github.com/").replace("gl:", "https://gitlab.com/")
+    address = source.removeprefix("git+").replace("gh:", "https://github.com/").replace("gl:", "https://gitlab.com/")
     if git("ls-remote", address).returncode:
-        session.error(f"Cannot reach the template {source[1]}: check the network, or _src_path in {answers}.")
+        session.error(f"Cannot reach the template {source}: check the network, or _src_path in {ANSWERS}.")
     session.run("copier", "update", *session.posargs, external=True)
-    conflicts = git("diff", "--name-only", "--diff-filter=U").stdout.split("\n")[:-1]
+    marked = carry_edits(session, before)
+    conflicts = sorted({*git("diff", "--name-only", "--diff-filter=U").stdout.split("\n")[:-1], *marked})
     if conflicts:
         session.error(f"Resolve the conflicts marked <<<<<<< in {', '.join(conflicts)}, then git add the files.")
 
@@ -120,6 +122,67 @@ def lock(session: nox.Session) -> None:
     locked.write_text("\n".join([*where_from, written.read_text("utf-8")]), "utf-8", newline="\n")
 
 
+def carry_edits(session: nox.Session, before: str) -> list[str]:
+    """Merge your changes into files that the template renamed, say which it dropped; return those with conflicts.
+
+    Copier takes a renamed file for one that went and one that came, and drops what you had changed in it. `before` is
+    the answers file before the update; the changes themselves are those in HEAD.
+    """
+    after = ANSWERS.read_text("utf-8")
+    if not (recorded(before, "_commit") and recorded(after, "_commit")) or before == after:
+        return []
+    # With other answers, similar files of two frameworks would look like renamed ones.
+    renames = "-M" if answers_in(before) == answers_in(after) else "--no-renames"
+    conflicts = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for label, text in (("old", before), ("new", after)):
+            (folder / f"{label}.yml").write_text(answers_in(text), "utf-8")
+            options = ["--vcs-ref", recorded(text, "_commit"), "--data-file", str(folder / f"{label}.yml")]
+            made = [*options, recorded(text, "_src_path"), str(folder / label)]
+            codes = range(256)
+            session.run(
+                "copier", "copy", "--defaults", "--quiet", *made, external=True, silent=True, success_codes=codes
+            )
+            if not (folder / label).is_dir():
+                session.warn("Could not render %s: see `git diff HEAD` for changes in renamed files.", options[1])
+                return []
+        listed = git("diff", "--no-index", "--name-status", "-z", renames, "old", "new", cwd=folder)
+        words = iter(listed.stdout.split("\0"))
+        for status in words:
+            if not status:
+                continue
+            old = next(words).removeprefix("old/")
+            new = next(words).removeprefix("new/") if status[0] == "R" else ""
+            mine = folder / "mine"
+            mine.write_bytes(git("show", f"HEAD:{old}", text=False).stdout)
+            base = folder / "old" / old
+            if status[0] not in "DR" or git("cat-file", "-e", f"HEAD:{old}").returncode:
+                continue  # still there, or you had removed it
+            if mine.read_bytes().split() == base.read_bytes().split():
+                continue
+            target, theirs = Path(new or old), folder / "new" / new
+            merged = git("merge-file", "-p", "-L", "yours", "-L", "", "-L", "template", mine, base, theirs, text=False)
+            if not new or merged.returncode > 127 or target.read_bytes() != theirs.read_bytes():
+                session.warn("%s is gone, but you had changed it: git show HEAD:%s", old, old)
+                continue
+            target.write_bytes(merged.stdout)
+            session.log("%s is now %s, with your changes", old, new)
+            conflicts += [new] if merged.returncode else []
+    return conflicts
+
+
+def recorded(answers: str, key: str) -> str:
+    """A value of an answers file, or an empty text."""
+    found = re.search(rf"^{key}: *[\"']?(.*?)[\"']?$", answers, re.M)
+    return found[1] if found else ""
+
+
+def answers_in(text: str) -> str:
+    """The answers file without what copier itself records."""
+    return re.sub(r"^(_|template_version).*\n", "", text, flags=re.M)
+
+
 def write_owner(settings: Path) -> None:
     """Tell Compose, in deploy/.env, which user containers write files as; on Windows and macOS it does not matter."""
     if hasattr(os, "getuid") and not settings.exists():
@@ -131,10 +194,12 @@ def activation() -> str:
     return r".venv\Scripts\activate" if os.name == "nt" else ". .venv/bin/activate"
 
 
-def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git in this project, without prompts."""
+def git(*arguments: str | Path, cwd: Path | None = None, text: bool = True) -> subprocess.CompletedProcess[Any]:
+    """Run git in this project, without prompts; its output is bytes without `text`."""
+    command = ["git", "-c", "core.quotePath=false", *map(str, arguments)]
+    encoding = "utf-8" if text else None
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, encoding=encoding, check=False, env=environment, cwd=cwd)
 
 
 def install(session: nox.Session) -> None:

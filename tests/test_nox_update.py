@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.aging import change
-from tests.history import NEWEST, SYNTHETIC, commit_all, make_project
+from tests.history import NEWEST, SYNTHETIC, commit_all, git, make_project, template_repository
 
 ANSWERS = ".copier-answers.yml"
 
@@ -74,6 +74,34 @@ def test_no_repository(project: Path) -> None:
 
 def test_no_git(project: Path, tmp_path: Path) -> None:
     assert "git is not on PATH" in refused(project, path=str(tmp_path))
+
+
+def test_edits_follow_renamed_files(tmp_path: Path) -> None:
+    """Copier would drop them: here one merges, one conflicts, and one has nowhere to go, which is said."""
+    source, project = tmp_path / "source", make_project(tmp_path / "project", NEWEST, "lightning")
+    git(template_repository(), "clone", "--quiet", ".", str(source))
+    schedules, new = source / "template/src/trainers/schedules", "src/trainers/schedules"
+    for name in ("cosine", "constant"):
+        change(schedules / f"{name}.py", r'^""".*', f'"""A new first line of {name}.')
+        (schedules / f"{name}.py").rename(schedules / f"{name}_renamed.py")
+    (source / "template/src/configs/experiment/mnist_fast.yaml").unlink()
+    commit_all(source, "renamed")
+    git(source, "tag", "v1000.0.0")
+    change(project / ANSWERS, r"^_src_path: .*", f"_src_path: {source}")
+    with (project / f"{new}/cosine.py").open("a", encoding="utf-8", newline="\n") as file:
+        file.write("# our line\n")
+    change(project / f"{new}/constant.py", r'^""".*', '"""Our first line.')
+    change(project / "src/configs/experiment/mnist_fast.yaml", r"\A", "# ours\n")
+    commit_all(project, "ours")
+    code, text = update(project)
+    cosine = (project / f"{new}/cosine_renamed.py").read_text("utf-8")
+    assert "A new first line of cosine." in cosine and cosine.endswith("# our line\n")
+    constant = (project / f"{new}/constant_renamed.py").read_text("utf-8")
+    assert "Our first line." in constant and "A new first line of constant." in constant and "<<<<<<< yours" in constant
+    gone = "src/configs/experiment/mnist_fast.yaml"
+    assert f"{gone} is gone, but you had changed it: git show HEAD:{gone}" in text
+    assert code != 0 and f"marked <<<<<<< in {new}/constant_renamed.py" in text
+    assert text.count(" is gone") == 1 and "Traceback" not in text
 
 
 def test_conflicts_are_an_error_and_are_listed(project: Path) -> None:

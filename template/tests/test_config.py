@@ -14,7 +14,7 @@ from src.kit.config.keys import component_rules, leaves, reference
 from src.kit.config.saved import write_config
 from src.kit.errors import UserError
 
-FRAMEWORKS = [name for name in ("lightning", "paddle") if (CONFIGS.parent / "models" / name).is_dir()]
+FRAMEWORKS = [name for name in ("lightning", "paddle") if (CONFIGS.parent / "trainers" / f"{name}.py").exists()]
 
 
 def test_overrides_beat_groups_and_groups_beat_defaults():
