@@ -41,7 +41,7 @@ def test_files_of_each_variant(variant: Path) -> None:
 
 def test_files_of_the_house(projects: dict[str, Path]) -> None:
     src = projects["lightning"] / "src"
-    assert sum(len(files_of(src / folder)) for folder in HOUSE) <= 60
+    assert sum(len(files_of(src / folder)) for folder in HOUSE) <= 65
 
 
 def test_rows_that_leave_something_out() -> None:
@@ -87,7 +87,7 @@ def test_config_budgets(variant: Path) -> None:
             # a group's base has a line for each key that all of its files share; tables describe many data sets
             if path.stem not in ("dataset_spec", "debug_datasets", "production_datasets"):
                 wide = {
-                    "default": 21,
+                    "default": 24,
                     "imagenet": 15,
                     "coco128": 15,
                     "coco2017": 15,

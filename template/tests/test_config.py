@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from src.kit.config.components import load_component
 from src.kit.config.compose import CONFIGS, load_config, option_names
 from src.kit.config.keys import component_rules, leaves, reference
-from src.kit.config.saved import write_config
+from src.kit.config.values import write_config
 from src.kit.errors import UserError
 
 FRAMEWORKS = [name for name in ("lightning", "paddle") if (CONFIGS.parent / "trainers" / f"{name}.py").exists()]

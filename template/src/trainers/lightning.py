@@ -16,6 +16,7 @@ from src.kit.config import shown_config
 from src.kit.lightning import (
     Batches,
     DeviceBatches,
+    Profile,
     RunCallback,
     RunLogger,
     build_batches,
@@ -135,7 +136,8 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
         UserError: what Lightning or the machine cannot do, a loss that is not finite, a GPU out of memory.
     """
     cfg: DictConfig = experiment.cfg
-    callbacks = [*load_callbacks(cfg), RunCallback(experiment, run)]  # last: it logs what yours have logged
+    callbacks = [*load_callbacks(cfg), *([Profile(run)] if cfg.trainer.profiler else [])]
+    callbacks.append(RunCallback(experiment, run))  # last: it logs what yours have logged
     trainer = build_trainer(cfg, callbacks, RunLogger(run))
     torch.manual_seed(cfg.seed)
     module = build_module(experiment)

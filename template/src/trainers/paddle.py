@@ -10,6 +10,7 @@ from src.kit.loading import keep_decoded
 from src.kit.paddle import (
     Batches,
     DeviceBatches,
+    Profile,
     RunCallback,
     build_batches,
     build_optimizer,
@@ -21,7 +22,7 @@ from src.kit.paddle import (
     to_numpy,
 )
 from src.kit.run import Run
-from src.kit.training import Collector, Experiment, TrainingLoop, load_callbacks
+from src.kit.training import Collector, Experiment, TrainingLoop, frozen_layers, load_callbacks
 
 
 class Model(paddle.Model):
@@ -33,6 +34,7 @@ class Model(paddle.Model):
         cfg = experiment.cfg
         self.loop, self.loss = loop, experiment.build_loss()
         self.has_validation_loss = experiment.task.has_validation_loss
+        self.frozen = frozen_layers(network, cfg.model.get("freeze"))
         self.takes_targets = getattr(network, "takes_targets", False)
         self.parallel = paddle.DataParallel(network) if paddle.distributed.get_world_size() > 1 else network
         self.optimizer = build_optimizer(cfg, network)
@@ -46,6 +48,8 @@ class Model(paddle.Model):
         """One forward and backward pass; gradients become a step when the loop says so, or else at `update`."""
         targets = labels or []
         self.parallel.train()
+        for layer in self.frozen:
+            layer.eval()
         with paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
             # networks that compute their own loss also receive the targets
             outputs = self.parallel(inputs[0], *targets) if self.takes_targets else self.parallel(inputs[0])
@@ -117,7 +121,8 @@ def fit_process(experiment: Experiment, run: Run, checkpoint: Path | None) -> No
         extra: Any = OmegaConf.to_container(cfg.trainer.extra, resolve=True)
         options = {"epochs": cfg.trainer.max_epochs - loop.epoch, "verbose": 0} | extra
         with readable_errors(cfg):
-            model.fit(train, val, callbacks=[*load_callbacks(cfg), callback], **options)
+            profile = [Profile(run)] if cfg.trainer.profiler else []
+            model.fit(train, val, callbacks=[*load_callbacks(cfg), *profile, callback], **options)
 
 
 def load_batches(experiment: Experiment) -> list[Batches | DeviceBatches]:

@@ -3,8 +3,7 @@
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
 from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names
 from src.kit.config.keys import GENERAL_KEYS, build_component
-from src.kit.config.saved import masked_keys, passwords, shown_config, write_config
-from src.kit.config.values import title_of
+from src.kit.config.values import masked_keys, passwords, shown_config, title_of, write_config
 from src.kit.errors import UserError, hide_passwords, run_main
 
 __all__ = [

@@ -25,15 +25,15 @@ from src.kit.config.keys import (
     rule_of,
     unknown_key,
 )
-from src.kit.config.saved import refuse_masked
-from src.kit.config.values import keep_names, keep_texts, parse, title_of
+from src.kit.config.values import keep_names, keep_texts, parse, refuse_masked, title_of
 from src.kit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA_TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # YAML files of `data` that are no options
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
 GENERAL: dict[str, dict[str, Any]] = {  # keys of any component of a group, with their defaults
-    "model": {"tasks": None, "pretrained": False, "weights": None},
+    "model": {"tasks": None, "pretrained": False, "weights": None, "freeze": None},
+    "optimizer": {"decay_norms_and_biases": False, "layer_decay": 1.0},
     "loss": {"tasks": None},
     "scheduler": {"warmup_epochs": 0},
 }
@@ -65,12 +65,33 @@ def load_config(argv: Sequence[str] = (), base: Path | None = None) -> DictConfi
         if "title" in cfg.data:
             cfg.data.title = title_of(cfg.data)
         check(cfg)
+        shorten(cfg)
         if base:
             refuse_masked(cfg)
     except (OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"Cannot read the configuration: {' '.join(str(error).split())}.") from error
     OmegaConf.set_struct(cfg, True)
     return cfg
+
+
+def shorten(cfg: DictConfig) -> None:
+    """Set what `trainer.fast_dev_run` and `trainer.overfit_batches` stand for, so that a saved run shows it."""
+    trainer = cfg.trainer
+    if batches := trainer.overfit_batches:
+        trainer.limit_train_batches = trainer.limit_val_batches = batches
+        off = {
+            "augment": "none",
+            "mixup_alpha": 0.0,
+            "cutmix_alpha": 0.0,
+            "sizes": None,
+            "sampler": "none",
+            "cache": "none",
+        }
+        cfg.data.update({key: value for key, value in off.items() if key in cfg.data})
+    if batches := int(trainer.fast_dev_run):
+        trainer.max_epochs, trainer.early_stopping.patience, trainer.folds = 1, None, None
+        trainer.limit_train_batches = trainer.limit_val_batches = trainer.limit_test_batches = batches
+        cfg.tracker = {"name": "none"}
 
 
 def group_names() -> set[str]:
@@ -171,6 +192,10 @@ def option(group: str, name: str, framework: str = "") -> DictConfig:
     """An option of a group: its component's defaults, then the group's `default.yaml`, then its own file."""
     path = option_file(group, name)
     own = read(path)
+    if "defaults" in own and group not in PRESETS:
+        raise UserError(
+            f"{shown(path)}: only config.yaml, a task and an experiment choose options: leave defaults: out."
+        )
     base = CONFIGS / group / "default.yaml"
     shared = read(base) if base.exists() else OmegaConf.create({})
     general: dict[str, Any] = {"name": path.stem, **GENERAL.get(group, {})} if group in PLACES else {}
@@ -223,8 +248,12 @@ def read(path: Path) -> DictConfig:
         cfg = OmegaConf.load(path)
         if re.search(r"\bclasses\b", text := path.read_text("utf-8")):
             cfg = OmegaConf.create(keep_names(OmegaConf.to_container(cfg), text))
-    except YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{shown(path)} is not text in UTF-8: save it as UTF-8.") from error
+    except (YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise UserError(f"{shown(path)} is not valid YAML: {' '.join(str(error).split())}.") from error
+    except OSError as error:  # OmegaConf's, for a number
+        raise UserError(f"{shown(path)} must hold keys and values: {error}.") from error
     if not isinstance(cfg, DictConfig):
         raise UserError(f"{shown(path)} must hold keys and values.")
     return cfg

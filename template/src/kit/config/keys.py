@@ -56,7 +56,16 @@ OPEN = (
 
 Rule = dict[str, Any]  # type, choices, min, max, above, below, null, filled, items, length, file_name, help
 BOUNDS = {"min": "of at least", "above": "above", "max": "of at most", "below": "below"}
-GENERAL_KEYS = ("name", "file", "tasks", "pretrained", "weights")  # of any group: no arguments of `build`
+GENERAL_KEYS = (
+    "name",
+    "file",
+    "tasks",
+    "pretrained",
+    "weights",
+    "freeze",
+    "decay_norms_and_biases",
+    "layer_decay",
+)  # of any group: no arguments of `build`
 
 
 @cache

@@ -1,6 +1,6 @@
 """What the kit does in PyTorch: batches on the device, the run's callback, the trainer, weights, predictions."""
 
-from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose_image_cache
+from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache
 from src.kit.lightning.trainer import (
     RunCallback,
     RunLogger,
@@ -21,6 +21,7 @@ from src.kit.lightning.trainer import (
 __all__ = [
     "Batches",
     "DeviceBatches",
+    "Profile",
     "RunCallback",
     "RunLogger",
     "build_batches",

@@ -1,10 +1,13 @@
 """Batches on the training device: images that stay there, or arrays pinned and copied in the background."""
 
 from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from torch.profiler import profile, schedule, supported_activities
 
 from src.kit.hardware import SystemProbe, free_ram
 from src.kit.loading import (
@@ -18,6 +21,36 @@ from src.kit.loading import (
     plan_epoch,
     read_all,
 )
+from src.kit.run import Run
+from src.kit.storage import write_text
+
+PROFILED = 20  # steps
+
+
+class Profile(pl.Callback):
+    """Writes profile.txt, the time of each operation in the training steps 3 to 22, into the run folder."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        times = schedule(wait=1, warmup=1, active=PROFILED, repeat=1)
+        self.profiler = profile(activities=supported_activities(), schedule=times, on_trace_ready=self.write)
+
+    def write(self, profiler: Any) -> None:
+        """Write the operations in the order of their own time."""
+        key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+        if self.run.main:
+            write_text(self.run.path / "profile.txt", profiler.key_averages().table(sort_by=key, row_limit=40))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.profiler.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.profiler.step()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.profiler.stop()
 
 
 class EpochSampler:

@@ -23,7 +23,7 @@ from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
-from src.kit.training import Collector, Experiment, Schedule, TrainingLoop
+from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
 from src.kit.weights import check_shapes, load_weights, save_weights
 
 
@@ -80,14 +80,18 @@ def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, An
 def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
     """Build `cfg.optimizer` for a network's parameters; clipping is Lightning's.
 
-    The component's `build(parameters, *, fused, ...)` gets `fused=True` unless gradients are scaled (fp16) or clipped
-    in mixed precision: a fused step unscales them itself, so Lightning refuses to clip them before it, in bf16 too.
+    The component's `build(parameters, *, fused, ...)` gets groups as PyTorch's optimizers take them, and `fused=True`
+    unless gradients are scaled (fp16) or clipped in mixed precision: a fused step unscales them itself, so Lightning
+    refuses to clip them before it, in bf16 too.
     """
     keys = {**cfg.trainer, **cfg.trainer.extra}
     fused = keys["precision"] == "32-true" or (keys["precision"] != "16-mixed" and not keys["gradient_clip_val"])
-    optimizer: torch.optim.Optimizer = build_component(
-        "optimizer", cfg.optimizer, "lightning", network.parameters(), fused=fused
-    )
+    trained = [(name, each) for name, each in network.named_parameters() if each.requires_grad]
+    groups = parameter_groups(cfg.optimizer, trained)
+    for group in groups:
+        if group["lr_scale"] != 1.0:
+            group["lr"] = cfg.optimizer.lr * group["lr_scale"]
+    optimizer: torch.optim.Optimizer = build_component("optimizer", cfg.optimizer, "lightning", groups, fused=fused)
     return optimizer
 
 
@@ -132,6 +136,8 @@ class RunCallback(pl.Callback):
         torch.manual_seed(self.loop.draw_seed())
         trainer.train_dataloader.loader.set_epoch(self.loop.epoch, self.loop.batch)
         self.loop.start_epoch()
+        for layer in frozen_layers(pl_module.network, self.experiment.cfg.model.get("freeze")):
+            layer.eval()  # keeps its statistics too; Lightning restores it after validation
         trainer.accumulate_grad_batches = self.loop.accumulate
 
     def on_train_batch_start(

@@ -18,9 +18,10 @@ from src.kit.paddle.devices import (
     use_avx2,
     use_gpu,
 )
+from src.kit.paddle.optimizers import StepOptimizer, build_optimizer
 from src.kit.paddle.trainer import (
+    Profile,
     RunCallback,
-    build_optimizer,
     initialise_like_torch,
     list_layers,
     load_network,
@@ -34,7 +35,9 @@ from src.kit.paddle.trainer import (
 __all__ = [
     "Batches",
     "DeviceBatches",
+    "Profile",
     "RunCallback",
+    "StepOptimizer",
     "build_batches",
     "build_optimizer",
     "choose_image_cache",

@@ -11,7 +11,7 @@ from paddle.io import DataLoader, Dataset
 from src.kit.benchmarks import PillowSamples
 from src.kit.loading import Split, keep_decoded
 from src.kit.paddle.devices import Batches, DeviceBatches, build_batches, choose_image_cache, use_gpu
-from src.kit.paddle.trainer import build_optimizer
+from src.kit.paddle.optimizers import build_optimizer
 from src.kit.training import Experiment
 
 HALF_PRECISION = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}

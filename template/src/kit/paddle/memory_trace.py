@@ -25,7 +25,7 @@ from src.kit.paddle.memory_program import (
     size_of,
     without_weights,
 )
-from src.kit.paddle.trainer import build_optimizer
+from src.kit.paddle.optimizers import build_optimizer
 from src.kit.training import build_loss, build_model
 
 STEPS = 2  # the second one has the optimizer's state

@@ -3,20 +3,25 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
 import paddle
 from paddle import nn
 from paddle.nn import initializer
-from src.kit.config import build_component
+from paddle.profiler import Profiler, SortedKeys
 from src.kit.loading import BatchLoader
 from src.kit.paddle.devices import Batches, gather, use_gpu
+from src.kit.run import Run
+from src.kit.storage import write_text
 from src.kit.training import Collector, Experiment, TrainingLoop
 from src.kit.weights import check_shapes, load_weights, save_weights
+
+PROFILED = 20  # steps
 
 
 def weights_to_numpy(network: nn.Layer) -> dict[str, np.ndarray]:
@@ -101,19 +106,6 @@ def list_layers(network: nn.Layer, shape: tuple[int, ...]) -> list[dict[str, Any
     return rows
 
 
-def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
-    """Build `cfg.optimizer` for a network's parameters.
-
-    The component's `build(parameters, *, grad_clip, ...)` gets what `trainer.gradient_clip_val` asks for, or None.
-    """
-    keys, clip = cfg.trainer, None
-    if keys.gradient_clip_val and keys.gradient_clip_algorithm == "norm":
-        clip = paddle.nn.ClipGradByGlobalNorm(keys.gradient_clip_val)
-    elif keys.gradient_clip_val:
-        clip = paddle.nn.ClipGradByValue(keys.gradient_clip_val)
-    return build_component("optimizer", cfg.optimizer, "paddle", network.parameters(), grad_clip=clip)
-
-
 class RunCallback(paddle.callbacks.Callback):
     """Tells the loop of every batch and epoch, and writes and reads its checkpoints."""
 
@@ -163,6 +155,31 @@ class RunCallback(paddle.callbacks.Callback):
         if scaler := json.loads(metadata["scaler"]):
             self.trained.scaler.load_state_dict({name: np.array([v], "float32") for name, v in scaler.items()})
         self.loop.load_state_dict(json.loads(metadata["loop"]))
+
+
+class Profile(paddle.callbacks.Callback):
+    """Writes profile.txt, the time of each operation in the training steps 3 to 22, into the run folder."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+        self.profiler = Profiler(scheduler=(2, 2 + PROFILED), on_trace_ready=self.write)
+
+    def write(self, profiler: Any) -> None:
+        """Write the operations in the order of their time; Paddle only prints its tables."""
+        with redirect_stdout(StringIO()) as text:
+            profiler.summary(sorted_by=SortedKeys.CPUTotal, op_detail=True, thread_sep=False, time_unit="ms")
+        if self.run.main:
+            write_text(self.run.path / "profile.txt", text.getvalue())
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.profiler.start()
+
+    def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+        self.profiler.step()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.profiler.stop()
 
 
 def to_numpy(tensor: paddle.Tensor) -> np.ndarray:

@@ -15,7 +15,7 @@ from src.kit.training.evaluation import (
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
 from src.kit.training.exports import export_command, export_run, training_batches
 from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
-from src.kit.training.networks import build_loss, build_model, is_small, weigh_classes
+from src.kit.training.networks import build_loss, build_model, frozen_layers, is_small, parameter_groups, weigh_classes
 from src.kit.training.predicting import RunPredictor
 from src.kit.training.runs import TrainedRun, cross_validate, evaluate, load_run, train, train_run
 from src.kit.training.splits import list_ids
@@ -44,6 +44,7 @@ __all__ = [
     "find_card",
     "find_checkpoint",
     "find_resumable",
+    "frozen_layers",
     "is_small",
     "list_ids",
     "load_backend",
@@ -54,6 +55,7 @@ __all__ = [
     "load_task",
     "load_trainer",
     "newest_run",
+    "parameter_groups",
     "restore_config",
     "train",
     "train_run",

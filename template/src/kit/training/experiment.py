@@ -4,7 +4,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -154,6 +154,8 @@ class Experiment:
         Raises:
             UserError: missing or damaged files, a split without samples, or data that are of no use for the task.
         """
+        if name == "val" and self.cfg.trainer.overfit_batches:
+            name = "train"
         if name not in self.splits:
             dataset = build_dataset(self.cfg, name, self.notes)
             self.check(dataset)
@@ -242,6 +244,8 @@ class Experiment:
     def build_loader(self, kind: str, rank: int = 0, world_size: int = 1, dataset: Any = None) -> BatchLoader:
         """Batches `(images, *targets)` of the split `kind`, or of `dataset` in its place."""
         dataset = self.split(kind) if dataset is None else dataset
+        if self.cfg.trainer.overfit_batches and kind in ("train", "val"):
+            return SameOrder(self.task.build_loader(self.cfg, dataset, "train", rank, world_size))
         return self.task.build_loader(self.cfg, dataset, kind, rank, world_size)
 
     @classmethod
@@ -274,6 +278,24 @@ class Experiment:
         }
         scale = {key: json.dumps(list(cfg.data[key])) for key in ("mean", "std") if key in cfg.data}
         return described | scale | self.task.metadata(dataset) | {"card": self.card().to_json()}
+
+
+class SameOrder:
+    """A loader of training batches whose every epoch is the first one."""
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self.loader, self.samples, self.epoch = loader, loader.samples, 0
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        return iter(self.loader)
+
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Begin the first epoch again, at a batch."""
+        self.epoch = epoch
+        self.loader.set_epoch(0, first_batch)
 
 
 def build_network(

@@ -6,7 +6,7 @@ in `src/tasks/losses/<framework>/` with `build(class_counts, *, ...)`."""
 
 import ast
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.config import UserError, build_component, buildable, find_component
+from src.kit.config import UserError, build_component, buildable, find_component, unknown
 from src.kit.weights import (
     IMAGENET_CLASSES,
     adapt_stem,
@@ -51,6 +51,7 @@ def build_model(cfg: DictConfig, classes: int, channels: int, image_size: int, *
     network = create(classes=classes)
     if pretrained or file:
         load_initial_weights(cfg, network, create)
+    freeze(network, cfg.model.get("freeze"))
     return network
 
 
@@ -98,6 +99,68 @@ def find_pretrained(cfg: DictConfig) -> str:
             f"There are no pretrained weights for {cfg.model.name!r}; there are for: {', '.join(sorted(known))}."
         )
     return known[cfg.model.name]
+
+
+def frozen_layers(network: Any, names: Sequence[str] | None) -> list[Any]:
+    """The layers that `model.freeze` names, in either framework; the trainers keep them in evaluation mode.
+
+    Args:
+        names: starts of the layers' names, whole words between dots: "layers.1" is not "layers.10".
+
+    Raises:
+        UserError: no layer has such a name.
+    """
+    listed = network.named_modules() if hasattr(network, "named_modules") else network.named_sublayers()
+    layers = {name: layer for name, layer in listed if name}
+    for start in names or ():
+        if start not in layers:
+            raise UserError(unknown("layer in model.freeze", start, {name.partition(".")[0] for name in layers}))
+    starts = tuple(f"{start}." for start in names or ())
+    return [layer for name, layer in layers.items() if f"{name}.".startswith(starts)] if starts else []
+
+
+def freeze(network: Any, names: Sequence[str] | None) -> None:
+    """Exclude the layers that `model.freeze` names from training.
+
+    Raises:
+        UserError: no layer has such a name, or nothing is left to train.
+    """
+    for parameter in (each for layer in frozen_layers(network, names) for each in layer.parameters()):
+        if hasattr(parameter, "stop_gradient"):  # Paddle's
+            parameter.stop_gradient = True
+        else:
+            parameter.requires_grad = False
+    if names and all(getattr(each, "stop_gradient", not each.requires_grad) for each in network.parameters()):
+        raise UserError(f"model.freeze={list(names)} leaves nothing to train: freeze fewer layers.")
+
+
+def parameter_groups(keys: DictConfig, named: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of parameters for an optimizer: "params", "lr_scale" and, where there is to be none, "weight_decay" 0.
+
+    Biases and normalisation are the parameters of fewer than two dimensions; decaying them only costs accuracy (He et
+    al. 2019, arXiv 1812.01187, section 3.1). `layer_decay` is that of BEiT (Bao et al. 2021, arXiv 2106.08254): a
+    block is a numbered part of the network, such as layers.1, or else a part of it.
+
+    Args:
+        keys: `cfg.optimizer`.
+        named: the trained parameters and their names, from the input to the output.
+    """
+    blocks = list(dict.fromkeys(block_of(name) for name, _ in named))
+    groups: dict[tuple[float, bool], list[Any]] = {}
+    for name, parameter in named:
+        scale = float(keys.get("layer_decay", 1.0)) ** (len(blocks) - 1 - blocks.index(block_of(name)))
+        decayed = bool(keys.get("decay_norms_and_biases", False)) or parameter.ndim > 1
+        groups.setdefault((scale, decayed), []).append(parameter)
+    order = sorted(groups, key=lambda group: (group[0], not group[1]))
+    rest: list[dict[str, Any]] = [{}, {"weight_decay": 0.0}]
+    return [{"params": groups[key], "lr_scale": key[0], **rest[not key[1]]} for key in order]
+
+
+def block_of(name: str) -> str:
+    """ "layers.1.conv.weight" -> "layers.1"; "head.weight" -> "head"."""
+    parts = name.split(".")[:-1]
+    numbers = [position for position, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[: numbers[0] + 1] if numbers else parts[:1])
 
 
 def is_small(stem: str, image_size: int) -> bool:

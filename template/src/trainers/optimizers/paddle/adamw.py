@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) in Paddle."""
+"""AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) and Adam (Kingma & Ba 2014, arXiv 1412.6980) in Paddle."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -15,14 +15,15 @@ def build(
     lr: Annotated[float, Range(above=0)] = 0.003,
     weight_decay: Annotated[float, Range(min=0)] = 0.01,
     betas: Annotated[tuple[float, float], Range(min=0, below=1)] = (0.9, 0.999),
+    decoupled: bool = True,
 ) -> paddle.optimizer.Optimizer:
     """Return the optimizer; the kit sets `grad_clip`.
 
     Args:
         lr: Peak learning rate.
-        weight_decay: Decoupled weight decay.
+        weight_decay: Weight decay.
         betas: Decay rates of the running means of the gradient and of its square.
+        decoupled: Decay the weights themselves (AdamW); false adds the decay to the gradient (Adam).
     """
-    return paddle.optimizer.AdamW(
-        lr, betas[0], betas[1], parameters=parameters, weight_decay=weight_decay, grad_clip=grad_clip
-    )
+    kind = paddle.optimizer.AdamW if decoupled else paddle.optimizer.Adam
+    return kind(lr, betas[0], betas[1], parameters=parameters, weight_decay=weight_decay, grad_clip=grad_clip)

@@ -1,0 +1,10 @@
+"""A few of the odd configurations of fuzz_configs.py, which is run with a thousand now and then."""
+
+from fuzz_configs import fuzz
+
+
+def test_odd_configurations_train_or_end_in_one_sentence():
+    outcomes = fuzz(40, start=5)
+    assert not outcomes["failed"]
+    assert outcomes["trained"] > 1
+    assert outcomes["refused"] > 10

@@ -1,0 +1,76 @@
+"""trainer.fast_dev_run, trainer.overfit_batches and trainer.profiler, and the presets that set them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.kit.config import load_config
+from src.kit.run import Run, read_rows
+from src.kit.training import Experiment, find_checkpoint
+from src.kit.weights import load_weights
+from tests.support import fit
+
+BASE = ["model=small_cnn", "data=digits", "data.batch_size=16", "tracker=none"]
+
+
+def test_fast_dev_run_shortens_everything():
+    cfg = load_config(["trainer.fast_dev_run=true", "trainer.folds=5", "trainer.max_epochs=9", "tracker=tensorboard"])
+    keys = cfg.trainer
+    assert (keys.max_epochs, keys.folds, cfg.tracker.name) == (1, None, "none")
+    assert (keys.limit_train_batches, keys.limit_val_batches, keys.limit_test_batches) == (1, 1, 1)
+    assert load_config(["trainer.fast_dev_run=3"]).trainer.limit_val_batches == 3
+    assert load_config(["debug=fdr"]).trainer.fast_dev_run is True
+    assert load_config(["trainer.fast_dev_run=false"]).trainer.max_epochs == load_config([]).trainer.max_epochs
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_overfitting_uses_the_same_batches_in_training_and_validation(tmp_path, framework):
+    words = ["trainer=overfit", "data.augment=basic", "optimizer.lr=0.01", "trainer.max_epochs=12"]
+    cfg = load_config([*BASE, *words, f"framework={framework}", f"output_dir={tmp_path.as_posix()}"])
+    assert cfg.data.augment == "none"
+    experiment = Experiment(cfg)
+    first, again, val = (experiment.build_loader(kind) for kind in ("train", "train", "val"))
+    again.set_epoch(7)
+    for images, other, third in zip(first, again, val, strict=True):
+        assert np.array_equal(images[0], other[0])
+        assert np.array_equal(images[0], third[0])
+    assert len(first) == 3
+    labels = np.concatenate([batch[1] for batch in first])
+    assert len(set(labels.tolist())) > 3, "the batches are a mixture of classes"
+    with Run(cfg) as run:
+        fit(cfg, run)
+    rows = read_rows(run.path / "metrics.jsonl")
+    assert rows[-1]["step"] == 36
+    assert rows[-1]["val/accuracy"] > 0.9
+    assert rows[-1]["train/loss"] < 0.3 * rows[0]["train/loss"]
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_the_profile_lists_operations(tmp_path, framework):
+    cfg = load_config([*BASE, "trainer=profile", f"framework={framework}", f"output_dir={tmp_path.as_posix()}"])
+    with Run(cfg) as run:
+        fit(cfg, run)
+    text = Path(run.path / "profile.txt").read_text("utf-8")
+    assert "conv" in text
+    assert "optimizer" in text.lower() or "adam" in text.lower()
+    assert json.loads((run.path / "metrics.jsonl").read_text("utf-8"))["step"] == 22
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_frozen_layers_keep_weights_and_statistics_in_a_run(tmp_path, framework):
+    words = [*BASE, f"framework={framework}", f"output_dir={tmp_path.as_posix()}", "trainer.limit_train_batches=3"]
+    weights = []
+    for freeze in (
+        ["model.freeze=['0','1']", "optimizer.lr=1e-12"],
+        ["model.freeze=['0','1']", "trainer.max_epochs=2"],
+    ):
+        cfg = load_config([*words, "trainer.max_epochs=1", "optimizer.weight_decay=0", *freeze])
+        with Run(cfg) as run:
+            fit(cfg, run)
+        weights.append(load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0])
+    start, end = weights
+    frozen = {name for name in start if name.startswith(("0.", "1."))}
+    assert any("running" in name for name in frozen)
+    assert all(np.array_equal(start[name], end[name]) == (name in frozen) for name in start)

@@ -1,0 +1,69 @@
+"""Build the optimizer of a network, and what optimizers of your own derive from."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+import paddle
+from src.kit.config import build_component
+from src.kit.training import parameter_groups
+
+
+def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
+    """Build `cfg.optimizer` for a network's parameters.
+
+    The component's `build(parameters, *, grad_clip, ...)` gets groups of parameters as Paddle's optimizers take them,
+    and what `trainer.gradient_clip_val` asks for, or None.
+    """
+    keys, clip = cfg.trainer, None
+    if keys.gradient_clip_val and keys.gradient_clip_algorithm == "norm":
+        clip = paddle.nn.ClipGradByGlobalNorm(keys.gradient_clip_val)
+    elif keys.gradient_clip_val:
+        clip = paddle.nn.ClipGradByValue(keys.gradient_clip_val)
+    trained = [(name, each) for name, each in network.named_parameters() if not each.stop_gradient]
+    groups = parameter_groups(cfg.optimizer, trained)
+    for group in groups:
+        if (scale := group.pop("lr_scale")) != 1.0:
+            group["learning_rate"] = scale  # Paddle multiplies
+    return build_component("optimizer", cfg.optimizer, "paddle", groups, grad_clip=clip)
+
+
+class StepOptimizer(paddle.optimizer.Optimizer):
+    """An optimizer of one formula: subclasses compute `update`; decoupled weight decay and state are done here."""
+
+    def __init__(
+        self, states: Sequence[str], lr: float, parameters: Iterable[Any], weight_decay: float, grad_clip: Any
+    ) -> None:
+        """`states` are the names of the tensors kept for each parameter; those called "steps" are scalars."""
+        self.states, self.decay = states, weight_decay
+        groups = [group if isinstance(group, dict) else {"params": [group]} for group in parameters]
+        self.undecayed = {each.name for group in groups if group.get("weight_decay") == 0 for each in group["params"]}
+        groups = [{key: value for key, value in group.items() if key != "weight_decay"} for group in groups]
+        super().__init__(lr, groups, grad_clip=grad_clip)
+
+    def update(self, parameter: paddle.Tensor, gradient: paddle.Tensor, lr: float) -> paddle.Tensor:
+        """The step to subtract, at the learning rate `lr`, before weight decay."""
+        raise NotImplementedError
+
+    def lr_factor(self, parameter: paddle.Tensor) -> float:
+        """The parameter's learning rate as a multiple of the optimizer's."""
+        return 1.0
+
+    def state(self, name: str, parameter: paddle.Tensor) -> paddle.Tensor:
+        """A tensor kept for the parameter."""
+        return self._get_accumulator(name, parameter)
+
+    def _create_accumulators(self, block: Any, parameters: Any) -> None:
+        plain = parameters["params"] if isinstance(parameters, dict) else parameters
+        for parameter in plain:
+            for name in self.states:
+                self._add_accumulator(name, parameter, shape=[1] if name == "steps" else None)
+
+    def _append_optimize_op(self, block: Any, param_and_grad: Any) -> None:
+        parameter, gradient = param_and_grad["params"] if isinstance(param_and_grad, dict) else param_and_grad
+        lr = self.get_lr() * float(parameter.optimize_attr["learning_rate"]) * self.lr_factor(parameter)
+        with paddle.no_grad():
+            decay = 0.0 if parameter.name in self.undecayed else self.decay
+            step = self.update(parameter, gradient, lr)
+            paddle.assign(parameter * (1 - lr * decay) - step, parameter)
