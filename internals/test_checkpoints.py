@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from src.kit.config import load_config, write_config
 from src.kit.errors import UserError
 from src.kit.run import read_rows
 from src.kit.storage import checksum, replace_file
+from src.kit.training import Experiment
 from src.kit.training.checkpoints import Checkpoints, find_checkpoint
 from src.kit.weights import save_weights
 
@@ -152,3 +155,25 @@ def test_rows_that_are_none_are_left_out_with_a_warning_but_for_the_one_that_a_c
     path.write_text('{"epoch": 1, "a": "x"}\n{"epoch": 2, "a": null}\n[]\n', "utf-8")
     assert read_rows(path) == [{"epoch": 2, "a": None}]
     assert "damaged in 2 lines, the first of which is line 1" in caplog.text
+
+
+def test_a_config_of_a_run_that_is_cut_short_or_lacks_a_key_is_one_sentence_or_as_good_as_whole(tmp_path):
+    path = tmp_path / "config.yaml"
+    write_config(load_config(["data=digits", "tracker=none"]), path)
+    text = path.read_text("utf-8")
+    lines, whole = text.splitlines(), yaml.safe_load(text)
+    texts = ["\n".join(lines[:end]) for end in range(0, len(lines), 12)]
+    for key in whole:
+        texts += [yaml.safe_dump({name: value for name, value in whole.items() if name != key})]
+        texts += [yaml.safe_dump({**whole, key: value}) for value in (5, [1], None)]
+    refused = 0
+    for each in texts:
+        path.write_text(each, "utf-8")
+        try:
+            cfg = load_config([], base=path)
+        except UserError:
+            refused += 1
+            continue
+        assert Experiment(cfg).input_shape == (8, 8, 1)
+        assert cfg.optimizer.lr > 0 and cfg.trainer.checkpoint.keep_last > 0 and not cfg.trainer.folds
+    assert refused > len(texts) / 2

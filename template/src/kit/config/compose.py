@@ -272,15 +272,36 @@ def load_saved(path: Path, chosen: dict[str, str], framework: str | None) -> Dic
             f"{path} does not exist: name a run's folder, such as outputs/small_cnn-digits-20260101-120000."
         )
     saved = read(path)
+    refuse_damaged(saved, path)
     # a run of an earlier version lacks the keys that have been added since
     added = {base.parent.name: read(base) for base in CONFIGS.glob("*/default.yaml") if base.parent.name in saved}
     cfg = OmegaConf.merge(added, saved)
     assert isinstance(cfg, DictConfig)
+    for group in (PLACES.keys() & cfg.keys()) - set(PRESETS):  # or those of its components
+        component = component_file(group, cfg[group], framework or str(cfg.framework))
+        for name, argument in signature(component).items() if component else ():
+            if name not in cfg[group] and argument.default is not ...:
+                cfg[group][name] = plain(argument.default)
     for group, name in chosen.items():
         if group in PRESETS:
             raise UserError(f"A run keeps its {group}: leave {group}={name} out, or start a new run without --from.")
         cfg[group] = option(group, name, framework or str(cfg.framework))
     return cfg
+
+
+def refuse_damaged(saved: DictConfig, path: Path) -> None:
+    """Refuse a saved configuration that lacks a group, a group's name or a general key, as a file cut short does.
+
+    Raises:
+        UserError: names what is missing.
+    """
+    groups = sorted(group_names() - set(PRESETS))
+    lost = [name for name in groups if not isinstance(saved.get(name), DictConfig)]
+    lost += [f"{name}.name" for name in groups if name in PLACES and name not in lost and not saved[name].get("name")]
+    general = {key: rule for key, rule in reference().items() if "." not in key}
+    lost += [key for key, rule in general.items() if not allowed(saved.get(key), rule)]
+    if lost:
+        raise UserError(f"{shown(path)} is damaged ({lost[0]} is missing or wrong): restore it, or start a new run.")
 
 
 def help_text(argv: Sequence[str] = ()) -> str:
