@@ -91,6 +91,13 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def year(session: nox.Session) -> None:
+    """Update a project along releases simulated from this repository's commits: no change may be lost silently."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "-m", "tests.simulated_year", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure the figures of docs/benchmarks.md, each against what a user would use instead."""
     session.install("-r", "requirements-dev.txt")
