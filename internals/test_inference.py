@@ -170,6 +170,14 @@ def test_boxes_of_several_networks_are_fused():
     np.testing.assert_allclose(fused, expected, atol=1e-3)
 
 
+def test_fusing_keeps_the_class():
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        rows = [np.array([[0, 0, 10, 10, score, number]], np.float32) for score in rng.uniform(0.1, 1, 5)]
+        fused = fuse(card("scenes", output={"kind": "boxes", "score": 0.1}), rows)
+        assert fused[:, 5].tolist() == [number], "all are one object of the same class"
+
+
 @pytest.mark.parametrize("batch", ["batch", 2])
 def test_an_exported_network_predicts(tmp_path, batch):
     onnx = pytest.importorskip("onnx")

@@ -241,6 +241,7 @@ def fuse_rows(results: Sequence[np.ndarray]) -> np.ndarray:
         if best >= 0 and overlaps[best] > SAME:
             clusters[best] = np.concatenate([clusters[best], row[None]])
             fused[best] = np.average(clusters[best], axis=0, weights=clusters[best][:, 4])
+            fused[best, 5] = row[5]  # a mean of equal numbers is rounded
         else:
             clusters.append(row[None])
             fused = np.concatenate([fused, row[None]])
