@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.kit.config import UserError, load_config, option_names
+from src.kit.config import UserError, load_config, option_names, run_main
 from src.kit.config.aliases import refuse_foreign, table
 from src.kit.config.compose import CONFIGS
 from src.kit.config.keys import component_rules, leaves, reference
@@ -149,3 +149,18 @@ def test_classes_are_read_as_they_were_written(tmp_path, monkeypatch):
     mine = load_config(["data=mine"]).data
     assert (mine.classes, mine.root, mine.batch_size) == (["yes", "no", "001"], "2024", 8)
     assert load_config(["data=mine", "experiment=e"]).data.classes == ["on", "010"]
+
+
+def test_a_key_deleted_from_a_file_is_one_sentence(capsys):
+    def main(argv: list[str]) -> None:
+        cfg = load_config(argv)
+        OmegaConf.set_struct(cfg, False)
+        del cfg.data.mixup_alpha
+        OmegaConf.set_struct(cfg, True)
+        print(cfg.data.mixup_alpha)
+
+    with pytest.raises(SystemExit):
+        run_main(main, [])
+    error = capsys.readouterr().err
+    assert error.startswith("error: The configuration has no key data.mixup_alpha")
+    assert error.count("\n") == 1

@@ -34,7 +34,10 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     network = build_network(cfg, train)
     rule = cfg.optimizer
     options = {"lr": rule.lr, "betas": tuple(rule.betas), "weight_decay": rule.weight_decay, "fused": True}
-    optimizer = torch.optim.AdamW(network.parameters(), **options)
+    matrices = [each for each in network.parameters() if each.ndim > 1]
+    vectors = [each for each in network.parameters() if each.ndim < 2]
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, **options)
     loader = build_loader(cfg, train, "train")
     network.train()
     steps = math.ceil(7 / accumulate)
@@ -49,9 +52,10 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
             # a larger batch takes the learning rate of its first images, as if the batch had not grown
             place = epoch * steps + (number - 1) // batches * batches / accumulate
             lr = rule.lr * (1 + math.cos(math.pi * (place / (2 * steps)))) / 2
-            optimizer.param_groups[0]["lr"] = lr
+            for group in optimizer.param_groups:
+                group["lr"] = lr
             if clip:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+                torch.nn.utils.clip_grad_norm_([*matrices, *vectors], clip)
             optimizer.step()
             optimizer.zero_grad()
     by_hand = weights_to_numpy(network)

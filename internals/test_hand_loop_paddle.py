@@ -35,6 +35,8 @@ def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     rule = cfg.optimizer
     options = {"beta1": rule.betas[0], "beta2": rule.betas[1], "weight_decay": rule.weight_decay}
     options["grad_clip"] = paddle.nn.ClipGradByGlobalNorm(clip) if clip else None
+    matrices = {each.name for each in network.parameters() if each.ndim > 1}
+    options["apply_decay_param_fun"] = matrices.__contains__
     optimizer = paddle.optimizer.AdamW(rule.lr, parameters=network.parameters(), **options)
     loader = build_loader(cfg, train, "train")
     network.train()

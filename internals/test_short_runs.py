@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.config import load_config
+from src.kit.config import UserError, build_component, load_config
 from src.kit.run import Run, read_rows
 from src.kit.training import Experiment, find_checkpoint
 from src.kit.weights import load_weights
@@ -45,6 +45,18 @@ def test_overfitting_uses_the_same_batches_in_training_and_validation(tmp_path, 
     assert rows[-1]["step"] == 36
     assert rows[-1]["val/accuracy"] > 0.9
     assert rows[-1]["train/loss"] < 0.3 * rows[0]["train/loss"]
+
+
+def test_a_name_alone_does_not_choose_the_keys_of_a_component():
+    cfg = load_config(["optimizer.name=sgd"])
+    with pytest.raises(UserError, match=r"optimizer\.name=sgd has no optimizer\.betas: choose it by optimizer=NAME"):
+        build_component("optimizer", cfg.optimizer, "lightning", [], fused=False)
+
+
+def test_a_period_shorter_than_a_step_is_one_step():
+    keys = {"name": "cosine_restarts", "period_epochs": 1e-300, "period_growth": 1.0}
+    factor = build_component("scheduler", keys, "", total_steps=10, steps_per_epoch=5)
+    assert factor(0) == factor(9) == 1.0
 
 
 @pytest.mark.parametrize("framework", ["lightning", "paddle"])

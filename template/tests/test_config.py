@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from src.kit.config.components import load_component
+from src.kit.config.components import load_component, signature
 from src.kit.config.compose import CONFIGS, load_config, option_names
-from src.kit.config.keys import component_rules, leaves, reference
+from src.kit.config.keys import allowed, component_rules, leaves, reference, rule_of
 from src.kit.config.values import write_config
 from src.kit.errors import UserError
 
@@ -89,6 +89,7 @@ def test_every_key_has_a_type_and_a_help_text():
         ("optimizer.betas=[a, b]", "a list of 2 numbers"),
         ("data.std=[0.0]", "a list of numbers, each above 0, not [0.0]"),
         ("output_dir=a\0b", "a text, not"),
+        ("trainer.metrics=[[1]]", "a list of texts or a mapping, not [[1]]"),
         ("trainer.early_stopping=null", "trainer.early_stopping is a group of keys"),
     ],
 )
@@ -241,3 +242,46 @@ def test_a_forgotten_virtual_environment_is_one_sentence(script):
     assert done.returncode == 2
     assert "activate the project's virtual environment" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_experiment_beats_a_task_in_any_order(tmp_path, monkeypatch):
+    shutil.copytree(CONFIGS, tmp_path / "src" / "configs")
+    monkeypatch.setattr("src.kit.config.compose.CONFIGS", tmp_path / "src" / "configs")
+    experiment = "defaults: [{model: resnet18}]\ntrainer: {max_epochs: 7}\n"
+    task = "defaults: [{model: small_cnn}, {data: digits}, {loss: cross_entropy}]\ntrainer: {max_epochs: 5}\nseed: 3\n"
+    (tmp_path / "src" / "configs" / "experiment" / "e.yaml").write_text(experiment, "utf-8")
+    (tmp_path / "src" / "configs" / "task" / "classification.yaml").write_text(task + "task: classification\n", "utf-8")
+    for words in (["task=classification", "experiment=e"], ["experiment=e", "task=classification"]):
+        cfg = load_config(words)
+        assert (cfg.model.name, cfg.trainer.max_epochs, cfg.seed) == ("resnet18", 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "inside", "outside"),
+    [
+        ({"type": "float", "above": 0}, [1e-9, 5], [0, 0.0, -1e-9]),
+        ({"type": "float", "below": 1}, [0.999, -5], [1, 1.0, 1.5]),
+        ({"type": "float", "min": 0}, [0, 0.0], [-1e-9]),
+        ({"type": "float", "max": 1}, [1, 1.0], [1.0001]),
+        ({"type": "list", "items": "float", "above": 0}, [[1e-9], []], [[0], [1, 0.0]]),
+        (
+            {"type": "list", "items": "int", "length": 2, "min": 0, "below": 3},
+            [[0, 2]],
+            [[0, 3], [0], [-1, 0]],
+        ),
+        ({"type": "int|float", "above": 0, "max": 1.0, "max_int": None}, [1, 9, 1.0, 0.5], [0, 0.0, 1.5]),
+    ],
+)
+def test_bounds_are_inclusive_or_exclusive_as_their_names_say(rule, inside, outside):
+    assert all(allowed(value, rule) for value in inside)
+    assert not any(allowed(value, rule) for value in outside)
+
+
+@pytest.mark.parametrize("bound", ["above=0", "min=0", "below=1", "max=1"])
+def test_bounds_of_a_signature_reach_the_check(tmp_path, bound):
+    path = tmp_path / "net.py"
+    path.write_text(f"def build(*, width: Annotated[float, Range({bound})] = 0.5):\n    pass\n", "utf-8")
+    rule = rule_of(signature(path)["width"])
+    edge = {"above": 0, "min": 0, "below": 1, "max": 1}[bound.partition("=")[0]]
+    assert allowed(edge, rule) == (bound[0] == "m")
+    assert allowed(0.5, rule)

@@ -74,6 +74,11 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
             f"{sys.executable} has no {error.name}: activate the project's virtual environment, or install the "
             "packages with `pip install -r requirements-cpu.txt` (on a GPU, requirements-gpu.txt)."
         )
+    except AttributeError as error:
+        key = getattr(error, "full_key", None)  # OmegaConf's: a key that was deleted from a file
+        if debug or not key:
+            raise
+        exit_with(f"The configuration has no key {key}: a file lacks it; `git diff src/configs` shows what changed.")
     except OSError as error:
         if debug or error.errno not in DISK:
             raise

@@ -301,6 +301,12 @@ def build_component(group: str, keys: Mapping[str, Any], framework: str, *positi
     component = load_component(group, name, framework, str(plain["name"]))
     own = {key: value for key, value in plain.items() if key not in GENERAL_KEYS}
     check_values(group, name, framework, own)
+    path = find_component(group, name, framework)
+    if path and (foreign := set(own) - set(signature(path))):
+        raise UserError(
+            f"{group}.name={plain['name']} has no {group}.{sorted(foreign)[0]}: choose it by {group}=NAME, which sets "
+            "its keys."
+        )
     return component.build(*positional, **given, **own)
 
 

@@ -18,7 +18,7 @@ from src.kit.paddle.devices import (
     use_avx2,
     use_gpu,
 )
-from src.kit.paddle.optimizers import StepOptimizer, build_optimizer
+from src.kit.paddle.optimizers import StepOptimizer, build_optimizer, is_decayed
 from src.kit.paddle.trainer import (
     Profile,
     RunCallback,
@@ -42,6 +42,7 @@ __all__ = [
     "build_optimizer",
     "choose_image_cache",
     "initialise_like_torch",
+    "is_decayed",
     "list_layers",
     "load_network",
     "open_process",

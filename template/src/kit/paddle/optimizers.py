@@ -13,8 +13,8 @@ from src.kit.training import parameter_groups
 def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
     """Build `cfg.optimizer` for a network's parameters.
 
-    The component's `build(parameters, *, grad_clip, ...)` gets groups of parameters as Paddle's optimizers take them,
-    and what `trainer.gradient_clip_val` asks for, or None.
+    The component's `build(parameters, *, grad_clip, ...)` gets the parameters, with attributes for a decay of 0 and
+    their own factor of the learning rate, and what `trainer.gradient_clip_val` asks for, or None.
     """
     keys, clip = cfg.trainer, None
     if keys.gradient_clip_val and keys.gradient_clip_algorithm == "norm":
@@ -22,11 +22,17 @@ def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimiz
     elif keys.gradient_clip_val:
         clip = paddle.nn.ClipGradByValue(keys.gradient_clip_val)
     trained = [(name, each) for name, each in network.named_parameters() if not each.stop_gradient]
-    groups = parameter_groups(cfg.optimizer, trained)
-    for group in groups:
-        if (scale := group.pop("lr_scale")) != 1.0:
-            group["learning_rate"] = scale  # Paddle multiplies
-    return build_component("optimizer", cfg.optimizer, "paddle", groups, grad_clip=clip)
+    # not Paddle's groups, which would be clipped one by one
+    for group in parameter_groups(cfg.optimizer, trained):
+        for each in group["params"]:
+            each.optimize_attr["learning_rate"] = group["lr_scale"]  # Paddle multiplies
+            each.regularizer = paddle.regularizer.L2Decay(0.0) if "weight_decay" in group else None
+    return build_component("optimizer", cfg.optimizer, "paddle", [each for _, each in trained], grad_clip=clip)
+
+
+def is_decayed(parameter: Any) -> bool:
+    """Whether weight decay applies to a parameter: the kit gives others a decay of 0 of their own."""
+    return getattr(parameter, "regularizer", None) is None
 
 
 class StepOptimizer(paddle.optimizer.Optimizer):
@@ -37,10 +43,7 @@ class StepOptimizer(paddle.optimizer.Optimizer):
     ) -> None:
         """`states` are the names of the tensors kept for each parameter; those called "steps" are scalars."""
         self.states, self.decay = states, weight_decay
-        groups = [group if isinstance(group, dict) else {"params": [group]} for group in parameters]
-        self.undecayed = {each.name for group in groups if group.get("weight_decay") == 0 for each in group["params"]}
-        groups = [{key: value for key, value in group.items() if key != "weight_decay"} for group in groups]
-        super().__init__(lr, groups, grad_clip=grad_clip)
+        super().__init__(lr, list(parameters), grad_clip=grad_clip)
 
     def update(self, parameter: paddle.Tensor, gradient: paddle.Tensor, lr: float) -> paddle.Tensor:
         """The step to subtract, at the learning rate `lr`, before weight decay."""
@@ -64,6 +67,6 @@ class StepOptimizer(paddle.optimizer.Optimizer):
         parameter, gradient = param_and_grad["params"] if isinstance(param_and_grad, dict) else param_and_grad
         lr = self.get_lr() * float(parameter.optimize_attr["learning_rate"]) * self.lr_factor(parameter)
         with paddle.no_grad():
-            decay = 0.0 if parameter.name in self.undecayed else self.decay
+            decay = self.decay if is_decayed(parameter) else 0.0
             step = self.update(parameter, gradient, lr)
             paddle.assign(parameter * (1 - lr * decay) - step, parameter)

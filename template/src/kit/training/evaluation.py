@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config import UserError, load_component, load_config
+from src.kit.config import UserError, load_config
 from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
 from src.kit.storage import write_csv, write_text
 from src.kit.training.cards import write_card
 from src.kit.training.checkpoints import find_checkpoint, restore_config
-from src.kit.training.experiment import Experiment, named_arguments
+from src.kit.training.experiment import Experiment, build_named
 from src.kit.training.splits import count_trained, list_ids
 from src.kit.weights import load_metadata
 
@@ -107,8 +107,7 @@ def load_callbacks(cfg: DictConfig) -> Sequence[Any]:
     Raises:
         UserError: there is no file `src/trainers/callbacks/<framework>/<name>.py`.
     """
-    chosen = named_arguments(cfg.trainer.callbacks)
-    return [load_component("callback", name, cfg.framework).build(**keys) for name, keys in chosen.items()]
+    return list(build_named("callback", cfg.trainer.callbacks, cfg.framework).values())
 
 
 def evaluate_run(

@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
-from src.kit.config import UserError, load_component, shown_config
+from src.kit.config import UserError, find_component, load_component, shown_config, signature
 from src.kit.inference import Card
 from src.kit.loading import BatchLoader, reading_of
 from src.kit.training.networks import build_loss, build_model, note_stem
@@ -196,8 +196,7 @@ class Experiment:
     @cached_property
     def metrics(self) -> dict[str, Callable[..., float]]:
         """Your own metrics: `trainer.metrics`, each called with (what the task collected, class names)."""
-        chosen = named_arguments(self.cfg.trainer.metrics)
-        return {name: load_component("metric", name).build(**keys) for name, keys in chosen.items()}
+        return build_named("metric", self.cfg.trainer.metrics)
 
     def score(self, collected: Sequence[Any]) -> dict[str, float]:
         """The scores computed after every epoch."""
@@ -322,7 +321,19 @@ def build_network(
     return network
 
 
-def named_arguments(chosen: Any) -> dict[str, dict[str, Any]]:
-    """`["a"]` or `{"a": {"key": 1}}` -> name -> keyword arguments."""
+def build_named(group: str, chosen: Any, framework: str = "") -> dict[str, Any]:
+    """Name -> what the `build` of a component of `group` returns; `chosen` is `["a"]` or `{"a": {"key": 1}}`.
+
+    Raises:
+        UserError: there is no such file, or its `build` has no such key.
+    """
     plain: Any = OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
-    return {name: plain[name] or {} if isinstance(plain, dict) else {} for name in plain}
+    built = {}
+    for name in plain:
+        keys = (plain[name] or {}) if isinstance(plain, dict) else {}
+        component, path = load_component(group, str(name), framework), find_component(group, str(name), framework)
+        known = signature(path) if path else {}
+        if not isinstance(keys, dict) or not set(keys) <= set(known):
+            raise UserError(f"trainer.{group}s: {name} takes {', '.join(known) or 'no keys'}, not {keys!r}.")
+        built[str(name)] = component.build(**keys)
+    return built

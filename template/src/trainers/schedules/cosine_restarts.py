@@ -24,7 +24,7 @@ def build(
     """
 
     def factor(step: float) -> float:
-        period, rest = period_epochs * steps_per_epoch, float(step)
+        period, rest = max(period_epochs * steps_per_epoch, 1.0), float(step)
         while rest >= period:
             rest -= period
             period *= period_growth

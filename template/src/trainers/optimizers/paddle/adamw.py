@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import paddle
 
 from src.kit.config import Range
+from src.kit.paddle import is_decayed
 
 
 def build(
@@ -25,5 +26,9 @@ def build(
         betas: Decay rates of the running means of the gradient and of its square.
         decoupled: Decay the weights themselves (AdamW); false adds the decay to the gradient (Adam).
     """
-    kind = paddle.optimizer.AdamW if decoupled else paddle.optimizer.Adam
-    return kind(lr, betas[0], betas[1], parameters=parameters, weight_decay=weight_decay, grad_clip=grad_clip)
+    listed = list(parameters)
+    common = {"parameters": listed, "weight_decay": weight_decay, "grad_clip": grad_clip}
+    if not decoupled:
+        return paddle.optimizer.Adam(lr, betas[0], betas[1], **common)
+    decayed = {each.name for each in listed if is_decayed(each)}
+    return paddle.optimizer.AdamW(lr, betas[0], betas[1], apply_decay_param_fun=decayed.__contains__, **common)

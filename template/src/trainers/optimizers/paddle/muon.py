@@ -33,10 +33,10 @@ class Muon(StepOptimizer):
     def __init__(self, ratio: float, momentum: float, parameters: Iterable[Any], **options: Any) -> None:
         """`ratio` is AdamW's learning rate, as a multiple of Muon's."""
         self.ratio, self.momentum = ratio, momentum
-        groups = list(parameters)
-        names = [each.name for group in groups for each in group["params"] if each.ndim > 1]
+        listed = list(parameters)
+        names = [each.name for each in listed if each.ndim > 1]
         self.hidden = set(names[:-1])
-        super().__init__(("mean", "square", "steps"), parameters=groups, **options)
+        super().__init__(("mean", "square", "steps"), parameters=listed, **options)
 
     def lr_factor(self, parameter: paddle.Tensor) -> float:
         return 1.0 if parameter.name in self.hidden else self.ratio
@@ -82,6 +82,5 @@ def build(
         weight_decay: Decoupled weight decay.
         momentum: Decay rate of the running mean of the gradient.
     """
-    groups = [group if isinstance(group, dict) else {"params": [group]} for group in parameters]
     common = {"weight_decay": weight_decay, "grad_clip": grad_clip}
-    return Muon(adam_lr / lr, momentum, groups, lr=lr, **common)
+    return Muon(adam_lr / lr, momentum, parameters, lr=lr, **common)
