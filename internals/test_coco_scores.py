@@ -4,10 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from src.kit.scenes.scores import SCORES, SIZES, Objects, coco_scores, encode, object_rows
+import scene_files
+from scene_files import coco_content, write_coco
+from src.kit.scenes import read_coco
+from src.kit.scenes.scores import SCORES, SIZES, Objects, coco_scores, encode, measure, object_rows
+from src.kit.training import load_task
 
 SIDE = 240
 CLASSES = ("cat", "dog", "owl", "never")
@@ -178,3 +183,41 @@ def test_an_empty_mask_is_an_object_that_nobody_can_find():
 def test_nothing_is_printed(capsys):
     coco_scores(images(2), CLASSES, "bbox")
     assert capsys.readouterr().out == ""
+
+
+def test_sizes_are_told_in_pixels_of_the_network_and_of_the_photos(tmp_path):
+    """A photo of 256 pixels becomes 64: objects of 40 x 40 are medium in it, and small in the network's input."""
+    side, square = 256, [40, 40, 80, 40, 80, 80, 40, 80]
+    rows = [
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [40, 40, 40, 40], "segmentation": [square], "area": 1600},
+        {"id": 2, "image_id": 5, "category_id": 3, "bbox": [40, 40, 40, 40], "segmentation": [square], "area": 900},
+    ]
+    content = coco_content(*rows)
+    content["images"] = [{**entry, "width": side, "height": side} for entry in content["images"]]
+    file = write_coco(tmp_path, content)
+    for number in (1, 5):
+        scene_files.image(tmp_path / "train" / f"{number}.png", (side, side))
+    scenes = read_coco(file, tmp_path / "train")
+    box = np.array([[10, 10, 20, 20]], np.float32)
+    kept = [(objects(box, np.array([0]), masks=ellipses(box)), objects(box, np.array([0]), masks=ellipses(box)))] * 2
+    cfg = OmegaConf.create({"task": "detection", "data": {"name": "x", "image_size": 64}})
+    small = load_task("detection").evaluate(kept, scenes.classes)
+    assert (small["map_small"], small["map_medium"]) == (pytest.approx(1), None)
+    own = load_task("detection").original_scores(cfg, kept, scenes.classes, scenes)
+    assert own["map_medium_original"] == pytest.approx(1), "1,600 pixels"
+    assert own["map_small_original"] == pytest.approx(1), "900 pixels: COCO's own area counts, not the box's"
+    assert own["map_large_original"] is None
+    assert "in pixels of the network's input of 64 x 64" in own["note"]
+    assert "100 best detections" in own["note"]
+    masks = load_task("instance_segmentation").original_scores(cfg, kept, scenes.classes, scenes)
+    assert masks["mask_map_medium_original"] == masks["map_medium_original"] == pytest.approx(1)
+
+
+def test_areas_in_the_photo_equal_cocos_own_evaluation():
+    """The scores by size of predictions in a quarter of the size are those that pycocotools gives in the photo."""
+    kept = images()
+    areas = [tuple(measure(each, "bbox") * 16 for each in pair) for pair in kept]
+    large = [tuple(objects(each.boxes * 4, each.labels, each.scores, each.crowd) for each in pair) for pair in kept]
+    scores, whole = coco_scores(kept, CLASSES, "bbox", areas), coco_scores(large, CLASSES, "bbox")
+    for name in SCORES:
+        assert scores[name] == pytest.approx(whole[name], abs=1e-9), name

@@ -56,6 +56,23 @@ def test_order_depends_on_seed_and_epoch_only(found):
     assert ids(loader(found, shuffle=True, seed=4)) != first
 
 
+def test_augmentation_depends_on_seed_epoch_rank_and_batch(found):
+    """All batches hold the same image, so the order can make no difference."""
+    same = found.take(np.full(8, 1))
+
+    def drawn(epoch: int = 0, seed: int = 0, **sharing: int) -> list[np.ndarray]:
+        batches = loader(same, batch_size=1, augment="basic", num_workers=0, seed=seed, **sharing)
+        batches.set_epoch(epoch)
+        return [images for images, _ in batches][:4]
+
+    usual = drawn()
+    assert all(np.array_equal(one, other) for one, other in zip(drawn(), usual, strict=True))
+    ranks = [drawn(rank=rank, world_size=2) for rank in (0, 1)]
+    for name, others in {"epoch": drawn(1), "seed": drawn(seed=1), "rank": ranks[1], "batch": usual[1:]}.items():
+        pairs = zip(others, ranks[0] if name == "rank" else usual, strict=False)
+        assert not any(np.array_equal(one, other) for one, other in pairs), name
+
+
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_ranks_share_the_images(found, world_size):
     shares = [ids(loader(found, rank=rank, world_size=world_size)) for rank in range(world_size)]

@@ -63,6 +63,12 @@ class Task(SceneTask):
     def sample_rows(self, collected: Collected, names: Sequence[str]) -> list[dict[str, Any]]:
         return object_rows(collected)
 
+    def original_scores(
+        self, cfg: DictConfig, collected: Collected, names: Sequence[str], dataset: Scenes
+    ) -> dict[str, Any]:
+        """The scores of small, medium and large objects with sizes in pixels of the photos, and a note on the names."""
+        return {**self.sizes_of_originals(cfg, collected, names, dataset, "bbox"), "note": self.note(cfg)}
+
     def draw_samples(self, dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw images with their boxes."""
         from src.kit.scenes import boxes_only, draw_truth

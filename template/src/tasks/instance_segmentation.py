@@ -88,6 +88,14 @@ class Task(SceneTask):
     def sample_rows(self, collected: Collected, names: Sequence[str]) -> list[dict[str, Any]]:
         return object_rows(collected)
 
+    def original_scores(
+        self, cfg: DictConfig, collected: Collected, names: Sequence[str], dataset: Scenes
+    ) -> dict[str, Any]:
+        """The scores of small, medium and large objects with sizes in pixels of the photos, and a note on the names."""
+        masks = self.sizes_of_originals(cfg, collected, names, dataset, "segm")
+        boxes = self.sizes_of_originals(cfg, collected, names, dataset, "bbox")
+        return {**{f"mask_{name}": value for name, value in masks.items()}, **boxes, "note": self.note(cfg)}
+
     def draw_samples(self, dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw images with their boxes and masks."""
         from src.kit.scenes import draw_truth

@@ -3,24 +3,44 @@
 `Outlines` holds polygons and run-length codes, `Record` the annotations of one image, `Annotations` those of all.
 """
 
+import io
 import logging
+import math
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from src.kit.config import UserError
+from src.kit.loading import is_tiff, read_tiff_header
 from src.kit.scenes.class_maps import list_ids
 
 logger = logging.getLogger(__name__)
+ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are swapped
 LEAST_SIDE = 1e-6  # of a box, in the unit of its coordinates
 FAR = 1e7  # where coordinates of outlines are cut off: float32 is exact to a pixel up to there
 # one object: rings float32 (P, 2) of x, y; or {"size": [H, W], "counts": bytes}, COCO's compressed run-length code
 Outline = Sequence[np.ndarray] | Mapping[str, Any]
+
+
+def shown_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file after its EXIF rotation, without decoding it."""
+    try:
+        content = path.read_bytes()
+        if is_tiff(content):  # Pillow opens only some of them
+            header = read_tiff_header(content)
+            size = header.width, header.height
+            return size[::-1] if header.orientation >= 5 else size
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
+    except Exception as error:  # Pillow's parsers raise errors of any type
+        raise UserError(f"Cannot read {path}: {error}. Replace the file or move it out of the data set.") from error
 
 
 def rasterise(outline: Outline, height: int, width: int) -> np.ndarray:
@@ -137,6 +157,7 @@ class Record:
     crowd: np.ndarray  # bool (M,)
     outlines: list[Outline] | None  # None where the data set has none
     class_map: Path | None  # PNG of class ids
+    areas: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 (M,) in the file, NaN where it gives none
 
     def in_pixels(self, width: int, height: int) -> "Record":
         """Convert fractions of the image to pixels of the decoded image.
@@ -162,7 +183,14 @@ class Record:
         labels = numbers[self.labels]
         kept = np.flatnonzero(labels >= 0)
         outlines = None if self.outlines is None else [self.outlines[row] for row in kept]
-        return replace(self, boxes=self.boxes[kept], labels=labels[kept], crowd=self.crowd[kept], outlines=outlines)
+        return replace(
+            self,
+            boxes=self.boxes[kept],
+            labels=labels[kept],
+            crowd=self.crowd[kept],
+            outlines=outlines,
+            areas=self.areas[kept],
+        )
 
 
 class Annotations:
@@ -183,6 +211,7 @@ class Annotations:
         self.boxes: Any = array("d")
         self.labels: Any = array("q")
         self.crowd: Any = array("b")
+        self.areas: Any = array("d")
         self.outlines: Outlines | None = Outlines()
         self.without_outline = ""  # names the first object without one
         self.rows = np.empty(0, np.int64)  # the index of each object in `outlines`
@@ -209,13 +238,18 @@ class Annotations:
         crowd: bool = False,
         outline: Sequence[Sequence[float]] | Mapping[str, Any] | None = None,
         where: str = "",
+        area: float = math.nan,
     ) -> None:
-        """Add an object to image number `image`; `box` is x1, y1, x2, y2, the others as in `Outlines.append`."""
+        """Add an object to image number `image`; `box` is x1, y1, x2, y2, the others as in `Outlines.append`.
+
+        `area`, in pixels, only tells small objects from large ones.
+        """
         assert self.outlines is not None
         self.owners.append(image)
         self.boxes.extend(box)
         self.labels.append(label)
         self.crowd.append(crowd)
+        self.areas.append(area)
         self.outlines.append(outline, where)
 
     def finish(self, source: Path) -> "Annotations":
@@ -240,6 +274,7 @@ class Annotations:
         self.starts = np.searchsorted(owners[self.rows], np.arange(len(self) + 1))
         self.boxes, self.labels = clipped[self.rows], np.array(self.labels, np.int64)[self.rows]
         self.crowd = np.array(self.crowd, bool)[self.rows]
+        self.areas = np.array(self.areas, np.float64)[self.rows]
         self.owners = None
         missing = self.outlines.missing if self.outlines else 0
         if missing:
@@ -287,4 +322,5 @@ class Annotations:
             self.crowd[part],
             outlines,
             self.class_maps[image],
+            self.areas[part],
         )

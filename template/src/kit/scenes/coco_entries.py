@@ -89,6 +89,11 @@ def corners(values: Any) -> tuple[float, float, float, float] | None:
     return edges if all(map(math.isfinite, edges)) else None
 
 
+def area_of(value: Any) -> float:
+    """An annotation's area in pixels; NaN for anything that is no number above 0."""
+    return float(value) if numbers([value]) and 0 < value < 1e12 else math.nan
+
+
 def read_outline(value: Any) -> tuple[Sequence[Sequence[float]] | Mapping[str, Any] | None, FAULT | None]:
     """An object's rings of x, y, x, y, ... or its compressed run-length code; None where it has no outline.
 

@@ -14,6 +14,7 @@ import numpy as np
 from src.kit.config import UserError
 from src.kit.scenes.annotations import Annotations, Outline, Record, encode_outline
 from src.kit.scenes.coco_entries import (
+    area_of,
     corners,
     flag,
     identifier,
@@ -144,7 +145,8 @@ def read_once(path: Path, images: Path, class_maps: Path | None, stamp: int) -> 
             outline, fault = read_outline(entry.get("segmentation"))
             why = f"annotation {shown(values['id'])} of {path}" + (f", where {fault[1]}" if fault else "")
             label, crowd = values["category_id"], values["iscrowd"]
-            annotations.add_object(number, values["bbox"], label, crowd, outline, "" if outline else why)
+            area = area_of(entry.get("area"))
+            annotations.add_object(number, values["bbox"], label, crowd, outline, "" if outline else why, area)
             continue
         known: dict[Any, Any] = images_by_id if section == "images" else categories
         if values["id"] in known:

@@ -6,7 +6,6 @@ http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/.
 """
 
 import errno
-import io
 import math
 import os
 import shutil
@@ -19,16 +18,13 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
 
 from src.kit.config import UserError, unknown
-from src.kit.loading import find_images, is_tiff, read_tiff_header
+from src.kit.loading import find_images
 from src.kit.scenes import coco_format, yolo_format
-from src.kit.scenes.annotations import Annotations, Record
+from src.kit.scenes.annotations import Annotations, Record, shown_size
 from src.kit.scenes.format_files import by_split
 from src.kit.scenes.samples import Scenes
-
-ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are swapped
 
 
 class Format(NamedTuple):
@@ -114,21 +110,6 @@ def transfer_images(
         size = shown_size(record.path)
         copy(record.path, folder / names[record.path])
         yield names[record.path], record.in_pixels(*size)
-
-
-def shown_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file after its EXIF rotation, without decoding it."""
-    try:
-        content = path.read_bytes()
-        if is_tiff(content):  # Pillow opens only some of them
-            header = read_tiff_header(content)
-            size = header.width, header.height
-            return size[::-1] if header.orientation >= 5 else size
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-            return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
-    except Exception as error:  # Pillow's parsers raise errors of any type
-        raise UserError(f"Cannot read {path}: {error}. Replace the file or move it out of the data set.") from error
 
 
 class SafeBuilder(ElementTree.TreeBuilder):

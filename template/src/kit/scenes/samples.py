@@ -293,11 +293,12 @@ def concatenate(first: Scenes, second: Scenes) -> Scenes:
             record = scenes.record(index)
             image = joined.add_image(record.path, record.image_id, record.size, record.class_map)
             outlines: Sequence[Outline | None] = record.outlines or [None] * len(record.labels)
-            for box, label, crowd, outline in zip(record.boxes, record.labels, record.crowd, outlines, strict=True):
+            rows = zip(record.boxes, record.labels, record.crowd, outlines, record.areas, strict=True)
+            for box, label, crowd, outline, area in rows:
                 rings = (
                     outline
                     if outline is None or isinstance(outline, Mapping)
                     else [ring.ravel().tolist() for ring in outline]
                 )
-                joined.add_object(image, box, int(label), bool(crowd), rings)
+                joined.add_object(image, box, int(label), bool(crowd), rings, area=float(area))
     return Scenes(joined.finish(Path(first.path(0)).parent), first.classes, first.flippable and second.flippable)

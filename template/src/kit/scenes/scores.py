@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from src.kit.config import UserError
 from src.kit.inference_scenes import overlap
 from src.kit.report import describe_batch
+from src.kit.scenes.annotations import shown_size
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
 from src.kit.scenes.samples import Sample, Scenes
 from src.kit.training import BaseTask
@@ -25,6 +26,7 @@ OBJECT, CROWD = 1, 2  # kinds in the padded arrays of a batch; 0 is padding
 # score -> its index in pycocotools' `stats`
 SCORES = {"map": 0, "map50": 1, "map75": 2, "map_small": 3, "map_medium": 4, "map_large": 5, "recall100": 8}
 SIZES = ("map_small", "map_medium", "map_large")
+DETECTIONS = 100  # of an image and class, at most, that count
 # Of an image. Batches are padded to their fullest image, and among 16 photos of COCO that has 22 in the median and 40
 # in one batch of ten.
 OBJECTS = 32
@@ -67,36 +69,25 @@ def encode(masks: np.ndarray) -> list[dict[str, Any]]:
 
 
 def coco_scores(
-    kept: Sequence[tuple[Objects, Objects]], classes: Sequence[str], kind: Literal["bbox", "segm"]
+    kept: Sequence[tuple[Objects, Objects]],
+    classes: Sequence[str],
+    kind: Literal["bbox", "segm"],
+    areas: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
     """Compare the predictions for N images with the truth, by boxes ("bbox") or by masks ("segm").
 
+    Args:
+        areas: of the predicted and of the true objects of each image, which tell small from large; None takes those of
+            boxes or masks in pixels of the network's input.
+
     Returns:
         map (the mean over overlaps from 0.5 to 0.95), map50, map75, map_small, map_medium, map_large (areas below
-        32^2, below 96^2 and above), recall100, and `per_class` with map, map50 and the number of objects. Sizes and
-        classes without true objects have None; without any true object, the other scores are 0.
+        32^2, below 96^2 and above), recall100, and `per_class` with map, map50 and the number of objects. The 100 best
+        predictions of an image and class count. Sizes and classes without true objects have None; without any true
+        object, the other scores are 0.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    predicted, true = zip(*kept, strict=True)
-    # pycocotools asks for the size of every image, though run-length codes have their own
-    images = [{"id": number, "height": 0, "width": 0} for number in range(len(true))]
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes)]
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth, detections = COCO(), COCO()
-        truth.dataset = {"images": images, "categories": categories, "annotations": list(to_annotations(true, kind))}
-        detections.dataset = {
-            "images": images,
-            "categories": categories,
-            "annotations": list(to_annotations(predicted, kind)),
-        }
-        truth.createIndex()
-        detections.createIndex()
-        counter = COCOeval(truth, detections, kind)
-        counter.evaluate()
-        counter.accumulate()
-        counter.summarize()
+    true = [real for _, real in kept]
+    counter = count_matches(kept, classes, kind, areas)
     precision = counter.eval["precision"][:, :, :, 0, 2]  # (overlaps, recalls, classes) of all areas, 100 detections
     objects = np.bincount(np.concatenate([each.labels[~each.crowd] for each in true]), minlength=len(classes))
     result: dict[str, Any] = {name: max(0.0, float(counter.stats[index])) for name, index in SCORES.items()}
@@ -134,15 +125,74 @@ def object_rows(kept: Sequence[tuple[Objects, Objects]]) -> list[dict[str, Any]]
     return rows
 
 
+def count_matches(
+    kept: Sequence[tuple[Objects, Objects]],
+    classes: Sequence[str],
+    kind: str,
+    areas: Sequence[tuple[np.ndarray, np.ndarray]] | None,
+) -> Any:
+    """Run pycocotools' COCOeval on objects in memory."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    # pycocotools asks for the size of every image, though run-length codes have their own
+    images = [{"id": number, "height": 0, "width": 0} for number in range(len(kept))]
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes)]
+    sizes = areas or [(measure(found, kind), measure(real, kind)) for found, real in kept]
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        sides = []
+        for objects, own in zip(zip(*kept, strict=True), zip(*sizes, strict=True), strict=True):
+            side = COCO()
+            rows = list(to_annotations(objects, kind, own))
+            side.dataset = {"images": images, "categories": categories, "annotations": rows}
+            side.createIndex()
+            sides.append(side)
+        detections, truth = sides
+        counter = COCOeval(truth, detections, kind)
+        counter.evaluate()
+        counter.accumulate()
+        counter.summarize()
+    return counter
+
+
 def mean_precision(precision: np.ndarray) -> float | None:
     """The mean of the precisions; -1 stands for a class without objects and is left out."""
     return float(precision[precision > -1].mean()) if (precision > -1).any() else None
 
 
-def to_annotations(images: Sequence[Objects], kind: str) -> Iterator[dict[str, Any]]:
+def original_areas(
+    kept: Sequence[tuple[Objects, Objects]], dataset: Scenes, image_size: int, kind: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The areas of the predicted and of the true objects of each image, in pixels of the original image.
+
+    True objects have the areas in the annotation file, as in COCO's own scores, if it gives any.
+    """
+    found = []
+    for index, pair in enumerate(kept):
+        record = dataset.record(index)
+        scale = (max(record.size or shown_size(record.path)) / image_size) ** 2
+        predicted, true = (measure(objects, kind) * scale for objects in pair)
+        if len(record.areas) == len(true):
+            true = np.where(np.isnan(record.areas), true, record.areas)
+        found.append((predicted, true))
+    return found
+
+
+def measure(objects: Objects, kind: str) -> np.ndarray:
+    """The areas float64 (M,) of boxes ("bbox") or masks ("segm") in pixels."""
+    if kind == "segm":
+        from pycocotools.mask import area
+
+        assert objects.outlines is not None, "masks are compared, so there must be some"
+        return np.array([area(outline) for outline in objects.outlines], np.float64)
+    sides: np.ndarray = objects.boxes[:, 2:].astype(np.float64) - objects.boxes[:, :2]
+    return np.asarray(sides.prod(axis=1))
+
+
+def to_annotations(images: Sequence[Objects], kind: str, areas: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
     """COCO's annotations, numbered from 1: pycocotools takes 0 for "no match"."""
     number = 0
-    for image, objects in enumerate(images):
+    for image, (objects, sizes) in enumerate(zip(images, areas, strict=True)):
         for k in range(len(objects)):
             number += 1
             x1, y1, x2, y2 = (float(value) for value in objects.boxes[k])
@@ -151,15 +201,12 @@ def to_annotations(images: Sequence[Objects], kind: str) -> Iterator[dict[str, A
                 "image_id": image,
                 "category_id": int(objects.labels[k]),
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": (x2 - x1) * (y2 - y1),
+                "area": float(sizes[k]),
                 "iscrowd": int(objects.crowd[k]),
                 "score": float(objects.scores[k]),
             }
-            if kind == "segm":
-                from pycocotools.mask import area
-
-                assert objects.outlines is not None, "masks are compared, so there must be some"
-                row |= {"segmentation": objects.outlines[k], "area": float(area(objects.outlines[k]))}
+            if objects.outlines is not None and kind == "segm":
+                row["segmentation"] = objects.outlines[k]
             yield row
 
 
@@ -236,6 +283,27 @@ class SceneTask(BaseTask):
     @abstractmethod
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         """A batch's targets as arrays whose first dimension is the batch."""
+
+    def sizes_of_originals(
+        self,
+        cfg: DictConfig,
+        collected: Sequence[Any],
+        names: Sequence[str],
+        dataset: Scenes,
+        kind: Literal["bbox", "segm"],
+    ) -> dict[str, Any]:
+        """map_small, map_medium and map_large with sizes in pixels of the original images, as COCO states them."""
+        scores = coco_scores(collected, names, kind, original_areas(collected, dataset, cfg.data.image_size, kind))
+        return {f"{name}_original": scores[name] for name in SIZES}
+
+    def note(self, cfg: DictConfig) -> str:
+        """What the names of scores leave open."""
+        side = cfg.data.image_size
+        return (
+            "small, medium and large (areas below 32 x 32, below 96 x 96, above) in pixels of the network's input of "
+            f"{side} x {side}; with _original in pixels of the photos, as COCO's own; the {DETECTIONS} best detections of "
+            "an image and class count"
+        )
 
     def require_boxes(self, cfg: DictConfig, dataset: Scenes) -> None:
         """Refuse class maps without objects.

@@ -138,7 +138,7 @@ def evaluate_run(
     results, collected = {}, {}
     for name in splits:
         collected[name] = backend.predict(experiment, network, name)
-        results[name] = {"split": name, **how, **experiment.evaluate(collected[name])}
+        results[name] = {"split": name, **how, **experiment.evaluate(collected[name], name)}
         write_json(run / f"evaluation-{name}.json", results[name])
         write_samples(experiment, collected[name], name, run)
         print_scores(results[name])

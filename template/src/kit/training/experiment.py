@@ -89,6 +89,12 @@ class BaseTask(ABC):
         """Scores, of which more is better, of the best answer that ignores the input: no network should stay there."""
         return {}
 
+    def original_scores(
+        self, cfg: DictConfig, collected: Sequence[Any], names: Sequence[str], dataset: Any
+    ) -> dict[str, Any]:
+        """Further scores of the full evaluation that need the data set, in whose order `collected` is."""
+        return {}
+
     @abstractmethod
     def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
         """`kind`, `input` and `output` of the network's card: how data are prepared and what outputs mean."""
@@ -203,12 +209,13 @@ class Experiment:
         own = {name: float(metric(collected, self.classes)) for name, metric in self.metrics.items()}
         return self.task.metrics(collected, self.classes) | own
 
-    def evaluate(self, collected: Sequence[Any]) -> dict[str, Any]:
-        """The full evaluation, ready for JSON."""
+    def evaluate(self, collected: Sequence[Any], split: str) -> dict[str, Any]:
+        """The full evaluation of what was collected on a split, ready for JSON."""
         own = {name: float(metric(collected, self.classes)) for name, metric in self.metrics.items()}
         baseline = self.task.baseline(collected, self.classes)
         known = {f"baseline_{name}": value for name, value in baseline.items()}
-        return self.task.evaluate(collected, self.classes) | known | own
+        original = self.task.original_scores(self.cfg, collected, self.classes, self.split(split))
+        return self.task.evaluate(collected, self.classes) | original | known | own
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
