@@ -301,8 +301,8 @@ class SceneTask(BaseTask):
         side = cfg.data.image_size
         return (
             "small, medium and large (areas below 32 x 32, below 96 x 96, above) in pixels of the network's input of "
-            f"{side} x {side}; with _original in pixels of the photos, as COCO's own; the {DETECTIONS} best detections of "
-            "an image and class count"
+            f"{side} x {side}; with _original in pixels of the photos, as COCO's own; the {DETECTIONS} best detections "
+            "of an image and class count"
         )
 
     def require_boxes(self, cfg: DictConfig, dataset: Scenes) -> None:
