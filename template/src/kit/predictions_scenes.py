@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from src.kit.inference import Card
 from src.kit.predictions import Results as ClassResults
 from src.kit.predictions import find_sources, to_rgb
-from src.kit.report import escaped, find_font
+from src.kit.report import escaped, find_font, readable
 from src.kit.scenes import class_colour, ink_on
 from src.kit.storage import write_text
 
@@ -148,7 +148,7 @@ def draw_box(pen: ImageDraw.ImageDraw, box: list[float], each: Mapping[str, Any]
     """Draw one box and its name, above it or inside if there is no room."""
     fill = tuple(round(255 * part) for part in colour)
     pen.rectangle(box, outline=fill, width=line)
-    text, font = f"{each['class']} {each['score']:.0%}", load_font(each["class"], 6 * line)
+    text, font = f"{readable(each['class'])} {each['score']:.0%}", load_font(each["class"], 6 * line)
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 2 * line, bottom - top + 2 * line
     x = max(0.0, min(box[0], pen.im.size[0] - width))

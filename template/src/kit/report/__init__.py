@@ -13,12 +13,12 @@ from src.kit.report.figures import (
     draw_image_batch,
     draw_images,
     draw_predictions,
-    find_font,
     new_figure,
     save_figure,
     shorten,
     to_colours,
 )
+from src.kit.report.fonts import find_font, readable
 from src.kit.report.parts import (
     card,
     count_parameters,
@@ -56,6 +56,7 @@ __all__ = [
     "find_font",
     "model_table",
     "new_figure",
+    "readable",
     "save_figure",
     "section",
     "shorten",

@@ -4,7 +4,6 @@ matplotlib is imported inside the functions because importing it takes up to a s
 
 import math
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +13,7 @@ from omegaconf import DictConfig
 
 from src.kit.config import title_of
 from src.kit.loading import Split, build_image_loader
+from src.kit.report.fonts import families, readable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,14 +23,6 @@ Caption = tuple[str, str]  # (text, colour)
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/)
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PINK = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 INK, FAINT, GRID = "#24292f", "#6e7781", "#e3e7ec"
-CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "WenQuanYi Micro Hei",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "SimHei",
-)
 STYLE: dict[str, Any] = {
     "font.size": 10,
     "text.color": INK,
@@ -52,23 +44,11 @@ STYLE: dict[str, Any] = {
 }
 
 
-def find_font(text: str) -> str:
-    """The file of a font for a text: DejaVu Sans, or an installed one with Chinese, Japanese and Korean letters."""
-    from matplotlib import font_manager
-
-    installed = set(font_manager.get_font_names())
-    asian = [font for font in CJK_FONTS if font in installed] if max(text, default=" ") >= "\u2e80" else []
-    return str(font_manager.findfont((asian or ["DejaVu Sans"])[0]))
-
-
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
     """Return an empty figure in the project's style, sized in inches. `save` writes it."""
     import matplotlib
-    from matplotlib import font_manager
     from matplotlib.figure import Figure
 
-    installed = set(font_manager.get_font_names())
-    families = ["DejaVu Sans", *(font for font in CJK_FONTS if font in installed)]
     style: Any = STYLE | {"font.family": families}
     matplotlib.rcParams.update(style)
     return Figure(figsize=(width, height), layout=layout)
@@ -78,9 +58,7 @@ def save_figure(figure: "Figure", path: Path, dpi: int = 130) -> Path:
     """Write a figure as PNG atomically and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # no installed font has this class name's script
-        figure.savefig(partial, format="png", dpi=dpi)
+    figure.savefig(partial, format="png", dpi=dpi)
     os.replace(partial, path)
     return path
 
@@ -139,7 +117,7 @@ def draw_lines(lines: Mapping[str, tuple[list[float], list[float]]], title: str,
 
 def shorten(text: str, length: int) -> str:
     """Cut the middle out of a name longer than `length`, because its end often distinguishes it."""
-    tail = length // 2 - 1
+    text, tail = readable(text), length // 2 - 1
     return text if len(text) <= length else f"{text[: length - tail - 1]}…{text[-tail:]}"
 
 
@@ -269,7 +247,7 @@ def draw_image_batch(cfg: DictConfig, dataset: Split, split: str, path: Path, co
 
 def describe_batch(cfg: DictConfig, split: str) -> str:
     """A title: the split and everything that changes training images."""
-    title = f"{title_of(cfg.data)}: {split} split"
+    title = f"{readable(title_of(cfg.data))}: {split} split"
     if split != "train":
         return title
     mixed = [f"{key}={cfg.data[key]}" for key in ("mixup_alpha", "cutmix_alpha") if cfg.data[key]]

@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import title_of
-from src.kit.report import FAINT, INK, new_figure, save_figure, shorten, to_colours
+from src.kit.report import FAINT, INK, new_figure, readable, save_figure, shorten, to_colours
 from src.kit.scenes.class_maps import IGNORE
 from src.kit.scenes.loader import build_augmentation
 from src.kit.scenes.samples import Sample, Scenes
@@ -58,7 +58,7 @@ def draw_truth(
 ) -> Path:
     """Draw images by their numbers, with the annotations that `show` leaves."""
     samples = [show(read_sample(dataset, int(index), cfg)) for index in chosen[:SHOWN]]
-    return draw_scenes(samples, dataset.classes, f"{title_of(cfg.data)}: training images", path)
+    return draw_scenes(samples, dataset.classes, f"{readable(title_of(cfg.data))}: training images", path)
 
 
 def read_sample(dataset: Scenes, index: int, cfg: DictConfig) -> Sample:
