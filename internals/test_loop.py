@@ -17,13 +17,23 @@ from src.kit.training.loop import Collector, EarlyStopping, LossMeter, Schedule
 from tests.support import fit
 
 OPTIMIZERS = {
+    "adam": ["lr=0.1", "weight_decay=0.5", "betas=[0.5,0.999]", "betas=[0.9,0.5]"],
     "adamw": ["lr=0.1", "weight_decay=0.5", "betas=[0.5,0.999]", "betas=[0.9,0.5]"],
+    "rmsprop": ["lr=0.1", "weight_decay=0.5", "alpha=0.5", "momentum=0.5"],
     "sgd": ["lr=0.01", "weight_decay=0.5", "momentum=0.5", "nesterov=false"],
 }
+ELSEWHERE = {
+    "name",
+    "file",
+    "decoupled",
+    "decay_norms_and_biases",
+    "layer_decay",
+}  # need several layers or steps, as Lion and Muon do
 SCHEDULES = {
     "constant": ["warmup_epochs=1"],
     "cosine": ["warmup_epochs=1", "min_factor=0.5"],
     "cosine_restarts": ["warmup_epochs=1", "min_factor=0.5", "period_epochs=1", "period_growth=3"],
+    "linear": ["warmup_epochs=1", "min_factor=0.5"],
     "one_cycle": ["warmup_epochs=1", "rise_fraction=0.5", "start_factor=0.5", "end_factor=0.5"],
     "plateau": ["warmup_epochs=1", "factor=0.5", "patience=1", "min_factor=0.05"],
 }
@@ -52,15 +62,16 @@ def minimise(framework: str, *keys: str) -> np.ndarray:
     return layer.weight.numpy()
 
 
-@pytest.mark.parametrize("name", option_names("optimizer"))
+@pytest.mark.parametrize("name", sorted({*option_names("optimizer")} - {"lion", "muon"}))
 def test_every_key_of_an_optimizer_has_the_same_effect_in_both_frameworks(name):
     cases = [[], *([f"optimizer.{key}"] for key in OPTIMIZERS[name])]
-    assert {key.partition("=")[0] for key in OPTIMIZERS[name]} == set(option("optimizer", name)) - {"name"}
+    tried = {key.partition("=")[0] for key in OPTIMIZERS[name]}
+    assert tried == set(option("optimizer", name, "lightning")) - ELSEWHERE
     ends = [[minimise(each, f"optimizer={name}", *keys) for keys in cases] for each in ("lightning", "paddle")]
     for ours, theirs in zip(*ends, strict=True):
-        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
     for keys, end in zip(cases[1:], ends[0][1:], strict=True):
-        assert np.abs(end - ends[0][0]).max() > 1e-3, keys
+        assert np.abs(end - ends[0][0]).max() > 1e-4, keys
 
 
 def curve(*keys: str) -> list[float]:
