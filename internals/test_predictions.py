@@ -13,6 +13,7 @@ from PIL import Image
 
 from paths import TEMPLATE
 from scripts.predict import main
+from src.kit import predictions_scenes
 from src.kit.errors import UserError
 from src.kit.inference import Card
 
@@ -184,6 +185,18 @@ def test_class_maps_are_palette_images(tmp_path):
     rows = list(csv.DictReader((out / "predictions.csv").open(encoding="utf-8")))
     assert float(rows[0]["share"]) == pytest.approx(2 / 3, abs=0.02)
     assert rows[0]["map"] == "maps/flag.png"
+
+
+def test_pictures_show_sure_objects_only(tmp_path):
+    card = Card("objects", "scenes", ("cat", "dog"), {"shape": [3, 32, 32]}, {"kind": "boxes", "score": 0.0})
+    scores = {"cat": 0.9, "dog": 0.1}
+    found = [{"class": name, "score": score, "box": [2.0, 2.0, 20.0, 20.0]} for name, score in scores.items()]
+    with predictions_scenes.Results(tmp_path, card, 1) as results:
+        results.add("a.png", np.zeros((40, 60, 3), np.uint8), {"objects": found})
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "<b>cat 90%</b><br>" in page
+    assert [row[1] for row in read(tmp_path)] == ["cat", "dog"]
+    assert len(json.loads((tmp_path / "coco_results.json").read_text("utf-8"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from src.kit.inference import Card
 from src.kit.predictions import Results as ClassResults
 from src.kit.predictions import find_sources, to_rgb
 from src.kit.report import escaped, find_font, readable
-from src.kit.scenes import class_colour, ink_on
+from src.kit.scenes import SHOWN_SCORE, class_colour, ink_on
 from src.kit.storage import write_text
 
 __all__ = ["Results", "find_sources"]
@@ -49,8 +49,9 @@ class ObjectResults(ClassResults):
             yield {}
 
     def draw(self, own: str, name: str, item: Any, prediction: dict[str, Any]) -> str:
-        picture = draw_objects(to_rgb(item), prediction["objects"], self.card.classes)
-        names = [f"{each['class']} {each['score']:.0%}" for each in prediction["objects"]]
+        shown = [each for each in prediction["objects"] if each["score"] >= SHOWN_SCORE]  # more would hide the image
+        picture = draw_objects(to_rgb(item), shown, self.card.classes)
+        names = [f"{each['class']} {each['score']:.0%}" for each in shown]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         return self.figure(picture, own, f"<b>{escaped(', '.join(names[:NAMED]) or 'nothing')}</b>{more}", name)
 
