@@ -1,5 +1,6 @@
 """What a notebook user expects, in every framework; test_interface_*.py run it in theirs."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -16,6 +18,7 @@ import src
 from paths import TEMPLATE
 from src.kit import catalog as build
 from src.kit.config import components
+from src.kit.edge_search import optimize_command
 from src.kit.errors import UserError
 from src.kit.inference import Predictor
 from src.kit.run import read_rows
@@ -95,10 +98,49 @@ class InterfaceTests:
         np.testing.assert_allclose(*scores, atol=1e-5)
         coarse = Predictor.open(folder / "int8").predict(images)
         assert np.mean([one["class"] == other["class"] for one, other in zip(coarse, predicted, strict=True)]) > 0.9
-        assert (folder / "int8" / "model.onnx").stat().st_size < 0.4 * (folder / "model.onnx").stat().st_size
+        assert (folder / "int8" / "model.onnx").stat().st_size < 0.5 * (folder / "model.onnx").stat().st_size
         with pytest.raises(UserError, match=r"cannot export 'onxn': choose of onnx, (torch|paddle)"):
             run.export(["onxn"])
         assert (folder / "model.onnx").exists(), "a mistake leaves the last export as it was"
+        shutil.copy(folder / "model.onnx", run.path / "alone.onnx")  # with its card in it
+        alone = Predictor.open(run.path / "alone.onnx").predict(images)
+        assert alone == exported
+
+    def test_the_fastest_that_keeps_the_score_is_written(self, tmp_path, monkeypatch, capsys):
+        run = train(self.configure(tmp_path, "optimizer.lr=0.01"))
+        monkeypatch.setattr("src.kit.edge_search.SECONDS", 0.05)
+        folder = optimize_command([str(run.path), "--batch-size", "1,4"], "")
+        assert folder == run.path / "edge-cpu"
+        best = json.loads((folder / "optimized.json").read_text("utf-8"))
+        with (folder / "candidates.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        tried = {(row["runtime"], row["precision"], row["batch"]) for row in rows}
+        kinds = {
+            ("onnxruntime", "f32"),
+            ("onnxruntime", "int8"),
+            *(("openvino", each) for each in ("f32", "bf16", "int8")),
+        }
+        assert tried == {(*kind, batch) for kind in kinds for batch in "14"}
+        reference = float(rows[0]["score"])
+        assert reference == pytest.approx(run.metrics["val"]["accuracy"], abs=0.004)
+        fitting = [row for row in rows if float(row["score"]) >= reference - 0.01]
+        times = [float(row["milliseconds"]) / int(row["batch"]) for row in fitting]
+        assert best["milliseconds"] / best["batch"] == pytest.approx(min(times))
+        assert 10 < best["memory_mb"] < 1000
+        images = run.experiment.split("test").images.get(np.arange(7))
+        pairs = zip(Predictor.open(folder).predict(images), run.predict(images), strict=True)
+        assert sum(one["class"] == other["class"] for one, other in pairs) >= 6
+        assert capsys.readouterr().out.count("  best") == 1
+
+        model = run.path / "export" / "model.onnx"
+        keys = ["--target-device", "jetson-orin", "--model-path", str(model), "--batch-size", "2"]
+        folder = optimize_command([*keys, "--output", str(tmp_path / "orin")], "")
+        assert "--onnx=model.int8.onnx --int8 --fp16" in (folder / "build_engine.sh").read_text("utf-8")
+        for name in ("model.onnx", "model.int8.onnx"):
+            shape = onnx.load(folder / name).graph.input[0].type.tensor_type.shape
+            assert shape.dim[0].dim_value == 2
+        with pytest.raises(UserError, match=r"takes images of 8 pixels, not 16: give the run \(.+\) in place of"):
+            optimize_command([*keys, "--input-size", "16x16"], "")
 
     def test_data_and_network_are_built_once(self, tmp_path, monkeypatch):
         splits, networks = Counter[str](), []

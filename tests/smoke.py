@@ -45,6 +45,8 @@ FOR_INTERNALS = [
     "webdataset==1.0.2",
     "nbclient==0.11.0",
     "ipykernel==7.4.0",
+    "openvino==2026.4.1",
+    "nncf==3.4.0",
 ]
 
 

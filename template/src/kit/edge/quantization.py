@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 
 from src.kit.errors import UserError
+from src.kit.inference import Card
 
-__all__ = ["arithmetic_nodes", "quantize"]
+__all__ = ["arithmetic_nodes", "embed_card", "quantize"]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def embed_card(path: Path, card: Card) -> None:
+    """Store the card in an .onnx file, so that the file alone predicts."""
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"card": card.to_json()})
+    path.write_bytes(model.SerializeToString())
 
 
 def quantize(model: Path, target: Path, batches: Iterable[np.ndarray], symmetric: bool = False) -> None:

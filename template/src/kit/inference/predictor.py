@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from src.kit.errors import UserError
 from src.kit.inference.batches import Size, View, kind_of, size_of
-from src.kit.inference.card import Card, read_card
+from src.kit.inference.card import Card
 
 BATCH = 32
 AS_IS = View()
@@ -51,12 +51,14 @@ class Predictor(ABC):
             UserError: neither of them, or a damaged one.
         """
         path = Path(path)
-        if path.suffix == ".onnx" or (path / "model.onnx").is_file():
-            return OnnxPredictor(path, threads)
+        opened: Predictor
+        if path.suffix == ".onnx" or any((path / name).is_file() for name in ("model.onnx", "model.xml")):
+            opened = import_module("src.kit.inference.exported").open_exported(path, threads)
+            return opened
         if not path.is_dir():
             raise UserError(f"{path} does not exist: give the folder of a run or of an export.")
         # by name: prediction without a framework must not import it
-        opened: Predictor = import_module("src.kit.training").RunPredictor(path)
+        opened = import_module("src.kit.training").RunPredictor(path)
         return opened
 
     @abstractmethod
@@ -183,76 +185,8 @@ def what_reads(card: Card) -> Any:
     return card.input.get("pixels"), card.input["shape"] if card.kind == "images" else None
 
 
-class OnnxPredictor(Predictor):
-    """A network exported to ONNX, computed by ONNX Runtime."""
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        """`path`: a folder that holds model.onnx, or an .onnx file; card.json lies beside it.
-
-        Raises:
-            UserError: a missing or damaged file, or ONNX Runtime is not installed.
-        """
-        file = path if path.suffix == ".onnx" else path / "model.onnx"
-        super().__init__(read_card(file.parent))
-        self.sessions = {"model": open_session(file, threads)}
-        self.detector = self.card.output.get("detector")
-        if self.detector:  # a network in parts, which NumPy joins
-            self.sessions |= {
-                part: open_session(file.parent / f"{part}.onnx", threads) for part in self.detector["parts"]
-            }
-        (self.input,) = self.sessions["model"].get_inputs()
-        self.fixed = self.input.shape[0] if isinstance(self.input.shape[0], int) else 0  # batch size of a static export
-
-    def compute(self, arrays: np.ndarray) -> np.ndarray:
-        if self.detector:
-            rows: np.ndarray = import_module(f"src.kit.inference_{self.card.kind}_detectors").detect(
-                self.run, arrays, self.detector
-            )
-            return rows
-        return np.asarray(self.run("model", {self.input.name: arrays})[0])
-
-    def run(self, part: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """All outputs of one part; a part with a fixed batch computes as often as it takes."""
-        if part != "model" or not self.fixed:
-            return list(self.sessions[part].run(None, dict(arrays)))
-        (whole,) = arrays.values()
-        outputs = []
-        for start in range(0, len(whole), self.fixed):
-            rows = whole[start : start + self.fixed]
-            filled = np.concatenate([rows, np.repeat(rows[-1:], self.fixed - len(rows), axis=0)])
-            outputs.append([each[: len(rows)] for each in self.sessions[part].run(None, {self.input.name: filled})])
-        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
-
-
-def open_session(file: Path, threads: int | None) -> Any:
-    """Load an .onnx file for the CPU.
-
-    Raises:
-        UserError: a missing or damaged file, or ONNX Runtime is not installed.
-    """
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise UserError("onnxruntime is not installed: run `pip install onnxruntime`.") from error
-    if not file.is_file():
-        raise UserError(f"There is no {file}: export the run first.")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own classes have no common base
-        raise UserError(f"{file} cannot be loaded ({first_line(error)}): export the run again.") from error
-
-
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Lists of `size` items, the last one shorter; read only as far as needed."""
     iterator = iter(items)
     while part := list(itertools.islice(iterator, size)):
         yield part
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's message."""
-    return str(error).strip().partition("\n")[0][:200]

@@ -13,7 +13,7 @@ from src.kit.training.evaluation import (
     newest_run,
 )
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
-from src.kit.training.exports import export_command, export_run, training_batches
+from src.kit.training.exports import export_command, export_run, score, training_batches
 from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
 from src.kit.training.networks import build_loss, build_model, frozen_layers, is_small, parameter_groups, weigh_classes
 from src.kit.training.predicting import RunPredictor
@@ -57,6 +57,7 @@ __all__ = [
     "newest_run",
     "parameter_groups",
     "restore_config",
+    "score",
     "train",
     "train_run",
     "training_batches",

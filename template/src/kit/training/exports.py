@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from src.kit.config import UserError, load_config
+from src.kit.edge import embed_card, quantize
 from src.kit.inference import Card, Predictor
+from src.kit.storage import partial_path
 from src.kit.training.cards import find_card
 from src.kit.training.checkpoints import find_checkpoint
 from src.kit.training.evaluation import load_backend, load_experiment, newest_run
@@ -53,9 +55,13 @@ def export_command(argv: Sequence[str], description: str) -> Path:
 
 
 def export_run(
-    run: Path, formats: Sequence[str] = (), checkpoint: str = "best", image_size: int | None = None
+    run: Path,
+    formats: Sequence[str] = (),
+    checkpoint: str = "best",
+    image_size: int | None = None,
+    target: Path | None = None,
 ) -> tuple[Path, float | None]:
-    """Write `RUN/export`: the network, its weights and card.json; a former export is replaced as a whole.
+    """Write the network, its weights and card.json to `target` (`RUN/export`), which is replaced as a whole.
 
     Args:
         formats: of `FORMATS` of the run's framework; none: all.
@@ -80,7 +86,8 @@ def export_run(
     experiment = Experiment.from_card(cfg, card)
     backend = load_backend(cfg.framework)
     network = backend.load_network(experiment, weights)
-    partial, target = run / ".export.partial", run / "export"
+    target = target or run / "export"
+    partial = partial_path(target)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -88,10 +95,12 @@ def export_run(
         expected = np.asarray(backend.predict_images(network, probe))
         if detector := export_network(network, cfg.framework, card.input["shape"], partial, formats):
             card = replace(card, output={**card.output, "detector": detector})
+        card = replace(card, weights={**card.weights, "run": run.as_posix()})
         shutil.copyfile(weights / "model.safetensors", partial / "model.safetensors")
         card.write(partial)
         difference = None
         if "onnx" in formats:
+            embed_card(partial / "model.onnx", card)
             difference = compare(expected, Predictor.open(partial).compute(probe))
         shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
@@ -159,8 +168,6 @@ def quantize_run(run: Path, folder: Path) -> dict[str, dict[str, float]]:
     Raises:
         UserError: the data are missing, or there is no ONNX file.
     """
-    from src.kit.edge import quantize
-
     experiment = load_experiment(run)
     target = folder / "int8"
     shutil.rmtree(target, ignore_errors=True)
@@ -168,6 +175,7 @@ def quantize_run(run: Path, folder: Path) -> dict[str, dict[str, float]]:
     card = Predictor.open(folder).card
     card.write(target)
     quantize(folder / "model.onnx", target / "model.onnx", training_batches(experiment, card, CALIBRATION))
+    embed_card(target / "model.onnx", card)
     for part in card.output.get("detector", {}).get("parts", []):
         shutil.copyfile(folder / f"{part}.onnx", target / f"{part}.onnx")
     return {name: score(experiment, Predictor.open(place)) for name, place in (("float32", folder), ("int8", target))}

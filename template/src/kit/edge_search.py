@@ -1,0 +1,324 @@
+"""`scripts/optimize_for_edge.py`: try runtimes, precisions, threads and batches on this machine, and keep the best.
+
+Nothing is assumed: which precision is fastest depends on the network and the processor. A candidate whose score falls
+by more than `--max-loss` is out.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from src.kit.config import UserError
+from src.kit.edge import convert, embed_card, quantize, write_tensorrt
+from src.kit.inference import Card, Predictor, preprocess
+from src.kit.storage import write_csv, write_json
+from src.kit.training import export_run, load_run, newest_run, score, training_batches
+
+__all__ = ["optimize_command"]
+
+DEVICES = ("cpu", "jetson-nano", "jetson-orin")
+CALIBRATION = 128  # samples
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SECONDS = 1.0  # of measuring each candidate
+ROUNDS = 5
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from src.kit.inference import Predictor
+predictor = Predictor.open(sys.argv[1])
+for _ in range(3):
+    predictor.compute(np.zeros((int(sys.argv[2]), *predictor.card.input["shape"]), np.float32))
+status = Path("/proc/self/status")
+if status.exists():  # ru_maxrss would be the parent's, from before the fork
+    print(1024 * int(status.read_text().split("VmHWM:")[1].split()[0]))
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@dataclass
+class Candidate:
+    """One way to run the network, and what was measured of it."""
+
+    folder: Path = field(repr=False)
+    runtime: str  # onnxruntime or openvino
+    precision: str  # f32, bf16 or int8
+    threads: int
+    batch: int
+    megabytes: float = 0.0
+    score: float | None = None  # the task's monitored score, or the share of equal predictions
+    milliseconds: float = 0.0  # median of a batch
+    p95: float = 0.0
+    per_second: float = 0.0
+    fits: bool = True  # whether it keeps the score
+
+    def figures(self) -> dict[str, Any]:
+        """All but the folder."""
+        return {name: value for name, value in asdict(self).items() if name != "folder"}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What candidates are calibrated and judged with."""
+
+    card: Card
+    batches: list[np.ndarray]  # float32 (B, *shape)
+    judge: Callable[[Predictor], float]
+    better: int  # 1 if a higher score is better, else -1
+    name: str  # of the score
+
+
+def optimize_command(argv: Sequence[str], description: str) -> Path:
+    """Parse the options, optimize, and print the table; return the folder that was written.
+
+    Raises:
+        UserError: a bad option, or what `export_run` raises.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, help="a run folder (default: the newest, without --model-path)")
+    parser.add_argument("--model-path", type=Path, help="an .onnx file that scripts/export.py wrote")
+    parser.add_argument("--target-device", choices=DEVICES, default="cpu", help="cpu: this machine, measured")
+    parser.add_argument("--quantization", choices=("int8", "none"), default="int8")
+    parser.add_argument("--input-size", help="HEIGHTxWIDTH, such as 320x320 (default: as trained)")
+    parser.add_argument("--batch-size", default="1", help="such as 1, or 1,8 to try both")
+    parser.add_argument("--calibration", type=Path, help="a folder of images (default: the run's training images)")
+    parser.add_argument("--max-loss", type=float, default=0.01, help="of the score, for INT8 and bf16 (default: 0.01)")
+    parser.add_argument("--output", type=Path, help="folder to write (default: beside the model)")
+    options = parser.parse_args(argv)
+    size = read_size(options.input_size)
+    batches = read_batches(options.batch_size)
+    with TemporaryDirectory() as scratch:
+        model = find_model(options.run, options.model_path, size, Path(scratch))
+        folder = options.output or default_output(options.run, options.model_path, model, options.target_device)
+        material = gather(Predictor.open(model).card, options.calibration)
+        int8, work = options.quantization == "int8", Path(scratch)
+        if options.target_device == "cpu":
+            return optimize_here(model, material, int8, batches, options.max_loss, folder, work)
+        return prepare_jetson(model, material, options.target_device, int8, batches[0], folder, work)
+
+
+def read_size(text: str | None) -> int | None:
+    """`320x320` -> 320.
+
+    Raises:
+        UserError: anything but a square of at least 8 pixels.
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(set(sides)) != 1 or len(sides) > 2 or not sides[0].isdecimal() or int(sides[0]) < 8:
+        raise UserError(f"--input-size {text} is not a square such as 320x320: networks here take square images.")
+    return int(sides[0])
+
+
+def read_batches(text: str) -> list[int]:
+    """`1,8` -> [1, 8].
+
+    Raises:
+        UserError: anything else.
+    """
+    if not all(part.isdecimal() and 0 < int(part) <= 1024 for part in text.split(",")):
+        raise UserError(f"--batch-size {text} must be a number from 1 to 1024, or several, such as 1,8.")
+    return [int(part) for part in text.split(",")]
+
+
+def find_model(run: Path | None, file: Path | None, size: int | None, scratch: Path) -> Path:
+    """The .onnx file to optimize; a run is exported first if it has not been, or not at this size.
+
+    Raises:
+        UserError: no such file, or one of another size.
+    """
+    if file is None:
+        run = run or newest_run(Path("outputs"))
+        if size is None and (run / "export" / "model.onnx").is_file():
+            return run / "export" / "model.onnx"
+        return export_run(run, ["onnx"], image_size=size, target=scratch / "export" if size else None)[0] / "model.onnx"
+    if run is not None:
+        raise UserError(f"Give either the run {run} or --model-path {file}.")
+    shape = Predictor.open(file).card.input["shape"]
+    if size is not None and shape[-1] != size:
+        origin = Predictor.open(file).card.weights.get("run", "RUN")
+        raise UserError(
+            f"{file} takes images of {shape[-1]} pixels, not {size}: give the run ({origin}) in place of --model-path, "
+            "which is then exported at that size."
+        )
+    return file
+
+
+def default_output(run: Path | None, file: Path | None, model: Path, device: str) -> Path:
+    """RUN/edge-DEVICE, or FILE-DEVICE beside the file."""
+    if file is not None:
+        return file.with_name(f"{file.stem}-{device}")
+    return (run or newest_run(Path("outputs"))) / f"edge-{device}"
+
+
+def gather(card: Card, images: Path | None) -> Material:
+    """Calibration data and how candidates are judged: the run's validation split, or agreement on a folder of images.
+
+    Raises:
+        UserError: neither is there.
+    """
+    run = Path(card.weights.get("run") or "unknown")
+    if images is None and not (run / "config.yaml").is_file():
+        raise UserError(
+            f"The run {run} that the network comes from is not here: name a folder of images with --calibration."
+        )
+    if images is None:
+        experiment = load_run(run).experiment
+        metric = experiment.task.monitor.removeprefix("val/")
+        better = 1 if experiment.task.mode == "max" else -1
+        batches = training_batches(experiment, card, CALIBRATION)
+        return Material(card, batches, lambda predictor: score(experiment, predictor)[metric], better, metric)
+    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in IMAGES)
+    if not files:
+        raise UserError(f"{images} holds no images: name a folder of some hundred like those of the training.")
+    chosen = [files[place] for place in np.linspace(0, len(files) - 1, min(CALIBRATION, len(files))).astype(int)]
+    batches = [preprocess(card, chosen[start : start + 8]).arrays for start in range(0, len(chosen), 8)]
+    return Material(card, batches, Agreement(batches), 1, "agreement")
+
+
+class Agreement:
+    """Judges by the share of samples whose strongest output is that of the first network asked."""
+
+    def __init__(self, batches: list[np.ndarray]) -> None:
+        self.batches, self.expected = batches, np.empty(0)
+
+    def __call__(self, predictor: Predictor) -> float:
+        outputs = [predictor.compute(batch) for batch in self.batches]
+        # detections: the class of the surest row; class maps: the class of each pixel
+        rows = predictor.card.output["kind"] in ("boxes", "masks")
+        best = np.concatenate([(each[:, 0, 5] if rows else each.argmax(axis=1)).ravel() for each in outputs])
+        if not len(self.expected):
+            self.expected = best
+        return float((best == self.expected).mean())
+
+
+def optimize_here(
+    model: Path,
+    material: Material,
+    int8: bool,
+    batches: Sequence[int],
+    max_loss: float,
+    target: Path,
+    scratch: Path,
+) -> Path:
+    """Measure every candidate, print the table, and write the winner's files to `target`."""
+    candidates = list(build_candidates(model, material, int8, batches, scratch))
+    reference = candidates[0].score or 0.0
+    for candidate in candidates:
+        candidate.fits = material.better * (reference - (candidate.score or 0.0)) <= max_loss
+    measure(candidates)
+    best = min((each for each in candidates if each.fits), key=lambda each: each.milliseconds / each.batch)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(best.folder, target)
+    runtime = {"precision": best.precision, "threads": best.threads, "batch": best.batch}
+    card = replace(Predictor.open(target).card, runtime={"name": best.runtime, **runtime})
+    card.write(target)
+    write_csv(target / "candidates.csv", [each.figures() for each in candidates])
+    memory = memory_of(target, best)
+    write_json(target / "optimized.json", {"score": material.name, **best.figures(), "memory_mb": memory})
+    sys.stdout.write(table(candidates, best, material.name))
+    sys.stdout.write(f"peak memory of a process that runs it: {memory:,.0f} MB\nwritten: {target}\n")
+    return target
+
+
+def build_candidates(
+    model: Path, material: Material, int8: bool, batches: Sequence[int], scratch: Path
+) -> Iterator[Candidate]:
+    """Build each runtime's and precision's files and judge them once; the first is ONNX Runtime in float32."""
+    runtimes = ["onnxruntime", *(["openvino"] if find_spec("openvino") and find_spec("nncf") else [])]
+    if "openvino" not in runtimes:
+        sys.stderr.write("OpenVINO is not installed (`pip install -r requirements-edge.txt`): it is not tried.\n")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for runtime in runtimes:
+        precisions = ["f32", *(["bf16"] if runtime == "openvino" else []), *(["int8"] if int8 else [])]
+        for precision in precisions:
+            for batch in batches:
+                folder = scratch / f"{runtime}-{precision}-{batch}"
+                convert(model, material.card, folder, runtime, precision, batch, material.batches)
+                size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".onnx", ".bin"))
+                judged = material.judge(Predictor.open(folder))
+                for threads in sorted({1, cores}):
+                    yield Candidate(folder, runtime, precision, threads, batch, size / 1e6, judged)
+
+
+def measure(candidates: Sequence[Candidate]) -> None:
+    """Time all candidates in turns, so that other work on the machine disturbs all of them alike."""
+    times: list[list[float]] = [[] for _ in candidates]
+    for _ in range(ROUNDS):
+        for candidate, taken in zip(candidates, times, strict=True):
+            predictor = Predictor.open(candidate.folder, candidate.threads)
+            shape = predictor.card.input["shape"]
+            arrays = np.zeros((candidate.batch, *shape), np.float32)
+            predictor.compute(arrays)
+            end = time.perf_counter() + SECONDS / ROUNDS
+            while time.perf_counter() < end or len(taken) < ROUNDS:
+                start = time.perf_counter()
+                predictor.compute(arrays)
+                taken.append(time.perf_counter() - start)
+    for candidate, taken in zip(candidates, times, strict=True):
+        candidate.milliseconds, candidate.p95 = (1000 * float(np.quantile(taken, share)) for share in (0.5, 0.95))
+        candidate.per_second = 1000 * candidate.batch / candidate.milliseconds
+
+
+def memory_of(folder: Path, candidate: Candidate) -> float:
+    """Peak memory in MB of a process that only predicts."""
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", MEMORY, str(folder.resolve()), str(candidate.batch)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    return int(done.stdout) / 1e6
+
+
+def table(candidates: Sequence[Candidate], best: Candidate, name: str) -> str:
+    """The candidates as text, fastest first."""
+    lines = [f"{'runtime':<12}{'precision':<10} threads batch      MB{name:>12}   p50 ms   p95 ms       /s"]
+    for each in sorted(candidates, key=lambda each: each.milliseconds / each.batch):
+        mark = "  best" if each is best else "" if each.fits else "  loses too much"
+        lines.append(
+            f"{each.runtime:<12}{each.precision:<10}{each.threads:>8}{each.batch:>6}{each.megabytes:>8.2f}"
+            f"{each.score:>12.4f}{each.milliseconds:>9.2f}{each.p95:>9.2f}{each.per_second:>9.0f}{mark}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def prepare_jetson(
+    model: Path, material: Material, device: str, int8: bool, batch: int, target: Path, scratch: Path
+) -> Path:
+    """Write the network with a fixed batch, INT8 as TensorRT reads it, and the script that builds the engine there."""
+    if material.card.output.get("detector"):
+        raise UserError(
+            f"model={material.card.model} is exported in parts, which one TensorRT engine cannot hold: use a YOLOv10."
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    convert(model, material.card, scratch / "fixed", "onnxruntime", "f32", batch, [])
+    shutil.copyfile(scratch / "fixed" / "model.onnx", target / "model.onnx")
+    material.card.write(target)
+    judged = {"float32": material.judge(Predictor.open(target))}
+    if int8:
+        quantize(target / "model.onnx", target / "model.int8.onnx", fill(material.batches, batch), symmetric=True)
+        embed_card(target / "model.int8.onnx", material.card)
+        judged["int8"] = material.judge(Predictor.open(target / "model.int8.onnx"))
+    script = write_tensorrt(target, device, int8)
+    for name, value in judged.items():
+        sys.stdout.write(f"{name:<8} {material.name} {value:.4f}, by ONNX Runtime on this machine\n")
+    sys.stdout.write(f"written: {target}; run {script.name} on the device (not run here)\n")
+    return target
+
+
+def fill(batches: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
+    """The same samples in batches of exactly `size`; what is left over is dropped."""
+    samples = np.concatenate(list(batches))
+    return [samples[start : start + size] for start in range(0, len(samples) - size + 1, size)]
