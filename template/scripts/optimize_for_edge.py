@@ -2,8 +2,8 @@
 
     python scripts/optimize_for_edge.py                              # the newest run, for this machine's processor
     python scripts/optimize_for_edge.py outputs/RUN --batch-size 1,8
-    python scripts/optimize_for_edge.py --target-device jetson-nano --model-path models/yolov10n.onnx \\
-        --quantization int8 --input-size 320x320 --batch-size 1
+    python scripts/optimize_for_edge.py --target-device jetson-nano --model-path models/resnet18.onnx \\
+        --quantization int8 --input-size 224x224 --batch-size 1
 
 Tries ONNX Runtime and OpenVINO (pip install -r requirements-edge.txt) in float32, bf16 and INT8 on one and on all
 cores, and writes the fastest that keeps the score. For a Jetson it writes the network and a script that builds the

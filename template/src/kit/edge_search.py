@@ -299,7 +299,8 @@ def prepare_jetson(
     """Write the network with a fixed batch, INT8 as TensorRT reads it, and the script that builds the engine there."""
     if material.card.output.get("detector"):
         raise UserError(
-            f"model={material.card.model} is exported in parts, which one TensorRT engine cannot hold: use a YOLOv10."
+            f"model={material.card.model} is exported in parts, which one TensorRT engine cannot hold: choose another "
+            "network."
         )
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)

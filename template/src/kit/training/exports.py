@@ -1,4 +1,4 @@
-"""`scripts/export.py`: a run's network as files that run without the project, checked against the run.
+"""A run's network: ready to predict, or as files that run without the project, checked against it.
 
 A network whose forward chooses by values, such as a detector, cannot be one graph. It has a method
 `export_parts(shape)`, which returns its parts, name -> (module, shape of its input, function that completes the .onnx
@@ -28,6 +28,26 @@ from src.kit.training.experiment import Experiment
 FORMATS = {"lightning": ("onnx", "torch"), "paddle": ("onnx", "paddle")}  # framework -> what it can write
 TOLERANCE = 1e-3  # of the largest output
 CALIBRATION = 128  # training samples that INT8 is calibrated with
+
+
+class RunPredictor(Predictor):
+    """The network of a run, computed by its framework."""
+
+    def __init__(self, run: Path, checkpoint: str = "best") -> None:
+        """`checkpoint`: best, last or a checkpoint's name.
+
+        Raises:
+            UserError: no such run or checkpoint.
+        """
+        folder = find_checkpoint(run, checkpoint)
+        super().__init__(find_card(run, folder))
+        cfg = load_config([], base=run / "config.yaml")
+        self.backend = load_backend(cfg.framework)
+        self.network = self.backend.load_network(Experiment.from_card(cfg, self.card), folder)
+
+    def compute(self, arrays: np.ndarray) -> np.ndarray:
+        outputs: np.ndarray = self.backend.predict_images(self.network, arrays)
+        return outputs
 
 
 def export_command(argv: Sequence[str], description: str) -> Path:

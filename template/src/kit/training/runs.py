@@ -23,8 +23,7 @@ from src.kit.storage import lock_folder
 from src.kit.training.checkpoints import find_checkpoint, find_resumable, read_intact
 from src.kit.training.evaluation import evaluate_run, load_experiment, load_trainer
 from src.kit.training.experiment import Experiment
-from src.kit.training.exports import export_run
-from src.kit.training.predicting import RunPredictor
+from src.kit.training.exports import RunPredictor, export_run
 from src.kit.training.splits import compare_splits, describe_split, describe_splits, refuse_other_data, write_splits
 
 FitMemory = Callable[[Experiment], tuple[DictConfig, str]]
