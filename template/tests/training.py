@@ -211,27 +211,6 @@ class TrainingTests:
         trained = [name for name in first if "running" not in name]
         assert all(np.allclose(first[name], second[name], atol=1e-6) for name in trained)
 
-    def test_two_processes_share_the_work(self, tmp_path):
-        command = [sys.executable, "scripts/train.py", f"framework={self.framework}", f"output_dir={tmp_path}", *TINY]
-        command += ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.limit_train_batches=1.0"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
-        assert done.returncode == 0, done.stderr
-        (run,) = tmp_path.iterdir()
-        (row,) = map(json.loads, (run / "metrics.jsonl").read_text("utf-8").splitlines())
-        assert row["step"] == 20, "each process takes half of the 1,259 images"
-        assert json.loads((run / "evaluation-val.json").read_text("utf-8"))["samples"] == 269
-        assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "finished"
-        assert done.stdout.count("epoch 1/1") == 1, "only rank 0 speaks"
-
-    def test_a_mistake_in_one_of_two_processes_is_one_sentence(self, tmp_path):
-        command = [sys.executable, "scripts/train.py", f"framework={self.framework}", f"output_dir={tmp_path}", *TINY]
-        command += ["trainer.devices=2", "trainer.accelerator=cpu", "optimizer=sgd", "optimizer.lr=1e30"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
-        assert done.returncode == 2
-        assert "The loss became" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert not list(tmp_path.iterdir())
-
     def test_eval_and_test_scripts_print_their_split(self, tmp_path):
         run, _ = self.run(tmp_path)
         assert newest_run(tmp_path) == run

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, hide_passwords, write_config
 from src.kit.hardware import detect
+from src.kit.ranks import find_place, is_main_process
 from src.kit.storage import read_json, read_rows, write_csv, write_json, write_rows
 from src.kit.trackers import Tracker, open_tracker
 
@@ -51,7 +52,6 @@ INFO: dict[str, tuple[type, ...]] = {  # keys of run.json that are read again
     "duration_s": (int, float),
     "parameters": (int,),
 }
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "PADDLE_TRAINER_ID")  # set by launchers
 
 
 class Progress:
@@ -247,11 +247,6 @@ def read_info(run: Path) -> dict[str, Any]:
     return info
 
 
-def is_main_process() -> bool:
-    """Whether this process writes the run folder: the only one, or rank 0 of several."""
-    return int(next((os.environ[name] for name in RANKS if os.environ.get(name)), "0")) == 0
-
-
 def new_folder(parent: Path, name: str) -> Path:
     """Make `<parent>/<name>-<time>`; a second run within the same second gets a number."""
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -273,7 +268,7 @@ def describe_run(cfg: DictConfig) -> dict[str, Any]:
             installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    answers = ROOT / ".copier-answers.yml"
+    place, answers = find_place(), ROOT / ".copier-answers.yml"
     recorded = OmegaConf.load(answers) if answers.exists() else {}
     return {
         "framework": cfg.framework,
@@ -284,6 +279,8 @@ def describe_run(cfg: DictConfig) -> dict[str, Any]:
         "template_version": recorded.get("_commit") or recorded.get("template_version"),
         "versions": {"python": platform.python_version(), **installed},
         "hardware": detect().to_dict(),
+        "processes": place.ranks if place else 1,
+        "job": place.job if place else None,
     }
 
 

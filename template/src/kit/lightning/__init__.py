@@ -1,6 +1,7 @@
 """What the kit does in PyTorch: batches on the device, the run's callback, the trainer, weights, predictions."""
 
 from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache
+from src.kit.lightning.ranks import join, use_gpu
 from src.kit.lightning.trainer import (
     RunCallback,
     RunLogger,
@@ -13,7 +14,6 @@ from src.kit.lightning.trainer import (
     predict_images,
     readable_errors,
     to_numpy,
-    use_gpu,
     weights_from_numpy,
     weights_to_numpy,
 )
@@ -29,6 +29,7 @@ __all__ = [
     "build_scheduler",
     "build_trainer",
     "choose_image_cache",
+    "join",
     "list_layers",
     "load_network",
     "predict",

@@ -21,6 +21,7 @@ from src.kit.loading import (
     plan_epoch,
     read_all,
 )
+from src.kit.ranks import find_place
 from src.kit.run import Run
 from src.kit.storage import write_text
 
@@ -142,7 +143,9 @@ def build_batches(loader: BatchLoader, cache: str, device: torch.device) -> Batc
     return DeviceBatches(loader, device)
 
 
-def choose_image_cache(cfg: DictConfig, splits: Sequence[Split], device: torch.device, ranks: int) -> str:
-    """`choose_cache` for one of `ranks` processes on this machine."""
+def choose_image_cache(cfg: DictConfig, splits: Sequence[Split], device: torch.device, devices: int) -> str:
+    """`choose_cache` for one of the processes on this machine: a launcher's, or one for each of the `devices`."""
+    place = find_place()
+    ranks = place.local_ranks if place else devices
     free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     return choose_cache(cfg, splits, free_ram(SystemProbe()) // ranks, free_device)

@@ -21,6 +21,7 @@ from torch import nn
 from src.kit.config import UserError, build_component
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches
+from src.kit.lightning.ranks import gather, placement, use_gpu
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
@@ -217,14 +218,6 @@ class RunLogger(Logger):
             self.run.tracker.log(values, int(step or 0))
 
 
-def gather(mine: Any, world_size: int) -> list[Any]:
-    """The objects of all ranks, in their order."""
-    every: list[Any] = [mine] * world_size
-    if world_size > 1:
-        torch.distributed.all_gather_object(every, mine)
-    return every
-
-
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """Fetch a tensor; bfloat16 and float16 become float32."""
     array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
@@ -249,12 +242,9 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
     keys = cfg.trainer
     if keys.precision == "16-mixed" and not use_gpu(cfg):
         raise UserError("trainer.precision=16-mixed needs a GPU: use bf16-mixed or 32-true on a CPU.")
-    options: dict[str, Any] = {
+    options = placement(cfg) | {
         "max_epochs": keys.max_epochs,
         "accelerator": keys.accelerator,
-        "devices": keys.devices if isinstance(keys.devices, (int, str)) else list(keys.devices),
-        "num_nodes": keys.num_nodes,
-        "strategy": keys.strategy,
         "precision": keys.precision,
         "gradient_clip_val": keys.gradient_clip_val,
         "gradient_clip_algorithm": keys.gradient_clip_algorithm,
@@ -329,11 +319,6 @@ def predict_images(network: torch.nn.Module, images: Any) -> Any:
 def device_of(cfg: DictConfig) -> torch.device:
     """The device that evaluates."""
     return torch.device(f"cuda:{torch.cuda.current_device()}" if use_gpu(cfg) else "cpu")
-
-
-def use_gpu(cfg: DictConfig) -> bool:
-    """Whether `trainer.accelerator` leads to a CUDA GPU on this machine."""
-    return cfg.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
 
 
 def first_sentence(error: Exception) -> str:

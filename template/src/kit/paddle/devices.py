@@ -26,6 +26,7 @@ from src.kit.loading import (
     plan_epoch,
     read_all,
 )
+from src.kit.ranks import Place, find_place
 from src.kit.run import Run
 
 FAILURE = "failure.txt"  # in the run folder: a rank's mistake, for the process that started it
@@ -98,6 +99,31 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
     if any(process.exitcode for process in ranks.processes):
         raise RuntimeError("A rank failed: its traceback is above.")
     return True
+
+
+@contextmanager
+def join(cfg: DictConfig, place: Place) -> Iterator[Callable[[Any], list[Any]]]:
+    """Connect the processes that a launcher has started; yields a function that returns the objects of all ranks."""
+    port = place.port + int("TORCHELASTIC_RUN_ID" in os.environ)  # where torchrun itself listens
+    endpoints = os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")
+    if len(endpoints) != place.ranks:
+        endpoints = [f"{place.address}:{port + 1 + rank}" for rank in range(place.ranks)]
+    os.environ |= {
+        "PADDLE_TRAINER_ID": str(place.rank),
+        "PADDLE_TRAINERS_NUM": str(place.ranks),
+        "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+        "PADDLE_CURRENT_ENDPOINT": endpoints[place.rank],
+        "MASTER_ADDR": place.address,
+        "MASTER_PORT": str(port),
+        "PADDLE_DISTRI_BACKEND": "nccl" if use_gpu(cfg) else "gloo",
+    }
+    gpus = "FLAGS_selected_gpus"
+    if use_gpu(cfg) and gpus not in os.environ:
+        own = cfg.trainer.devices if not isinstance(cfg.trainer.devices, (int, str)) else range(place.local_ranks)
+        index = own[place.local_rank] % paddle.device.cuda.device_count()  # each process may see only its own
+        os.environ[gpus] = str(index)
+    paddle.distributed.init_parallel_env()
+    yield gather
 
 
 def start_rank(rank: Callable[..., None], plain: dict[str, Any], folder: Path, checkpoint: Path | None) -> None:
@@ -253,8 +279,9 @@ def build_batches(loader: BatchLoader, cache: str) -> Batches | DeviceBatches:
 
 
 def choose_image_cache(cfg: DictConfig, splits: Sequence[Split]) -> str:
-    """`choose_cache` for this process; all ranks run on this machine."""
+    """`choose_cache` for one of the processes on this machine."""
+    place = find_place()
     free_device = 0
     if current_place().is_gpu_place():  # Paddle can't report what other programs use
         free_device = paddle.device.cuda.get_device_properties().total_memory - paddle.device.cuda.memory_reserved()
-    return choose_cache(cfg, splits, free_ram(SystemProbe()) // paddle.distributed.get_world_size(), free_device)
+    return choose_cache(cfg, splits, free_ram(SystemProbe()) // (place.local_ranks if place else 1), free_device)

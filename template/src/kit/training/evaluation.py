@@ -3,7 +3,8 @@
 import json
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -14,6 +15,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, load_config
+from src.kit.ranks import Place
 from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
 from src.kit.storage import write_csv, write_text
 from src.kit.training.cards import write_card
@@ -54,6 +56,10 @@ class Backend(Protocol):
 
     def predict_images(self, network: Any, images: Any) -> Any:
         """NumPy outputs for normalised images float32 (B, C, H, W)."""
+        ...
+
+    def join(self, cfg: DictConfig, place: Place) -> AbstractContextManager[Callable[[Any], list[Any]]]:
+        """Connect the processes of a launcher: a context with a function that returns the objects of all ranks."""
         ...
 
     def list_layers(self, network: Any, shape: tuple[int, ...]) -> list[dict[str, Any]]:

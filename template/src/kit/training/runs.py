@@ -1,13 +1,12 @@
 """One training or cross-validation from its configuration to its report, and the finished run for notebooks."""
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
-from src.kit.config import UserError, passwords, write_config
+from src.kit.config import UserError, load_config, passwords, write_config
 from src.kit.errors import Stopped
+from src.kit.ranks import Place, Ranks, find_place, is_main_process, refuse_contradiction, say_if_waiting
 from src.kit.report import collect_folds, write_fold_report
-from src.kit.run import Run, describe_run, has_checkpoint, is_main_process, new_folder, read_json, read_rows, write_json
+from src.kit.run import Run, describe_run, has_checkpoint, new_folder, read_json, read_rows, write_json
 from src.kit.storage import lock_folder
 from src.kit.training.checkpoints import find_checkpoint, find_resumable, read_intact
-from src.kit.training.evaluation import evaluate_run, load_experiment, load_trainer
+from src.kit.training.evaluation import evaluate_run, load_backend, load_experiment, load_trainer
 from src.kit.training.experiment import Experiment
 from src.kit.training.exports import RunPredictor, export_run
 from src.kit.training.splits import compare_splits, describe_split, describe_splits, refuse_other_data, write_splits
@@ -43,11 +43,43 @@ def train_run(
     Raises:
         UserError: whatever is wrong with data, configuration or machine.
     """
+    with join_ranks(cfg) as ranks:
+        if resumed is None and (unfinished := ranks.agree(lambda: find_restarted(cfg, ranks.place))):
+            resumed, cfg = unfinished, load_config([], base=unfinished / "config.yaml")
+        return train_rank(ranks, cfg, resumed, repeated, fit_memory)
+
+
+@contextmanager
+def join_ranks(cfg: DictConfig) -> Iterator[Ranks]:
+    """Connect the processes that a launcher has started, before anything can go wrong in one of them."""
+    if not (place := find_place()):
+        yield Ranks()
+        return
+    refuse_contradiction(cfg.trainer, place)
+    waiting = say_if_waiting(place)
+    with load_backend(cfg.framework).join(cfg, place) as exchange, Ranks(place, exchange) as ranks, ranks.together():
+        waiting.cancel()
+        yield ranks
+
+
+def find_restarted(cfg: DictConfig, place: Place | None) -> Path | None:
+    """The unfinished run of a job that its launcher has started again; None if it has no checkpoint to go on from."""
+    if not (place and place.restarted):
+        return None
+    infos = {path.parent: read_intact(path) for path in Path(cfg.output_dir).glob("*/run.json")}
+    same = [run for run, info in infos.items() if info.get("job") == place.job and info.get("status") != "finished"]
+    return max(filter(has_checkpoint, same), default=None, key=lambda run: str(infos[run].get("started")))
+
+
+def train_rank(
+    ranks: Ranks, cfg: DictConfig, resumed: Path | None, repeated: Path | None, fit_memory: FitMemory | None
+) -> Path:
+    """`train_run` in one of the connected processes, or in the only one."""
     with ExitStack() as stack:
         checkpoint: Path | None = None
         notes: list[str] = []
         if resumed:
-            checkpoint, notes = open_again(resumed, stack)
+            checkpoint, notes = ranks.agree(lambda: open_again(resumed, stack))
         experiment = Experiment(cfg)
         splits = describe_splits(experiment)  # missing data is reported before a framework loads
         if resumed:
@@ -57,6 +89,8 @@ def train_run(
             notes = [note] if note else []
         trainer = load_trainer(cfg.framework)
         run = stack.enter_context(Run(experiment.cfg, resumed))
+        stack.enter_context(ranks.together())
+        ranks.farewell = partial(run.update, status="failed")
         for note in notes if run.main else ():
             run.log.warning(note)
         for sentence in [*experiment.notes, *getattr(experiment.split("train"), "notes", ())]:  # of the data set
@@ -201,7 +235,7 @@ def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
         UserError: data without folds, a finished `folder`, or a fold that failed.
     """
     count = int(cfg.trainer.folds)
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+    if find_place():
         raise UserError(
             "trainer.folds starts the processes of each fold itself: run scripts/train.py without a launcher."
         )
