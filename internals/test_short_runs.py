@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from src.kit.config import UserError, build_component, load_config
+from src.kit.paddle import refuse_unsupported
 from src.kit.run import Run, read_rows
 from src.kit.training import Experiment, find_checkpoint
 from src.kit.weights import load_weights
@@ -51,6 +52,12 @@ def test_a_name_alone_does_not_choose_the_keys_of_a_component():
     cfg = load_config(["optimizer.name=sgd"])
     with pytest.raises(UserError, match=r"optimizer\.name=sgd has no optimizer\.betas: choose it by optimizer=NAME"):
         build_component("optimizer", cfg.optimizer, "lightning", [], fused=False)
+
+
+def test_arguments_that_paddle_does_not_know_are_refused(tmp_path):
+    words = ["framework=paddle", "trainer.extra.profiler=simple", f"output_dir={tmp_path.as_posix()}"]
+    with pytest.raises(UserError, match=r"paddle\.Model\.fit does not know: profiler"):
+        refuse_unsupported(load_config([*BASE, *words]))
 
 
 def test_a_period_shorter_than_a_step_is_one_step():

@@ -1,5 +1,6 @@
 """Paddle's devices: which ones train, what they cannot do, one process for each, and batches on them."""
 
+import inspect
 import os
 import signal
 import sys
@@ -194,6 +195,8 @@ def refuse_unsupported(cfg: DictConfig) -> None:
         UserError: mixed precision on a CPU, a sharded strategy, an accelerator that is missing.
     """
     keys = cfg.trainer
+    if foreign := sorted(set(keys.extra) - set(inspect.signature(paddle.Model.fit).parameters)):
+        raise UserError(f"trainer.extra has a key that paddle.Model.fit does not know: {foreign[0]}.")
     if keys.precision != "32-true" and not use_gpu(cfg):
         raise UserError(f"Paddle has no trainer.precision={keys.precision} on a CPU: use 32-true.")
     if keys.strategy not in ("auto", "ddp"):
