@@ -20,7 +20,11 @@ class TestTrainLightning(TrainingTests):
 
     @pytest.mark.parametrize(
         ("override", "said"),
-        [("trainer.precision=16-mixed", "needs a GPU"), ("trainer.accelerator=gpu", "Lightning refuses")],
+        [
+            ("trainer.precision=16-mixed", "needs a GPU"),
+            ("trainer.accelerator=gpu", "Lightning refuses"),
+            ("trainer.num_nodes=2", "started from outside"),
+        ],
     )
     def test_what_this_machine_cannot_do_is_refused(self, tmp_path, override, said):
         import torch
