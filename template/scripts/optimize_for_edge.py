@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import run_main
+from src.kit.errors import run_main
 
 
 def main(argv: list[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.config import run_main
+from src.kit.errors import run_main
 
 
 def main(argv: list[str]) -> None:
@@ -29,9 +29,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--score", type=share, metavar="S", help="least score of a reported object")
     parser.add_argument("--every", type=positive, default=1, metavar="N", help="take every Nth frame of a video (1)")
     parser.add_argument("--pictures", type=int, default=100, metavar="N", help="pictures to draw (100)")
+    if "--help" not in argv and "-h" not in argv:  # help needs no packages
+        from src.kit.predictions import predict_command
     options = parser.parse_args(argv)
-    from src.kit.predictions import predict_command  # imports NumPy, and maybe a framework: not for --help
-
     folder = predict_command(options)
     print(f"predictions: {folder / 'predictions.csv'}\npage: {folder / 'index.html'}")
 
