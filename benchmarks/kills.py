@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path.cwd()))
 
 from scripts.train import main as train
-from src.kit.config import run_main
+from src.kit.config import load_config, run_main
 from src.kit.training import load_trainer
 from src.kit.weights import load_weights
 
@@ -36,7 +36,7 @@ PHASES = ("before its first checkpoint", "training", "a save", "the evaluation")
 
 def main(framework: str, kills: int = 100, seed: int = 0) -> None:
     """Print one row: kills by what they hit, trainings, and how many ended like an undisturbed one."""
-    load_trainer(framework)
+    load_trainer(load_config([f"framework={framework}"]))
     spec = importlib.util.spec_from_file_location("keep_training", "deploy/keep_training.py")
     assert spec and spec.loader
     keep = importlib.util.module_from_spec(spec)

@@ -78,7 +78,7 @@ def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         cfg.output_dir = folder
         TrainingLoop.start_epoch, TrainingLoop.end_epoch = timed_start, timed_end  # type: ignore[method-assign]
         with Run(cfg) as run:
-            load_trainer(cfg.framework).fit(Experiment(cfg), run)
+            load_trainer(cfg).fit(Experiment(cfg), run)
         TrainingLoop.start_epoch, TrainingLoop.end_epoch = start, end  # type: ignore[method-assign]
         return times, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 

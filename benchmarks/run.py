@@ -1,7 +1,8 @@
 """The README's figures, each measured in one run beside what a user would pick instead: `nox -s bench`.
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
-    nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning
+    nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
+                                      # tables
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> int:
         "data": data,
         "streaming": streaming,
         "learning": learning,
+        "tables": tables,
         "kills": kills,
     }
     unknown = [name for name in argv if name not in parts]
@@ -174,6 +176,13 @@ def streaming(python: Path) -> list[str]:
 def learning(python: Path) -> list[str]:
     """Every task's network on small data, until it has learned it."""
     rows = run(python, str(ROOT / "benchmarks" / "learning.py")).splitlines()
+    return [line for line in rows if line.startswith("|")]
+
+
+def tables(python: Path) -> list[str]:
+    """Networks and trees on open tables, which come with packages."""
+    run(Path("uv"), "pip", "install", "--python", str(python), "--no-deps", "statsmodels", "vega_datasets", "ISLP")
+    rows = run(python, str(ROOT / "benchmarks" / "tables.py"), "lightning", "paddle").splitlines()
     return [line for line in rows if line.startswith("|")]
 
 

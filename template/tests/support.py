@@ -73,12 +73,12 @@ def hub(repository: str, content: bytes) -> Iterator[str]:
 
 def fit(cfg: DictConfig, run: Run, checkpoint: Path | None = None) -> None:
     """Train into an open run folder, without the evaluation after it."""
-    load_trainer(cfg.framework).fit(Experiment(cfg), run, checkpoint)
+    load_trainer(cfg).fit(Experiment(cfg), run, checkpoint)
 
 
 def predict(cfg: DictConfig, checkpoint: Path, split: str) -> list[Any]:
     """What the task collects from the predictions of a checkpoint."""
-    experiment, backend = Experiment(cfg), load_backend(cfg.framework)
+    experiment, backend = Experiment(cfg), load_backend(cfg)
     experiment.split(split)
     return backend.predict(experiment, backend.load_network(experiment, checkpoint), split)
 

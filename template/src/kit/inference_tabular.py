@@ -72,6 +72,8 @@ def decode(card: Card, outputs: np.ndarray, sizes: Sequence[Size]) -> list[np.nd
     """Logits (B, K) -> the probabilities of each row, (K,); or (B, 1) -> a number in the target's unit, (1,)."""
     if card.output["kind"] == "classes":
         return list(softmax(outputs))
+    if card.output.get("transform", "none") != "none":
+        return list(from_json(card.input["columns"]).decode(outputs))
     return list(outputs.astype(np.float64) * card.output["scale"] + card.output["mean"])
 
 

@@ -202,6 +202,7 @@ class SplitRule:
         paths: Sequence[str | Path] | None = None,
         test: bool = False,
         root: str | Path | None = None,
+        groups: np.ndarray | None = None,
     ) -> np.ndarray:
         """Select this split's samples from data that come without a validation split.
 
@@ -213,6 +214,7 @@ class SplitRule:
             paths: the files, for `group_pattern`; None for data without files.
             test: whether to cut off `test_fraction` too.
             root: folder of the files; `group_pattern` is matched against their paths below it.
+            groups: int64 (N,), in place of `group_pattern`; samples of one group stay in one split.
 
         Returns:
             Sorted int64 indices, with the same shares of every class as the whole.
@@ -223,7 +225,7 @@ class SplitRule:
         """
         if self.holds_all and (test or self.name == "val"):
             return np.arange(len(targets))
-        groups = self.find_groups(paths, root)
+        groups = self.find_groups(paths, root) if groups is None else groups
         fractions = (self.val_fraction, self.test_fraction if test else 0.0)
         train, val, held_out = split_by_fractions(targets, fractions, self.seed, groups)
         if self.fold is not None:

@@ -1,5 +1,6 @@
 """Classification of a table's rows, whatever the framework: scores and pictures from NumPy logits."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
+from src.kit.inference import softmax
 from src.kit.loading import Loader
-from src.kit.tabular import TableSplit, build_table_loader
+from src.kit.tabular import TableSplit, build_table_loader, score_probabilities
 from src.tasks import classification
 
 
@@ -38,6 +40,20 @@ class Task(classification.Task):
 
     def build_loader(self, cfg: DictConfig, dataset: Any, kind: str, rank: int = 0, world_size: int = 1) -> Loader:
         return build_table_loader(cfg, dataset, kind, rank, world_size)
+
+    def evaluate(self, collected: classification.Collected, names: Sequence[str]) -> dict[str, Any]:
+        """The evaluation of images, and scores of the probabilities, see `kit.tabular.score_probabilities`."""
+        outputs, targets = classification.concatenate(collected)
+        return {**super().evaluate(collected, names), **score_probabilities(softmax(outputs), targets)}
+
+    def examine(self, experiment: Any, split: str, predict: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+        """What each column contributes; and trees, which are hard to beat, where there are rows to grow them on."""
+        from src.kit.tabular_trees import compare, permutation_importance
+
+        found: dict[str, Any] = {"importance": permutation_importance(experiment, split, predict)}
+        if experiment.cfg.model.name != "trees" and experiment.cfg.data[f"{split}_fraction"] != 1:
+            found["beside"] = {"gradient-boosted trees": compare(experiment, split)}
+        return found
 
     def draw_samples(self, dataset: Any, chosen: np.ndarray, cfg: DictConfig, path: Path) -> Path:
         """Draw rows as the network sees them."""

@@ -16,6 +16,10 @@ class Task(tabular.Task):
 
     monitor = "val/rmse"
     mode = "min"
+    fitted: Any = None  # the data's preprocessing, which restores the unit
+
+    def check(self, cfg: DictConfig, dataset: Any) -> None:
+        self.fitted = dataset.preprocessing
 
     def classes(self, dataset: Any) -> tuple[str, ...]:
         """The name of the only output."""
@@ -24,6 +28,8 @@ class Task(tabular.Task):
     def collect(self, outputs: np.ndarray, *targets: np.ndarray) -> Collected:
         """Predicted and true numbers in the target's unit, from outputs (B, 1) and targets (B, 3)."""
         distance, mean, scale = targets[0].astype(np.float64).T
+        if self.fitted:
+            return [(self.fitted.decode(outputs[:, 0]), self.fitted.decode(distance))]
         return [(outputs[:, 0].astype(np.float64) * scale + mean, distance * scale + mean)]
 
     def metrics(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:
@@ -53,7 +59,7 @@ class Task(tabular.Task):
 
     def describe(self, cfg: DictConfig, dataset: Any) -> dict[str, Any]:
         fitted = dataset.preprocessing
-        unit = {"mean": fitted.target_mean, "scale": fitted.target_scale}
+        unit = {"mean": fitted.target_mean, "scale": fitted.target_scale, "transform": fitted.target_transform}
         return {**super().describe(cfg, dataset), "output": {"kind": "number", **unit}}
 
     def baseline(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:

@@ -16,6 +16,7 @@ def build(
     target: Mapping[str, str],
     columns: Mapping[str, Any],
     select: Mapping[str, Any],
+    split_by: Mapping[str, Any] | None = None,
     resample: Literal["none", "smote", "under", "both"] = "none",
     preprocessing: str | None = None,
 ) -> TableSplit:
@@ -23,15 +24,16 @@ def build(
 
     Args:
         root: The file.
-        target: `column` to predict, and its `kind`: classes or number.
+        target: `column` to predict, its `kind` (classes or number), and the number's `transform`.
         columns: Columns to `drop`, columns whose numbers are `categories`, the CSV file's `delimiter`, and `decimal`
             mark and order of `dates` where the columns leave them open.
+        split_by: The column `group` whose equal values stay together, or `time`, whose newest rows are for testing.
         select: `method` that scores columns, and the number `k` of columns to keep.
         resample: Balance the classes of the training rows: make up rows, drop rows, or both.
         preprocessing: A run's model.safetensors: encode, scale and number the classes as that run does.
     """
     keys: dict[str, Any] = {"root": root, "target": target, "columns": columns, "select": select}
-    keys |= {"resample": resample, "preprocessing": preprocessing}
+    keys |= {"split_by": split_by, "resample": resample, "preprocessing": preprocessing}
     return load_table(partial(read_whole, root=root, columns=columns, preprocessing=preprocessing), split, keys)
 
 

@@ -149,7 +149,7 @@ def check_machine(cfg: DictConfig) -> str:
     failed = [f"{check.name}: {check.detail}" for check in diagnosis.checks if check.status == "fail"]
     if failed:
         raise UserError(f"{'; '.join(failed)}: see `python scripts/doctor.py`.")
-    load_backend(cfg.framework)
+    load_backend(cfg)
     warnings = [check.name for check in diagnosis.checks if check.status == "warn"]
     return cfg.framework + (f", warnings of scripts/doctor.py: {', '.join(warnings)}" if warnings else "")
 
@@ -187,7 +187,7 @@ def train_epoch(cfg: DictConfig) -> str:
     from src.kit.training import Experiment, load_trainer
 
     with Run(cfg) as run:
-        load_trainer(cfg.framework).fit(Experiment(cfg), run)
+        load_trainer(cfg).fit(Experiment(cfg), run)
     row = read_rows(run.path / "metrics.jsonl")[-1]
     return ", ".join(f"{name} {value:.3f}" for name, value in row.items() if "/" in name)
 

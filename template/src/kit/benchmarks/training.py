@@ -244,7 +244,7 @@ def train(cfg: DictConfig, timer: StepTimer) -> None:
         own.output_dir = folder
         with Run(own) as run:
             run.progress = timer
-            load_trainer(cfg.framework).fit(Experiment(own), run)
+            load_trainer(cfg).fit(Experiment(own), run)
 
 
 def train_by_hand(backend: Any, split: Any, cfg: DictConfig, timer: StepTimer, synthetic: bool = False) -> None:

@@ -34,6 +34,7 @@ TEMPLATE = Path(__file__).with_name("report_template.html")
 CURVES = ("loss", "metrics", "learning-rate")
 SPLITS = {"test": "Test split", "val": "Validation split"}
 MOST_CONFUSED = 10
+MOST_IMPORTANT = 20
 NUMBERS = ("rmse", "r2")  # scores that are not percentages
 HEADLINES = ("accuracy", "f1_macro", "miou", "mask_map50", "map50", "map", *NUMBERS)  # those that were measured
 
@@ -147,12 +148,27 @@ def evaluation_section(title: str, split: str, evaluation: Mapping[str, Any], fo
     return section(
         title,
         pairs(numbers),
+        beside(evaluation),
         picture(folder / f"{split}-confusion.png", "chart"),
         confusions(evaluation),
         picture(folder / f"{split}-predictions.png", "chart"),
         picture(folder / f"{split}-samples.png", "photo"),
         "<h3>Each class</h3>" + table(evaluation["per_class"]) if evaluation.get("per_class") else "",
     )
+
+
+def beside(evaluation: Mapping[str, Any]) -> str:
+    """Return the scores of other models next to the run's, and what each input contributes."""
+    rows = [
+        {"model": name, **scores} for name, scores in {"this run": evaluation, **evaluation.get("beside", {})}.items()
+    ]
+    names = list(rows[-1])
+    shown = [{name: row.get(name) for name in names} for row in rows]
+    parts = ["<h3>Beside other models</h3>" + table(shown)] if len(rows) > 1 else []
+    if important := list(evaluation.get("importance", {}).items())[:MOST_IMPORTANT]:
+        losses = [{"column": name, "score lost when it is shuffled": loss} for name, loss in important]
+        parts.append("<h3>Most important columns</h3>" + table(losses))
+    return "".join(parts)
 
 
 def confusions(evaluation: Mapping[str, Any]) -> str:

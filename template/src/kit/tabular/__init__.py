@@ -16,6 +16,7 @@ from src.kit.tabular.preprocessing import (
     from_json,
 )
 from src.kit.tabular.reading import read_table
+from src.kit.tabular.scores import score_probabilities
 from src.kit.tabular.table import Table, is_missing, is_numeric, to_text
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "read_table",
     "read_target",
     "recognise_columns",
+    "score_probabilities",
     "stray_text",
     "to_text",
 ]

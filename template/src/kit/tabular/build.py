@@ -23,6 +23,7 @@ from src.kit.tabular.forms import (
 from src.kit.tabular.preprocessing import MOST_CATEGORIES, Preprocessing, fit, from_json, resample, select_columns
 from src.kit.tabular.rows import Rows, TableSplit
 from src.kit.tabular.table import Table, is_missing, is_numeric, list_columns, to_text
+from src.kit.tabular.target import fit_transform, transform_target
 from src.kit.tabular.written import read_number
 from src.kit.weights import load_metadata
 
@@ -93,18 +94,22 @@ def build_splits(raw: Table, rule: SplitRule, cfg_data: DictConfig) -> dict[str,
     table = interpret(raw, forms)
     target = read_target(table, cfg_data, whole=fitted is not None)
     refuse_class_keys(cfg_data, target)
-    features = table.drop(cfg_data.target.column)
+    features = drop_split_columns(table.drop(cfg_data.target.column), cfg_data)
     notes, doubts = (tuple(f"The column {text}." for _, text in texts) for texts in recognised[1:])
-    parts = choose_parts(rule, target)
+    parts = choose_parts(rule, target, table, cfg_data)
     if fitted:
         preprocessing, target = fitted, renumber(target, cfg_data)
         notes, doubts = (), ()
     else:
         train = parts.get("train", next(iter(parts.values())))
-        mean, scale = (0.0, 1.0) if target.classes else (target.values[train].mean(), target.values[train].std() or 1.0)
+        transform = cfg_data.target.get("transform", "none")
+        knots = fit_transform(target.values[train], transform, cfg_data.target.column) if not target.classes else ()
+        near = transform_target(target.values[train], transform, knots)
+        mean, scale = (0.0, 1.0) if target.classes else (near.mean(), near.std() or 1.0)
         known = features.take(target.rows[train])
         doubts += tuple(f"The column {text}." for _, text in many_categories(known, MOST_CATEGORIES))
         preprocessing = fit(known, cfg_data.target.column, float(mean), float(scale), forms)
+        preprocessing = replace(preprocessing, target_transform=transform, target_knots=knots)
         inputs = preprocessing.encode(known)
         preprocessing = select_columns(preprocessing, inputs, target.values[train], cfg_data, rule.seed)
     splits = {}
@@ -121,10 +126,58 @@ def build_splits(raw: Table, rule: SplitRule, cfg_data: DictConfig) -> dict[str,
     return splits
 
 
-def choose_parts(rule: SplitRule, target: "Target") -> dict[str, np.ndarray]:
-    """The rows of each split, or of the only one that `rule` names, as indices into the rows with a target."""
-    names = [rule.name] if rule.name else PARTS
-    return {name: replace(rule, name=name).choose(target.strata, test=True) for name in names}
+def choose_parts(rule: SplitRule, target: "Target", table: Table, cfg_data: DictConfig) -> dict[str, np.ndarray]:
+    """The rows of each split, or of the only one that `rule` names, as indices into the rows with a target.
+
+    They are drawn at random, with whole groups of `data.split_by.group`; or the newest rows by `data.split_by.time` are
+    the test split, those before them the validation split.
+
+    Raises:
+        UserError: no such column, both of them, a time that is missing or no number or date, or folds by time.
+    """
+    if rule.name:
+        return {rule.name: rule.choose(target.strata, test=True)}
+    by = {key: name for key, name in (cfg_data.get("split_by") or {}).items() if name}
+    if len(by) == 2:
+        raise UserError("data.split_by.group and data.split_by.time exclude each other: set one.")
+    for key, name in by.items():
+        if name not in table.columns:
+            raise UserError(f"The table has no column {name!r} for data.split_by.{key}: {list_columns(table.columns)}.")
+    if "time" in by:
+        return split_by_time(rule, table.columns[by["time"]][target.rows], by["time"])
+    groups = number_groups(table.columns[by["group"]][target.rows]) if "group" in by else None
+    return {name: replace(rule, name=name).choose(target.strata, test=True, groups=groups) for name in PARTS}
+
+
+def drop_split_columns(features: Table, cfg_data: DictConfig) -> Table:
+    """Leave out what splits the rows and says nothing of new ones: the group, and of the time all that only grows."""
+    for name in filter(None, (cfg_data.get("split_by") or {}).values()):
+        for column in (name, f"{name} (year)"):
+            if column in features.columns and len(features.columns) > 1:
+                features = features.drop(column)
+    return features
+
+
+def number_groups(column: np.ndarray) -> np.ndarray:
+    """The group number of each row, int64 (N,); a row without a value is a group of its own."""
+    missing = is_missing(column)
+    numbers = np.unique(np.where(missing, "", to_text(column)).astype(str), return_inverse=True)[1].astype(np.int64)
+    numbers[missing] = numbers.max(initial=0) + 1 + np.arange(missing.sum())
+    return numbers
+
+
+def split_by_time(rule: SplitRule, column: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    """The oldest rows are for training, the newest for testing; rows of one moment stay together."""
+    if not is_numeric(column) or is_missing(column).any():
+        raise UserError(f"data.split_by.time={name} must be a column of numbers or dates without missing values.")
+    if rule.fold is not None:
+        raise UserError("data.split_by.time has one order and no folds: leave trainer.folds out.")
+    shares = [1 - rule.val_fraction - rule.test_fraction, 1 - rule.test_fraction]
+    if shares[0] <= 0:
+        raise UserError("data.val_fraction and data.test_fraction must sum to less than 1.")
+    limits = np.quantile(column, shares, method="lower")
+    part = np.searchsorted(limits, column)  # 0 up to the first limit, 1 up to the second, 2 beyond
+    return {kind: np.flatnonzero(part == number) for number, kind in enumerate(PARTS)}
 
 
 def recognise_columns(table: Table, cfg_data: DictConfig) -> Recognised:

@@ -13,6 +13,7 @@ import numpy as np
 from src.kit.errors import UserError
 from src.kit.tabular.forms import Form, interpret, read_numbers
 from src.kit.tabular.table import Table, is_missing, is_numeric, to_text
+from src.kit.tabular.target import restore_target, transform_target
 
 if TYPE_CHECKING:  # prediction needs only NumPy
     from omegaconf import DictConfig
@@ -60,6 +61,8 @@ class Preprocessing:
     target_mean: float = 0.0
     target_scale: float = 1.0
     forms: Mapping[str, Form] = field(default_factory=dict)
+    target_transform: str = "none"
+    target_knots: tuple[float, ...] = ()
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -101,7 +104,14 @@ class Preprocessing:
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Convert a regression's outputs (N,) to the target's unit, float64 (N,)."""
-        return outputs.astype(np.float64) * self.target_scale + self.target_mean
+        values = outputs.astype(np.float64) * self.target_scale + self.target_mean
+        return restore_target(values, self.target_transform, self.target_knots)
+
+    def encode_target(self, targets: np.ndarray) -> np.ndarray:
+        """Transform and standardise numbers (N,), float64 (N,): what a network learns."""
+        values = transform_target(targets, self.target_transform, self.target_knots)
+        standardised: np.ndarray = (values - self.target_mean) / self.target_scale
+        return standardised
 
     def select(self, names: Collection[str]) -> "Preprocessing":
         """Keep only these columns."""
@@ -122,6 +132,7 @@ def from_json(text: str) -> Preprocessing:
     forms = {
         name: Form(form["kind"], form["style"], tuple(form["parts"])) for name, form in fields.pop("forms", {}).items()
     }
+    fields["target_knots"] = tuple(fields.get("target_knots", ()))
     return Preprocessing(numbers, categories, forms=forms, **fields)
 
 

@@ -68,8 +68,8 @@ class TableSplit(Split):
 class TableLoader(Loader):
     """Iterate over batches `(inputs, targets)`: float32 (B, F) and int64 (B,) classes.
 
-    To predict a number, targets are float32 (B, 3): the standardised number, and the mean and standard deviation of the
-    training rows. Networks learn values near 0, while scores are in the number's own unit.
+    To predict a number, targets are float32 (B, 3): the number, transformed and standardised, and the mean and standard
+    deviation of the training rows. Networks learn values near 0, while scores are in the number's own unit.
 
     Order, ranks, limits and `set_epoch` work as in `Loader`. Batches need no preparation, so there are no threads.
 
@@ -88,8 +88,9 @@ class TableLoader(Loader):
         targets = self.split.targets[indices]
         if self.split.classes:
             return self.inputs[indices], targets
-        mean, scale = self.split.preprocessing.target_mean, self.split.preprocessing.target_scale
-        columns = [(targets - mean) / scale, np.full(len(targets), mean), np.full(len(targets), scale)]
+        fitted = self.split.preprocessing
+        mean, scale = np.full(len(targets), fitted.target_mean), np.full(len(targets), fitted.target_scale)
+        columns = [fitted.encode_target(targets), mean, scale]
         return self.inputs[indices], np.stack(columns, axis=1).astype(np.float32)
 
 

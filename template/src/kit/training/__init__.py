@@ -1,7 +1,7 @@
 """Training, whatever the framework: the experiment, the loop's counters, checkpoints, evaluation, cross-validation."""
 
 from src.kit.training.cards import find_card, write_card
-from src.kit.training.checkpoints import find_checkpoint, find_resumable, restore_config
+from src.kit.training.checkpoints import Checkpoints, find_checkpoint, find_resumable, restore_config
 from src.kit.training.evaluation import (
     evaluate_command,
     evaluate_run,
@@ -21,6 +21,7 @@ from src.kit.training.splits import list_ids
 
 __all__ = [
     "BaseTask",
+    "Checkpoints",
     "Collector",
     "Dataset",
     "Experiment",

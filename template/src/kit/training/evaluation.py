@@ -1,10 +1,12 @@
 """The two frameworks behind one interface, and evaluation: the same code, from NumPy predictions, for both."""
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -14,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config import UserError, load_config
+from src.kit.config import UserError, find_component, load_config
 from src.kit.ranks import Place
 from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
 from src.kit.storage import write_csv, write_text
@@ -67,15 +69,23 @@ class Backend(Protocol):
         ...
 
 
-def load_trainer(framework: str) -> Trainer:
-    """Import `src/trainers/<framework>.py`; raises what `load_module` does."""
-    trainer: Trainer = load_module(f"src.trainers.{framework}", framework)
+def own_engine(cfg: DictConfig) -> str | None:
+    """The module of `src/kit` that trains and runs a model without a framework: its file's constant `ENGINE`."""
+    path = find_component("model", str(cfg.model.get("file") or cfg.model.name))
+    found = re.search(r'^ENGINE = "(\w+)"', path.read_text("utf-8"), re.M) if path else None
+    return found[1] if found else None
+
+
+def load_trainer(cfg: DictConfig) -> Trainer:
+    """Import `src/trainers/<framework>.py`, or what trains the model in its place; raises what `load_module` does."""
+    engine = own_engine(cfg)
+    trainer: Trainer = load_module(f"src.kit.{engine}" if engine else f"src.trainers.{cfg.framework}", cfg.framework)
     return trainer
 
 
-def load_backend(framework: str) -> Backend:
-    """Import `src/kit/<framework>`; raises what `load_module` does."""
-    backend: Backend = load_module(f"src.kit.{framework}", framework)
+def load_backend(cfg: DictConfig) -> Backend:
+    """Import `src/kit/<framework>`, or what runs the model in its place; raises what `load_module` does."""
+    backend: Backend = load_module(f"src.kit.{own_engine(cfg) or cfg.framework}", cfg.framework)
     return backend
 
 
@@ -139,12 +149,13 @@ def evaluate_run(
     how = {"checkpoint": checkpoint.name, **({"overrides": " ".join(overrides)} if overrides else {})}
     for name in splits:
         refuse_other_classes(metadata, experiment.task.classes(experiment.split(name)), experiment.cfg.data.name)
-    backend = load_backend(experiment.cfg.framework)
+    backend = load_backend(experiment.cfg)
     network = backend.load_network(experiment, checkpoint)
     results, collected = {}, {}
     for name in splits:
         collected[name] = backend.predict(experiment, network, name)
         results[name] = {"split": name, **how, **experiment.evaluate(collected[name], name)}
+        results[name] |= experiment.task.examine(experiment, name, partial(backend.predict_images, network))
         write_json(run / f"evaluation-{name}.json", results[name])
         write_samples(experiment, collected[name], name, run)
         print_scores(results[name])
@@ -254,4 +265,7 @@ def print_scores(result: dict[str, Any]) -> None:
     for name, value in result.items():
         if isinstance(value, float):
             sys.stdout.write(f"  {name:<20} {value:.4f}\n")
+    for model, scores in result.get("beside", {}).items():
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        sys.stdout.write(f"  {model}: {listed}\n")
     sys.stdout.flush()

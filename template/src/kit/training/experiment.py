@@ -85,6 +85,19 @@ class BaseTask(ABC):
     def evaluate(self, collected: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """The full evaluation, ready for JSON."""
 
+    def examine(
+        self, experiment: "Experiment", split: str, predict: Callable[[np.ndarray], np.ndarray]
+    ) -> dict[str, Any]:
+        """More of an evaluation, for JSON, that needs the network or other models.
+
+        Args:
+            predict: the network: inputs of a batch -> outputs.
+
+        Returns:
+            beside: another model's name -> its scores; importance: an input's name -> what the score loses without it.
+        """
+        return {}
+
     def baseline(self, collected: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
         """Scores, of which more is better, of the best answer that ignores the input: no network should stay there."""
         return {}

@@ -22,7 +22,7 @@ from src.kit.inference import Card, Predictor
 from src.kit.storage import partial_path
 from src.kit.training.cards import find_card
 from src.kit.training.checkpoints import find_checkpoint
-from src.kit.training.evaluation import load_backend, load_experiment, newest_run
+from src.kit.training.evaluation import load_backend, load_experiment, newest_run, own_engine
 from src.kit.training.experiment import Experiment
 
 FORMATS = {"lightning": ("onnx", "torch"), "paddle": ("onnx", "paddle")}  # framework -> what it can write
@@ -42,7 +42,7 @@ class RunPredictor(Predictor):
         folder = find_checkpoint(run, checkpoint)
         super().__init__(find_card(run, folder))
         cfg = load_config([], base=run / "config.yaml")
-        self.backend = load_backend(cfg.framework)
+        self.backend = load_backend(cfg)
         self.network = self.backend.load_network(Experiment.from_card(cfg, self.card), folder)
 
     def compute(self, arrays: np.ndarray) -> np.ndarray:
@@ -96,6 +96,8 @@ def export_run(
     """
     weights = find_checkpoint(run, checkpoint)
     card, cfg = find_card(run, weights), load_config([], base=run / "config.yaml")
+    if own_engine(cfg):
+        raise UserError(f"model={cfg.model.name} has no format to export: its model.safetensors needs no framework.")
     known = FORMATS[cfg.framework]
     formats = formats or known
     if unknown := [name for name in formats if name not in known]:
@@ -104,7 +106,7 @@ def export_run(
         shape = [card.input["shape"][0], image_size, image_size]
         card = replace(card, input={**card.input, "shape": shape})
     experiment = Experiment.from_card(cfg, card)
-    backend = load_backend(cfg.framework)
+    backend = load_backend(cfg)
     network = backend.load_network(experiment, weights)
     target = target or run / "export"
     partial = partial_path(target)

@@ -21,7 +21,7 @@ from src.kit.report import collect_folds, write_fold_report
 from src.kit.run import Run, describe_run, has_checkpoint, new_folder, read_json, read_rows, write_json
 from src.kit.storage import lock_folder
 from src.kit.training.checkpoints import find_checkpoint, find_resumable, read_intact
-from src.kit.training.evaluation import evaluate_run, load_backend, load_experiment, load_trainer
+from src.kit.training.evaluation import evaluate_run, load_backend, load_experiment, load_trainer, own_engine
 from src.kit.training.experiment import Experiment
 from src.kit.training.exports import RunPredictor, export_run
 from src.kit.training.splits import compare_splits, describe_split, describe_splits, refuse_other_data, write_splits
@@ -55,9 +55,11 @@ def join_ranks(cfg: DictConfig) -> Iterator[Ranks]:
     if not (place := find_place()):
         yield Ranks()
         return
+    if own_engine(cfg):
+        raise UserError(f"model={cfg.model.name} trains in one process: start it without a launcher.")
     refuse_contradiction(cfg.trainer, place)
     waiting = say_if_waiting(place)
-    with load_backend(cfg.framework).join(cfg, place) as exchange, Ranks(place, exchange) as ranks, ranks.together():
+    with load_backend(cfg).join(cfg, place) as exchange, Ranks(place, exchange) as ranks, ranks.together():
         waiting.cancel()
         yield ranks
 
@@ -84,10 +86,10 @@ def train_rank(
         splits = describe_splits(experiment)  # missing data is reported before a framework loads
         if resumed:
             refuse_other_data(splits, resumed)
-        elif fit_memory:
+        elif fit_memory and not own_engine(cfg):
             experiment.cfg, note = fit_memory(experiment)
             notes = [note] if note else []
-        trainer = load_trainer(cfg.framework)
+        trainer = load_trainer(cfg)
         run = stack.enter_context(Run(experiment.cfg, resumed))
         stack.enter_context(ranks.together())
         ranks.farewell = partial(run.update, status="failed")
