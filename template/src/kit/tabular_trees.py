@@ -140,7 +140,7 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
         if number in rounds:
             scores[number] = experiment.score(experiment.task.collect(outputs.astype(np.float32), *targets))
     for epoch, number in enumerate(rounds, 1):
-        row = {"epoch": epoch, "step": number + 1, "lr": float(cfg.model.learning_rate)}
+        row = {"epoch": epoch, "step": number + 1, "lr": float(cfg.model.shrinkage)}
         row |= {name: float(values[number]) for name, values in losses.items()}
         run.log_epoch(row | {f"val/{name}": value for name, value in scores[number].items()})
     run.log.info("%d of %d rounds of trees have the lowest validation loss.", best + 1, len(trees.roots))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 
 from src.kit.config import UserError, load_config
 from src.kit.edge import embed_card, quantize
@@ -96,12 +97,7 @@ def export_run(
     """
     weights = find_checkpoint(run, checkpoint)
     card, cfg = find_card(run, weights), load_config([], base=run / "config.yaml")
-    if own_engine(cfg):
-        raise UserError(f"model={cfg.model.name} has no format to export: its model.safetensors needs no framework.")
-    known = FORMATS[cfg.framework]
-    formats = formats or known
-    if unknown := [name for name in formats if name not in known]:
-        raise UserError(f"framework={cfg.framework} cannot export {unknown[0]!r}: choose of {', '.join(known)}.")
+    formats = check_formats(cfg, formats)
     if image_size:
         shape = [card.input["shape"][0], image_size, image_size]
         card = replace(card, input={**card.input, "shape": shape})
@@ -129,6 +125,20 @@ def export_run(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target, difference
+
+
+def check_formats(cfg: DictConfig, formats: Sequence[str]) -> Sequence[str]:
+    """The formats, or all that the framework has.
+
+    Raises:
+        UserError: a format or a model that cannot be exported.
+    """
+    if own_engine(cfg):
+        raise UserError(f"model={cfg.model.name} has no format to export: its model.safetensors needs no framework.")
+    known = FORMATS[cfg.framework]
+    if unknown := [name for name in formats if name not in known]:
+        raise UserError(f"framework={cfg.framework} cannot export {unknown[0]!r}: choose of {', '.join(known)}.")
+    return formats or known
 
 
 def export_network(

@@ -16,7 +16,7 @@ def build(
     image_size: int,
     cardinalities: Sequence[int],
     iterations: Annotated[int, Range(min=1)] = 300,
-    learning_rate: Annotated[float, Range(above=0, max=1)] = 0.1,
+    shrinkage: Annotated[float, Range(above=0, max=1)] = 0.1,
     leaves: Annotated[int, Range(min=2)] = 31,
     min_leaf: Annotated[int, Range(min=1)] = 20,
     l2: Annotated[float, Range(min=0)] = 0.0,
@@ -25,7 +25,7 @@ def build(
 
     Args:
         iterations: Most trees for each class; the number with the best validation loss is kept.
-        learning_rate: Share of each tree's answer that is added.
+        shrinkage: Share of each tree's answer that is added, known as the learning rate.
         leaves: Most leaves of a tree.
         min_leaf: Fewest training rows in a leaf.
         l2: Penalty on the leaves' values.
@@ -35,7 +35,7 @@ def build(
         classes,
         {
             "max_iter": iterations,
-            "learning_rate": learning_rate,
+            "learning_rate": shrinkage,
             "max_leaf_nodes": leaves,
             "min_samples_leaf": min_leaf,
             "l2_regularization": l2,
