@@ -52,7 +52,7 @@ def rows(versions: Versions) -> list[Row]:
 def pins(versions: Versions) -> list[str]:
     """Every requirement of versions.yml, once."""
     packages = versions["packages"]
-    groups = [packages["common"], *packages["tracker"].values(), *packages["task"].values()]
+    groups = [packages["common"], packages["edge"], *packages["tracker"].values(), *packages["task"].values()]
     groups += [packages[backend][build] for backend in versions["builds"] for build in ("cpu", "gpu")]
     return list(dict.fromkeys(line for group in groups for line in group))
 
