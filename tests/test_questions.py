@@ -222,6 +222,13 @@ def test_gpu_is_checked_before_anything_is_asked(
     assert not (tmp_path / "project").exists()
 
 
+def test_an_update_checks_a_new_gpu_without_defaults() -> None:
+    recorded = {"framework": "paddle", "gpu": "none"}
+    said = validators().recorded_problem({"defaults": False, "data": {"gpu": "13.2"}}, recorded).strip()
+    assert said.startswith("gpu: choose") and "for CUDA 13.2" in said
+    assert not validators().recorded_problem({"defaults": False, "data": {"gpu": "13.0"}}, recorded).strip()
+
+
 def test_existing_files_survive_a_bad_answer(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine", "utf-8")
     before = shutil.copytree(tmp_path, tmp_path.with_name("before"))
