@@ -95,8 +95,11 @@ def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     network = experiment.build_network()
     loss_function = torch.nn.CrossEntropyLoss()
     rule = cfg.optimizer
+    matrices = [each for each in network.parameters() if each.ndim > 1]
+    vectors = [each for each in network.parameters() if each.ndim < 2]  # biases and normalisation do not decay
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=rule.lr, betas=tuple(rule.betas), weight_decay=rule.weight_decay, fused=True
+        groups, lr=rule.lr, betas=tuple(rule.betas), weight_decay=rule.weight_decay, fused=True
     )
     loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
     times = []
@@ -132,12 +135,14 @@ def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
     network = experiment.build_network()
     loss_function = paddle.nn.CrossEntropyLoss()
     rule = cfg.optimizer
+    matrices = {each.name for each in network.parameters() if each.ndim > 1}  # biases and normalisation do not decay
     optimizer = paddle.optimizer.AdamW(
         rule.lr,
         parameters=network.parameters(),
         beta1=rule.betas[0],
         beta2=rule.betas[1],
         weight_decay=rule.weight_decay,
+        apply_decay_param_fun=matrices.__contains__,
     )
     loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
     times = []

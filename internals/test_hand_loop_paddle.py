@@ -23,7 +23,7 @@ class Paddle(TrainingTests):
 def test_same_weights_as_a_loop(tmp_path, accumulate, clip, growth):
     trainer = Paddle()
     keys = ["trainer.accelerator=cpu", "scheduler=cosine", "trainer.max_epochs=2", "trainer.limit_train_batches=7"]
-    keys += ["optimizer.betas=[0.8,0.95]", "optimizer.weight_decay=0.1", "optimizer.decay_norms_and_biases=true"]
+    keys += ["optimizer.betas=[0.8,0.95]", "optimizer.weight_decay=0.1"]
     keys += [f"trainer.accumulate_grad_batches={accumulate}", f"trainer.gradient_clip_val={clip or 'null'}"]
     keys += [f"trainer.batch_growth.every_n_epochs={growth or 'null'}", "trainer.batch_growth.factor=3"]
     cfg = trainer.configure(tmp_path, *keys)
