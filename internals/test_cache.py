@@ -46,7 +46,7 @@ def test_each_file_is_read_in_the_first_epoch_only(files):
     for path in files.images.paths:
         path.unlink()
     assert np.array_equal(epochs(loader(cached), 1), first)
-    with pytest.raises(UserError, match="Cannot decode"):
+    with pytest.raises(UserError, match="images cannot be read"):
         epochs(loader(files), 1)
 
 

@@ -90,7 +90,7 @@ def test_the_peak_is_what_was_really_used():
         (["--fast"], "Cannot read '--fast'"),
         (["--dataset", "mnits"], "Unknown data 'mnits'. Did you mean mnist"),
         (["--dataset", "coco128", "task=classification"], "coco128 is for detection, not for classification"),
-        (["trainer.epochs=1"], "Unknown key 'trainer.epochs'"),
+        (["trainer.epoks=1"], "Unknown key 'trainer.epoks'"),
     ],
 )
 def test_mistakes_of_the_command_line(arguments, message):

@@ -62,6 +62,7 @@ def test_every_key_has_a_type_and_a_help_text():
         ("trainer.max_epochs=0", "an integer of at least 1, not 0"),
         ("trainer.max_epochs=true", "an integer of at least 1, not True"),
         ("trainer.max_epochs=null", "an integer of at least 1, not None"),
+        ("trainer.checkpoint.every_n_steps=a: b", "an integer of at least 1 or null, not {'a': 'b'}"),
         ("optimizer.lr=-1", "a number above 0, not -1"),
         ("optimizer.lr=.nan", "a number above 0, not nan"),
         ("loss.label_smoothing=1", "below 1, not 1"),

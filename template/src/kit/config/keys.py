@@ -154,6 +154,7 @@ def check(cfg: DictConfig) -> None:
         if not isinstance(OmegaConf.select(cfg, key, default=cfg), DictConfig):
             inside = ", ".join(sorted(name for name in rules if name.startswith(f"{key}.")))
             raise UserError(f"{key} is a group of keys, not a value: set one of {inside}.")
+    refuse_mappings(cfg, rules)
     for key, value in leaves(cfg).items():
         rule = rules.get(key)
         if not rule:
@@ -169,6 +170,19 @@ def check(cfg: DictConfig) -> None:
         if isinstance(part, DictConfig) and (group, part.get("name")) != ("tracker", "none"):
             name = str(part.get("file") or part.get("name"))
             existing_component(group, name, str(cfg.framework), str(part.get("name")))
+
+
+def refuse_mappings(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
+    """Refuse keys inside a value, as in `every_n_steps: {a: 1}`, which `leaves` would take for keys without a rule.
+
+    Raises:
+        UserError: names the key, what it allows and the value.
+    """
+    for key, rule in rules.items():
+        value = OmegaConf.select(cfg, key, throw_on_resolution_failure=False)
+        takes_none = (rule.get("type") or rule.get("choices")) and "dict" not in str(rule.get("type"))
+        if isinstance(value, DictConfig) and takes_none and not any(name.startswith(f"{key}.") for name in rules):
+            raise UserError(f"{key} must be {describe(rule)}, not {shorten(OmegaConf.to_container(value))}.")
 
 
 def allowed(value: Any, rule: Mapping[str, Any]) -> bool:
