@@ -145,6 +145,41 @@ def test_shards_are_a_data_set_that_can_be_written_again(tmp_path):
     }
 
 
+def test_the_range_of_more_than_8_bits_is_in_the_index(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(300, 556, (24, 12, 12)).astype(np.uint16)
+    for number, image in enumerate(pixels):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    source, out = f"data.root={(tmp_path / 'photos').as_posix()}", tmp_path / "shards"
+    main(["data=image_folder", source, "--out", str(out)])
+    opened = []
+    opening = ShardFolder.open
+    monkeypatch.setattr(ShardFolder, "open", lambda self, shard: opened.append(shard) or opening(self, shard))
+
+    def build(name: str, *keys: str) -> Split:
+        return build_dataset(
+            load_config(["data=shards", f"data.root={out.as_posix()}", "data.image_size=12", *keys]), name
+        )
+
+    for name in ("train", "val", "test"):
+        files = build_dataset(load_config(["data=image_folder", source, "data.image_size=12"]), name)
+        split = build(name)
+        assert split.images.reading == files.images.reading
+        assert split.images.reading["range"] == pytest.approx([300, 555], abs=4)
+        assert not opened
+        order = np.random.default_rng(42).permutation(len(files)) if name == "train" else np.arange(len(files))
+        assert np.array_equal(split.images.get(np.arange(len(files))), files.images.get(order))
+        opened.clear()
+    [pair] = build("train", "data.bands=[0]", "data.mean=[0.5]", "data.std=[0.2]").images.reading["range"]
+    assert pair == split.images.reading["range"]  # other bands than those written: chosen again
+    assert build("val", "data.range=file").images.reading["range"] is None
+    older = json.loads((out / "train" / "index.json").read_text("utf-8"))
+    del older["reading"]
+    (out / "train" / "index.json").write_text(json.dumps(older), "utf-8")
+    assert build("train").images.reading == split.images.reading
+
+
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     root = tmp_path / "photos"
     for name in ("train", "val", "test"):
@@ -199,6 +234,9 @@ def test_sizes_are_powers_of_a_thousand(text, size):
         {"format": 2},
         {"shards": "x"},
         {"channels": 4},
+        {"reading": "x"},
+        {"reading": {"range": [5, 5], "bands": None, "background": None}},
+        {"reading": {"range": None, "bands": ["red"], "background": None}},
         {"classes": None},
         {"samples": 1},
         {"table": {"name": "t.npy", "bytes": 1, "sha256": "0" * 64, "samples": 1}},

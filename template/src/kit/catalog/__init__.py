@@ -94,7 +94,8 @@ def build_dataset(cfg: DictConfig, split: str, notes: list[str] | None = None) -
 def read_files_as(cfg: DictConfig, split: str, dataset: Any) -> Any:
     """Have the data set's files read as `data.bands`, `data.range` and `data.background` say.
 
-    `data.range=auto` is chosen from the training split. Images in memory stay as they are.
+    `data.range=auto` is chosen from the training split, or was when shards with the same bands were written: looking
+    at images all over the split would download all shards. Images in memory stay as they are.
 
     Raises:
         UserError: keys for image files, and the images are in memory.
@@ -112,6 +113,9 @@ def read_files_as(cfg: DictConfig, split: str, dataset: Any) -> Any:
         return dataset
     if cfg.data.range != "auto":
         return in_files
+    written = getattr(getattr(dataset, "images", None), "written_reading", None)
+    if written and written["bands"] == reading["bands"]:
+        return dataset.read_as({**reading, "range": written["range"]})
     train = dataset
     if split != "train":
         with suppress(UserError):  # such as data.test_fraction=1, where all images are for testing

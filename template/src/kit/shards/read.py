@@ -19,7 +19,18 @@ from PIL import Image
 
 from src.kit.config import UserError
 from src.kit.download import digest
-from src.kit.loading import PLAIN, FileImages, Images, Reading, Split, count_channels, decode, to_planes
+from src.kit.loading import (
+    PLAIN,
+    FileImages,
+    Images,
+    Reading,
+    Split,
+    count_channels,
+    decode,
+    read_settings,
+    reading_of,
+    to_planes,
+)
 
 INDEX = "index.json"
 SHA256_PREFIX = "sha256:"
@@ -56,6 +67,7 @@ class Index:
     channels: int
     table: ShardFile
     shards: tuple[ShardFile, ...]
+    reading: Reading | None = None  # how the files were read when they were written; None in older indexes
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -85,8 +97,10 @@ def parse_index(text: bytes, source: str) -> Index:
         keys["classes"] = tuple(str(name) for name in keys["classes"])
         keys["table"] = ShardFile(**keys["table"])
         keys["shards"] = tuple(ShardFile(**entry) for entry in keys["shards"])
+        if keys.get("reading") is not None:
+            keys["reading"] = read_settings(keys["reading"])
         return Index(**keys)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (UserError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"{source} is no index of shards ({type(error).__name__}: {error}): write them with scripts/make_shards.py."
         ) from error
@@ -173,6 +187,7 @@ class ShardImages:
     ) -> None:
         """`numbers` int64 (N,) selects samples of the source; None selects all."""
         self.source, self.image_size, self.reading = source, image_size, reading
+        self.written_reading = source.index.reading  # has the range of the training split: no shard is fetched for it
         self.numbers = np.arange(len(source.table)) if numbers is None else numbers
         self.starts = source.index.starts()
         bands = source.index.channels if reading["bands"] is None else count_channels(reading)
@@ -285,7 +300,8 @@ def write_shards(
     path = folder / f"{name}-samples.npy"
     path.write_bytes(table_to_bytes(table))
     channels = 1 if split.images.shape[2] == 1 else 3  # `data.bands` chooses others when the files are read
-    index = Index(split.classes, split.flippable, channels, describe_file(path, len(order)), tuple(shards))
+    entries = describe_file(path, len(order)), tuple(shards)
+    index = Index(split.classes, split.flippable, channels, *entries, reading_of(split) or PLAIN)
     (folder / INDEX).write_text(index.to_json(), "utf-8")
     return index
 
