@@ -2,7 +2,7 @@
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
     nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
-                                      # tables
+                                      # tables, kills, export
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
         "learning": learning,
         "tables": tables,
         "kills": kills,
+        "export": export,
     }
     unknown = [name for name in argv if name not in parts]
     if unknown:
@@ -65,6 +66,14 @@ def overhead(python: Path) -> list[str]:
     for framework in ("lightning", "paddle"):
         done = run(python, str(ROOT / "benchmarks" / "overhead.py"), framework)
         rows += [line for line in done.splitlines() if line.startswith("|")]
+    return rows
+
+
+def export(python: Path) -> list[str]:
+    """Each network exported to ONNX, and how far its outputs are from the framework's."""
+    rows = ["| framework | network | nodes | MB | largest difference |", "|---|---|---:|---:|---:|"]
+    for framework in ("lightning", "paddle"):
+        rows += run(python, str(ROOT / "benchmarks" / "export.py"), framework).splitlines()
     return rows
 
 
