@@ -277,7 +277,8 @@ def kill(proof: Proof) -> str:
     before = len(epochs(run))
     proof.compose("--profile", "cpu", "exec", "train", "python", "-c", KILL)
     wait_until(lambda: "--resume" in proof.compose("--profile", "cpu", "logs", "train"), "the resumption")
-    wait_until(lambda: len(epochs(run)) >= before + 2, "two more epochs")
+    resumed = len(epochs(run))  # more than `before`: the training went on until the signal arrived
+    wait_until(lambda: len(epochs(run)) >= resumed + 2, "two more epochs")
     proof.compose("--profile", "cpu", "stop", "train")
     code = proof.compose("--profile", "cpu", "ps", "--all", "--format", "{{.ExitCode}}", "train").strip()
     status = json.loads((run / "run.json").read_text("utf-8"))["status"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from src.kit.config import UserError
+from src.kit.errors import UserError
 
 KNOTS = 257  # quantiles of the training targets
 
