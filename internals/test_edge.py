@@ -1,5 +1,6 @@
 """INT8 leaves out what would be destroyed, and candidates convert as they should."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from src.kit.edge import arithmetic_nodes, quantize
-from src.kit.edge_search import read_batches, read_size
+from src.kit.edge import arithmetic_nodes, convert, quantize, set_runtime
+from src.kit.edge_search import Candidate, keep, read_batches, read_size
 from src.kit.errors import UserError
+from src.kit.inference import Card, Predictor
 
 
 def write_network(path: Path) -> Path:
@@ -60,6 +62,20 @@ def test_there_must_be_something_to_quantize(tmp_path):
     with pytest.raises(UserError, match="there is nothing to quantize"):
         quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", [np.zeros((1, 4), np.float32)])
     assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_a_winner_in_int8_of_openvino_can_be_opened(tmp_path):
+    card = Card("classification", "images", ("a", "b"), {"shape": [4, 8, 8]}, {"kind": "classes"})
+    model = write_network(tmp_path / "model.onnx")
+    batches = [np.random.default_rng(seed).standard_normal((8, 4, 8, 8), dtype=np.float32) for seed in range(4)]
+    convert(model, card, tmp_path / "any", "openvino", "int8", batches)
+    shutil.copytree(tmp_path / "any", tmp_path / "fixed")
+    set_runtime(tmp_path / "fixed", batch=3)
+    keep(Candidate(tmp_path / "fixed", "openvino", "int8", threads=1, batch=3), tmp_path / "kept")
+    runtime = Predictor.open(tmp_path / "kept").card.runtime
+    assert (runtime["threads"], runtime["batch"]) == (1, 3)
+    outputs = [Predictor.open(tmp_path / name).compute(batches[0]) for name in ("any", "kept")]
+    np.testing.assert_allclose(*outputs, rtol=1e-4)
 
 
 @pytest.mark.parametrize("text", ["320x240", "7x7", "-8x-8", "320x320x320", "axa", ""])

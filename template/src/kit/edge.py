@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from src.kit.errors import UserError
-from src.kit.inference import Card
+from src.kit.inference import Card, read_card
 
-__all__ = ["arithmetic_nodes", "convert", "embed_card", "quantize", "write_tensorrt"]
+__all__ = ["arithmetic_nodes", "convert", "embed_card", "fix_batch", "quantize", "set_runtime", "write_tensorrt"]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -105,30 +105,25 @@ def arithmetic_nodes(graph: Any) -> list[str]:
     return kept
 
 
-def convert(
-    model: Path, card: Card, folder: Path, runtime: str, precision: str, batch: int, batches: Sequence[np.ndarray]
-) -> None:
-    """Write `folder`: card.json, and the network for a runtime, which `Predictor.open` reads.
+def convert(model: Path, card: Card, folder: Path, runtime: str, precision: str, batches: Sequence[np.ndarray]) -> None:
+    """Write `folder`: card.json, and the network for a runtime and any batch, which `Predictor.open` reads.
 
     Args:
         model: model.onnx; further parts lie beside it.
         runtime: onnxruntime or openvino.
         precision: f32, bf16 (OpenVINO only: weights stay as they are, the processor computes in bf16) or int8.
-        batch: that the network will always be given.
         batches: inputs to calibrate INT8 with.
     """
     folder.mkdir(parents=True)
     parts = card.output.get("detector", {}).get("parts", ())
     computes = {"f32": "f32", "bf16": "bf16", "int8": "f32"}[precision]
-    settings = {"name": runtime, "precision": computes, "threads": 1, "batch": batch}
-    replace(card, runtime=settings).write(folder)
+    replace(card, runtime={"name": runtime, "precision": computes, "threads": 0, "batch": 0}).write(folder)
     if runtime == "onnxruntime":
         target = folder / "model.onnx"
         if precision == "int8":
             quantize(model, target, batches)
         else:
             shutil.copyfile(model, target)
-        fix_batch(target, batch)
         embed_card(target, card)
         for part in parts:
             shutil.copyfile(model.with_name(f"{part}.onnx"), folder / f"{part}.onnx")
@@ -136,6 +131,14 @@ def convert(
     for part in ("model", *parts):
         source = model.with_name(f"{part}.onnx") if parts else model
         write_openvino(source, folder / f"{part}.xml", precision if part == "model" else "f32", batches)
+
+
+def set_runtime(folder: Path, **values: int) -> None:
+    """Change keys of the card's `runtime` in a folder that `convert` wrote: `threads`, or the one `batch` it takes."""
+    card = read_card(folder)
+    replace(card, runtime={**card.runtime, **values}).write(folder)
+    if "batch" in values and (folder / "model.onnx").is_file():
+        fix_batch(folder / "model.onnx", values["batch"])
 
 
 def fix_batch(path: Path, batch: int) -> None:

@@ -5,13 +5,12 @@ by more than `--max-loss` is out.
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,16 +19,16 @@ from typing import Any
 import numpy as np
 
 from src.kit.config import UserError
-from src.kit.edge import convert, embed_card, quantize, write_tensorrt
+from src.kit.edge import convert, embed_card, fix_batch, quantize, set_runtime, write_tensorrt
+from src.kit.hardware import SystemProbe
 from src.kit.inference import Card, Predictor, preprocess
+from src.kit.loading import find_images
 from src.kit.storage import write_csv, write_json
-from src.kit.training import export_run, load_run, newest_run, score, training_batches
+from src.kit.training import CALIBRATION, export_run, load_run, newest_run, score, training_batches
 
 __all__ = ["optimize_command"]
 
 DEVICES = ("cpu", "jetson-nano", "jetson-orin")
-CALIBRATION = 128  # samples
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SECONDS = 1.0  # of measuring each candidate
 ROUNDS = 5
 MEMORY = """
@@ -101,12 +100,12 @@ def optimize_command(argv: Sequence[str], description: str) -> Path:
     batches = read_batches(options.batch_size)
     with TemporaryDirectory() as scratch:
         model = find_model(options.run, options.model_path, size, Path(scratch))
-        folder = options.output or default_output(options.run, options.model_path, model, options.target_device)
+        folder = options.output or default_output(options.run, options.model_path, options.target_device)
         material = gather(Predictor.open(model).card, options.calibration)
-        int8, work = options.quantization == "int8", Path(scratch)
+        int8 = options.quantization == "int8"
         if options.target_device == "cpu":
-            return optimize_here(model, material, int8, batches, options.max_loss, folder, work)
-        return prepare_jetson(model, material, options.target_device, int8, batches[0], folder, work)
+            return optimize_here(model, material, int8, batches, options.max_loss, folder, Path(scratch))
+        return prepare_jetson(model, material, options.target_device, int8, batches[0], folder)
 
 
 def read_size(text: str | None) -> int | None:
@@ -147,9 +146,9 @@ def find_model(run: Path | None, file: Path | None, size: int | None, scratch: P
         return export_run(run, ["onnx"], image_size=size, target=scratch / "export" if size else None)[0] / "model.onnx"
     if run is not None:
         raise UserError(f"Give either the run {run} or --model-path {file}.")
-    shape = Predictor.open(file).card.input["shape"]
+    card = Predictor.open(file).card
+    shape, origin = card.input["shape"], card.weights.get("run", "RUN")
     if size is not None and shape[-1] != size:
-        origin = Predictor.open(file).card.weights.get("run", "RUN")
         raise UserError(
             f"{file} takes images of {shape[-1]} pixels, not {size}: give the run ({origin}) in place of --model-path, "
             "which is then exported at that size."
@@ -157,7 +156,7 @@ def find_model(run: Path | None, file: Path | None, size: int | None, scratch: P
     return file
 
 
-def default_output(run: Path | None, file: Path | None, model: Path, device: str) -> Path:
+def default_output(run: Path | None, file: Path | None, device: str) -> Path:
     """RUN/edge-DEVICE, or FILE-DEVICE beside the file."""
     if file is not None:
         return file.with_name(f"{file.stem}-{device}")
@@ -179,10 +178,9 @@ def gather(card: Card, images: Path | None) -> Material:
         experiment = load_run(run).experiment
         metric = experiment.task.monitor.removeprefix("val/")
         better = 1 if experiment.task.mode == "max" else -1
-        batches = training_batches(experiment, card, CALIBRATION)
+        batches = training_batches(experiment, card)
         return Material(card, batches, lambda predictor: score(experiment, predictor)[metric], better, metric)
-    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in IMAGES)
-    if not files:
+    if not (files := find_images(images)):
         raise UserError(f"{images} holds no images: name a folder of some hundred like those of the training.")
     chosen = [files[place] for place in np.linspace(0, len(files) - 1, min(CALIBRATION, len(files))).astype(int)]
     batches = [preprocess(card, chosen[start : start + 8]).arrays for start in range(0, len(chosen), 8)]
@@ -221,17 +219,20 @@ def optimize_here(
         candidate.fits = material.better * (reference - (candidate.score or 0.0)) <= max_loss
     measure(candidates)
     best = min((each for each in candidates if each.fits), key=lambda each: each.milliseconds / each.batch)
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(best.folder, target)
-    runtime = {"precision": best.precision, "threads": best.threads, "batch": best.batch}
-    card = replace(Predictor.open(target).card, runtime={"name": best.runtime, **runtime})
-    card.write(target)
+    keep(best, target)
     write_csv(target / "candidates.csv", [each.figures() for each in candidates])
     memory = memory_of(target, best)
     write_json(target / "optimized.json", {"score": material.name, **best.figures(), "memory_mb": memory})
     sys.stdout.write(table(candidates, best, material.name))
     sys.stdout.write(f"peak memory of a process that runs it: {memory:,.0f} MB\nwritten: {target}\n")
     return target
+
+
+def keep(best: Candidate, target: Path) -> None:
+    """Write a candidate's files to `target`, with its number of threads on the card."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(best.folder, target)
+    set_runtime(target, threads=best.threads)
 
 
 def build_candidates(
@@ -241,16 +242,17 @@ def build_candidates(
     runtimes = ["onnxruntime", *(["openvino"] if find_spec("openvino") and find_spec("nncf") else [])]
     if "openvino" not in runtimes:
         sys.stderr.write("OpenVINO is not installed (`pip install -r requirements-edge.txt`): it is not tried.\n")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for runtime in runtimes:
         precisions = ["f32", *(["bf16"] if runtime == "openvino" else []), *(["int8"] if int8 else [])]
         for precision in precisions:
+            whole = scratch / f"{runtime}-{precision}"
+            convert(model, material.card, whole, runtime, precision, material.batches)
+            size = sum(path.stat().st_size for path in whole.iterdir() if path.suffix in (".onnx", ".bin"))
+            judged = material.judge(Predictor.open(whole))
             for batch in batches:
-                folder = scratch / f"{runtime}-{precision}-{batch}"
-                convert(model, material.card, folder, runtime, precision, batch, material.batches)
-                size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".onnx", ".bin"))
-                judged = material.judge(Predictor.open(folder))
-                for threads in sorted({1, cores}):
+                folder = Path(shutil.copytree(whole, scratch / f"{whole.name}-{batch}"))
+                set_runtime(folder, batch=batch)
+                for threads in sorted({1, SystemProbe().cores()}):
                     yield Candidate(folder, runtime, precision, threads, batch, size / 1e6, judged)
 
 
@@ -293,9 +295,7 @@ def table(candidates: Sequence[Candidate], best: Candidate, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def prepare_jetson(
-    model: Path, material: Material, device: str, int8: bool, batch: int, target: Path, scratch: Path
-) -> Path:
+def prepare_jetson(model: Path, material: Material, device: str, int8: bool, batch: int, target: Path) -> Path:
     """Write the network with a fixed batch, INT8 as TensorRT reads it, and the script that builds the engine there."""
     if material.card.output.get("detector"):
         raise UserError(
@@ -304,8 +304,9 @@ def prepare_jetson(
         )
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    convert(model, material.card, scratch / "fixed", "onnxruntime", "f32", batch, [])
-    shutil.copyfile(scratch / "fixed" / "model.onnx", target / "model.onnx")
+    shutil.copyfile(model, target / "model.onnx")
+    fix_batch(target / "model.onnx", batch)
+    embed_card(target / "model.onnx", material.card)
     material.card.write(target)
     judged = {"float32": material.judge(Predictor.open(target))}
     if int8:

@@ -59,10 +59,14 @@ class OnnxPredictor(ExportedPredictor):
             UserError: a missing or damaged file, or ONNX Runtime is not installed.
         """
         file = path if path.suffix == ".onnx" else path / "model.onnx"
-        model = open_session(file, threads)  # opened first: its card may be in it
-        text = model.get_modelmeta().custom_metadata_map.get("card")
-        beside = not text or ((file.parent / "card.json").is_file() and file.name == "model.onnx")
-        super().__init__(read_card(file.parent) if beside else parse_card(text, str(file)))
+        beside = file.name == "model.onnx" and (file.parent / "card.json").is_file()
+        card = read_card(file.parent) if beside else None
+        threads = threads or (card.runtime.get("threads") if card else None)
+        model = open_session(file, threads)
+        if card is None:
+            text = model.get_modelmeta().custom_metadata_map.get("card")
+            card = parse_card(text, str(file)) if text else read_card(file.parent)
+        super().__init__(card)
         self.sessions = {"model": model}
         for part in self.card.output.get("detector", {}).get("parts", ()):
             self.sessions[part] = open_session(file.parent / f"{part}.onnx", threads)
@@ -99,7 +103,7 @@ class OpenVinoPredictor(ExportedPredictor):
             except RuntimeError as error:
                 raise UserError(f"{path / part}.xml cannot be loaded ({first_line(error)}): optimize again.") from error
             if part == "model":
-                model.reshape([self.fixed, *self.card.input["shape"]])
+                model.reshape([self.fixed or -1, *self.card.input["shape"]])
             self.requests[part] = core.compile_model(model, "CPU", options).create_infer_request()
 
     def run(self, part: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -18,8 +18,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError, load_config
-from src.kit.edge import embed_card, quantize
-from src.kit.inference import Card, Predictor
+from src.kit.edge import convert, embed_card
+from src.kit.inference import Card, Predictor, read_card
 from src.kit.storage import partial_path
 from src.kit.training.cards import find_card
 from src.kit.training.checkpoints import find_checkpoint
@@ -34,17 +34,25 @@ CALIBRATION = 128  # training samples that INT8 is calibrated with
 class RunPredictor(Predictor):
     """The network of a run, computed by its framework."""
 
-    def __init__(self, run: Path, checkpoint: str = "best") -> None:
-        """`checkpoint`: best, last or a checkpoint's name.
+    def __init__(self, run: Path, checkpoint: str = "best", image_size: int | None = None) -> None:
+        """Load the weights.
+
+        Args:
+            checkpoint: best, last or a checkpoint's name.
+            image_size: another side than the one in training, for networks that take any.
 
         Raises:
             UserError: no such run or checkpoint.
         """
-        folder = find_checkpoint(run, checkpoint)
-        super().__init__(find_card(run, folder))
-        cfg = load_config([], base=run / "config.yaml")
-        self.backend = load_backend(cfg)
-        self.network = self.backend.load_network(Experiment.from_card(cfg, self.card), folder)
+        self.weights = find_checkpoint(run, checkpoint)
+        card = find_card(run, self.weights)
+        if image_size:
+            shape = [card.input["shape"][0], image_size, image_size]
+            card = replace(card, input={**card.input, "shape": shape})
+        super().__init__(card)
+        self.cfg = load_config([], base=run / "config.yaml")
+        self.backend = load_backend(self.cfg)
+        self.network = self.backend.load_network(Experiment.from_card(self.cfg, card), self.weights)
 
     def compute(self, arrays: np.ndarray) -> np.ndarray:
         outputs: np.ndarray = self.backend.predict_images(self.network, arrays)
@@ -95,26 +103,20 @@ def export_run(
     Raises:
         UserError: an unknown format, a network that cannot be exported, or one whose outputs differ.
     """
-    weights = find_checkpoint(run, checkpoint)
-    card, cfg = find_card(run, weights), load_config([], base=run / "config.yaml")
-    formats = check_formats(cfg, formats)
-    if image_size:
-        shape = [card.input["shape"][0], image_size, image_size]
-        card = replace(card, input={**card.input, "shape": shape})
-    experiment = Experiment.from_card(cfg, card)
-    backend = load_backend(cfg)
-    network = backend.load_network(experiment, weights)
+    formats = check_formats(load_config([], base=run / "config.yaml"), formats)
+    predictor = RunPredictor(run, checkpoint, image_size)
+    card, cfg = predictor.card, predictor.cfg
     target = target or run / "export"
     partial = partial_path(target)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         probe = probe_inputs(card)
-        expected = np.asarray(backend.predict_images(network, probe))
-        if detector := export_network(network, cfg.framework, card.input["shape"], partial, formats):
+        expected = np.asarray(predictor.compute(probe))
+        if detector := export_network(predictor.network, cfg.framework, card.input["shape"], partial, formats):
             card = replace(card, output={**card.output, "detector": detector})
         card = replace(card, weights={**card.weights, "run": run.as_posix()})
-        shutil.copyfile(weights / "model.safetensors", partial / "model.safetensors")
+        shutil.copyfile(predictor.weights / "model.safetensors", partial / "model.safetensors")
         card.write(partial)
         difference = None
         if "onnx" in formats:
@@ -201,22 +203,16 @@ def quantize_run(run: Path, folder: Path) -> dict[str, dict[str, float]]:
         UserError: the data are missing, or there is no ONNX file.
     """
     experiment = load_experiment(run)
-    target = folder / "int8"
+    card, target = read_card(folder), folder / "int8"
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    card = Predictor.open(folder).card
-    card.write(target)
-    quantize(folder / "model.onnx", target / "model.onnx", training_batches(experiment, card, CALIBRATION))
-    embed_card(target / "model.onnx", card)
-    for part in card.output.get("detector", {}).get("parts", []):
-        shutil.copyfile(folder / f"{part}.onnx", target / f"{part}.onnx")
+    convert(folder / "model.onnx", card, target, "onnxruntime", "int8", training_batches(experiment, card))
     return {name: score(experiment, Predictor.open(place)) for name, place in (("float32", folder), ("int8", target))}
 
 
-def training_batches(experiment: Experiment, card: Card, count: int) -> list[np.ndarray]:
-    """Inputs of `count` training samples, spread over the split and not augmented."""
+def training_batches(experiment: Experiment, card: Card) -> list[np.ndarray]:
+    """Inputs of `CALIBRATION` training samples, spread over the split and not augmented."""
     dataset = experiment.split("train")
-    chosen = dataset.take(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+    chosen = dataset.take(np.linspace(0, len(dataset) - 1, min(CALIBRATION, len(dataset))).astype(int))
     shape = card.input["shape"]
     return [
         np.array(images, np.float32).reshape(-1, *shape)
