@@ -20,12 +20,10 @@ logging.disable(logging.WARNING)
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 
-from exporting import Exported, build, inputs, liven  # noqa: E402
+from exporting import DETECTORS, Exported, build, inputs, liven  # noqa: E402
 from src.kit.config import load_config  # noqa: E402
 from src.kit.training import load_backend  # noqa: E402
 from tests.support import models  # noqa: E402
-
-DETECTORS = ("yolo", "retina", "mask")
 
 
 def main(framework: str) -> None:

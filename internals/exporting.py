@@ -22,6 +22,7 @@ NETWORKS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
     "mask_rcnn_resnet18": (3, 64, {}, {"width": 16, "proposals": 32}),
 }
 CLASSES = 4
+DETECTORS = ("yolo", "retina", "mask")  # how names of networks begin whose outputs are rows of detections
 
 
 def build(framework: str, name: str) -> Any:
@@ -77,7 +78,7 @@ def agree(one: np.ndarray, other: np.ndarray, name: str, tolerance: float = 1e-4
     """Compare outputs; the rows of detections as sets, since equal scores may change their order."""
     assert one.shape == other.shape
     assert one.std() > 0.01
-    if not name.startswith(("yolo", "retina", "mask")):
+    if not name.startswith(DETECTORS):
         np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
         return
     for rows, others in zip(one, other, strict=True):

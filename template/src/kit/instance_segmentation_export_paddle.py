@@ -8,7 +8,7 @@ from paddle import nn
 from paddle.nn import functional
 
 from src.kit.inference_scenes_detectors import add_region_pooling
-from src.kit.instance_segmentation_paddle import MAX_GROWTH, BoxHead, FeaturePyramid, MaskHead, ProposalNetwork
+from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork, decode_boxes
 
 __all__ = ["export_parts"]
 
@@ -31,16 +31,8 @@ class ExportedProposals(nn.Layer):
             hidden = functional.relu(self.network.hidden(feature))
             scores.append(self.network.object(hidden).transpose([0, 2, 3, 1]).flatten(1))
             offsets.append(self.network.offsets(hidden).transpose([0, 2, 3, 1]).reshape([-1, scores[-1].shape[1], 4]))
-        boxes = move_boxes(self.all_anchors, paddle.concat(offsets, axis=1))
+        boxes = decode_boxes(self.all_anchors, paddle.concat(offsets, axis=1))
         return *features[:4], functional.sigmoid(paddle.concat(scores, axis=1)), boxes
-
-
-def move_boxes(boxes: paddle.Tensor, offsets: paddle.Tensor) -> paddle.Tensor:
-    """`decode_boxes` of boxes (A, 4) for a batch of offsets (B, A, 4)."""
-    size, centre = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2
-    centre = centre + offsets[:, :, :2] * size
-    half = paddle.exp(offsets[:, :, 2:].clip(max=MAX_GROWTH)) * size / 2
-    return paddle.concat([centre - half, centre + half], axis=2)
 
 
 class ExportedBoxes(nn.Layer):

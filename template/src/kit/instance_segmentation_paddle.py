@@ -12,7 +12,7 @@ from paddle.vision import models, ops
 
 from src.kit.paddle import initialise_like_torch
 
-__all__ = ["MAX_GROWTH", "BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork"]
+__all__ = ["BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork", "decode_boxes"]
 
 STRIDES = (4, 8, 16, 32, 64)  # of the pyramid's maps
 RATIOS = (0.5, 1.0, 2.0)  # height to width of the anchors
@@ -81,11 +81,11 @@ def encode_boxes(boxes: paddle.Tensor, true: paddle.Tensor) -> paddle.Tensor:
 
 
 def decode_boxes(boxes: paddle.Tensor, offsets: paddle.Tensor) -> paddle.Tensor:
-    """Invert `encode_boxes`: boxes (N, 4) moved by offsets (N, 4)."""
+    """Invert `encode_boxes`: boxes (N, 4) moved by offsets (N, 4), or by a batch of them (B, N, 4)."""
     size, centre = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2
-    centre = centre + offsets[:, :2] * size
-    half = paddle.exp(offsets[:, 2:].clip(max=MAX_GROWTH)) * size / 2
-    return paddle.concat([centre - half, centre + half], axis=1)
+    centre = centre + offsets[..., :2] * size
+    half = paddle.exp(offsets[..., 2:].clip(max=MAX_GROWTH)) * size / 2
+    return paddle.concat([centre - half, centre + half], axis=-1)
 
 
 def offset_loss(offsets: paddle.Tensor, true: paddle.Tensor) -> paddle.Tensor:

@@ -2,8 +2,6 @@
 
 Every part is optional: a page shows what the folder holds."""
 
-import csv
-import io
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,7 +25,7 @@ from src.kit.report.parts import (
     table,
 )
 from src.kit.run import read_info, read_json, read_rows, write_json
-from src.kit.storage import write_text
+from src.kit.storage import write_csv, write_text
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -211,11 +209,7 @@ def collect_folds(runs: Sequence[Path]) -> dict[str, Any]:
 def write_fold_report(folder: Path, result: Mapping[str, Any]) -> None:
     """Write folds.csv, the figure, report.html and finally folds.json into `folder`, and print the table."""
     rows = table_rows(result)
-    content = io.StringIO()
-    writer = csv.DictWriter(content, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "folds.csv", content.getvalue())
+    write_csv(folder / "folds.csv", rows)
     for row in rows:
         sys.stdout.write(f"{row['split']:<5} {row['score']:<20} {row['mean']:.4f} ± {row['std']:.4f}\n")
     draw_folds(result, folder / "pictures" / "folds.png")
