@@ -10,7 +10,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -51,10 +51,15 @@ def rows(versions: Versions) -> list[Row]:
 
 def pins(versions: Versions) -> list[str]:
     """Every requirement of versions.yml, once."""
-    packages = versions["packages"]
-    groups = [packages["common"], packages["edge"], *packages["tracker"].values(), *packages["task"].values()]
-    groups += [packages[backend][build] for backend in versions["builds"] for build in ("cpu", "gpu")]
-    return list(dict.fromkeys(line for group in groups for line in group))
+
+    def lines(group: Any) -> Iterator[str]:
+        if isinstance(group, str):
+            yield group
+        else:
+            for part in group.values() if isinstance(group, dict) else group:
+                yield from lines(part)
+
+    return list(dict.fromkeys(lines(versions["packages"])))
 
 
 def known_bad(versions: Versions) -> list[Row]:
