@@ -13,7 +13,15 @@ from omegaconf import OmegaConf
 from paths import TEMPLATE
 from src.kit.errors import UserError
 from src.kit.training.networks import find_pretrained, is_small, note_stem
-from src.kit.weights import adapt_stem, check_shapes, count_classes, load_weights, missing_weights, save_weights
+from src.kit.weights import (
+    adapt_stem,
+    check_shapes,
+    count_classes,
+    load_weights,
+    missing_weights,
+    rename_timm,
+    save_weights,
+)
 
 ARRAYS = {
     "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
@@ -95,7 +103,7 @@ def test_timm_files_get_the_networks_names(tmp_path: Path):
     arrays = {name: np.full(1, index, np.float32) for index, name in enumerate(names)}
     arrays["bn2.num_batches_tracked"] = np.array(3)
     save_weights(tmp_path / "model.safetensors", arrays, {})
-    loaded, _ = load_weights(tmp_path / "model.safetensors")
+    loaded = rename_timm(load_weights(tmp_path / "model.safetensors")[0], {})
     assert {name: int(array[0]) for name, array in loaded.items()} == {
         new: index for index, new in enumerate(names.values())
     }

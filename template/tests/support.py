@@ -35,7 +35,7 @@ def classifiers(framework: str) -> list[str]:
     return [option for option, config in fitting if "classification" in config.get("tasks", ["classification"])]
 
 
-def model_config(framework: str, name: str, **changes) -> DictConfig:
+def model_config(framework: str, name: str, /, **changes) -> DictConfig:
     """The model part of a merged config, as `build_model` takes it."""
     model = OmegaConf.merge(OmegaConf.load(next(CONFIGS.rglob(f"{name}.yaml"))), changes)
     return OmegaConf.create({"framework": framework, "model": model})

@@ -23,6 +23,7 @@ __all__ = [
     "load_metadata",
     "load_weights",
     "missing_weights",
+    "rename_timm",
     "save_weights",
 ]
 
@@ -72,14 +73,16 @@ def save_weights(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: d
 
 
 def load_weights(path: str | Path) -> tuple[Arrays, dict[str, str]]:
-    """Read a .safetensors file, ours or timm's: the arrays by name, and the metadata that `save_weights` wrote.
+    """Read a .safetensors file: the arrays by name, and the metadata that `save_weights` wrote.
+
+    BatchNorm's batch counters, which inference never reads, are left out.
 
     Raises:
         UserError: the file is missing, corrupt, or of another format.
     """
     with open_weights(path) as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return rename_timm(arrays), file.metadata() or {}
+        names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118 (not a dict)
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:
@@ -103,8 +106,8 @@ def open_weights(path: str | Path) -> Iterator[safe_open]:
         raise UserError(f"The weights file {path} is corrupt ({error}); copy or download it again.") from error
 
 
-def download_weights(repository: str) -> Arrays:
-    """Fetch weights from the Hugging Face hub (or the mirror HF_ENDPOINT), from its local cache the next time.
+def download_weights(repository: str) -> Path:
+    """Fetch model.safetensors from the Hugging Face hub (or the mirror HF_ENDPOINT), or else from its local cache.
 
     Raises:
         UserError: they cannot be downloaded.
@@ -113,14 +116,13 @@ def download_weights(repository: str) -> Arrays:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        path = hf_hub_download(repository, "model.safetensors")
+        return Path(hf_hub_download(repository, "model.safetensors"))
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise UserError(
             f"Cannot download the pretrained weights {repository} ({reason}); set HF_ENDPOINT to a mirror, or fetch "
             "model.safetensors on another machine and give it as model.weights=FILE."
         ) from error
-    return load_weights(path)[0]
 
 
 def adapt_stem(arrays: Arrays, initial: Arrays) -> Arrays:
@@ -187,10 +189,9 @@ def check_shapes(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[in
             )
 
 
-def rename_timm(arrays: Arrays) -> Arrays:
-    """Rename the layers of timm's EfficientNet, and drop BatchNorm's batch counters, which inference never reads."""
-    arrays = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
-    if "conv_stem.weight" not in arrays:
+def rename_timm(arrays: Arrays, initial: Mapping[str, np.ndarray]) -> Arrays:
+    """Rename the layers of timm's EfficientNet for a network that names them as torchvision does."""
+    if "conv_stem.weight" not in arrays or "conv_stem.weight" in initial:
         return arrays
     return {rename_layer(name): array for name, array in arrays.items()}
 

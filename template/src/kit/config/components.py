@@ -100,6 +100,20 @@ def existing_component(group: str, name: str, framework: str = "", option: str =
     return path
 
 
+def check_listed(path: Path, name: str) -> None:
+    """Refuse a name that the list beside a component's file, such as timm.txt, does not have; tags are not listed.
+
+    Raises:
+        UserError: names the nearest.
+    """
+    listed = path.with_suffix(".txt")
+    if listed.exists() and name.partition(".")[0] not in (names := listed.read_text("utf-8").split()):
+        nearest = difflib.get_close_matches(name.partition(".")[0], names, n=3)
+        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        shown = "/".join(listed.parts[listed.parts.index("src") :])
+        raise UserError(f"{path.stem} has no network {name!r}.{hint} {shown} lists all.")
+
+
 def buildable(group: str, framework: str = "") -> list[str]:
     """The names of a group's files that have a `build` function or, for tasks, a class `Task`."""
     return sorted(name for name, path in component_files(group, framework).items() if definition(path) is not None)

@@ -19,6 +19,7 @@ from src.kit.config.components import (
     PLACES,
     SRC,
     Argument,
+    check_listed,
     existing_component,
     find_component,
     load_component,
@@ -65,7 +66,7 @@ GENERAL_KEYS = (
     "freeze",
     "decay_norms_and_biases",
     "layer_decay",
-)  # of any group: no arguments of `build`
+)  # of any group: arguments of `build` only where its signature names them
 
 
 @cache
@@ -87,7 +88,8 @@ def component_rules(cfg: DictConfig) -> dict[str, Rule]:
         if isinstance(part, DictConfig):
             path = component_file(group, part, cfg.framework)
             arguments = signature(path) if path else {}
-            rules |= {f"{group}.{name}": rule_of(argument) for name, argument in arguments.items() if name in part}
+            own = [name for name in arguments if name in part and name not in GENERAL_KEYS]
+            rules |= {f"{group}.{name}": rule_of(arguments[name]) for name in own}
     return rules
 
 
@@ -169,7 +171,8 @@ def check(cfg: DictConfig) -> None:
         part = cfg.get(group)
         if isinstance(part, DictConfig) and (group, part.get("name")) != ("tracker", "none"):
             name = str(part.get("file") or part.get("name"))
-            existing_component(group, name, str(cfg.framework), str(part.get("name")))
+            path = existing_component(group, name, str(cfg.framework), str(part.get("name")))
+            check_listed(path, str(part.get("name")))
 
 
 def refuse_mappings(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
@@ -313,10 +316,11 @@ def build_component(group: str, keys: Mapping[str, Any], framework: str, *positi
     plain = OmegaConf.to_container(keys, resolve=True) if isinstance(keys, DictConfig) else dict(keys)
     name = str(plain.get("file") or plain["name"])
     component = load_component(group, name, framework, str(plain["name"]))
-    own = {key: value for key, value in plain.items() if key not in GENERAL_KEYS}
-    check_values(group, name, framework, own)
     path = find_component(group, name, framework)
-    if path and (foreign := set(own) - set(signature(path))):
+    taken = signature(path) if path else {}
+    own = {key: value for key, value in plain.items() if key in taken or key not in GENERAL_KEYS}
+    check_values(group, name, framework, own)
+    if foreign := set(own) - set(taken):
         raise UserError(
             f"{group}.name={plain['name']} has no {group}.{sorted(foreign)[0]}: choose it by {group}=NAME, which sets "
             "its keys."

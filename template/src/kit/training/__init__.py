@@ -15,7 +15,15 @@ from src.kit.training.evaluation import (
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
 from src.kit.training.exports import CALIBRATION, RunPredictor, export_command, export_run, score, training_batches
 from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
-from src.kit.training.networks import build_loss, build_model, frozen_layers, is_small, parameter_groups, weigh_classes
+from src.kit.training.networks import (
+    announce_weights,
+    build_loss,
+    build_model,
+    frozen_layers,
+    is_small,
+    parameter_groups,
+    weigh_classes,
+)
 from src.kit.training.runs import TrainedRun, cross_validate, evaluate, load_run, train, train_run
 from src.kit.training.splits import list_ids
 
@@ -32,6 +40,7 @@ __all__ = [
     "TrainedRun",
     "TrainingLoop",
     "anneal",
+    "announce_weights",
     "batches_per_step",
     "build_loss",
     "build_model",

@@ -16,7 +16,7 @@ from src.kit.catalog import build_dataset
 from src.kit.config import UserError, find_component, load_component, shown_config, signature
 from src.kit.inference import Card
 from src.kit.loading import BatchLoader, reading_of
-from src.kit.training.networks import build_loss, build_model, note_stem
+from src.kit.training.networks import build_loss, build_model, note_stem, weights_origin
 
 
 class Dataset(Protocol):
@@ -283,7 +283,13 @@ class Experiment:
         cfg = self.cfg
         described = self.task.describe(cfg, self.any_split())
         network = {"model": cfg.model.name, "framework": cfg.framework, "network": self.network_arguments}
-        return Card(task=cfg.task, classes=tuple(self.classes), **described, **network, **more)
+        weights = {**self.origin, **more.pop("weights", {})}
+        return Card(task=cfg.task, classes=tuple(self.classes), weights=weights, **described, **network, **more)
+
+    @cached_property
+    def origin(self) -> dict[str, str | None]:
+        """Where the network's first weights came from, `started_from`, and their `licence`, as far as it is known."""
+        return weights_origin(self.cfg)
 
     def metadata(self) -> dict[str, str]:
         """Metadata of model.safetensors: enough to use the weights without the run folder."""

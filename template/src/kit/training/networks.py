@@ -1,10 +1,13 @@
 """Build the network and the loss that the configuration names, and start the network from weights.
 
 A network is a file in `src/models/<framework>/` with `build(*, classes, channels, image_size, ...)`. A constant
-`PRETRAINED` in it maps names of models to the Hugging Face repositories of their ImageNet-1k weights. A loss is a file
+`PRETRAINED` in it maps names of models to the Hugging Face repositories of their ImageNet-1k weights, and `LICENCE` is
+theirs; a `build` that has an argument `pretrained` fetches its weights itself, and `source(name)` beside it returns
+their repository and licence. A loss is a file
 in `src/tasks/losses/<framework>/` with `build(class_counts, *, ...)`."""
 
 import ast
+import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,14 +17,24 @@ from typing import Any, Literal
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.config import UserError, build_component, buildable, find_component, unknown
+from src.kit.config import (
+    UserError,
+    build_component,
+    buildable,
+    find_component,
+    load_component,
+    signature,
+    unknown,
+)
 from src.kit.weights import (
     IMAGENET_CLASSES,
     adapt_stem,
     count_classes,
     download_weights,
+    load_metadata,
     load_weights,
     missing_weights,
+    rename_timm,
 )
 
 log = logging.getLogger("train")  # the run's, which prints and saves it
@@ -49,7 +62,7 @@ def build_model(cfg: DictConfig, classes: int, channels: int, image_size: int, *
         build_component, "model", cfg.model, cfg.framework, channels=channels, image_size=image_size, **extra
     )
     network = create(classes=classes)
-    if pretrained or file:
+    if file or (pretrained and not starts_itself(cfg)):
         load_initial_weights(cfg, network, create)
     freeze(network, cfg.model.get("freeze"))
     return network
@@ -66,11 +79,13 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
     framework = import_module(f"src.kit.{cfg.framework}")
     initial = framework.weights_to_numpy(network)
     if cfg.model.get("pretrained"):
-        arrays = adapt_stem(download_weights(find_pretrained(cfg)), initial)
-        classes = IMAGENET_CLASSES
+        repository, licence = find_pretrained(cfg)
+        announce_weights(repository, licence)
+        arrays = rename_timm(load_weights(download_weights(repository))[0], initial)
+        arrays, classes = adapt_stem(arrays, initial), IMAGENET_CLASSES
     else:
         arrays, metadata = load_weights(cfg.model.weights)
-        classes = count_classes(metadata)
+        arrays, classes = rename_timm(arrays, initial), count_classes(metadata)
     made_for = framework.weights_to_numpy(create(classes=classes))
     missing = missing_weights(arrays, initial, {name: array.shape for name, array in made_for.items()})
     framework.weights_from_numpy(network, {**arrays, **{name: initial[name] for name in missing}})
@@ -82,23 +97,61 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
         log.info(message, cfg.model.name, ", ".join(layers))
 
 
-def find_pretrained(cfg: DictConfig) -> str:
-    """Return the Hugging Face repository of a model's ImageNet-1k weights.
+def model_file(cfg: DictConfig) -> str:
+    """The name of the network's file."""
+    return str(cfg.model.get("file") or cfg.model.name)
+
+
+def starts_itself(cfg: DictConfig) -> bool:
+    """Whether the network's `build` fetches published weights itself."""
+    path = find_component("model", model_file(cfg), cfg.framework)
+    return path is not None and "pretrained" in signature(path)
+
+
+def announce_weights(repository: str, licence: str) -> None:
+    """Log where the first weights come from, and warn where their licence forbids commercial use."""
+    log.info("The network starts from the weights of %s, licence: %s.", repository, licence)
+    if "-nc" in licence.lower():
+        log.warning("The licence %s of %s forbids commercial use, of what you train too.", licence, repository)
+
+
+def find_pretrained(cfg: DictConfig) -> tuple[str, str]:
+    """Return the Hugging Face repository of a model's published weights, and their licence.
 
     Raises:
         UserError: there are none for this model.
     """
-    known: dict[str, str] = {}
+    if starts_itself(cfg):
+        found: tuple[str, str] = load_component("model", model_file(cfg), cfg.framework).source(cfg.model.name)
+        return found
+    known: dict[str, tuple[str, str]] = {}
     for name in buildable("model", cfg.framework):
         path = find_component("model", name, cfg.framework)
-        for node in ast.parse(path.read_text("utf-8")).body if path else ():
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRETRAINED":
-                known |= ast.literal_eval(node.value)
+        constants = {
+            ast.unparse(node.targets[0]): ast.literal_eval(node.value)
+            for node in (ast.parse(path.read_text("utf-8")).body if path else ())
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("PRETRAINED", "LICENCE")
+        }
+        licence = constants.get("LICENCE", "unknown")
+        known |= {model: (repository, licence) for model, repository in constants.get("PRETRAINED", {}).items()}
     if cfg.model.name not in known:
         raise UserError(
             f"There are no pretrained weights for {cfg.model.name!r}; there are for: {', '.join(sorted(known))}."
         )
     return known[cfg.model.name]
+
+
+def weights_origin(cfg: DictConfig) -> dict[str, str | None]:
+    """`started_from`, where the first weights came from, and their `licence`; None as far as they are unknown."""
+    if cfg.model.get("pretrained"):
+        repository, licence = find_pretrained(cfg)
+        return {"started_from": repository, "licence": licence}
+    file = cfg.model.get("weights")
+    try:
+        card = json.loads(load_metadata(file).get("card", "{}")) if file else {}
+    except UserError:  # moved since
+        card = {}
+    return {"started_from": str(file) if file else None, "licence": card.get("weights", {}).get("licence")}
 
 
 def frozen_layers(network: Any, names: Sequence[str] | None) -> list[Any]:

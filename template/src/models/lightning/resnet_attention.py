@@ -12,6 +12,7 @@ from src.kit.training import is_small
 from src.models.lightning.resnet import set_stem
 
 PRETRAINED = {"resnet18_attention": "timm/resnet18.tv_in1k"}  # the attention starts from random values
+LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
 
 
 class SelfAttention(nn.Module):

@@ -14,6 +14,7 @@ from src.kit.training import is_small
 PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weights
     "efficientnet": "timm/efficientnet_b0.ra_in1k",
 }
+LICENCE = "apache-2.0"  # of these weights, as their publisher names it
 # Table 1 of the paper: expansion, kernel, stride, input channels, output channels, blocks.
 STAGES = (
     (1, 3, 1, 32, 16, 1),

@@ -14,6 +14,7 @@ PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weigh
     "resnet34": "timm/resnet34.tv_in1k",
     "resnet50": "timm/resnet50.tv_in1k",
 }
+LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
 
 
 def build(

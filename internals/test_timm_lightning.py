@@ -1,0 +1,117 @@
+"""Networks of timm: names, weights from a hub on loopback, other sizes, and what a run makes of them."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save
+
+from paths import TEMPLATE
+from src.kit.config import UserError, load_config
+from src.kit.inference import Predictor, read_card
+from src.kit.training import RunPredictor, announce_weights, build_model, find_checkpoint, train
+from src.kit.training.networks import weights_origin
+from tests.support import hub, model_config
+
+LIST = TEMPLATE / "src/models/lightning/timm.txt"
+
+
+def test_the_list_is_timm_s():
+    assert LIST.read_text("utf-8").split() == timm.list_models()
+
+
+MISSPELT = """
+import sys
+from src.kit.config import load_config
+try:
+    load_config(["model=timm", "model.name=convnext_tinny"])
+except Exception as error:
+    print(error)
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_misspelt_name_is_answered_without_torch():
+    done = subprocess.run([sys.executable, "-c", MISSPELT], cwd=TEMPLATE, capture_output=True, text=True, check=True)
+    assert "timm has no network 'convnext_tinny'. Did you mean convnext_tiny or" in done.stdout
+    assert "src/models/lightning/timm.txt lists all" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("test_vit.foo", "Unknown tag of timm's test_vit 'foo'. Available: r160_in1k."),
+        ("beit3_giant_patch14_224", "timm publishes no weights of beit3_giant_patch14_224"),
+    ],
+)
+def test_no_such_weights(name: str, message: str):
+    with pytest.raises(UserError, match=re.escape(message)):
+        build_model(model_config("lightning", "timm", name=name, pretrained=True), 4, 3, 32)
+
+
+def test_an_image_size_that_does_not_fit():
+    config = model_config("lightning", "timm", name="test_vit")
+    with pytest.raises(
+        UserError, match=r"cannot build test_vit for images of 33 pixels \(Input height .*image_size=160"
+    ):
+        build_model(config, 4, 3, 33)
+
+
+PRETRAINED_RUN = """
+import sys, numpy, torch
+from src.kit.training import build_model
+from tests.support import model_config
+network = build_model(model_config("lightning", "timm", name="test_vit", pretrained=True), 1000, 3, int(sys.argv[2]))
+more = build_model(model_config("lightning", "timm", name="test_vit", pretrained=True), 5, 1, int(sys.argv[2]))
+torch.manual_seed(0)
+images = torch.randn(2, 3, int(sys.argv[2]), int(sys.argv[2]))
+with torch.no_grad():
+    numpy.savez(sys.argv[1], logits=network.eval()(images), images=images, other=more.eval()(images[:, :1]))
+"""
+
+
+@pytest.mark.parametrize("size", [160, 96])
+def test_published_weights_give_timm_s_logits(size: int, tmp_path: Path):
+    published = timm.create_model("test_vit")
+    with hub("timm/test_vit.r160_in1k", save(published.state_dict())) as address:
+        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", PRETRAINED_RUN, str(tmp_path / "out.npz"), str(size)]
+        done = subprocess.run(command, cwd=TEMPLATE, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "out.npz")
+    overlay = {"state_dict": published.state_dict()}
+    reference = timm.create_model("test_vit", pretrained=True, pretrained_cfg_overlay=overlay, img_size=size).eval()
+    with torch.no_grad():
+        expected = reference(torch.from_numpy(found["images"]))
+    np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
+    assert found["other"].shape == (2, 5)
+
+
+def test_a_run_starts_the_next_one_and_is_exported(tmp_path: Path):
+    keys = ["model=timm", "model.name=test_resnet", "data=digits", "trainer=debug", f"output_dir={tmp_path}"]
+    first = train(load_config(keys))
+    assert first.path.name.startswith("test_resnet-digits")
+    weights = find_checkpoint(first.path, "last") / "model.safetensors"
+    second = train(load_config([*keys, "data.classes=['1', '2', '3']", f"model.weights={weights}"]))
+    assert read_card(second.path).weights["started_from"] == str(weights)
+    exported = second.export()
+    network, card = RunPredictor(second.path), read_card(exported)
+    arrays = np.random.default_rng(0).normal(size=(5, *card.input["shape"])).astype(np.float32)
+    np.testing.assert_allclose(Predictor.open(exported).compute(arrays), network.compute(arrays), atol=1e-4)
+
+
+def test_a_licence_that_forbids_commerce_is_named(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
+    config = model_config("lightning", "timm", name="convnextv2_atto.fcmae_ft_in1k", pretrained=True)
+    assert weights_origin(config) == {"started_from": "timm/convnextv2_atto.fcmae_ft_in1k", "licence": "cc-by-nc-4.0"}
+    announce_weights("timm/convnextv2_atto.fcmae_ft_in1k", "cc-by-nc-4.0")
+    assert "forbids commercial use" in caplog.text
+    ours = model_config("lightning", "resnet18", pretrained=True)
+    assert weights_origin(ours) == {"started_from": "timm/resnet18.tv_in1k", "licence": "bsd-3-clause"}
