@@ -4,7 +4,7 @@ experiment = Experiment(load_config(["model=small_cnn", "data=digits"]))
 pl.Trainer(max_epochs=1).fit(build_module(experiment), DataModule(experiment))     # in a notebook, say
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from src.kit.lightning import (
     RunCallback,
     RunLogger,
     build_batches,
+    build_distillation,
     build_optimizer,
     build_scheduler,
     build_trainer,
@@ -42,6 +43,7 @@ class Module(pl.LightningModule):
         network_arguments: Mapping[str, Any],
         class_counts: list[int] | None = None,
         network: torch.nn.Module | None = None,
+        distill: Callable[..., torch.Tensor] | None = None,
     ) -> None:
         """Build the network and the loss that `config` names.
 
@@ -52,10 +54,11 @@ class Module(pl.LightningModule):
             network_arguments: further arguments of the network's `build`.
             class_counts: training samples of each class, for losses that weight classes.
             network: the network, if it has been built (and started from given weights) already.
+            distill: adds a teacher's part to the loss: (images, outputs, loss) -> loss.
         """
         super().__init__()
-        self.save_hyperparameters(ignore=["network"])
-        self.config = OmegaConf.create(dict(config))
+        self.save_hyperparameters(ignore=["network", "distill"])
+        self.config, self.distill = OmegaConf.create(dict(config)), distill
         self.network = network or build_network(self.config, classes, input_shape, dict(network_arguments), False)
         self.loss = build_loss(self.config, None if class_counts is None else torch.tensor(class_counts).numpy())
         self.takes_targets = getattr(self.network, "takes_targets", False)
@@ -70,7 +73,7 @@ class Module(pl.LightningModule):
         # networks that compute their own loss also receive the targets
         outputs = self.network(images, *targets) if self.takes_targets else self.network(images)
         loss: torch.Tensor = self.loss(outputs, *targets)
-        return loss
+        return self.distill(images, outputs, loss) if self.distill else loss
 
     def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> dict[str, Any]:
         images, *targets = batch
@@ -90,8 +93,7 @@ class DataModule(pl.LightningDataModule):
 
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
-        self.experiment = experiment
-        self.cache = "none"
+        self.experiment, self.cache = experiment, "none"
         self.splits: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
@@ -124,6 +126,7 @@ def build_module(experiment: Experiment) -> Module:
         experiment.network_arguments,
         None if counts is None else [int(count) for count in counts],
         experiment.build_network(),
+        build_distillation(experiment),
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import paddle
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from src.kit.loading import keep_decoded
 from src.kit.paddle import (
@@ -13,6 +13,7 @@ from src.kit.paddle import (
     Profile,
     RunCallback,
     build_batches,
+    build_distillation,
     build_optimizer,
     choose_image_cache,
     open_process,
@@ -42,6 +43,7 @@ class Model(paddle.Model):
         self.amp = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(cfg.trainer.precision)
         self.collector = Collector(experiment.task, to_numpy)
         self.logged: dict[str, float] = {}
+        self.distill = build_distillation(experiment)
         self.prepare(self.optimizer)
 
     def train_batch(self, inputs: list[Any], labels: list[Any] | None = None, update: bool = True) -> list[Any]:
@@ -54,6 +56,7 @@ class Model(paddle.Model):
             # networks that compute their own loss also receive the targets
             outputs = self.parallel(inputs[0], *targets) if self.takes_targets else self.parallel(inputs[0])
         loss = self.loss(outputs, *targets)
+        loss = self.distill(inputs[0], outputs, loss) if self.distill else loss
         # a step's gradient is the mean over its batches
         parts = self.loop.accumulate if self.loop else 1
         self.scaler.scale(loss / parts if parts > 1 else loss).backward()
@@ -98,8 +101,7 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
 
 def fit_rank(plain: dict[str, Any], path: Path, checkpoint: Path | None) -> None:
     """Train as one of several processes that `fit` started."""
-    cfg = OmegaConf.create(plain)
-    assert isinstance(cfg, DictConfig)
+    cfg: Any = OmegaConf.create(plain)
     with Run(cfg, path) as run:
         fit_process(Experiment(cfg), run, checkpoint)
 

@@ -20,6 +20,7 @@ from src.kit.paddle.devices import (
     use_gpu,
 )
 from src.kit.paddle.optimizers import StepOptimizer, build_optimizer, is_decayed
+from src.kit.paddle.recipes import build_distillation
 from src.kit.paddle.trainer import (
     Profile,
     RunCallback,
@@ -40,6 +41,7 @@ __all__ = [
     "RunCallback",
     "StepOptimizer",
     "build_batches",
+    "build_distillation",
     "build_optimizer",
     "choose_image_cache",
     "initialise_like_torch",

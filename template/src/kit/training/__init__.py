@@ -2,6 +2,7 @@
 
 from src.kit.training.cards import find_card, write_card
 from src.kit.training.checkpoints import Checkpoints, find_checkpoint, find_resumable, restore_config
+from src.kit.training.distillation import Teacher, check_teacher, load_teacher
 from src.kit.training.evaluation import (
     evaluate_command,
     evaluate_run,
@@ -37,6 +38,7 @@ __all__ = [
     "LossSchedule",
     "RunPredictor",
     "Schedule",
+    "Teacher",
     "TrainedRun",
     "TrainingLoop",
     "anneal",
@@ -45,6 +47,7 @@ __all__ = [
     "build_loss",
     "build_model",
     "build_network",
+    "check_teacher",
     "cross_validate",
     "evaluate",
     "evaluate_command",
@@ -63,6 +66,7 @@ __all__ = [
     "load_memory",
     "load_run",
     "load_task",
+    "load_teacher",
     "load_trainer",
     "newest_run",
     "parameter_groups",

@@ -34,10 +34,11 @@ def write_card(experiment: Experiment, run: Path, checkpoint: Path) -> Path:
         name: {key: part[key] for key in ("samples", "sha256") if key in part}
         for name, part in read_json(run / "splits.json").items()
     }
+    teacher = cfg.trainer.distill.teacher
     card = experiment.card(
         metrics={name: read_scores(run, name, checkpoint.name) for name in ("val", "test")},
         data={"name": cfg.data.name, "licence": spec.licence if spec else None, "splits": splits},
-        weights={"checkpoint": checkpoint.name},
+        weights={"checkpoint": checkpoint.name} | ({"teacher": teacher} if teacher else {}),
         versions={**info.get("versions", {}), "git_commit": info.get("git_commit")},
     )
     return card.write(run)

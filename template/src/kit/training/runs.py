@@ -21,6 +21,7 @@ from src.kit.report import collect_folds, write_fold_report
 from src.kit.run import Run, describe_run, has_checkpoint, new_folder, read_json, read_rows, write_json
 from src.kit.storage import lock_folder
 from src.kit.training.checkpoints import find_checkpoint, find_resumable, read_intact
+from src.kit.training.distillation import check_teacher
 from src.kit.training.evaluation import evaluate_run, load_backend, load_experiment, load_trainer, own_engine
 from src.kit.training.experiment import Experiment
 from src.kit.training.exports import RunPredictor, export_run
@@ -84,11 +85,12 @@ def train_rank(
             checkpoint, notes = ranks.agree(lambda: open_again(resumed, stack))
         experiment = Experiment(cfg)
         splits = describe_splits(experiment)  # missing data is reported before a framework loads
+        notes += check_teacher(experiment)
         if resumed:
             refuse_other_data(splits, resumed)
         elif fit_memory and not own_engine(cfg):
             experiment.cfg, note = fit_memory(experiment)
-            notes = [note] if note else []
+            notes += [note] if note else []
         trainer = load_trainer(cfg)
         run = stack.enter_context(Run(experiment.cfg, resumed))
         stack.enter_context(ranks.together())

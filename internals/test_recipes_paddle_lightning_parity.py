@@ -1,0 +1,136 @@
+"""Recipes beside plain training: a teacher does the same in both frameworks, and what its formula says."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import torch
+
+from src.kit.config import UserError, load_config
+from src.kit.inference import softmax
+from src.kit.lightning import recipes as in_torch
+from src.kit.paddle import recipes as in_paddle
+from src.kit.run import Run
+from src.kit.training import Experiment, check_teacher, find_checkpoint
+from src.kit.training.splits import describe_splits, write_splits
+from src.kit.weights import load_weights
+from tests.support import fit
+
+FRAMEWORKS = ("lightning", "paddle")
+BASE = ["model=small_cnn", "data=digits", "data.batch_size=64", "tracker=none", "trainer.limit_train_batches=5"]
+BASE += ["trainer.max_epochs=2"]
+
+
+def configure(folder: Path, *words: str):
+    return load_config([*BASE, f"output_dir={folder.as_posix()}", *words])
+
+
+def train(cfg) -> Path:
+    with Run(cfg) as run:
+        fit(cfg, run)
+    return run.path
+
+
+def weights_of(run: Path) -> dict[str, np.ndarray]:
+    return load_weights(find_checkpoint(run, "last") / "model.safetensors")[0]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    """A run of Lightning that takes larger images in another normalisation."""
+    words = ["data.image_size=12", "data.mean=[0.5]", "data.std=[0.25]", "trainer.max_epochs=1"]
+    return train(configure(tmp_path_factory.mktemp("teacher"), *words))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_loss_is_the_formulas_and_its_gradient_too(temperature):
+    random = np.random.default_rng(0)
+    logits, taught = (random.normal(scale=3, size=(16, 5)).astype(np.float32) for _ in range(2))
+    p, q = (softmax(each.astype(np.float64) / temperature) for each in (logits, taught))
+    value, gradient = temperature**2 * (q * np.log(q / p)).sum(axis=1).mean(), temperature * (p - q) / len(p)
+    ours, theirs = torch.tensor(logits, requires_grad=True), paddle.to_tensor(logits, stop_gradient=False)
+    first = in_torch.distillation_loss(ours, torch.tensor(taught), temperature)
+    second = in_paddle.distillation_loss(theirs, paddle.to_tensor(taught), temperature)
+    first.backward()
+    second.backward()
+    for loss, found in ((first, ours.grad), (second, theirs.grad)):
+        assert float(loss) == pytest.approx(value, rel=1e-5)
+        np.testing.assert_allclose(found.numpy(), gradient, atol=1e-6)
+
+
+def test_a_teacher_of_either_framework_sees_the_same_images_and_gives_the_same_loss(teacher, tmp_path):
+    found = {}
+    for framework, recipes, tensor in (
+        ("lightning", in_torch, torch.from_numpy),
+        ("paddle", in_paddle, paddle.to_tensor),
+    ):
+        experiment = Experiment(configure(tmp_path, f"framework={framework}", f"distill.teacher={teacher}"))
+        images, targets = next(iter(experiment.build_loader("val")))
+        distill = recipes.build_distillation(experiment)
+        logits = np.random.default_rng(0).normal(size=(len(images), 10)).astype(np.float32)
+        prepared = distill.prepare(tensor(images)).numpy()
+        loss = distill(tensor(images), tensor(logits), 2.0)
+        found[framework] = (prepared, float(loss))
+    own = Experiment(load_config([], base=teacher / "config.yaml"))
+    expected, same = next(iter(own.build_loader("val")))
+    assert np.array_equal(targets, same)
+    for prepared, _ in found.values():  # the teacher's own images were rounded to whole levels, twice
+        np.testing.assert_allclose(prepared, expected, atol=1.01 / 255 / 0.25)
+    assert found["lightning"][1] == pytest.approx(found["paddle"][1], rel=1e-5)
+    assert found["lightning"][1] > 1.0
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_teacher_without_weight_changes_nothing_and_one_with_weight_is_not_saved(teacher, tmp_path, framework):
+    words = [f"framework={framework}", "model.dropout=0.2"]
+    alone, ignored, taught = (
+        weights_of(train(configure(tmp_path, *words, *more)))
+        for more in (
+            [],
+            [f"distill={teacher}", "distill.weight=0"],
+            [f"distill={teacher}", "distill.temperature=2"],
+        )
+    )
+    assert alone.keys() == ignored.keys() == taught.keys()
+    assert all(np.array_equal(alone[name], ignored[name]) for name in alone)
+    assert not all(np.array_equal(alone[name], taught[name]) for name in alone)
+    for path in tmp_path.rglob("training.ckpt"):
+        names = torch.load(path, weights_only=True)["state_dict"]
+        assert all(name.startswith("network.") for name in names), "what a plain run saves"
+
+
+def test_tables_have_teachers_too(tmp_path):
+    keys = ["task=tabular", "tracker=none", "trainer.max_epochs=2", f"output_dir={tmp_path.as_posix()}"]
+    teacher = train(load_config([*keys, "framework=lightning"]))
+    words = [*keys, "framework=paddle", "model.hidden=[8]", f"distill={teacher}"]
+    assert np.isfinite([array.sum() for array in weights_of(train(load_config(words))).values()]).all()
+    with pytest.raises(UserError, match="encodes other columns, or was fitted to other rows"):
+        check_teacher(Experiment(load_config([*words, "seed=3"])))
+
+
+def test_a_teacher_that_cannot_teach_is_one_sentence(teacher, tmp_path):
+    def refused(*words: str) -> str:
+        with pytest.raises(UserError) as error:
+            check_teacher(Experiment(configure(tmp_path, f"distill.teacher={teacher}", *words)))
+        return str(error.value)
+
+    assert refused("data.classes=['0','1']").startswith("Class 3 is '2' to the teacher")
+    assert "holds no checkpoint" in refused(f"distill.teacher={tmp_path}")
+    table = ["task=tabular", "data=breast_cancer", "model=tabular_mlp"]
+    assert refused(*table).endswith("was trained for task=classification, and the student is for task=tabular.")
+    assert refused(*table, "model=trees").startswith("A teacher is for networks that tell one class for each sample")
+    assert "not for task=tabular_regression" in refused(
+        "task=tabular_regression", "data=housing", "model=tabular_mlp", "loss=mse"
+    )
+
+
+def test_samples_that_the_teacher_knows_are_said(teacher, tmp_path):
+    cfg = load_config([], base=teacher / "config.yaml")
+    write_splits(describe_splits(Experiment(cfg)), teacher)
+    assert check_teacher(Experiment(configure(tmp_path, f"distill={teacher}"))) == []
+    doubts = check_teacher(Experiment(configure(tmp_path, f"distill={teacher}", "seed=7")))
+    assert [re.sub(r"\d+", "N", doubt)[:47] for doubt in doubts] == [
+        f"The teacher was trained on N of the {split}"[:47] for split in ("val samples", "test samples")
+    ]
