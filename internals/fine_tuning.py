@@ -105,8 +105,6 @@ class FineTuningTests:
             ("deeplab_resnet18", {"width": 16}, "deeplab_resnet18", {"width": 32}),
             ("deeplab_resnet18", {"width": 16}, "deeplab_mobilenet_v2", {"width": 16}),
             ("resnet18", {}, "resnet34", {}),
-            ("resnet18", {}, "deeplab_resnet18", {}),
-            ("resnet18", {}, "mask_rcnn_resnet18", {}),
             ("tabular_mlp", {"hidden": [8]}, "tabular_mlp", {"hidden": [8, 8]}),
         ],
     )
@@ -116,6 +114,34 @@ class FineTuningTests:
         with pytest.raises(UserError, match="checkpoint of another model"):
             self.build(other, 2, tmp_path / "model.safetensors", **change)
         assert not said.records
+
+    backbones = ("deeplab_resnet18", "mask_rcnn_resnet18")
+
+    def test_a_classifier_starts_the_backbones(self, tmp_path, said):
+        trained = {key: array + 1 for key, array in self.arrays(self.build("resnet18", 7, stem="imagenet")).items()}
+        save_weights(tmp_path / "model.safetensors", trained, {"classes": json.dumps(["thing"] * 7)})
+        for name in self.backbones:
+            started = self.arrays(self.build(name, 3, tmp_path / "model.safetensors"))
+            initial = self.arrays(self.build(name, 3))
+            prefix = next(key for key in started if key.endswith("conv1.weight")).removesuffix("conv1.weight")
+            moved = {key.removeprefix(prefix) for key in started if key.startswith(prefix)}
+            assert moved == {key for key in trained if not key.startswith("fc.")}
+            assert all(np.array_equal(started[prefix + key], trained[key]) for key in moved)
+            assert all(np.array_equal(started[key], initial[key]) for key in started if not key.startswith(prefix))
+            assert f"Only the backbone of {name} starts from these weights" in said.text
+
+    def test_a_grey_backbone_takes_the_mean_of_the_colours(self, tmp_path):
+        trained = self.arrays(self.build("resnet18", 7, stem="imagenet"))
+        save_weights(tmp_path / "model.safetensors", trained, {})
+        cfg = model_config(self.framework, "deeplab_resnet18", weights=str(tmp_path / "model.safetensors"))
+        stem = self.arrays(build_model(cfg, 3, 1, 64))["backbone.conv1.weight"]
+        np.testing.assert_allclose(stem, trained["conv1.weight"].sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize(("before", "after"), [("resnet34", "deeplab_resnet18"), ("resnet18", "deeplab_resnet50")])
+    def test_a_backbone_of_another_depth_is_refused(self, tmp_path, before, after):
+        save_weights(tmp_path / "model.safetensors", self.arrays(self.build(before, 2)), {})
+        with pytest.raises(UserError, match=r"do not fit this network's backbone: layer\S+ is"):
+            self.build(after, 2, tmp_path / "model.safetensors")
 
     def fit(self, *overrides: str) -> tuple[Path, dict[str, np.ndarray]]:
         """Train, and return the run folder and its weights."""

@@ -8,6 +8,7 @@ from fine_tuning import FineTuningTests
 
 class TestFineTuningLightning(FineTuningTests):
     framework = "lightning"
+    backbones = ("deeplab_resnet18", "mask_rcnn_resnet18", "retinanet_resnet18")
     mask_rcnn = frozenset(
         {
             "detector.roi_heads.box_predictor.cls_score",

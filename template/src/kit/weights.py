@@ -20,6 +20,7 @@ __all__ = [
     "check_shapes",
     "count_classes",
     "download_weights",
+    "fit_backbone",
     "load_metadata",
     "load_weights",
     "missing_weights",
@@ -145,6 +146,23 @@ def adapt_stem(arrays: Arrays, initial: Arrays) -> Arrays:
         log.info("The pretrained %s was averaged from %d to %d input channels.", name, stem.shape[1], shape[1])
         stem = np.repeat(stem.mean(axis=1, keepdims=True), shape[1], axis=1) * (stem.shape[1] / shape[1])
     return {**arrays, name: stem.astype(np.float32)}
+
+
+def fit_backbone(arrays: Arrays, initial: Arrays, prefix: str) -> Arrays:
+    """Put a classifier's weights, without its last layer `fc`, into the backbone of a network with `initial` weights.
+
+    Raises:
+        UserError: they are those of another classifier.
+    """
+    moved = {prefix + name: array for name, array in arrays.items() if not name.startswith("fc.")}
+    wanted = {name for name in initial if name.startswith(prefix)}
+    if differing := sorted(wanted ^ set(moved)):
+        name = differing[0]
+        raise UserError(
+            f"These weights do not fit this network's backbone: {name.removeprefix(prefix)} is "
+            f"{'missing' if name in wanted else 'not part of it'}; take those of the same ResNet."
+        )
+    return {**initial, **moved}
 
 
 def count_classes(metadata: Mapping[str, str]) -> int:

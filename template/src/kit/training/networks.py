@@ -2,9 +2,10 @@
 
 A network is a file in `src/models/<framework>/` with `build(*, classes, channels, image_size, ...)`. A constant
 `PRETRAINED` in it maps names of models to the Hugging Face repositories of their ImageNet-1k weights, and `LICENCE` is
-theirs; a `build` that has an argument `pretrained` fetches its weights itself, and `source(name)` beside it returns
-their repository and licence. A loss is a file
-in `src/tasks/losses/<framework>/` with `build(class_counts, *, ...)`."""
+theirs. `BACKBONE` is the start of the names of the layers that a classifier's weights fit. A `build` that has an
+argument `pretrained` fetches its weights itself, and `source(name)` beside it returns their repository and licence. A
+loss is a file in `src/tasks/losses/<framework>/` with `build(class_counts, *, ...)`.
+"""
 
 import ast
 import json
@@ -31,6 +32,7 @@ from src.kit.weights import (
     adapt_stem,
     count_classes,
     download_weights,
+    fit_backbone,
     load_metadata,
     load_weights,
     missing_weights,
@@ -81,15 +83,22 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
     if cfg.model.get("pretrained"):
         repository, licence = find_pretrained(cfg)
         announce_weights(repository, licence)
-        arrays = rename_timm(load_weights(download_weights(repository))[0], initial)
-        arrays, classes = adapt_stem(arrays, initial), IMAGENET_CLASSES
+        arrays, classes = load_weights(download_weights(repository))[0], IMAGENET_CLASSES
     else:
         arrays, metadata = load_weights(cfg.model.weights)
-        arrays, classes = rename_timm(arrays, initial), count_classes(metadata)
-    made_for = framework.weights_to_numpy(create(classes=classes))
+        classes = count_classes(metadata)
+    backbone = str(constants(cfg).get("BACKBONE", ""))
+    arrays, starts_backbone = rename_timm(arrays, initial), bool(backbone) and not set(arrays) & set(initial)
+    if starts_backbone:
+        arrays = fit_backbone(arrays, initial, backbone)
+    if starts_backbone or cfg.model.get("pretrained"):
+        arrays = adapt_stem(arrays, initial)
+    made_for = initial if starts_backbone else framework.weights_to_numpy(create(classes=classes))
     missing = missing_weights(arrays, initial, {name: array.shape for name, array in made_for.items()})
     framework.weights_from_numpy(network, {**arrays, **{name: initial[name] for name in missing}})
-    if missing:
+    if starts_backbone:
+        log.info("Only the backbone of %s starts from these weights; its other layers are new.", cfg.model.name)
+    elif missing:
         layers = dict.fromkeys(name.rpartition(".")[0] for name in missing)
         message = (
             "These layers of %s start from random values, because the weights are for other classes or lack them: %s."
@@ -108,6 +117,16 @@ def starts_itself(cfg: DictConfig) -> bool:
     return path is not None and "pretrained" in signature(path)
 
 
+def constants(cfg: DictConfig, name: str = "") -> dict[str, Any]:
+    """`PRETRAINED`, `LICENCE` and `BACKBONE` in a network's file, by default in `cfg`'s; the file is only read."""
+    path = find_component("model", name or model_file(cfg), cfg.framework)
+    return {
+        ast.unparse(node.targets[0]): ast.literal_eval(node.value)
+        for node in (ast.parse(path.read_text("utf-8")).body if path else ())
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("PRETRAINED", "LICENCE", "BACKBONE")
+    }
+
+
 def announce_weights(repository: str, licence: str) -> None:
     """Log where the first weights come from, and warn where their licence forbids commercial use."""
     log.info("The network starts from the weights of %s, licence: %s.", repository, licence)
@@ -122,18 +141,13 @@ def find_pretrained(cfg: DictConfig) -> tuple[str, str]:
         UserError: there are none for this model.
     """
     if starts_itself(cfg):
-        found: tuple[str, str] = load_component("model", model_file(cfg), cfg.framework).source(cfg.model.name)
-        return found
+        own: tuple[str, str] = load_component("model", model_file(cfg), cfg.framework).source(cfg.model.name)
+        return own
     known: dict[str, tuple[str, str]] = {}
     for name in buildable("model", cfg.framework):
-        path = find_component("model", name, cfg.framework)
-        constants = {
-            ast.unparse(node.targets[0]): ast.literal_eval(node.value)
-            for node in (ast.parse(path.read_text("utf-8")).body if path else ())
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("PRETRAINED", "LICENCE")
-        }
-        licence = constants.get("LICENCE", "unknown")
-        known |= {model: (repository, licence) for model, repository in constants.get("PRETRAINED", {}).items()}
+        found = constants(cfg, name)
+        licence = found.get("LICENCE", "unknown")
+        known |= {model: (repository, licence) for model, repository in found.get("PRETRAINED", {}).items()}
     if cfg.model.name not in known:
         raise UserError(
             f"There are no pretrained weights for {cfg.model.name!r}; there are for: {', '.join(sorted(known))}."

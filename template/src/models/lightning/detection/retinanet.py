@@ -14,6 +14,9 @@ from src.kit.scenes import OBJECT
 from src.kit.scenes_lightning import KeepImages, export_retinanet
 
 DETECTIONS = 300  # per image
+PRETRAINED = {"retinanet_resnet18": "timm/resnet18.tv_in1k"}  # repository of its backbone's ImageNet-1k weights
+LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
+BACKBONE = "detector.backbone.body."
 
 
 class RetinaNet(nn.Module):

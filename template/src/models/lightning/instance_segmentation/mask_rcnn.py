@@ -17,6 +17,12 @@ from src.kit.scenes import OBJECT
 from src.kit.scenes_lightning import KeepImages, export_mask_rcnn
 
 DETECTIONS = 100  # per image
+PRETRAINED = {  # model name -> Hugging Face repository of its backbone's ImageNet-1k weights
+    "mask_rcnn_resnet18": "timm/resnet18.tv_in1k",
+    "mask_rcnn_resnet50": "timm/resnet50.tv_in1k",
+}
+LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
+BACKBONE = "detector.backbone.body."
 
 
 class MaskRCNN(nn.Module):

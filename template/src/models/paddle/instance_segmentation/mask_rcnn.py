@@ -13,6 +13,12 @@ from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHe
 from src.kit.scenes import OBJECT
 
 DETECTIONS = 100  # per image
+PRETRAINED = {  # model name -> Hugging Face repository of its backbone's ImageNet-1k weights
+    "mask_rcnn_resnet18": "timm/resnet18.tv_in1k",
+    "mask_rcnn_resnet50": "timm/resnet50.tv_in1k",
+}
+LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
+BACKBONE = "pyramid.body."
 
 
 class MaskRCNN(nn.Layer):

@@ -11,6 +11,12 @@ from src.kit.config import Range
 
 WIDTHS = {"resnet18": (64, 512), "resnet50": (256, 2048), "mobilenet_v2": (24, 320)}  # of fine and coarse features
 RATES = (6, 12, 18)  # dilations: receptive fields of 13, 25 and 37 cells of 16 pixels
+PRETRAINED = {  # model name -> Hugging Face repository of its backbone's ImageNet-1k weights
+    "deeplab_resnet18": "timm/resnet18.tv_in1k",
+    "deeplab_resnet50": "timm/resnet50.tv_in1k",
+}
+LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
+BACKBONE = "backbone."
 LOW_WIDTH = 48  # channels of the fine features: few, so that the coarse ones dominate
 
 
