@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import find_component
@@ -42,8 +45,8 @@ def model_config(framework: str, name: str, /, **changes) -> DictConfig:
 
 
 @contextmanager
-def hub(repository: str, content: bytes) -> Iterator[str]:
-    """A loopback server that answers for `repository`/model.safetensors as the Hugging Face hub does."""
+def hub(repository: str, content: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A loopback server that answers for `repository`/model.safetensors as the Hugging Face hub does, and is asked."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -64,8 +67,11 @@ def hub(repository: str, content: bytes) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    download = partial(huggingface_hub.hf_hub_download, endpoint=address, cache_dir=cache)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield
     finally:
         server.shutdown()
         server.server_close()

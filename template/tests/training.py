@@ -2,14 +2,14 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+import scripts.eval
+import scripts.test
 from scripts.train import main
 from src.kit.config.compose import load_config, option, option_names
 from src.kit.errors import UserError
@@ -19,7 +19,6 @@ from src.kit.weights import load_weights
 from src.tasks.classification import concatenate
 from tests.support import fit, predict
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "task=classification",
     "model=small_cnn",
@@ -211,11 +210,12 @@ class TrainingTests:
         trained = [name for name in first if "running" not in name]
         assert all(np.allclose(first[name], second[name], atol=1e-6) for name in trained)
 
-    def test_eval_and_test_scripts_print_their_split(self, tmp_path):
+    def test_eval_and_test_scripts_print_their_split(self, tmp_path, capfd):
         run, _ = self.run(tmp_path)
         assert newest_run(tmp_path) == run
-        for script, split in (("eval", "val"), ("test", "test")):
-            command = [sys.executable, f"scripts/{script}.py", str(run), "checkpoint=last", "data.batch_size=512"]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-            assert done.stdout.startswith(f"{split} split, epoch=001")
-            assert not done.stderr
+        capfd.readouterr()
+        for script, split in ((scripts.eval, "val"), (scripts.test, "test")):
+            script.main([str(run), "checkpoint=last", "data.batch_size=512"])
+            printed, warned = capfd.readouterr()
+            assert printed.startswith(f"{split} split, epoch=001")
+            assert not warned
