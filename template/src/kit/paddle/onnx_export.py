@@ -1,10 +1,12 @@
 """Export a network as Paddle's inference program, and that program as ONNX; needs only `onnx`, not paddle2onnx."""
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from src.kit.paddle.onnx_operators import ONNX_TYPES, OPERATORS, Operation
 
 __all__ = ["export_part"]
 
+SOURCES = Path(__file__).resolve().parents[2]  # the project's code
 OPSET = 18  # the first where all reductions take their axes as an input
 
 
@@ -53,10 +56,10 @@ def save_program(network: nn.Layer, shape: Sequence[int], path: Path) -> None:
     network.eval()
     specs = [paddle.static.InputSpec([None, *shape], "float32", "input")]
     own = {type(layer).__module__ for layer in network.sublayers(include_self=True)}
-    own |= {name for name in sys.modules if name == "src" or name.startswith("src.")}
+    files = {str(getattr(sys.modules[name], "__file__", "")) for name in own if not name.startswith("paddle")}
     try:
         # Paddle would rewrite the source: that makes larger programs, and fails on zip(strict=True)
-        paddle.jit.ignore_module([sys.modules[name] for name in own if not name.startswith("paddle")])
+        paddle.jit.ignore_module([only_file(file) for file in (f"{SOURCES}{os.sep}", *files) if file])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             paddle.jit.save(Whole(network), str(path), input_spec=specs)
@@ -66,6 +69,13 @@ def save_program(network: nn.Layer, shape: Sequence[int], path: Path) -> None:
             f"Paddle cannot export {type(network).__name__} ({lines[-1][:200]}): its forward must not choose by "
             "values, and the batch is the one size that a reshape may leave to -1."
         ) from error
+
+
+def only_file(path: str) -> ModuleType:
+    """A module without members: of a whole one, Paddle would search all members, with those of what it imports."""
+    module = ModuleType(path)
+    module.__file__ = path
+    return module
 
 
 def save_onnx(program: Path, path: Path) -> None:
