@@ -50,7 +50,7 @@ KINDS = {
     "paddle": answers("paddle", dataset="image_folder", tracker="mlflow"),
     "cifar10": answers(dataset="cifar10", tracker="wandb"),
     **{task: answers(task=task, tracker="none") for task in (*SCENES, "tabular")},
-    "everything": answers("both", "all", extras=("streaming",)),
+    "everything": answers("both", "all", extras=("streaming", "search")),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from guide import KINDS, commands, documents
 from paths import TEMPLATE
 from src.kit.config import load_config
+from src.kit.search import read_plan
 
 PLACEHOLDERS = ("NAME", "FILE", "KEY=", "VALUE", "RUN data.root=other.csv", "{", "checkpoint=")
 OWN = ("=linear", "=arrays", "=long", "=polynomial", "=text_file", "=soft_margin", "=pets", "[kappa]")  # of the guide
@@ -15,6 +16,7 @@ FOREIGN = {
     "scenes": r"\bCOCO|\bYOLO|\bscenes?\b|\boutlines?\b|\bboxes\b|digit_scenes|coco_folder|RetinaNet|R-CNN",
     "tabular": r"\btabular|table_file|\bCSV\b|breast_cancer",
     "shards": r"[Ss]hard|WebDataset",
+    "search": r"[Ss]earch\.py|[Oo]ptuna|#search",
     "paddle": r"[Pp]addle",
     "lightning": r"[Ll]ightning|PyTorch Light",
 }
@@ -44,6 +46,9 @@ def test_every_key_of_a_command_exists(kind):
     for name, text in documents(kind).items():
         for command in commands(text):
             if not command.startswith("python scripts/") or any(word in command for word in (*PLACEHOLDERS, *OWN)):
+                continue
+            if command.startswith("python scripts/search.py"):
+                read_plan(shlex.split(command)[2:]).check()
                 continue
             overrides = [word for word in shlex.split(command)[2:] if "=" in word and not word.startswith("--")]
             given, own = KINDS[kind], []
@@ -75,6 +80,7 @@ def test_documents_hold_only_what_the_project_has(kind):
         "scenes": given["scenes"],
         "tabular": "tabular" in given["tasks"],
         "shards": "streaming" in given["extras"],
+        "search": "search" in given["extras"],
         "paddle": "paddle" in given["backends"],
         "lightning": "lightning" in given["backends"],
     }

@@ -106,8 +106,11 @@ def checksum(path: Path) -> str:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[int | None]:
     """Keep other processes out of a folder until the block ends, or this process does, even if it is killed.
+
+    Yields:
+        The lock's file descriptor: a child that is given it holds the lock too. None on Windows, which has no locks.
 
     Raises:
         UserError: another process is in it.
@@ -115,7 +118,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # Windows
-        yield
+        yield None
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -126,7 +129,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     except OSError:
         pass  # some network file systems have no locks
     try:
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

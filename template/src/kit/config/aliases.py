@@ -8,14 +8,17 @@ import yaml
 
 from src.kit.errors import UserError
 
-TABLE = Path(__file__).with_name("aliases.yaml")
+KIT = Path(__file__).resolve().parents[1]
+TABLE = Path(__file__).resolve().with_name("aliases.yaml")
 
 
 @cache
 def table() -> dict[str, Any]:
-    """`aliases.yaml`: "means" and "values" as they are, "answers" as word -> sentence."""
+    """`aliases.yaml`: "means" and "values" as they are, "answers" as word -> sentence; other packages' answers win."""
     rows: dict[str, Any] = yaml.safe_load(TABLE.read_text("utf-8"))
-    rows["answers"] = {word: row["say"] for row in rows["answers"] for word in row["words"]}
+    others = [yaml.safe_load(path.read_text("utf-8")) for path in KIT.glob("*/aliases.yaml") if path != TABLE]
+    answers = [row for part in (rows, *others) for row in part["answers"]]
+    rows["answers"] = {word: row["say"] for row in answers for word in row["words"]}
     return rows
 
 

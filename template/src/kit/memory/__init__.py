@@ -10,7 +10,7 @@ from src.kit.memory.estimate import (
     example_targets,
     find_data_shape,
 )
-from src.kit.memory.fit import default_batch_size, fit_memory, fit_to_machine, fits_gpu
+from src.kit.memory.fit import TooLarge, default_batch_size, fit_memory, fit_to_machine, fits_gpu
 
 __all__ = [
     "GPUS",
@@ -20,6 +20,7 @@ __all__ = [
     "Estimator",
     "Recorder",
     "ScaledTrace",
+    "TooLarge",
     "Trace",
     "convolution_workspace",
     "default_batch_size",

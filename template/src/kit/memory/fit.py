@@ -25,6 +25,10 @@ OUT_OF_MEMORY = 3  # exit code of a trial
 OOM_MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted")
 
 
+class TooLarge(UserError):
+    """Training will not fit on the GPU."""
+
+
 def fit_memory(
     cfg: DictConfig,
     hardware: Hardware,
@@ -39,7 +43,7 @@ def fit_memory(
         experiment: the experiment of `cfg`, if there is one already, so that its data are read once.
 
     Raises:
-        UserError: training will not fit, and `trainer.on_oom` is refuse or no batch at all fits.
+        TooLarge: training will not fit, and `trainer.on_oom` is refuse or no batch at all fits.
     """
     automatic = cfg.data.batch_size == "auto"
     memory = hardware.smallest_gpu_mib if cfg.trainer.accelerator in ("auto", "gpu") else 0
@@ -86,8 +90,8 @@ def check_batch_size(cfg: DictConfig, estimator: Estimator, memory: float) -> tu
         return with_batch(cfg, batch, parts), f"{problem}: training goes on with {keys}."
     half = suggest_half_precision(cfg, memory)
     if not batch:
-        raise UserError(f"{problem}, too little for any batch: use a smaller model or data.image_size{half}.")
-    raise UserError(f"{problem}: use {keys}, the same effective batch{half}, or trainer.on_oom=adapt.")
+        raise TooLarge(f"{problem}, too little for any batch: use a smaller model or data.image_size{half}.")
+    raise TooLarge(f"{problem}: use {keys}, the same effective batch{half}, or trainer.on_oom=adapt.")
 
 
 def choose_batch_size(
@@ -97,9 +101,7 @@ def choose_batch_size(
     most = max(1, estimator.shape.images // 2)  # an epoch of one batch teaches little
     guess = round_batch(estimator.largest(memory, most))
     if not guess:
-        raise UserError(
-            f"Not even one sample fits {gib(memory)} of GPU memory: use a smaller model or data.image_size."
-        )
+        raise TooLarge(f"Not even one sample fits {gib(memory)} of GPU memory: use a smaller model or data.image_size.")
     batch = find_batch(guess, lambda size: fits(with_batch(cfg, size)), most) if fits else guess
     return with_batch(cfg, batch), f"data.batch_size=auto: {batch}, of an estimated {guess}."
 

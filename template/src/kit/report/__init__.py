@@ -20,6 +20,7 @@ from src.kit.report.figures import (
 )
 from src.kit.report.fonts import find_font, readable
 from src.kit.report.parts import (
+    Link,
     card,
     count_parameters,
     details,
@@ -27,7 +28,9 @@ from src.kit.report.parts import (
     duration,
     escaped,
     model_table,
+    picture,
     section,
+    side_by_side,
     table,
 )
 from src.kit.report.reports import TEMPLATE, collect_folds, write_fold_report, write_report
@@ -39,6 +42,7 @@ __all__ = [
     "INK",
     "TEMPLATE",
     "VERMILLION",
+    "Link",
     "card",
     "collect_folds",
     "count_parameters",
@@ -56,10 +60,12 @@ __all__ = [
     "find_font",
     "model_table",
     "new_figure",
+    "picture",
     "readable",
     "save_figure",
     "section",
     "shorten",
+    "side_by_side",
     "table",
     "to_colours",
     "write_fold_report",

@@ -3,6 +3,7 @@
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 from operator import itemgetter
@@ -14,6 +15,14 @@ from src.kit.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PINK, new_fi
 Layer = Mapping[str, Any]
 MAX_BLOCKS = 24  # readable in one picture
 COLOURS = (("attention", PINK), ("conv", BLUE), ("linear", ORANGE), ("norm", GREEN))
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell of a table that leads to another page; `href` is relative to this one."""
+
+    href: str
+    text: str
 
 
 def escaped(value: Any) -> str:
@@ -89,6 +98,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def cell(value: Any, kind: str) -> str:
     """Return one cell of a table."""
+    if isinstance(value, Link):
+        return f'<td><a href="{escape(value.href)}">{escape(value.text)}</a></td>'
     if isinstance(value, float) and 0 <= value <= 1:
         return f'<td class="number bar" style="--share:{value:.1%}">{value:.4f}</td>'
     return f"<td{kind}>{escaped(value)}</td>"

@@ -1,0 +1,148 @@
+"""A trial is a run of `scripts/train.py` in a process of its own, which cannot outlive the search."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from src.kit.config import UserError
+from src.kit.run import has_checkpoint, read_rows
+from src.kit.storage import lock_folder, read_json
+
+TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
+# Starts a script whose standard input is a pipe from the search. The pipe ends with the search, even with SIGKILL, on
+# every system; then the script ends too. (Linux alone could send a signal, from code that runs between fork and exec.)
+WATCHED = """\
+import os, runpy, sys, threading
+
+def wait():
+    while os.read(0, 1):
+        pass
+    os._exit(137)
+
+threading.Thread(target=wait, daemon=True).start()
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+SIGNALS = (130, 137, 143)  # exit codes of scripts that a signal has ended
+LOCK_S, POLL_S = 15.0, 0.3  # wait so long for the processes of a search that was killed, and look so often
+PATIENCE_S = 20.0  # for a process that is asked to end
+
+
+@dataclass
+class Job:
+    """One trial that is being trained; `words` are its values as `train.py` takes them."""
+
+    number: int
+    words: list[str]
+    folder: Path
+    trial: Any  # of the study
+    epochs: int
+    process: "subprocess.Popen[bytes] | None" = None
+    slot: int = 0
+    began: float = field(default_factory=time.monotonic)
+    reported: set[int] = field(default_factory=set)  # epochs that the study knows
+    deaths: int = 0  # of processes that a signal has ended
+
+    @property
+    def name(self) -> str:
+        """How the run folder's name starts."""
+        return f"trial-{self.number:03d}"
+
+    @property
+    def log(self) -> Path:
+        """What the trial's processes have written to the terminal."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def run(self) -> Path | None:
+        """The run folder, if there is one yet."""
+        return max((path for path in self.folder.glob(f"{self.name}-*") if path.is_dir()), default=None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run was trained and evaluated."""
+        return bool(self.run) and status(self.run) == "finished"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The finished epochs."""
+        return read_rows(self.run / "metrics.jsonl") if self.run else []
+
+    def start(self, fixed: Sequence[str], secrets: Sequence[str], lock: int | None, more: Mapping[str, str]) -> None:
+        """Train, or go on from the run's last checkpoint.
+
+        Args:
+            fixed: what every trial has in common.
+            secrets: overrides that a saved configuration lacks.
+            lock: the search's lock, which the process holds too: nobody starts a second one while it lives.
+            more: environment variables.
+        """
+        run = self.run
+        if run and has_checkpoint(run):
+            words = ["--resume", str(run), *secrets]
+        else:
+            if run:
+                shutil.rmtree(run)  # killed before its first checkpoint
+            words = [*fixed, *self.words, f"output_dir={self.folder.as_posix()}", f"name={self.name}"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", WATCHED, str(TRAIN), *words],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **more},
+                pass_fds=() if lock is None else (lock,),
+                start_new_session=True,  # Ctrl-C reaches the search alone, which ends its trials
+            )
+
+    @property
+    def killed(self) -> bool:
+        """Whether a signal has ended the process: that says nothing about the trial."""
+        return self.process is not None and (self.process.returncode < 0 or self.process.returncode in SIGNALS)
+
+    def stop(self) -> None:
+        """End the process, in order if it does so soon."""
+        if not self.process:
+            return
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(PATIENCE_S)
+        self.process.kill()
+        self.process.wait()
+
+    def reason(self) -> str:
+        """Why the process failed: its error message, or its exit code."""
+        lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.is_file() else []
+        said = [line.removeprefix("error: ") for line in lines[-20:] if line.startswith("error: ")]
+        code = self.process.returncode if self.process else None
+        return said[-1] if said else f"exit code {code}, see {self.log}"
+
+
+def status(run: Path | None) -> str:
+    """The status in a run's run.json, or "" if nobody can tell."""
+    try:
+        return str(read_json(run / "run.json").get("status", "")) if run else ""
+    except UserError:
+        return ""
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[int | None]:
+    """Lock the folder; the processes of a search that was killed end within moments, and hold it until then."""
+    deadline = time.monotonic() + LOCK_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                lock = stack.enter_context(lock_folder(folder))
+                break
+            except UserError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+        yield lock
