@@ -38,8 +38,8 @@ PAIRS = {
     "trainer.gradient_clip_algorithm": ("norm", "value"),
     "trainer.limit_train_batches": ("3 trainer.limit_val_batches=2", "0.15 trainer.limit_val_batches=1.0"),
     "trainer.early_stopping.patience": ("null", "0"),
-    "trainer.checkpoint.every_n_steps": ("null", "1"),
-    "trainer.checkpoint.keep_best": ("1", "2"),
+    "trainer.checkpoint.every_n_steps": ("null", "1 trainer.checkpoint.keep_best=2"),
+    "trainer.ema": ("null", "0.9"),
 }
 
 

@@ -95,8 +95,8 @@ class ResumeTests:
         keys = [*DIGITS, f"trainer.accumulate_grad_batches={accumulate}"]
         self.check(tmp_path, dies, begins, monkeypatch, *keys)
 
-    def test_while_the_batch_grows(self, tmp_path, monkeypatch):
-        keys = ["trainer.batch_growth.every_n_epochs=1", "trainer.checkpoint.every_n_steps=3"]
+    def test_while_the_batch_grows_and_weights_are_averaged(self, tmp_path, monkeypatch):
+        keys = ["trainer.batch_growth.every_n_epochs=1", "trainer.checkpoint.every_n_steps=3", "trainer.ema=0.9"]
         # 7 steps of a batch, then steps of 2, 2, 2 and 1: the 9th step ends with batch 4 of the second epoch
         self.check(tmp_path, 12, (1, 4), monkeypatch, *DIGITS, *keys)
 

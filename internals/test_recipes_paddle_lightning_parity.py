@@ -1,4 +1,4 @@
-"""Recipes beside plain training: a teacher does the same in both frameworks, and what its formula says."""
+"""Recipes beside plain training, a teacher and averages: the same in both frameworks, and what the formulas say."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,11 @@ from src.kit.config import UserError, load_config
 from src.kit.inference import softmax
 from src.kit.lightning import recipes as in_torch
 from src.kit.paddle import recipes as in_paddle
-from src.kit.run import Run
+from src.kit.run import Run, read_rows
 from src.kit.training import Experiment, check_teacher, find_checkpoint
 from src.kit.training.splits import describe_splits, write_splits
 from src.kit.weights import load_weights
-from tests.support import fit
+from tests.support import fit, predict
 
 FRAMEWORKS = ("lightning", "paddle")
 BASE = ["model=small_cnn", "data=digits", "data.batch_size=64", "tracker=none", "trainer.limit_train_batches=5"]
@@ -134,3 +134,62 @@ def test_samples_that_the_teacher_knows_are_said(teacher, tmp_path):
     assert [re.sub(r"\d+", "N", doubt)[:47] for doubt in doubts] == [
         f"The teacher was trained on N of the {split}"[:47] for split in ("val samples", "test samples")
     ]
+
+
+def test_averages_are_the_recursion_computed_by_hand():
+    ours, theirs = torch.nn.BatchNorm1d(3), paddle.nn.BatchNorm1D(3)
+    pairs = [
+        (in_torch.Average(ours, 0.5), lambda own, value: own.copy_(torch.from_numpy(value))),
+        (in_paddle.Average(theirs, 0.5), lambda own, value: own.set_value(value)),
+    ]
+    for average, write in pairs:
+        expected = [each.numpy().copy() for each in average.mean]
+        assert len(expected) == 4, "weight, bias, mean and variance, but not torch's counter"
+        for step in range(1, 13):
+            decay = min(0.5, (1 + step) / (10 + step))
+            random = np.random.default_rng(step)
+            for number, own in enumerate(average.own):
+                value = random.normal(size=3).astype(np.float32)
+                write(own, value)
+                expected[number] = decay * expected[number] + (1 - decay) * value
+            average.update(step)
+            before = [own.numpy().copy() for own in average.own]
+            with average.applied():
+                for own, value in zip(average.own, expected, strict=True):
+                    np.testing.assert_allclose(own.numpy(), value, atol=1e-6)
+            assert all(np.array_equal(own.numpy(), kept) for own, kept in zip(average.own, before, strict=True))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_run_saves_and_evaluates_the_average_and_trains_as_without_it(tmp_path, framework):
+    words = [f"framework={framework}", "trainer.max_epochs=1", "trainer.accumulate_grad_batches=2"]
+    saving = ["trainer.checkpoint.every_n_steps=1", "trainer.checkpoint.keep_last=9"]
+    plain = weights_of(alone := train(configure(tmp_path, *words)))
+    cfg = configure(tmp_path, *words, *saving, "trainer.ema=0.3")
+    run = train(cfg)
+    folders = sorted((run / "checkpoints").glob("epoch=*"), key=lambda path: path.name[-6:])
+    averages = [load_weights(folder / "model.safetensors")[0] for folder in folders]
+    raw = [read_raw(folder) for folder in folders]
+    assert all(np.array_equal(plain[name], raw[-1][name]) for name in plain), "averaging changes no step"
+    assert len(folders) == 3, "steps of 2, 2 and 1 batches"
+    for step in (2, 3):
+        decay = min(0.3, (1 + step) / (10 + step))
+        for name, value in raw[step - 1].items():
+            expected = decay * averages[step - 2][name] + (1 - decay) * value
+            np.testing.assert_allclose(averages[step - 1][name], expected, atol=1e-6)
+    (row,) = read_rows(run / "metrics.jsonl")
+    outputs, targets = (np.concatenate(part) for part in zip(*predict(cfg, folders[-1], "val"), strict=True))
+    loss = -np.log(softmax(outputs)[np.arange(len(targets)), targets]).mean()
+    assert row["val/loss"] == pytest.approx(loss, abs=1e-5)
+    (other,) = read_rows(alone / "metrics.jsonl")
+    assert abs(row["val/loss"] - other["val/loss"]) > 1e-4, "the weights themselves have another loss"
+
+
+def read_raw(folder: Path) -> dict[str, np.ndarray]:
+    """The weights beside the average in a checkpoint."""
+    if (folder / "training.ckpt").is_file():
+        state = torch.load(folder / "training.ckpt", weights_only=True)["state_dict"]
+        floats = {name: tensor.numpy() for name, tensor in state.items() if tensor.is_floating_point()}
+        return {name.removeprefix("network."): array for name, array in floats.items()}
+    arrays = load_weights(folder / "training.safetensors")[0]
+    return {name.removeprefix("raw/"): array for name, array in arrays.items() if name.startswith("raw/")}

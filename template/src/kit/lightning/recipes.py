@@ -1,10 +1,15 @@
-"""What a recipe adds to plain training in PyTorch: a teacher."""
+"""What a recipe adds to plain training in PyTorch: a teacher, and the average of weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from omegaconf import DictConfig
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from src.kit.training import Experiment, Teacher, load_teacher
+from src.kit.training import Experiment, Teacher, average_decay, load_teacher
 
 
 def distillation_loss(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
@@ -60,3 +65,49 @@ def build_distillation(experiment: Experiment) -> Distillation | None:
     """
     teacher = load_teacher(experiment)
     return Distillation(teacher) if teacher else None
+
+
+class Average:
+    """The exponential moving average of a network's weights and BatchNorm statistics, which evaluates better.
+
+    Averages of statistics are not exactly the statistics of averaged weights, but follow the same steps as them and
+    cost no pass over the data (as in timm and torchvision's recipes).
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        """Start from the network's weights; `decay` is what remains of the average at each step."""
+        self.decay = decay
+        floats = [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+        self.own = list({tensor.data_ptr(): tensor for tensor in floats}.values())  # shared weights count once
+        self.mean = [tensor.clone() for tensor in self.own]
+
+    def update(self, step: int) -> None:
+        """Take in the weights after optimizer step `step`, counted from 1, in a few kernels for all tensors."""
+        get_ema_multi_avg_fn(average_decay(self.decay, step))(self.mean, self.own, step)
+
+    def load(self, mean: list[Tensor]) -> None:
+        """Continue from a checkpoint's average."""
+        for tensor, saved in zip(self.mean, mean, strict=True):
+            tensor.copy_(saved)
+
+    def swap(self) -> None:
+        """Exchange the network's weights and their average."""
+        with torch.no_grad():
+            for own, mean in zip(self.own, self.mean, strict=True):
+                kept = own.clone()
+                own.copy_(mean)
+                mean.copy_(kept)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """A context in which the network has the averaged weights."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+
+def build_average(cfg: DictConfig, network: nn.Module) -> Average | None:
+    """The average of `trainer.ema`, or None."""
+    return Average(network, cfg.trainer.ema) if cfg.trainer.ema else None

@@ -4,7 +4,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from src.kit.config import UserError, build_component
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches
 from src.kit.lightning.ranks import gather, placement, use_gpu
+from src.kit.lightning.recipes import Average, build_average
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
@@ -116,6 +117,7 @@ class RunCallback(pl.Callback):
         self.experiment, self.run = experiment, run
         self.loop: TrainingLoop
         self.restored: Mapping[str, Any] | None = None
+        self.average: Average | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))  # ranks agree on rank 0's folder
@@ -128,8 +130,11 @@ class RunCallback(pl.Callback):
             signal.signal(signal.SIGTERM, self.handler)
         batches = int(trainer.num_training_batches)
         self.loop = TrainingLoop(self.experiment, self.run, batches, lambda losses: torch.stack(list(losses)).tolist())
+        self.average = build_average(self.experiment.cfg, pl_module.network)
         if self.restored:
             self.loop.load_state_dict(self.restored)
+            if self.average:
+                self.average.load(self.restored["average"])
         if self.loop.batch:  # Lightning starts no epoch when it continues in the middle of one
             self.on_train_epoch_start(trainer, pl_module)
 
@@ -151,10 +156,20 @@ class RunCallback(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self.average and self.loop.updates():
+            self.average.update(self.loop.step_count + 1)
         # Lightning has divided the loss by the number of accumulated batches
         self.loop.step(outputs["loss"] if self.loop.accumulate == 1 else outputs["loss"] * self.loop.accumulate)
         if self.loop.save_within_epoch(partial(self.save, trainer, pl_module)):
             torch.manual_seed(self.loop.draw_seed())
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.average:
+            self.average.swap()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.average:
+            self.average.swap()
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.collector = Collector(self.experiment.task, to_numpy)
@@ -183,12 +198,13 @@ class RunCallback(pl.Callback):
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
         """Write the weights in the neutral format, and Lightning's own checkpoint next to them."""
         if trainer.is_global_zero:
-            arrays = weights_to_numpy(pl_module.network)
+            with self.average.applied() if self.average else nullcontext():
+                arrays = weights_to_numpy(pl_module.network)
             save_weights(folder / "model.safetensors", arrays, self.experiment.metadata())
         trainer.save_checkpoint(folder / "training.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        return self.loop.state_dict()
+        return self.loop.state_dict() | ({"average": self.average.mean} if self.average else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.restored = state_dict

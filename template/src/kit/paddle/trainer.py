@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from paddle.nn import initializer
 from paddle.profiler import Profiler, SortedKeys
 from src.kit.loading import BatchLoader
 from src.kit.paddle.devices import Batches, gather, use_gpu
+from src.kit.paddle.recipes import build_average
 from src.kit.run import Run
 from src.kit.storage import write_text
 from src.kit.training import Collector, Experiment, TrainingLoop
 from src.kit.weights import check_shapes, load_weights, save_weights
 
 PROFILED = 20  # steps
+RAW = "raw/"  # in training.safetensors: the weights that were not averaged
 
 
 def weights_to_numpy(network: nn.Layer) -> dict[str, np.ndarray]:
@@ -113,6 +115,7 @@ class RunCallback(paddle.callbacks.Callback):
         """`trained` is the `Model` of `src/trainers/paddle.py`, `loader` what its training batches come from."""
         super().__init__()
         self.experiment, self.trained, self.loop, self.loader = experiment, trained, loop, loader
+        self.average = build_average(experiment.cfg, trained.network)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         paddle.seed(self.loop.draw_seed())
@@ -123,14 +126,20 @@ class RunCallback(paddle.callbacks.Callback):
         self.loop.next_lr()
 
     def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+        if self.average and self.loop.updates():
+            self.average.update(self.loop.step_count + 1)
         self.loop.step(self.trained.last_loss)
         if self.loop.save_within_epoch(self.save):
             paddle.seed(self.loop.draw_seed())
 
     def on_eval_begin(self, logs: Any = None) -> None:
         self.trained.collector.restart()
+        if self.average:
+            self.average.swap()
 
     def on_eval_end(self, logs: Any = None) -> None:
+        if self.average:
+            self.average.swap()
         collected, loss = self.trained.collector.result(gather)
         stop = self.loop.end_epoch(collected, loss, self.save, self.trained.logged)
         self.trained.stop_training = self.trained.stop_training or stop
@@ -139,10 +148,13 @@ class RunCallback(paddle.callbacks.Callback):
         """Write the weights in the neutral format, and optimizer, scaler and loop without any pickle."""
         if paddle.distributed.get_rank() > 0:
             return
-        arrays = weights_to_numpy(self.trained.network)
+        raw = {RAW + name: array for name, array in weights_to_numpy(self.trained.network).items()}
+        with self.average.applied() if self.average else nullcontext():
+            arrays = weights_to_numpy(self.trained.network)
         save_weights(folder / "model.safetensors", arrays, self.experiment.metadata())
         tensors = self.trained.optimizer.state_dict().items()
         arrays = {name: value.numpy() for name, value in tensors if hasattr(value, "numpy")}
+        arrays |= raw if self.average else {}
         scaler = {name: float(value) for name, value in self.trained.scaler.state_dict().items()}
         metadata = {"loop": json.dumps(self.loop.state_dict()), "scaler": json.dumps(scaler)}
         save_weights(folder / "training.safetensors", arrays, metadata)
@@ -151,6 +163,10 @@ class RunCallback(paddle.callbacks.Callback):
         """Continue from a checkpoint folder."""
         weights_from_numpy(self.trained.network, load_weights(folder / "model.safetensors")[0])
         arrays, metadata = load_weights(folder / "training.safetensors")
+        if self.average:
+            self.average = build_average(self.experiment.cfg, self.trained.network)
+            names = [name for name in arrays if name.startswith(RAW)]
+            weights_from_numpy(self.trained.network, {name.removeprefix(RAW): arrays.pop(name) for name in names})
         self.trained.optimizer.set_state_dict({name: paddle.to_tensor(value) for name, value in arrays.items()})
         if scaler := json.loads(metadata["scaler"]):
             self.trained.scaler.load_state_dict({name: np.array([v], "float32") for name, v in scaler.items()})

@@ -15,7 +15,15 @@ from src.kit.training.evaluation import (
 )
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
 from src.kit.training.exports import CALIBRATION, RunPredictor, export_command, export_run, score, training_batches
-from src.kit.training.loop import Collector, LossSchedule, Schedule, TrainingLoop, anneal, batches_per_step
+from src.kit.training.loop import (
+    Collector,
+    LossSchedule,
+    Schedule,
+    TrainingLoop,
+    anneal,
+    average_decay,
+    batches_per_step,
+)
 from src.kit.training.networks import (
     announce_weights,
     build_loss,
@@ -43,6 +51,7 @@ __all__ = [
     "TrainingLoop",
     "anneal",
     "announce_weights",
+    "average_decay",
     "batches_per_step",
     "build_loss",
     "build_model",

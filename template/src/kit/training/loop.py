@@ -50,6 +50,15 @@ def batches_per_step(trainer: Any, epoch: int) -> int:
     return max(start, min(start * growth.factor ** (epoch // growth.every_n_epochs), growth.max_batches))
 
 
+def average_decay(decay: float, step: int) -> float:
+    """Return how much of the average of weights remains at optimizer step `step`, counted from 1.
+
+    It rises to `decay`, so that the first random weights are soon forgotten: (1 + n) / (10 + n), as in TensorFlow's
+    ExponentialMovingAverage with num_updates. A resumed run needs no state for it.
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
 class Schedule:
     """The learning rate of every optimizer step: a linear warm-up, then the schedule that `cfg.name` names."""
 
