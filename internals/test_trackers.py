@@ -47,6 +47,8 @@ def track(name: str, tmp_path: Path) -> Path:
     for step, loss in STEPS.items():
         tracker.log({"train/loss": loss, "lr": 0.1}, step)
     tracker.log_picture("loss", run / "loss.png")
+    (run / "card.json").write_text("{}", "utf-8")
+    tracker.log_results({"test/accuracy": 0.75, "parameters": 12.0}, [run / "card.json"])
     tracker.close()
     assert tracker.alive, "the tracker failed on the way"
     return run
@@ -68,7 +70,7 @@ def test_a_tracker_of_ones_own_is_one_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_none_writes_nothing(tmp_path: Path) -> None:
-    assert [path.name for path in track("none", tmp_path).iterdir()] == ["loss.png"]
+    assert sorted(path.name for path in track("none", tmp_path).iterdir()) == ["card.json", "loss.png"]
 
 
 def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
@@ -78,6 +80,10 @@ def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
     events.Reload()
     assert {event.step: event.value for event in events.Scalars("train/loss")} == STEPS
     assert events.Images("loss")[0].width == 6
+    assert events.Scalars("test/accuracy")[0].value == 0.75
+    assert events.Scalars("train/lr")[-1].step == 20
+    parameters = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"model.name" in parameters and b"seed" in parameters
 
 
 def test_wandb_offline_keeps_the_run_inside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,20 +98,25 @@ def test_wandb_offline_keeps_the_run_inside_its_folder(tmp_path: Path, monkeypat
         assert time.monotonic() < deadline, "what was logged never reached the file"
         time.sleep(0.05)
     assert list(run.glob("wandb/offline-run-*/files/media/images/loss_*.png"))
+    assert b"test/accuracy" in stored[0].read_bytes()
+    assert b"card.json" in stored[0].read_bytes()
 
 
 def test_mlflow_writes_a_local_database(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     run = track("mlflow", tmp_path)
     with sqlite3.connect(run.parent / "mlflow.db") as database:
+        score = database.execute("SELECT value FROM metrics WHERE key = 'test/accuracy'").fetchone()
         rows = database.execute("SELECT step, value FROM metrics WHERE key = 'train/loss'").fetchall()
         params = dict(database.execute("SELECT key, value FROM params").fetchall())
         runs = database.execute("SELECT name, status FROM runs").fetchall()
     assert dict(rows) == STEPS
+    assert score == (0.75,)
     assert params["model.name"] == "cnn"
     assert params["seed"] == "7"
     assert runs == [("a run", "FINISHED")]
     assert list(run.parent.glob("mlflow/*/artifacts/loss/loss.png"))
+    assert list(run.parent.glob("mlflow/*/artifacts/card.json"))
 
 
 def test_unknown_tracker_names_the_known_ones(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ keyword-only arguments are the keys of `tracker.*`.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ class Tracker:
     def log_picture(self, name: str, path: Path) -> None:
         """Record a PNG file."""
 
+    def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Record what a finished run reached, such as `test/accuracy`, `parameters` and `duration_s`, and its files."""
+
     def close(self) -> None:
         """Write what is still buffered."""
 
@@ -42,6 +45,9 @@ class Guard(Tracker):
 
     def log_picture(self, name: str, path: Path) -> None:
         self.call(self.tracker.log_picture, name, path)
+
+    def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        self.call(self.tracker.log_results, results, files)
 
     def close(self) -> None:
         self.call(self.tracker.close)

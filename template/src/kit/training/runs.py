@@ -131,14 +131,21 @@ def open_again(run: Path, stack: ExitStack) -> tuple[Path, list[str]]:
 
 
 def finish(experiment: Experiment, run: Run, splits: Sequence[str]) -> None:
-    """Record the duration of the training, evaluate it, and hand the pictures to the tracker.
+    """Record the duration of the training, evaluate it, and hand scores, pictures and files to the tracker.
 
     The run has finished when it is evaluated: until then, --resume evaluates it.
     """
     run.update(duration_s=run.seconds())
-    evaluate_run(experiment, run.path, splits)
-    for picture in sorted((run.path / "pictures").glob("*.png")):
-        run.tracker.log_picture(picture.stem, picture)
+    evaluated = evaluate_run(experiment, run.path, splits)
+    for picture in [*sorted((run.path / "pictures").glob("*.png")), run.path / "model_graph.png"]:
+        if picture.exists():
+            run.tracker.log_picture(picture.stem, picture)
+    info = read_json(run.path / "run.json")
+    results = {name: float(info[name]) for name in ("parameters", "duration_s") if info.get(name)}
+    for split, scores in evaluated.items():
+        results |= {f"{split}/{name}": score for name, score in scores.items() if isinstance(score, float)}
+    weights = find_checkpoint(run.path, "best") / "model.safetensors"
+    run.tracker.log_results(results, [run.path / "report.html", run.path / "card.json", weights])
 
 
 class TrainedRun:

@@ -6,7 +6,7 @@ View it with `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`. MLflow
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ class MlflowTracker(Tracker):
 
     def log_picture(self, name: str, path: Path) -> None:
         self.client.log_artifact(self.id, str(path), name)
+
+    def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        self.log(results, 0)
+        for path in files:
+            self.client.log_artifact(self.id, str(path))
 
     def close(self) -> None:
         self.client.set_terminated(self.id)

@@ -1,6 +1,6 @@
 """TensorBoard event files in `<run>/tensorboard`. View all runs with `tensorboard --logdir outputs`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +8,31 @@ import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboardX import SummaryWriter
+from tensorboardX.summary import hparams
 
-from src.kit.trackers import Tracker
+from src.kit.trackers import Tracker, flatten
 
 
 class TensorBoardTracker(Tracker):
     """Writes with tensorboardX, which needs neither TensorFlow nor PyTorch."""
 
-    def __init__(self, writer: SummaryWriter) -> None:
-        self.writer = writer
+    def __init__(self, writer: SummaryWriter, cfg: Mapping[str, Any]) -> None:
+        self.writer, self.cfg = writer, cfg
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         for name, value in metrics.items():
-            self.writer.add_scalar(name, value, step)
+            self.writer.add_scalar(name if "/" in name else f"train/{name}", value, step)
 
     def log_picture(self, name: str, path: Path) -> None:
         with Image.open(path) as image:
             self.writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
+
+    def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        plain = {key: value for key, value in flatten(self.cfg).items() if isinstance(value, bool | int | float | str)}
+        for part in hparams(plain, dict(results)):  # the page HPARAMS
+            self.writer.file_writer.add_summary(part)
+        for name, value in results.items():
+            self.writer.add_scalar(name, value)
 
     def close(self) -> None:
         self.writer.close()
@@ -34,4 +42,4 @@ def build(run_dir: Path, cfg: dict[str, Any]) -> Tracker:
     """Write the run's configuration and metrics to `<run>/tensorboard`."""
     writer = SummaryWriter(str(run_dir / "tensorboard"), flush_secs=10)
     writer.add_text("config", f"```\n{OmegaConf.to_yaml(cfg)}\n```")
-    return TensorBoardTracker(writer)
+    return TensorBoardTracker(writer, cfg)

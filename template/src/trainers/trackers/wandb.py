@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,13 @@ class WandbTracker(Tracker):
 
     def log_picture(self, name: str, path: Path) -> None:
         self.run.log({name: wandb.Image(str(path))})
+
+    def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
+        self.run.summary.update(dict(results))
+        artifact = wandb.Artifact(f"run-{self.run.id}", type="model")
+        for path in files:
+            artifact.add_file(str(path))
+        self.run.log_artifact(artifact)
 
     def close(self) -> None:
         self.run.finish()
