@@ -21,7 +21,7 @@ def answers(
     task: str = "classification",
     dataset: str = "digits",
     tracker: str = "tensorboard",
-    extras: tuple = (),
+    extras: tuple = ("serving",),
 ) -> dict:
     """What copier.yml makes of these answers."""
     start = list(STARTS["classification" if task == "all" else task])
@@ -47,10 +47,10 @@ def answers(
 
 KINDS = {
     "lightning": answers(),
-    "paddle": answers("paddle", dataset="image_folder", tracker="mlflow"),
+    "paddle": answers("paddle", dataset="image_folder", tracker="mlflow", extras=()),
     "cifar10": answers(dataset="cifar10", tracker="wandb"),
     **{task: answers(task=task, tracker="none") for task in (*SCENES, "tabular")},
-    "everything": answers("both", "all", extras=("streaming", "search")),
+    "everything": answers("both", "all", extras=("streaming", "search", "serving")),
 }
 
 

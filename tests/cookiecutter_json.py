@@ -66,7 +66,7 @@ def cookiecutter_json() -> dict[str, Any]:
         default = DEFAULTS.get(name, question.get("default", ""))
         if question.get("multiselect"):
             content[name] = ", ".join(default)
-            prompts[name] = f"{text} Any of {', '.join(offered(question))}, with commas between; Enter for none."
+            prompts[name] = f"{text} Any of {', '.join(offered(question))}, with commas between; [] for none."
         elif "choices" in question:
             texts = choices(name, question)
             content[name] = list(texts)

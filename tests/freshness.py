@@ -158,7 +158,8 @@ def for_each_python(
 ) -> Row:
     """One row for all Pythons: the first that does not resolve decides."""
     packages, supported = versions["packages"], pythons(versions, backends)
-    everything = [*lines, *packages["common"], *(line for group in packages["tracker"].values() for line in group)]
+    groups = [*packages["tracker"].values(), *packages["extras"].values()]
+    everything = [*lines, *packages["common"], *(line for group in groups for line in group)]
     for python in supported:
         answer = resolve(everything, python, options)
         if isinstance(answer, Row):

@@ -25,17 +25,18 @@ NEUTRAL = {
 
 
 def test_files_of_the_default_project(projects: dict[str, Path]) -> None:
-    assert len(files_of(projects["lightning"])) <= 220
+    assert len(files_of(projects["lightning"])) <= 230
 
 
 def test_files_of_everything(projects: dict[str, Path]) -> None:
-    assert EXAMPLES["both"].items() >= {"framework": "both", "task": "all", "extras": ["streaming", "search"]}.items()
-    assert len(files_of(projects["both"])) <= 368
+    extras = ["streaming", "search", "serving"]
+    assert EXAMPLES["both"].items() >= {"framework": "both", "task": "all", "extras": extras}.items()
+    assert len(files_of(projects["both"])) <= 378
 
 
 def test_files_of_each_variant(variant: Path) -> None:
     answers = EXAMPLES[variant.name]
-    most = 221 + 75 * (answers.get("task", "classification") != "classification") + 69 * (answers.get("task") == "all")
+    most = 231 + 75 * (answers.get("task", "classification") != "classification") + 69 * (answers.get("task") == "all")
     assert len(files_of(variant)) <= most
 
 
@@ -71,6 +72,17 @@ def test_no_other_framework(name: str, projects: dict[str, Path]) -> None:
     own = re.escape(answers.get("description", "-"))  # the user's words
     found = [place for place in places(projects[name], other) if not re.search(own, place)]
     assert [place for place in found if not place.startswith(tuple(NEUTRAL))] == []
+
+
+def test_no_service_where_it_was_not_chosen(projects: dict[str, Path]) -> None:
+    without = [
+        name
+        for name, answers in EXAMPLES.items()
+        if "serving" not in answers.get("extras", SETTINGS["extras"]["default"])
+    ]
+    assert without
+    for name in without:
+        assert places(projects[name], r"fastapi|uvicorn|prometheus|multipart|scripts/serve|src\.api") == []
 
 
 def content_lines(path: Path) -> int:

@@ -70,7 +70,7 @@ def test_enter_accepts_everything(terminal: pexpect.spawn, tmp_path: Path) -> No
     answers = answers_of(tmp_path)
     assert answers["project_name"] == "Project", "the folder's name"
     assert answers["project_slug"] == "project"
-    assert answers["extras"] == ["search"]
+    assert answers["extras"] == ["search", "serving"]
     assert answers["framework"] == "lightning"
     assert (tmp_path / "project/src/models/lightning").is_dir()
 

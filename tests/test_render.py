@@ -10,6 +10,7 @@ import copier
 import pytest
 import yaml
 
+from tests.cookiecutter_json import SETTINGS
 from tests.render import EXAMPLES, EXPECTED, ROOT, copy_template, files_of, render
 
 if sys.version_info >= (3, 11):
@@ -129,6 +130,8 @@ def test_requirements_name_the_chosen_packages(variant: Path) -> None:
         assert file.exists() == bool(backends)
         if backends:
             expected = packages["common"] + packages["tracker"][answers.get("tracker", "tensorboard")]
+            for extra in answers.get("extras", SETTINGS["extras"]["default"]):
+                expected += packages["extras"].get(extra, [])
             expected += packages["task"]["tabular"] if answers.get("task") in ("tabular", "all") else []
             expected += packages["task"]["scenes"] if answers.get("task", "classification") in SCENES else []
             expected += [package for backend in backends for package in packages[backend][build]]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["MASK", "Stopped", "UserError", "hide_passwords", "run_main", "way_out"]
+__all__ = ["MASK", "Stopped", "UserError", "exit_with", "hide_passwords", "run_main", "way_out"]
 
 MASK = "***"
 # scheme://user:password@host, scheme://long-token@host, and ?token=...&signature=... of a signed URL

@@ -13,7 +13,7 @@ from src.kit.errors import UserError
 from src.kit.inference import Batch, Card, Size, describe_class, softmax
 from src.kit.tabular import Table, from_json, to_text
 
-__all__ = ["decode", "describe", "fuse", "prepare", "read"]
+__all__ = ["decode", "describe", "example", "fuse", "prepare", "read"]
 
 
 def read(card: Card, source: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -86,3 +86,11 @@ def fuse(card: Card, results: Sequence[np.ndarray]) -> np.ndarray:
 def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
     """{"class", "score", "scores"} as for images of one class, or {"value"}, the predicted number."""
     return {"value": float(result[0])} if card.output["kind"] == "number" else describe_class(card, result, size)
+
+
+def example(card: Card) -> dict[str, Any]:
+    """A row to begin with: medians, and each category's first value; None in columns that hold something else."""
+    fitted = from_json(card.input["columns"])
+    values: dict[str, Any] = {column.name: column.fill for column in fitted.numbers}
+    values |= {column.name: next(iter(column.values), None) for column in fitted.categories}
+    return {name: values.get(name) for name in fitted.sources}

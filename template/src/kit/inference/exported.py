@@ -52,6 +52,8 @@ class ExportedPredictor(Predictor):
 class OnnxPredictor(ExportedPredictor):
     """A network exported to ONNX, computed by ONNX Runtime."""
 
+    concurrent = True
+
     def __init__(self, path: Path, threads: int | None = None) -> None:
         """`path`: a folder that holds model.onnx, or an .onnx file; its card is in it, or beside it as card.json.
 

@@ -26,13 +26,16 @@ class Result(NamedTuple):
 
 
 class Predictor(ABC):
-    """A network that predicts; subclasses compute its outputs. Not for several threads at once.
+    """A network that predicts; subclasses compute its outputs.
 
     Attributes:
+        concurrent: whether several threads may predict at once.
         card: what the network takes and gives.
         views: every image is predicted in each of these, and the results are fused; see `use_views`.
         tile: images are predicted in overlapping tiles of so many pixels a side; 0: whole. See `use_tiles`.
     """
+
+    concurrent = False
 
     def __init__(self, card: Card) -> None:
         self.card = card

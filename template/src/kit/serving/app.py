@@ -1,0 +1,205 @@
+"""The service over HTTP: endpoints, and the server that runs them."""
+
+import math
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from src.kit.errors import UserError
+from src.kit.serving.batching import Model
+from src.kit.serving.metrics import Counted
+from src.kit.serving.service import Service, Settings, to_json
+from src.kit.serving.uploads import RETRY, check_key
+
+PAGE = Path(__file__).with_name("page.html")
+PATHS = frozenset({"/", "/predict", "/model", "/health", "/ready", "/metrics", "/reload", "/rollback"})
+HEAD_S = 10  # seconds for a request's head to arrive
+STOP_S = 30  # seconds for requests in progress to end
+CONNECTIONS = 512  # at the same time
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' data:"
+
+
+def about(model: Model) -> dict[str, Any]:
+    """What /model says, for clients and the page; of a table also a row, as an example."""
+    card, example = model.card, getattr(model.predictor.kind, "example", None)
+    described: dict[str, Any] = {"version": model.version, "model": card.model, "task": card.task}
+    described |= {"path": model.path.name, "classes": card.classes, "shape": card.input["shape"]}
+    described["metrics"] = to_json(card.metrics)
+    return described | ({"example": to_json(example(card))} if model.rows and example else {})
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Raises:
+        UserError: a setting is wrong, or the model cannot be opened.
+    """
+    service = Service(settings or Settings.from_environment())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.batcher.start()
+        service.ready = True
+        yield
+        service.ready = False
+        await service.batcher.stop()
+
+    app = FastAPI(title="Predictions", lifespan=lifespan)
+    app.state.service = service
+    app.add_middleware(Counted, metrics=service.metrics, paths=PATHS)
+    add_prediction(app, service)
+    add_pages(app, service)
+    if service.settings.api_key:
+        add_reload(app, service)
+    return app
+
+
+def add_prediction(app: FastAPI, service: Service) -> None:
+    """POST /predict."""
+
+    @app.post("/predict", openapi_extra={"requestBody": body_of(service.batcher.model)})
+    async def predict(request: Request) -> Response:
+        """Predict images, sent as a form's files in the field `file` or as base64, or the rows of a table."""
+        if key := service.settings.api_key:
+            check_key(request, key)
+        if wait := service.buckets.take(request.client.host if request.client else ""):
+            seconds = {"Retry-After": str(math.ceil(wait))}
+            raise HTTPException(429, f"Send at most {service.settings.rate:g} requests a second.", seconds)
+        held = [0]
+        try:
+            sources = await service.uploads.read(request, service.batcher.model.rows, held)
+            return Response(await service.predict(sources), media_type="application/json")
+        finally:
+            service.uploads.held -= held[0]
+
+
+def body_of(model: Model) -> dict[str, Any]:
+    """The body of /predict, as OpenAPI describes it."""
+    binary, text = {"type": "string", "format": "binary"}, {"type": "string", "format": "byte"}
+    rows = {"rows": {"type": "array", "items": {"type": "object"}}}
+    images = {"images": {"type": "array", "items": text}}
+    content = {"application/json": {"schema": schema_of(rows if model.rows else images)}}
+    if not model.rows:
+        files = schema_of({"file": {"type": "array", "items": binary}})
+        content = {"multipart/form-data": {"schema": files}} | content
+    return {"required": True, "content": content}
+
+
+def schema_of(properties: dict[str, Any]) -> dict[str, Any]:
+    """An object that has all of these properties."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def add_pages(app: FastAPI, service: Service) -> None:
+    """What can be read: the page, the model, health and metrics."""
+    page = PAGE.read_text("utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/model")
+    async def model() -> JSONResponse:
+        """What the model takes and gives, and how good it was."""
+        return JSONResponse(about(service.batcher.model) | {"key": bool(service.settings.api_key)})
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """The process is alive."""
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/ready")
+    async def ready() -> JSONResponse:
+        """The model is loaded, and the service is not stopping."""
+        if not service.ready:
+            raise HTTPException(503, "The service is starting or stopping.", RETRY)
+        return JSONResponse({"status": "ready", "version": service.batcher.model.version})
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Figures in Prometheus' format."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def add_reload(app: FastAPI, service: Service) -> None:
+    """Endpoints that replace the model; only for those who have the key."""
+
+    @app.post("/reload")
+    async def reload(request: Request) -> JSONResponse:
+        """Open the model again, such as a newer export in its place, without losing a request."""
+        check_key(request, service.settings.api_key)
+        try:
+            return JSONResponse(about(await service.reload()))
+        except UserError as error:
+            raise HTTPException(409, f"The present model stays: {error}") from error
+
+    @app.post("/rollback")
+    async def rollback(request: Request) -> JSONResponse:
+        """Answer with the model before the last reload again."""
+        check_key(request, service.settings.api_key)
+        try:
+            return JSONResponse(about(service.rollback()))
+        except UserError as error:
+            raise HTTPException(409, str(error)) from error
+
+
+class Protocol(H11Protocol):
+    """HTTP as uvicorn speaks it; ends connections on which no whole head of a request comes in time."""
+
+    last: Any = ""  # the request in progress when `watch` looked last
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.timer.cancel()
+        super().connection_lost(exc)
+
+    def watch(self) -> None:
+        """End the connection if nothing began since the last look, or look again later."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self.cycle is self.last:
+            self.transport.close()
+            return
+        self.last = self.cycle
+        self.timer = self.loop.call_later(HEAD_S, self.watch)
+
+
+def serve_command(settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGTERM or Ctrl-C, which let the requests in progress end.
+
+    Raises:
+        UserError: the model cannot be opened, or the port not be used.
+    """
+    app = create_app(settings.checked())
+    try:
+        listener = socket.create_server((host, port), backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"Cannot listen on {host}:{port} ({error}): choose another --port or --host.") from error
+    model = app.state.service.batcher.model
+    shown = f"[{host}]" if ":" in host else host
+    print(f"{model.path} at http://{shown}:{listener.getsockname()[1]} (Ctrl-C stops it)", flush=True)
+    make_server(app).run(sockets=[listener])
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """The server that runs the service, with its limits."""
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    return uvicorn.Server(config)
