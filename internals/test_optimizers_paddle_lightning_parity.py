@@ -32,8 +32,8 @@ def train(*overrides: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     cfg, ours, other = networks(*overrides)
     ours.train()
     other.train()
-    for network, frozen in ((ours, cfg.model.freeze), (other, cfg.model.freeze)):
-        for layer in frozen_layers(network, frozen):
+    for network in (ours, other):
+        for layer in frozen_layers(network):
             layer.eval()
     first, second = lightning_optimizer(cfg, ours), paddle_optimizer(cfg, other)
     rng = np.random.default_rng(0)

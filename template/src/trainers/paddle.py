@@ -35,7 +35,7 @@ class Model(paddle.Model):
         cfg = experiment.cfg
         self.loop, self.loss = loop, experiment.build_loss()
         self.has_validation_loss = experiment.task.has_validation_loss
-        self.frozen = frozen_layers(network, cfg.model.get("freeze"))
+        self.frozen = frozen_layers(network)
         self.takes_targets = getattr(network, "takes_targets", False)
         self.parallel = paddle.DataParallel(network) if paddle.distributed.get_world_size() > 1 else network
         self.optimizer = build_optimizer(cfg, network)

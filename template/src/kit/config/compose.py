@@ -32,7 +32,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA_TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # YAML files of `data` that are no options
 PRESETS = ("task", "experiment")  # files that choose options of the other groups; a later one wins
 GENERAL: dict[str, dict[str, Any]] = {  # keys of any component of a group, with their defaults
-    "model": {"tasks": None, "pretrained": False, "weights": None, "freeze": None},
+    "model": {"tasks": None, "pretrained": False, "weights": None, "freeze": None, "lora": None},
     "optimizer": {"decay_norms_and_biases": False, "layer_decay": 1.0},
     "loss": {"tasks": None},
     "scheduler": {"warmup_epochs": 0},

@@ -64,6 +64,7 @@ GENERAL_KEYS = (
     "pretrained",
     "weights",
     "freeze",
+    "lora",
     "decay_norms_and_biases",
     "layer_decay",
 )  # of any group: arguments of `build` only where its signature names them

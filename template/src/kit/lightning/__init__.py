@@ -2,7 +2,7 @@
 
 from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache
 from src.kit.lightning.ranks import join, use_gpu
-from src.kit.lightning.recipes import build_distillation
+from src.kit.lightning.recipes import add_lora, build_distillation
 from src.kit.lightning.trainer import (
     RunCallback,
     RunLogger,
@@ -25,6 +25,7 @@ __all__ = [
     "Profile",
     "RunCallback",
     "RunLogger",
+    "add_lora",
     "build_batches",
     "build_distillation",
     "build_optimizer",

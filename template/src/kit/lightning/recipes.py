@@ -1,6 +1,6 @@
 """What a recipe adds to plain training in PyTorch: a teacher, and the average of weights."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -65,6 +65,35 @@ def build_distillation(experiment: Experiment) -> Distillation | None:
     """
     teacher = load_teacher(experiment)
     return Distillation(teacher) if teacher else None
+
+
+class LowRank(nn.Module):
+    """A linear layer that stays as it is, plus a product of two thin matrices that learns its change (LoRA).
+
+    The second one starts at zero, so the network starts as it was (Hu et al. 2021, arXiv 2106.09685, section 4.1).
+    """
+
+    def __init__(self, base: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.base = base
+        self.down = nn.Linear(base.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(x))
+
+
+def add_lora(network: nn.Module, rank: int, heads: Collection[str]) -> int:
+    """Put a `LowRank` around every linear layer but `heads`, and train nothing else; return how many there are."""
+    linear = [name for name, layer in network.named_modules() if type(layer) is nn.Linear and name not in heads]
+    for name in linear:
+        parent, _, last = name.rpartition(".")
+        setattr(network.get_submodule(parent), last, LowRank(network.get_submodule(name), rank))
+    trained = {f"{name}.{part}" for name in linear for part in ("down", "up")} | set(heads)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad = name.rpartition(".")[0] in trained
+    return len(linear)
 
 
 class Average:

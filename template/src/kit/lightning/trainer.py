@@ -142,7 +142,7 @@ class RunCallback(pl.Callback):
         torch.manual_seed(self.loop.draw_seed())
         trainer.train_dataloader.loader.set_epoch(self.loop.epoch, self.loop.batch)
         self.loop.start_epoch()
-        for layer in frozen_layers(pl_module.network, self.experiment.cfg.model.get("freeze")):
+        for layer in frozen_layers(pl_module.network):
             layer.eval()  # keeps its statistics too; Lightning restores it after validation
         trainer.accumulate_grad_batches = self.loop.accumulate
 

@@ -20,7 +20,7 @@ from src.kit.paddle.devices import (
     use_gpu,
 )
 from src.kit.paddle.optimizers import StepOptimizer, build_optimizer, is_decayed
-from src.kit.paddle.recipes import build_distillation
+from src.kit.paddle.recipes import add_lora, build_distillation
 from src.kit.paddle.trainer import (
     Profile,
     RunCallback,
@@ -40,6 +40,7 @@ __all__ = [
     "Profile",
     "RunCallback",
     "StepOptimizer",
+    "add_lora",
     "build_batches",
     "build_distillation",
     "build_optimizer",

@@ -1,6 +1,6 @@
 """What a recipe adds to plain training in Paddle: a teacher, and the average of weights."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from omegaconf import DictConfig
@@ -61,6 +61,37 @@ def build_distillation(experiment: Experiment) -> Distillation | None:
     """
     teacher = load_teacher(experiment)
     return Distillation(teacher) if teacher else None
+
+
+class LowRank(nn.Layer):
+    """A linear layer that stays as it is, plus a product of two thin matrices that learns its change (LoRA).
+
+    The second one starts at zero, so the network starts as it was (Hu et al. 2021, arXiv 2106.09685, section 4.1).
+    """
+
+    def __init__(self, base: nn.Linear, rank: int) -> None:
+        super().__init__()
+        inputs, outputs = base.weight.shape
+        self.base = base
+        bound = inputs**-0.5  # PyTorch's
+        self.down = nn.Linear(inputs, rank, nn.initializer.Uniform(-bound, bound), bias_attr=False)
+        self.up = nn.Linear(rank, outputs, nn.initializer.Constant(0.0), bias_attr=False)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.base(x) + self.up(self.down(x))
+
+
+def add_lora(network: nn.Layer, rank: int, heads: Collection[str]) -> int:
+    """Put a `LowRank` around every linear layer but `heads`, and train nothing else; return how many there are."""
+    layers = dict(network.named_sublayers(include_self=True))
+    linear = [name for name, layer in layers.items() if type(layer) is nn.Linear and name not in heads]
+    for name in linear:
+        parent, _, last = name.rpartition(".")
+        setattr(layers[parent], last, LowRank(layers[name], rank))
+    trained = {f"{name}.{part}" for name in linear for part in ("down", "up")} | set(heads)
+    for name, parameter in network.named_parameters():
+        parameter.stop_gradient = name.rpartition(".")[0] not in trained
+    return len(linear)
 
 
 class Average:

@@ -10,13 +10,13 @@ loss is a file in `src/tasks/losses/<framework>/` with `build(class_counts, *, .
 import ast
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import (
     UserError,
@@ -66,6 +66,10 @@ def build_model(cfg: DictConfig, classes: int, channels: int, image_size: int, *
     network = create(classes=classes)
     if file or (pretrained and not starts_itself(cfg)):
         load_initial_weights(cfg, network, create)
+    if cfg.model.get("lora"):
+        plain = OmegaConf.merge(cfg.model, {"pretrained": False})
+        wider = build_component("model", plain, cfg.framework, classes=classes + 1, **create.keywords)
+        add_adapters(cfg, network, wider)
     freeze(network, cfg.model.get("freeze"))
     return network
 
@@ -86,6 +90,7 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
         arrays, classes = load_weights(download_weights(repository))[0], IMAGENET_CLASSES
     else:
         arrays, metadata = load_weights(cfg.model.weights)
+        arrays = merge_adapters(arrays)
         classes = count_classes(metadata)
     backbone = str(constants(cfg).get("BACKBONE", ""))
     arrays, starts_backbone = rename_timm(arrays, initial), bool(backbone) and not set(arrays) & set(initial)
@@ -155,6 +160,47 @@ def find_pretrained(cfg: DictConfig) -> tuple[str, str]:
     return known[cfg.model.name]
 
 
+def add_adapters(cfg: DictConfig, network: Any, wider: Any) -> None:
+    """Leave every weight as it is but those of `model.lora`'s matrices and of the layers that depend on the classes.
+
+    Args:
+        wider: the same network for one class more, which shows these layers.
+
+    Raises:
+        UserError: the network has no linear layers besides.
+    """
+    framework = import_module(f"src.kit.{cfg.framework}")
+    shapes = {name: array.shape for name, array in framework.weights_to_numpy(wider).items()}
+    own = framework.weights_to_numpy(network)
+    heads = {name.rpartition(".")[0] for name, array in own.items() if shapes[name] != array.shape}
+    if not framework.add_lora(network, cfg.model.lora, heads):
+        raise UserError(
+            f"{cfg.model.name} has no linear layers but the last, which model.lora could adapt: leave it out, or "
+            "choose a transformer."
+        )
+    count = sum(array.size for array in own.values())
+    trained = sum(int(np.prod(each.shape)) for each in network.parameters() if is_trained(each))
+    log.info("model.lora trains %d weights, %.1f %% of the network's %d.", trained, 100 * trained / count, count)
+
+
+def is_trained(parameter: Any) -> bool:
+    """Whether a parameter of either framework gets gradients."""
+    return not getattr(parameter, "stop_gradient", not parameter.requires_grad)
+
+
+def merge_adapters(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights of a run with `model.lora` under the names of the plain network: W + up @ down."""
+    merged = {}
+    for name, array in arrays.items():
+        layer, _, part = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")
+        adapted = f"{layer}.base.weight" in arrays
+        if adapted and name.endswith(".base.weight"):
+            array = array + arrays[f"{layer}.up.weight"] @ arrays[f"{layer}.down.weight"]
+        if not adapted or part == "base":
+            merged[name.replace(".base.", ".") if adapted else name] = array
+    return merged
+
+
 def weights_origin(cfg: DictConfig) -> dict[str, str | None]:
     """`started_from`, where the first weights came from, and their `licence`; None as far as they are unknown."""
     if cfg.model.get("pretrained"):
@@ -168,8 +214,15 @@ def weights_origin(cfg: DictConfig) -> dict[str, str | None]:
     return {"started_from": str(file) if file else None, "licence": card.get("weights", {}).get("licence")}
 
 
-def frozen_layers(network: Any, names: Sequence[str] | None) -> list[Any]:
-    """The layers that `model.freeze` names, in either framework; the trainers keep them in evaluation mode.
+def frozen_layers(network: Any) -> list[Any]:
+    """The layers whose every weight is frozen, in either framework; the trainers keep them in evaluation mode."""
+    listed = network.named_modules() if hasattr(network, "named_modules") else network.named_sublayers()
+    owned = [(layer, list(layer.parameters())) for name, layer in listed if name]
+    return [layer for layer, own in owned if own and not any(is_trained(each) for each in own)]
+
+
+def named_layers(network: Any, names: Sequence[str] | None) -> list[Any]:
+    """The layers that `model.freeze` names, in either framework.
 
     Args:
         names: starts of the layers' names, whole words between dots: "layers.1" is not "layers.10".
@@ -192,12 +245,12 @@ def freeze(network: Any, names: Sequence[str] | None) -> None:
     Raises:
         UserError: no layer has such a name, or nothing is left to train.
     """
-    for parameter in (each for layer in frozen_layers(network, names) for each in layer.parameters()):
+    for parameter in (each for layer in named_layers(network, names) for each in layer.parameters()):
         if hasattr(parameter, "stop_gradient"):  # Paddle's
             parameter.stop_gradient = True
         else:
             parameter.requires_grad = False
-    if names and all(getattr(each, "stop_gradient", not each.requires_grad) for each in network.parameters()):
+    if names and not any(is_trained(each) for each in network.parameters()):
         raise UserError(f"model.freeze={list(names)} leaves nothing to train: freeze fewer layers.")
 
 
