@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask
 
 from checked_data import class_folders, coco_folder, picture, yolo_folder
 from src.kit.catalog import build_dataset
 from src.kit.config import load_config
 from src.kit.errors import UserError
+from src.kit.scenes.annotations import Outlines
 from src.kit.shards import write_shards
 from src.kit.training import Experiment
 from src.kit.training.splits import describe_splits
@@ -60,6 +63,52 @@ def test_skip_goes_on_without_them_and_counts(tmp_path, name):
     [note] = skipping.notes
     assert note.startswith(f"Left out 1 of {len(whole)} images of the train split")
     assert broken.name in note
+
+
+def masked_folder(root: Path) -> list[str]:
+    """Six images with masks, of which one is damaged, one has another size and one is in colour."""
+    for number in range(6):
+        picture(root / "images" / "train" / f"{number}.jpg", number)
+        (root / "masks" / "train").mkdir(parents=True, exist_ok=True)
+        halves = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) // 32, (48, 1)))
+        halves.save(root / "masks" / "train" / f"{number}.png")
+    (root / "classes.csv").write_text("name,id\nroad,1\n", "utf-8")
+    damaged, small, colour = (root / "masks" / "train" / f"{number}.png" for number in (1, 2, 4))
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    Image.new("L", (4, 4), 1).save(small)
+    Image.new("RGB", (64, 48)).save(colour)
+    return [damaged.name, small.name, colour.name]
+
+
+def test_class_maps_and_annotations_that_cannot_be_read_are_listed_or_left_out(tmp_path):
+    broken = masked_folder(tmp_path)
+    keys = ["data.val_fraction=0.2", "data.test_fraction=0", "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]"]
+    stopping = experiment("mask_folder", tmp_path, "task=segmentation", *keys)
+    with pytest.raises(UserError, match=r"\d of \d images cannot be read") as caught:
+        stopping.split("train")  # splits that are stratified by the maps can be drawn
+    skipping = experiment("mask_folder", tmp_path, "task=segmentation", "data.on_error=skip", *keys)
+    for name in ("train", "val"):
+        list(skipping.build_loader(name))
+    left = {name for note in skipping.notes for name in broken if name in note}
+    assert left == set(broken)
+    trained = {path.name for path in skipping.split("train").sources(np.arange(len(skipping.split("train"))))}
+    assert not {name.replace("png", "jpg") for name in broken} & trained
+    assert any(name in str(caught.value) for name in broken)
+
+
+def test_outlines_and_sizes_that_do_not_fit_are_left_out(tmp_path):
+    root = coco_folder(tmp_path)
+    Image.new("RGB", (4, 4)).save(root / "train" / "0.jpg")
+    with pytest.raises(UserError, match=r"1 of 2 images cannot be read.*\n.*0\.jpg: it has 4 x 4 pixels"):
+        list(experiment("coco_folder", root).build_loader("train"))
+    assert len(experiment("coco_folder", root, "data.on_error=skip").split("train")) == 1
+    code = {"size": [48, 64], "counts": mask.encode(np.zeros((64, 64), np.uint8, order="F"))["counts"]}
+    scenes = experiment("coco_folder", root).split("train")
+    scenes.annotations.outlines = Outlines()
+    for _ in range(len(scenes.annotations.labels)):
+        scenes.annotations.outlines.append(code)
+    with pytest.raises(UserError, match=r"1\.jpg: its outlines cannot be drawn"):
+        scenes.check_annotations(1)
 
 
 def test_at_most_twenty_are_listed(tmp_path):

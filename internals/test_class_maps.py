@@ -97,7 +97,7 @@ def test_one_bit_maps(tmp_path):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_pictures_in_colour_are_refused_and_reported(tmp_path, mode):
     root = data(tmp_path, COLUMNS, {1: "cat"}, mode)
-    with pytest.raises(UserError, match=rf"class_maps.train.1\.png is a picture of the mode {mode} and must hold"):
+    with pytest.raises(UserError, match=rf"class_maps.train.1\.png: it is a picture of the mode {mode} and must hold"):
         check(build(root))
     findings = run("coco_folder", root, "segmentation").findings
     assert [(each.kind, each.path) for each in findings if each.severity == "error"] == [
@@ -171,15 +171,15 @@ def test_maps_that_are_missing_damaged_or_of_another_size(tmp_path):
     scenes = build(root).as_class_maps()
     Image.fromarray(COLUMNS[:5]).save(first)
     second.unlink()
-    with pytest.raises(UserError, match=r"class map .*1\.png has 20 x 5 pixels, its image 20 x 10"):
+    with pytest.raises(UserError, match=r"1\.png: it has 20 x 5 pixels, its image 20 x 10"):
         scenes.read(0)
-    with pytest.raises(UserError, match=r"Cannot read the class map .*5\.png"):
+    with pytest.raises(UserError, match=r"2 of 2 images cannot be read.*\n.*\n.*5\.png: "):
         scenes.read(1)
     assert found("coco_folder", root, "segmentation")["map_missing"] == 1
     assert found("coco_folder", root, "segmentation")["map_unreadable"] == 1
     second.write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(UserError, match=r"Cannot read the class map .*5\.png"):
-        scenes.read(1)
+    with pytest.raises(UserError, match=r"class_maps.train.5\.png: "):
+        build(root).as_class_maps().read(1)
     assert found("coco_folder", root, "segmentation")["map_unreadable"] == 2
 
 

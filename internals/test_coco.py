@@ -254,7 +254,7 @@ def test_an_image_of_another_size_than_annotated_is_refused_when_it_is_read(tmp_
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
     Image.new("RGB", (20, 10)).save(tmp_path / "train" / "1.png", exif=exif)
-    with pytest.raises(UserError, match=r"1\.png has 10 x 20 pixels .* annotations are for 20 x 10"):
+    with pytest.raises(UserError, match=r"1\.png: it has 10 x 20 pixels .* annotations are for 20 x 10"):
         scenes.read(0)
 
 

@@ -13,7 +13,7 @@ from src.kit.lightning import weights_to_numpy as lightning_weights
 from src.kit.paddle import build_optimizer as paddle_optimizer
 from src.kit.paddle import weights_from_numpy as to_paddle
 from src.kit.paddle import weights_to_numpy as paddle_weights
-from src.kit.training import build_model, frozen_layers, parameter_groups
+from src.kit.training import build_model, frozen_layers, orthogonalize, parameter_groups
 
 STEPS = 4
 
@@ -121,11 +121,9 @@ def test_freezing_mistakes_are_sentences():
 
 
 def test_muon_makes_all_singular_values_nearly_one():
-    from src.trainers.optimizers.lightning.muon import orthogonalize as ours
-    from src.trainers.optimizers.paddle.muon import orthogonalize as other
-
     for shape in ((8, 20), (20, 8)):
         matrix = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        values = np.linalg.svd(ours(torch.from_numpy(matrix)).numpy(), compute_uv=False)
+        ours, other = (orthogonalize(convert(matrix)).numpy() for convert in (torch.from_numpy, paddle.to_tensor))
+        values = np.linalg.svd(ours, compute_uv=False)
         assert 0.6 < values.min() < values.max() < 1.3
-        assert np.allclose(ours(torch.from_numpy(matrix)).numpy(), other(paddle.to_tensor(matrix)).numpy(), atol=1e-4)
+        assert np.allclose(ours, other, atol=1e-4)

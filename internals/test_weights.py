@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from paths import TEMPLATE
 from src.kit.errors import UserError
-from src.kit.training.networks import find_pretrained, is_small, note_stem
+from src.kit.training.networks import STEMS, find_pretrained, stem_stride
 from src.kit.weights import (
     adapt_stem,
     check_shapes,
@@ -161,20 +161,9 @@ def test_check_names_the_first_difference():
 
 
 def test_stem_choice():
-    assert is_small("auto", 64)
-    assert not is_small("auto", 65)
-    assert is_small("small", 224)
-    assert not is_small("imagenet", 32)
-    with pytest.raises(UserError, match="'tiny'; choose one of auto, small, imagenet"):
-        is_small("tiny", 32)
-
-
-@pytest.mark.parametrize(
-    ("stem", "size", "logged"), [("auto", 64, 1), ("auto", 65, 0), ("auto", 32, 0), ("small", 64, 0)]
-)
-def test_what_the_stem_of_small_images_costs_is_logged(caplog, monkeypatch, stem, size, logged):
-    monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
-    with caplog.at_level("INFO", "train"):
-        note_stem(stem, size)
-    assert len(set(caplog.messages)) == logged
-    assert all("model.stem=imagenet, which is faster" in message for message in caplog.messages)
+    chosen = {stem: [stem_stride(stem, size) for size in (28, 32, 33, 64, 65, 224)] for stem in STEMS}
+    assert chosen["scaled"] == [1, 1, 2, 2, 4, 4]
+    assert chosen["auto"] == [1, 1, 1, 1, 4, 4], "the weights of earlier runs stay what they were"
+    assert [chosen[stem][0] for stem in ("small", "half", "imagenet")] == [1, 2, 4]
+    with pytest.raises(UserError, match="'tiny'; choose one of scaled, small, half, imagenet, auto"):
+        stem_stride("tiny", 32)

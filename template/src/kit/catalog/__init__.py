@@ -86,8 +86,6 @@ def build_dataset(cfg: DictConfig, split: str, notes: list[str] | None = None) -
         sys.stderr.write(f"{note}\n")
     elif note and notes is not None:
         notes.append(note)
-    if len(dataset) == 0:
-        raise UserError(f"No image of the {split} split of {cfg.data.name} can be read: check data.root.")
     return dataset
 
 

@@ -20,6 +20,7 @@ from src.kit.checks.findings import Facts, Finding, Source
 from src.kit.errors import UserError
 from src.kit.loading import (
     MAX_PIXELS,
+    ORIENTATION,
     PLAIN,
     BandsError,
     FileImages,
@@ -50,7 +51,6 @@ EXPECTED = {
     ".tiff": ("TIFF",),
     ".webp": ("WEBP",),
 }
-ORIENTATION = 0x0112  # the EXIF tag
 
 
 def choose_reading(cfg: DictConfig, source: Source) -> Reading:

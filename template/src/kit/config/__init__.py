@@ -3,7 +3,7 @@
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
 from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names
 from src.kit.config.keys import GENERAL_KEYS, build_component
-from src.kit.config.values import masked_keys, passwords, shown_config, title_of, write_config
+from src.kit.config.values import masked_keys, passwords, refuse_extra, shown_config, title_of, write_config
 from src.kit.errors import UserError, hide_passwords, run_main
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "option",
     "option_names",
     "passwords",
+    "refuse_extra",
     "run_main",
     "shown_config",
     "signature",

@@ -6,6 +6,7 @@ URL is saved.
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from src.kit.storage import write_text
 
 TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every value as a text
 LONGEST = 60  # letters of a title
+PLAIN: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+PLAIN |= {"None": (type(None),), "NoneType": (type(None),)}  # words of annotations
 TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
@@ -90,7 +93,7 @@ def title_of(data: DictConfig) -> str:
     """What to call a data set in reports and folders: its title or name, or that of your own data's folder or file."""
     title = str(data.get("title") or data.name)
     # a path that comes from the environment may hold a secret
-    if not data.get("title") and data.name in own_data() and not OmegaConf.is_interpolation(data, "root"):
+    if not data.get("title") and str(data.name) in own_data() and not OmegaConf.is_interpolation(data, "root"):
         root = Path(os.path.abspath(Path(str(data.root)).expanduser()))
         title = root.stem if root.is_file() else root.name
     return re.sub(r"[^\w.-]+", "_", title).strip("._-")[:LONGEST] or str(data.name)
@@ -184,3 +187,31 @@ def refuse_masked(cfg: DictConfig) -> None:
                 f"config.yaml does not keep the password of {key}={value}: give it again as {key}=URL, or write "
                 "${oc.env:NAME} in its place when you start a run."
             )
+
+
+def refuse_extra(extra: Mapping[str, Any], function: Callable[..., Any], name: str, own: Mapping[str, str]) -> None:
+    """Check `trainer.extra` against the framework's function that it is passed to.
+
+    Args:
+        extra: the arguments.
+        function: the annotations of its parameters tell which values it takes.
+        name: the function's, for messages.
+        own: parameters that this project sets, and what to do instead.
+
+    Raises:
+        UserError: a key that the function does not know or that this project sets, or a value of another type.
+    """
+    import inspect  # here, since --help does without it
+
+    known = inspect.signature(function).parameters
+    for key, value in extra.items():
+        if key not in known:
+            raise UserError(f"trainer.extra has a key that {name} does not know: {key}.")
+        if key in own:
+            raise UserError(f"trainer.extra.{key} cannot be set: {own[key]}.")
+        words = dict.fromkeys(re.findall(r"\w+", str(known[key].annotation)))
+        named = [word for word in words if word not in ("typing", "Optional", "Union", "class")]
+        types = tuple(kind for word in named for kind in PLAIN.get(word, (object,)))
+        if not isinstance(value, types) or (isinstance(value, bool) and not {bool, object} & set(types)):
+            wanted = " or ".join("null" if "None" in word else word for word in named)
+            raise UserError(f"trainer.extra.{key} must be {wanted}, not {value!r}.")

@@ -14,6 +14,7 @@ from src.kit.inference.card import Card, parse_card, read_card
 from src.kit.inference.decoding import decode, flatten, normalize, open_rgb, resize, to_channels, to_planes
 from src.kit.inference.depth import (
     MAX_PIXELS,
+    ORIENTATION,
     PLAIN,
     BandsError,
     Reading,
@@ -31,6 +32,7 @@ from src.kit.inference.predictor import Ensemble, Predictor, batched
 
 __all__ = [
     "MAX_PIXELS",
+    "ORIENTATION",
     "PLAIN",
     "BandsError",
     "Batch",

@@ -21,7 +21,7 @@ MAX_BYTES = 8 * MAX_PIXELS  # of the decoded bands
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF's
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH = 24  # offset of the byte with the bits per channel
-ORIENTATION = 0x0112  # the tag of TIFF and EXIF
+ORIENTATION = 0x0112  # the tag of TIFF and EXIF; from 5 on, width and height are swapped
 OPAQUE = 0.5  # share of a fourth band's pixels that are fully clear or fully opaque if it is opacity
 PERCENTILES = (0.1, 99.9)  # hot pixels and dust lie beyond them
 SAMPLED = 64  # training images that choose the range
@@ -81,7 +81,8 @@ def is_range(limits: Any, bands: int) -> bool:
 
 def to_list(values: Any) -> list[Any]:
     """Nested sequences as plain lists."""
-    return [value if isinstance(value, str | int | float) else to_list(value) for value in values]
+    nested = [isinstance(value, Sequence) and not isinstance(value, str) for value in values]
+    return [to_list(value) if deeper else value for value, deeper in zip(values, nested, strict=True)]
 
 
 def count_channels(reading: Reading) -> int:

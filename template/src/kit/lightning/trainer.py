@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from src.kit.config import UserError, build_component
+from src.kit.config import UserError, build_component, refuse_extra
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches
 from src.kit.lightning.ranks import gather, placement, use_gpu
@@ -27,6 +27,11 @@ from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
 from src.kit.weights import check_shapes, load_weights, save_weights
+
+# arguments of pl.Trainer that are not for users, and what is
+OWN = {"callbacks": "use trainer.callbacks", "max_epochs": "use trainer.max_epochs", "logger": "use tracker"}
+OWN |= {"enable_checkpointing": "use trainer.checkpoint"}
+OWN |= {"accumulate_grad_batches": "use trainer.accumulate_grad_batches"}
 
 
 def weights_to_numpy(network: nn.Module) -> dict[str, np.ndarray]:
@@ -274,12 +279,14 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
         "num_sanity_val_steps": 0,
     }
     extra: Any = OmegaConf.to_container(keys.extra, resolve=True)
+    refuse_extra(extra, pl.Trainer.__init__, "pl.Trainer", OWN)
     try:
-        return pl.Trainer(**options | extra)
-    except TypeError as error:
-        raise UserError(f"trainer.extra has a key that pl.Trainer does not know: {first_sentence(error)}") from error
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        trainer = pl.Trainer(**options | extra)
+    except (MisconfigurationException, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"Lightning refuses these trainer keys: {first_sentence(error)}") from error
+    if trainer.check_val_every_n_epoch != 1 or trainer.limit_val_batches == 0:
+        raise UserError("trainer.extra must leave each epoch its validation, whose score chooses the best checkpoint.")
+    return trainer
 
 
 def build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Any]:
@@ -292,7 +299,7 @@ def build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer, steps: in
 
 @contextmanager
 def readable_errors(cfg: DictConfig) -> Iterator[None]:
-    """Turn a GPU out of memory and Lightning's complaints into one sentence each.
+    """Turn a GPU out of memory, a batch of one and Lightning's complaints into one sentence each.
 
     Raises:
         UserError: one of them happened.
@@ -306,6 +313,13 @@ def readable_errors(cfg: DictConfig) -> Iterator[None]:
         ) from error
     except MisconfigurationException as error:
         raise UserError(first_sentence(error)) from error
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"The network's batch normalisation needs more than one value, and data.batch_size={cfg.data.batch_size} "
+            "gives it one: use a larger batch or data.image_size."
+        ) from error
 
 
 def load_network(experiment: Experiment, checkpoint: Path) -> torch.nn.Module:

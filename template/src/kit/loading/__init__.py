@@ -5,6 +5,7 @@ A data set returns a `Split` of `ArrayImages` or `FileImages`; `Loader` makes Nu
 
 from src.kit.inference import (
     MAX_PIXELS,
+    ORIENTATION,
     PLAIN,
     BandsError,
     Reading,
@@ -55,6 +56,7 @@ from src.kit.loading.loader import (
 __all__ = [
     "DEVICE_SHARE",
     "MAX_PIXELS",
+    "ORIENTATION",
     "PLAIN",
     "SPLIT_NAMES",
     "SUFFIXES",

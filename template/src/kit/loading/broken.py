@@ -1,4 +1,4 @@
-"""Images that cannot be decoded: list them all when one stops a training, or leave them out beforehand."""
+"""Images that cannot be read, or their class maps and annotations: list them all, or leave them out beforehand."""
 
 import threading
 import time
@@ -25,7 +25,11 @@ listing = threading.Lock()  # several threads may stumble over images at once
 
 
 def find_broken(images: Any, reading: Reading, seconds: float = float("inf")) -> Iterator[tuple[int, str]]:
-    """Decode images with all cores; yield the index and the error of each that fails, in order, until time is up."""
+    """Decode images with all cores; yield the index and the error of each that fails, in order, until time is up.
+
+    `images.check_annotations(index)`, where there is one, raises for annotations that cannot be read.
+    """
+    check = getattr(images, "check_annotations", None)
     end = time.monotonic() + seconds
 
     def look(start: int) -> list[tuple[int, str]]:
@@ -33,11 +37,13 @@ def find_broken(images: Any, reading: Reading, seconds: float = float("inf")) ->
         for index in range(start, min(start + CHUNK, len(images))):
             if time.monotonic() > end:
                 break
-            for source in images.sources(np.array([index])):
-                try:
+            try:
+                for source in images.sources(np.array([index])):
                     decode(source, SIZE, reading)
-                except UserError as error:
-                    found.append((index, str(error)))
+                if check:
+                    check(index)
+            except UserError as error:
+                found.append((index, str(error)))
         return found
 
     pool = ThreadPoolExecutor(cores(SystemProbe()))
@@ -68,17 +74,23 @@ def list_broken(images: Any, reading: Reading, first: UserError) -> UserError:
 
 def brief(sentence: str) -> str:
     """An error of `decode` without what all of them have in common: "photos/cat.jpg: its content is no image"."""
-    for word in ("Cannot decode ", "Cannot read "):
+    for word in ("Cannot decode ", "Cannot read ", "the class map "):
         sentence = sentence.removeprefix(word)
     return sentence.removesuffix(" Replace the file or move it out of the data set.").removesuffix(".")
 
 
 def drop_broken(dataset: Any, reading: Reading, split: str) -> tuple[Any, str]:
-    """A split without the images that cannot be decoded, and a sentence on them; "" if there are none."""
+    """A split without the images that cannot be read, and a sentence on them; "" if there are none.
+
+    Raises:
+        UserError: none is left.
+    """
     found = dict(find_broken(dataset, reading))
     if not found:
         return dataset, ""
     kept = np.setdiff1d(np.arange(len(dataset)), list(found))
+    if not len(kept):
+        raise UserError(f"No image of the {split} split can be read. The first: {next(iter(found.values()))}")
     names = [Path(brief(sentence).partition(": ")[0]).name for sentence in found.values()]
     more = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
     sentence = (

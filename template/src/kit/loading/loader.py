@@ -19,8 +19,14 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 def order_options(cfg: DictConfig, kind: str, rank: int, world_size: int) -> dict[str, Any]:
-    """Arguments of `Loader.share_out`; `kind` is train, val or test. Only training is shuffled."""
+    """Arguments of `Loader.share_out`; `kind` is train, val or test. Only training is shuffled.
+
+    Raises:
+        UserError: `data.batch_size=auto`, which only the start of a training replaces by a number.
+    """
     train = kind == "train"
+    if isinstance(cfg.data.batch_size, str):
+        raise UserError("data.batch_size=auto is chosen by scripts/train.py: set a number here.")
     return {
         "sampler": cfg.data.sampler if train else "none",
         "shuffle": train,

@@ -1,6 +1,5 @@
 """Paddle's devices: which ones train, what they cannot do, one process for each, and batches on them."""
 
-import inspect
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import paddle
-from src.kit.config import UserError
+from src.kit.config import UserError, refuse_extra
 from src.kit.hardware import SystemProbe, cpu_model, free_ram, instructions
 from src.kit.loading import (
     BatchLoader,
@@ -30,6 +29,11 @@ from src.kit.loading import (
 from src.kit.ranks import Place, find_place
 from src.kit.run import Run
 
+FITTED = ("train_data", "eval_data", "batch_size", "drop_last", "shuffle", "num_workers")
+OWN = dict.fromkeys(FITTED, "use the keys of data")  # arguments of paddle.Model.fit that are not for users
+OWN |= {"callbacks": "use trainer.callbacks", "epochs": "use trainer.max_epochs", "log_freq": "use log_every_n_steps"}
+OWN |= {"accumulate_grad_batches": "use trainer.accumulate_grad_batches"}
+OWN |= {"eval_freq": "every epoch is validated", "verbose": "training shows its own progress"}
 FAILURE = "failure.txt"  # in the run folder: a rank's mistake, for the process that started it
 
 
@@ -195,8 +199,11 @@ def refuse_unsupported(cfg: DictConfig) -> None:
         UserError: mixed precision on a CPU, a sharded strategy, an accelerator that is missing.
     """
     keys = cfg.trainer
-    if foreign := sorted(set(keys.extra) - set(inspect.signature(paddle.Model.fit).parameters)):
-        raise UserError(f"trainer.extra has a key that paddle.Model.fit does not know: {foreign[0]}.")
+    extra: Any = OmegaConf.to_container(keys.extra, resolve=True)
+    refuse_extra(extra, paddle.Model.fit, "paddle.Model.fit", OWN)
+    for key in ("num_iters", "save_freq"):
+        if extra.get(key) is not None and extra[key] < 1:
+            raise UserError(f"trainer.extra.{key} must be at least 1, not {extra[key]}.")
     if keys.precision != "32-true" and not use_gpu(cfg):
         raise UserError(f"Paddle has no trainer.precision={keys.precision} on a CPU: use 32-true.")
     if keys.strategy not in ("auto", "ddp"):

@@ -17,11 +17,10 @@ import numpy as np
 from PIL import Image
 
 from src.kit.config import UserError
-from src.kit.loading import is_tiff, read_tiff_header
+from src.kit.loading import ORIENTATION, is_tiff, read_tiff_header
 from src.kit.scenes.class_maps import list_ids
 
 logger = logging.getLogger(__name__)
-ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are swapped
 LEAST_SIDE = 1e-6  # of a box, in the unit of its coordinates
 FAR = 1e7  # where coordinates of outlines are cut off: float32 is exact to a pixel up to there
 # one object: rings float32 (P, 2) of x, y; or {"size": [H, W], "counts": bytes}, COCO's compressed run-length code
@@ -167,8 +166,8 @@ class Record:
         """
         if self.size is not None and self.size != (width, height):
             raise UserError(
-                f"{self.path} has {width} x {height} pixels after the rotation in its EXIF data, but its "
-                f"annotations are for {self.size[0]} x {self.size[1]}: annotate the rotated image."
+                f"Cannot read {self.path}: it has {width} x {height} pixels after the rotation in its EXIF data, and "
+                f"its annotations are for {self.size[0]} x {self.size[1]}: annotate the rotated image."
             )
         if self.size is not None:
             return self
@@ -302,10 +301,11 @@ class Annotations:
 
     @cached_property
     def mapped_labels(self) -> list[np.ndarray]:
-        """The classes in each image's class map; reads them all."""
+        """The classes in each image's class map, all of them where it cannot be read; reads them all."""
         known = self.class_ids
         shown = list_ids((path for path in self.class_maps if path is not None), self.colours)
-        rows = iter([np.array([known[number] for number in ids if number in known], np.int64) for ids in shown])
+        labels = [known.values() if ids is None else [known[each] for each in ids if each in known] for ids in shown]
+        rows = iter([np.array(list(each), np.int64) for each in labels])
         return [np.empty(0, np.int64) if path is None else next(rows) for path in self.class_maps]
 
     def record(self, image: int) -> Record:

@@ -21,16 +21,22 @@ SAMPLE = 32  # maps that are looked at before training
 NEARLY_ALL = 0.99  # of the pixels: with so many ignored, nothing is left to learn
 
 
+class MapError(UserError):
+    """A class map that cannot be read."""
+
+
 def read_ids(path: Path, colours: bool = False) -> np.ndarray:
     """Read a class map as ids, uint8 or int64 (H, W); with `colours` as red * 65536 + green * 256 + blue.
 
     Raises:
-        UserError: a file that is missing or damaged, or a picture in colour where ids are wanted.
+        MapError: a file that is missing or damaged, or a picture in colour where ids are wanted.
     """
     try:
         with Image.open(path) as stored:
             if stored.width * stored.height > MAX_PIXELS:
-                raise UserError(f"The class map {path} has {stored.width} x {stored.height} pixels, too many to read.")
+                raise MapError(
+                    f"Cannot read the class map {path}: {stored.width} x {stored.height} pixels are too many."
+                )
             if colours:
                 red, green, blue = np.asarray(stored.convert("RGB"), np.int64).transpose(2, 0, 1)
                 return red << 16 | green << 8 | blue
@@ -39,13 +45,13 @@ def read_ids(path: Path, colours: bool = False) -> np.ndarray:
             if stored.mode.startswith("I"):
                 return np.asarray(stored).astype(np.int64)
             mode = stored.mode
-    except UserError:
+    except MapError:
         raise
     except Exception as error:  # Pillow's parsers raise errors of any type
-        raise UserError(f"Cannot read the class map {path}: {' '.join(str(error).split())}.") from error
-    raise UserError(
-        f"The class map {path} is a picture of the mode {mode} and must hold a class id for each pixel: save it as a "
-        "grey or palette PNG."
+        raise MapError(f"Cannot read the class map {path}: {' '.join(str(error).split())}.") from error
+    raise MapError(
+        f"Cannot read the class map {path}: it is a picture of the mode {mode} and must hold a class id for each "
+        "pixel, so save it as a grey or palette PNG."
     )
 
 
@@ -55,19 +61,20 @@ def map_mode(path: Path) -> tuple[str, tuple[int, int]]:
         with Image.open(path) as stored:
             return stored.mode, stored.size
     except Exception as error:
-        raise UserError(f"Cannot read the class map {path}: {' '.join(str(error).split())}.") from error
+        raise MapError(f"Cannot read the class map {path}: {' '.join(str(error).split())}.") from error
 
 
 def read_class_map(path: Path, numbers: Mapping[int, int], height: int, width: int, colours: bool) -> np.ndarray:
     """Read a class map as class numbers uint8 (H, W): `numbers[id]` if that is 0 or more, else `IGNORE`.
 
     Raises:
-        UserError: as `read_ids`, or a map of another size than its image.
+        MapError: as `read_ids`, or a map of another size than its image.
     """
     ids = read_ids(path, colours)
     if ids.shape != (height, width):
-        raise UserError(
-            f"The class map {path} has {ids.shape[1]} x {ids.shape[0]} pixels, its image {width} x {height}."
+        raise MapError(
+            f"Cannot read the class map {path}: it has {ids.shape[1]} x {ids.shape[0]} pixels, its image {width} x "
+            f"{height}."
         )
     kept = sorted((identifier, number) for identifier, number in numbers.items() if number >= 0)
     keys, values = np.array(kept, np.int64).reshape(-1, 2).T
@@ -88,10 +95,17 @@ def count_ids(path: Path, colours: bool = False) -> Counter[int]:
     return Counter(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
 
 
-def list_ids(paths: Iterable[Path], colours: bool) -> list[list[int]]:
-    """The ids in each class map."""
+def list_ids(paths: Iterable[Path], colours: bool) -> list[list[int] | None]:
+    """The ids in each class map; None for one that cannot be read."""
+
+    def look(path: Path) -> list[int] | None:
+        try:
+            return sorted(count_ids(path, colours))
+        except MapError:
+            return None
+
     with ThreadPoolExecutor() as pool:
-        return [sorted(counts) for counts in pool.map(lambda path: count_ids(path, colours), paths)]
+        return list(pool.map(look, paths))
 
 
 class Share(NamedTuple):
@@ -147,6 +161,7 @@ def refuse_useless_maps(
     """Look at some of the class maps, and at all of them if no class is found; log ids that are no class.
 
     Raises:
+        MapError: a map that cannot be read.
         UserError: (nearly) all pixels are ignored or background, so a useless network would score 1.0.
     """
     step = max(1, len(paths) // SAMPLE)

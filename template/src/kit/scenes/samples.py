@@ -12,8 +12,8 @@ import numpy as np
 
 from src.kit.config import UserError, unknown
 from src.kit.loading import PLAIN, Reading, count_channels, list_broken, open_rgb
-from src.kit.scenes.annotations import Annotations, Outline, Record, rasterise
-from src.kit.scenes.class_maps import BACKGROUND, IGNORE, MOST_CLASSES, read_class_map, refuse_useless_maps
+from src.kit.scenes.annotations import Annotations, Outline, Record, rasterise, shown_size
+from src.kit.scenes.class_maps import BACKGROUND, IGNORE, MOST_CLASSES, MapError, read_class_map, refuse_useless_maps
 from src.kit.splitting import SplitRule
 
 
@@ -110,7 +110,8 @@ class Scenes:
         """Refuse data that segmentation cannot learn from.
 
         Raises:
-            UserError: more classes than 8 bits can number, a single one, or class maps without pixels of the classes.
+            UserError: more classes than 8 bits can number, a single one, or class maps that cannot be read or have no
+                pixels of the classes.
         """
         if len(self.classes) > MOST_CLASSES:
             raise UserError(
@@ -127,7 +128,10 @@ class Scenes:
             ids = self.annotations.class_ids.items()
             kept = {number: self.classes[self.numbers[k]] for number, k in ids if self.numbers[k] >= 0}
             paths = [path for path in maps if path is not None]
-            refuse_useless_maps(paths, kept, self.has_background, self.annotations.colours, data)
+            try:
+                refuse_useless_maps(paths, kept, self.has_background, self.annotations.colours, data)
+            except MapError as error:
+                raise list_broken(self, self.reading, error) from error
 
     def path(self, index: int) -> Path:
         """One image's file."""
@@ -161,27 +165,40 @@ class Scenes:
         """Decode one image and rasterise its outlines, or read its class map.
 
         Raises:
-            UserError: a file that is missing, damaged or not of the size in its annotations.
+            UserError: a file that is missing, damaged or not of the size in its annotations; the message names all such
+                files.
         """
         try:
-            image = open_rgb(self.path(index), self.reading)
+            return self.open(index)
         except UserError as error:
             raise list_broken(self, self.reading, error) from error
+
+    def open(self, index: int) -> Sample:
+        """`read`, with an error for this image only."""
+        image = open_rgb(self.path(index), self.reading)
         height, width = image.shape[:2]
         record = self.record(index).in_pixels(width, height)
         masks = None
         if record.outlines is not None and not (self.mapped and record.class_map):
             masks = np.zeros((len(record.outlines), height, width), bool)
             for row, outline in enumerate(record.outlines):
-                try:
-                    masks[row] = rasterise(outline, height, width)
-                except ValueError as error:
-                    raise UserError(f"The outlines of {record.path} cannot be drawn: {error}.") from error
+                masks[row] = draw(outline, height, width, record.path)
         sample = Sample(image, record.boxes, record.labels, record.crowd, masks, None, record.image_id)
         if not self.mapped:
             return sample
         semantic = self.read_map(record.class_map, height, width) if record.class_map else class_map(sample)
         return replace(sample, masks=None, semantic=semantic)
+
+    def check_annotations(self, index: int) -> None:
+        """Raise what `read` would for an image's annotations, without decoding the image."""
+        record = self.record(index)
+        width, height = shown_size(record.path)
+        record = record.in_pixels(width, height)
+        for outline in record.outlines or ():
+            if isinstance(outline, Mapping):  # polygons can be drawn
+                draw(outline, height, width, record.path)
+        if record.class_map:
+            self.read_map(record.class_map, height, width)
 
     def read_map(self, path: Path, height: int, width: int) -> np.ndarray:
         """Read a class map as numbers of `pixel_classes`, uint8 (H, W)."""
@@ -213,6 +230,14 @@ class Scenes:
         classes = [self.classes[number] for number in kept]
         part = Scenes(self.annotations, classes, self.flippable, self.indices, places[self.numbers], self.mapped)
         return part.take(np.flatnonzero([len(part.labels(index)) > 0 for index in range(len(part))]))
+
+
+def draw(outline: Outline, height: int, width: int, path: Path) -> np.ndarray:
+    """`rasterise` an outline of the image `path`; raises UserError where that fails."""
+    try:
+        return rasterise(outline, height, width)
+    except ValueError as error:
+        raise UserError(f"Cannot read {path}: its outlines cannot be drawn ({error}).") from error
 
 
 def class_map(sample: Sample) -> np.ndarray:

@@ -16,7 +16,7 @@ from src.kit.catalog import build_dataset
 from src.kit.config import UserError, find_component, load_component, shown_config, signature
 from src.kit.inference import Card
 from src.kit.loading import BatchLoader, reading_of
-from src.kit.training.networks import build_loss, build_model, note_stem, weights_origin
+from src.kit.training.networks import build_loss, build_model, weights_origin
 
 
 class Dataset(Protocol):
@@ -338,8 +338,6 @@ def build_network(
     if not initial:
         cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
     height, _, channels = input_shape
-    if initial:
-        note_stem(str(cfg.model.get("stem")), height)
     network = build_model(cfg, len(classes), channels, height, **arguments)
     if (own := getattr(network, "takes_targets", False)) != (cfg.loss.name == "network"):
         fitting = "its own losses: set loss=network" if own else f"a loss: set another one than loss={cfg.loss.name}"

@@ -10,6 +10,7 @@ loss is a file in `src/tasks/losses/<framework>/` with `build(class_counts, *, .
 import ast
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -41,9 +42,14 @@ from src.kit.weights import (
 
 log = logging.getLogger("train")  # the run's, which prints and saves it
 
-SMALL_IMAGE = 64
-CHEAP_IMAGE = 32  # pixels: what CIFAR-10's networks are made for
-STEMS = ("auto", "small", "imagenet")
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Muon's authors' coefficients: five steps bring singular values to 0.7..1.2
+STEMS = {  # largest image in pixels, and by how much it is shrunk
+    "scaled": ((32, 1), (64, 2), (math.inf, 4)),
+    "small": ((math.inf, 1),),
+    "half": ((math.inf, 2),),
+    "imagenet": ((math.inf, 4),),
+    "auto": ((64, 1), (math.inf, 4)),  # the rule of earlier runs, so that their weights stay what they were
+}
 
 
 def build_model(cfg: DictConfig, classes: int, channels: int, image_size: int, **extra: Any) -> Any:
@@ -276,6 +282,17 @@ def parameter_groups(keys: DictConfig, named: Sequence[tuple[str, Any]]) -> list
     return [{"params": groups[key], "lr_scale": key[0], **rest[not key[1]]} for key in order]
 
 
+def orthogonalize(matrix: Any) -> Any:
+    """Float32 (M, N) of either framework: the same singular vectors, with singular values near 1, for Muon."""
+    wide = matrix / (matrix.norm() + 1e-7)
+    wide = wide.T if (tall := matrix.shape[0] > matrix.shape[1]) else wide
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(5):
+        square = wide @ wide.T
+        wide = a * wide + (b * square + c * square @ square) @ wide
+    return wide.T if tall else wide
+
+
 def block_of(name: str) -> str:
     """ "layers.1.conv.weight" -> "layers.1"; "head.weight" -> "head"."""
     parts = name.split(".")[:-1]
@@ -283,29 +300,19 @@ def block_of(name: str) -> str:
     return ".".join(parts[: numbers[0] + 1] if numbers else parts[:1])
 
 
-def is_small(stem: str, image_size: int) -> bool:
-    """Return whether to start with a 3x3 convolution of stride 1 and no pooling.
+def stem_stride(stem: str, image_size: int) -> int:
+    """Return by how much a network's first layers shrink images: 1, 2 or 4.
 
     ImageNet's stem divides 224 pixels by 4, which would leave little of a 32-pixel image; He et al. 2015 (arXiv
-    1512.03385, section 4.2) begin with a plain 3x3 convolution on CIFAR-10. `auto` does so up to 64 pixels.
+    1512.03385, section 4.2) begin with a plain 3x3 convolution on CIFAR-10. In between, 2 keeps the first stage at 17
+    to 32 positions a side, so up to 64 pixels no size costs more than CIFAR-10's.
 
     Raises:
-        UserError: `stem` is none of auto, small, imagenet.
+        UserError: `stem` is no key of `STEMS`.
     """
     if stem not in STEMS:
         raise UserError(f"model.stem is {stem!r}; choose one of {', '.join(STEMS)}.")
-    return image_size <= SMALL_IMAGE if stem == "auto" else stem == "small"
-
-
-def note_stem(stem: str, image_size: int) -> None:
-    """Log what `stem=auto` costs where images just small enough for it are expensive."""
-    if stem == "auto" and CHEAP_IMAGE < image_size <= SMALL_IMAGE:
-        log.info(
-            "model.stem=auto keeps images of up to %d pixels large in the first layers: at %d pixels, most layers work "
-            "on 4 (EfficientNet) to 16 times (ResNet) as many positions as with model.stem=imagenet, which is faster.",
-            SMALL_IMAGE,
-            image_size,
-        )
+    return next(stride for most, stride in STEMS[stem] if image_size <= most)
 
 
 def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Callable[..., Any]:

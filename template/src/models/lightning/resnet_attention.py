@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from src.kit.config import Range, UserError
-from src.kit.training import is_small
+from src.kit.training import stem_stride
 from src.models.lightning.resnet import set_stem
 
 PRETRAINED = {"resnet18_attention": "timm/resnet18.tv_in1k"}  # the attention starts from random values
@@ -57,14 +57,15 @@ def build(
     classes: int,
     channels: int,
     image_size: int,
-    stem: Literal["auto", "small", "imagenet"] = "auto",
+    stem: Literal["scaled", "small", "half", "imagenet", "auto"] = "scaled",
     heads: Annotated[int, Range(min=1)] = 8,
     dropout: Annotated[float, Range(min=0, below=1)] = 0.1,
 ) -> nn.Module:
     """Return the network: float32 (B, C, H, W) -> logits (B, K).
 
     Args:
-        stem: First layers: small keeps images of up to 64 pixels large; auto decides by the image size.
+        stem: First layers, which shrink images 1 (small), 2 (half) or 4 times (imagenet); scaled takes small up to 32
+            pixels and half up to 64. auto, for runs that have it, takes small up to 64.
         heads: Attention heads, a divisor of 512.
         dropout: Share of the averaged features dropped in training.
 
@@ -72,5 +73,5 @@ def build(
         UserError: `heads` does not divide the 512 features.
     """
     network = ResNetAttention(classes, heads, dropout)
-    set_stem(network, channels, is_small(stem, image_size))
+    set_stem(network, channels, stem_stride(stem, image_size))
     return network

@@ -9,7 +9,7 @@ from paddle.nn import initializer
 
 from src.kit.config import Range
 from src.kit.paddle import initialise_like_torch
-from src.kit.training import is_small
+from src.kit.training import stem_stride
 
 PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weights
     "efficientnet": "timm/efficientnet_b0.ra_in1k",
@@ -105,16 +105,17 @@ def build(
     classes: int,
     channels: int,
     image_size: int,
-    stem: Literal["auto", "small", "imagenet"] = "auto",
+    stem: Literal["scaled", "small", "half", "imagenet", "auto"] = "scaled",
     dropout: Annotated[float, Range(min=0, below=1)] = 0.2,
 ) -> nn.Layer:
     """Return the network: float32 (B, C, H, W) -> logits (B, K), 5.3 M parameters.
 
     Args:
-        stem: First layers: small has stride 1 instead of 2; auto chooses it for images of up to 64 pixels.
+        stem: First layers: small has stride 1 instead of 2. scaled takes it for images of up to 32 pixels; auto, for
+            runs that have it, up to 64.
         dropout: Share of the pooled features dropped in training.
     """
-    stride = 1 if is_small(stem, image_size) else 2
+    stride = min(2, stem_stride(stem, image_size))
     network = initialise_like_torch(EfficientNet(classes, channels, stride, dropout))
     head, bound = network.classifier[1], 1 / math.sqrt(classes)  # torchvision's rule for this network
     initializer.Uniform(-bound, bound)(head.weight)

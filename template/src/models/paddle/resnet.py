@@ -7,7 +7,7 @@ from paddle.vision import models
 
 from src.kit.config import Range
 from src.kit.paddle import initialise_like_torch
-from src.kit.training import is_small
+from src.kit.training import stem_stride
 
 PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weights
     "resnet18": "timm/resnet18.tv_in1k",
@@ -23,26 +23,27 @@ def build(
     channels: int,
     image_size: int,
     depth: Literal[18, 34, 50] = 18,
-    stem: Literal["auto", "small", "imagenet"] = "auto",
+    stem: Literal["scaled", "small", "half", "imagenet", "auto"] = "scaled",
     dropout: Annotated[float, Range(min=0, below=1)] = 0.0,
 ) -> nn.Layer:
     """Return the network: float32 (B, C, H, W) -> logits (B, K).
 
     Args:
         depth: Layers: 18 has 11.7 M parameters, 34 has 21.8 M, 50 has 25.6 M.
-        stem: First layers: small keeps images of up to 64 pixels large; auto decides by the image size.
+        stem: First layers, which shrink images 1 (small), 2 (half) or 4 times (imagenet); scaled takes small up to 32
+            pixels and half up to 64. auto, for runs that have it, takes small up to 64.
         dropout: Share of the pooled features dropped in training.
     """
     resnet: nn.Layer = getattr(models, f"resnet{depth}")(pretrained=False, num_classes=classes)
-    set_stem(resnet, channels, is_small(stem, image_size))
+    set_stem(resnet, channels, stem_stride(stem, image_size))
     # after the pooling and not before `fc`, whose name pretrained weights use
     resnet.avgpool = nn.Sequential(resnet.avgpool, nn.Dropout(dropout))
     return initialise_like_torch(resnet)
 
 
-def set_stem(resnet: nn.Layer, channels: int, small: bool) -> None:
-    """Replace the first convolution, and drop the max-pooling for small images."""
-    kernel, stride = (3, 1) if small else (7, 2)
-    resnet.conv1 = nn.Conv2D(channels, 64, kernel, stride, padding=kernel // 2, bias_attr=False)
-    if small:
+def set_stem(resnet: nn.Layer, channels: int, stride: int) -> None:
+    """Replace the first convolution, and drop the max-pooling unless both together shrink images 4 times."""
+    kernel, step = (3, 1) if stride == 1 else (7, 2)
+    resnet.conv1 = nn.Conv2D(channels, 64, kernel, step, padding=kernel // 2, bias_attr=False)
+    if stride < 4:
         resnet.maxpool = nn.Identity()

@@ -11,20 +11,9 @@ import paddle
 
 from src.kit.config import Range
 from src.kit.paddle import StepOptimizer
+from src.kit.training import orthogonalize
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the authors' coefficients: five steps bring singular values to 0.7..1.2
 BETAS, EPSILON = (0.9, 0.95), 1e-8  # of AdamW
-
-
-def orthogonalize(matrix: paddle.Tensor) -> paddle.Tensor:
-    """Float32 (M, N): the same singular vectors, with singular values near 1."""
-    wide = matrix / (matrix.norm() + 1e-7)
-    wide = wide.T if (tall := matrix.shape[0] > matrix.shape[1]) else wide
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(5):
-        square = wide @ wide.T
-        wide = a * wide + (b * square + c * square @ square) @ wide
-    return wide.T if tall else wide
 
 
 class Muon(StepOptimizer):
