@@ -1,14 +1,13 @@
 """What the kit does in PyTorch: batches on the device, the run's callback, the trainer, weights, predictions."""
 
 from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache
-from src.kit.lightning.ranks import join, use_gpu
+from src.kit.lightning.ranks import build_trainer, join, use_gpu
 from src.kit.lightning.recipes import add_lora, build_distillation
 from src.kit.lightning.trainer import (
     RunCallback,
     RunLogger,
     build_optimizer,
     build_scheduler,
-    build_trainer,
     list_layers,
     load_network,
     predict,

@@ -1,8 +1,6 @@
-"""`pl.Trainer` for a run: callback, logger, optimizer, weights to and from NumPy, errors as sentences, predictions."""
+"""A run in PyTorch: callback, logger, optimizer, weights to and from NumPy, errors as sentences, predictions."""
 
-import logging
 import signal
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -12,26 +10,21 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from src.kit.config import UserError, build_component, refuse_extra
+from src.kit.config import UserError, build_component
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches
-from src.kit.lightning.ranks import gather, placement, use_gpu
+from src.kit.lightning.ranks import first_sentence, gather, use_gpu
 from src.kit.lightning.recipes import Average, build_average
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
 from src.kit.weights import check_shapes, load_weights, save_weights
-
-# arguments of pl.Trainer that are not for users, and what is
-OWN = {"callbacks": "use trainer.callbacks", "max_epochs": "use trainer.max_epochs", "logger": "use tracker"}
-OWN |= {"enable_checkpointing": "use trainer.checkpoint"}
-OWN |= {"accumulate_grad_batches": "use trainer.accumulate_grad_batches"}
 
 
 def weights_to_numpy(network: nn.Module) -> dict[str, np.ndarray]:
@@ -251,44 +244,6 @@ def concatenate_losses(losses: Sequence[torch.Tensor]) -> list[float]:
     return values
 
 
-def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any) -> pl.Trainer:
-    """A trainer whose logging, checkpoints and progress are left to `callbacks` and `logger`.
-
-    Lightning's own do their work every step: with its defaults a 0.6 ms step takes 2.8 times as long.
-
-    Raises:
-        UserError: keys that Lightning or this machine cannot serve.
-    """
-    silence()
-    keys = cfg.trainer
-    if keys.precision == "16-mixed" and not use_gpu(cfg):
-        raise UserError("trainer.precision=16-mixed needs a GPU: use bf16-mixed or 32-true on a CPU.")
-    options = placement(cfg) | {
-        "max_epochs": keys.max_epochs,
-        "accelerator": keys.accelerator,
-        "precision": keys.precision,
-        "gradient_clip_val": keys.gradient_clip_val,
-        "gradient_clip_algorithm": keys.gradient_clip_algorithm,
-        "log_every_n_steps": cfg.log_every_n_steps,
-        "deterministic": "warn" if cfg.deterministic else None,
-        "callbacks": list(callbacks),
-        "logger": logger,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    extra: Any = OmegaConf.to_container(keys.extra, resolve=True)
-    refuse_extra(extra, pl.Trainer.__init__, "pl.Trainer", OWN)
-    try:
-        trainer = pl.Trainer(**options | extra)
-    except (MisconfigurationException, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"Lightning refuses these trainer keys: {first_sentence(error)}") from error
-    if trainer.check_val_every_n_epoch != 1 or trainer.limit_val_batches == 0:
-        raise UserError("trainer.extra must leave each epoch its validation, whose score chooses the best checkpoint.")
-    return trainer
-
-
 def build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Any]:
     """Optimizer and learning-rate schedule for a plain `pl.Trainer` of `steps` optimizer steps."""
     epochs = max(1, int(cfg.trainer.max_epochs))
@@ -349,19 +304,3 @@ def predict_images(network: torch.nn.Module, images: Any) -> Any:
 def device_of(cfg: DictConfig) -> torch.device:
     """The device that evaluates."""
     return torch.device(f"cuda:{torch.cuda.current_device()}" if use_gpu(cfg) else "cpu")
-
-
-def first_sentence(error: Exception) -> str:
-    """The first sentence of a framework's message, on one line."""
-    return " ".join(str(error).split()).split(". ")[0].rstrip(".") + "."
-
-
-def silence() -> None:
-    """Silence Lightning's banner and its hints that do not apply to arrays batched in memory."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*GPU available but not used.*")
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # `set_epoch` takes the first batch
-    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*is an instance of `nn.Module` and is already saved.*")
