@@ -2,7 +2,7 @@
 
 from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
 from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names
-from src.kit.config.keys import GENERAL_KEYS, build_component
+from src.kit.config.keys import GENERAL_KEYS, build_component, leaves, unknown_key
 from src.kit.config.values import masked_keys, passwords, refuse_extra, shown_config, title_of, write_config
 from src.kit.errors import UserError, hide_passwords, run_main
 
@@ -16,6 +16,7 @@ __all__ = [
     "find_component",
     "help_text",
     "hide_passwords",
+    "leaves",
     "load_component",
     "load_config",
     "masked_keys",
@@ -28,5 +29,6 @@ __all__ = [
     "signature",
     "title_of",
     "unknown",
+    "unknown_key",
     "write_config",
 ]

@@ -5,6 +5,7 @@ from src.kit.report.figures import (
     FAINT,
     GREEN,
     INK,
+    PALETTE,
     VERMILLION,
     describe_batch,
     draw_confusion,
@@ -14,6 +15,7 @@ from src.kit.report.figures import (
     draw_images,
     draw_predictions,
     new_figure,
+    points,
     save_figure,
     shorten,
     to_colours,
@@ -33,13 +35,15 @@ from src.kit.report.parts import (
     side_by_side,
     table,
 )
-from src.kit.report.reports import TEMPLATE, collect_folds, write_fold_report, write_report
+from src.kit.report.reports import HEADLINES, TEMPLATE, collect_folds, write_fold_report, write_report
 
 __all__ = [
     "BLUE",
     "FAINT",
     "GREEN",
+    "HEADLINES",
     "INK",
+    "PALETTE",
     "TEMPLATE",
     "VERMILLION",
     "Link",
@@ -61,6 +65,7 @@ __all__ = [
     "model_table",
     "new_figure",
     "picture",
+    "points",
     "readable",
     "save_figure",
     "section",

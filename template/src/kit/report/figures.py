@@ -22,6 +22,7 @@ COLUMNS = 8  # images in a row
 Caption = tuple[str, str]  # (text, colour)
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/)
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PINK = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
+PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PINK, SKY)
 INK, FAINT, GRID = "#24292f", "#6e7781", "#e3e7ec"
 STYLE: dict[str, Any] = {
     "font.size": 10,

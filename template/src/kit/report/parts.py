@@ -85,15 +85,20 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: values}
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as a table with a column for each key; values in [0, 1] also get a bar, missing ones stay empty."""
+def table(rows: Sequence[Mapping[str, Any]], wide: bool = False) -> str:
+    """Return rows as a table with a column for each key; values in [0, 1] also get a bar, missing ones stay empty.
+
+    Args:
+        wide: keep each cell on one line, and scroll, instead of breaking words.
+    """
     if not rows:
         return ""
     numbers = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
     kind = {key: ' class="number"' if key in numbers else "" for row in rows for key in row}
     head = "".join(f"<th{kind[key]}>{escaped(key)}</th>" for key in kind)
     body = "".join("<tr>" + "".join(cell(row.get(key, ""), kind[key]) for key in kind) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    kinds = "scroll wide" if wide else "scroll"
+    return f'<div class="{kinds}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def cell(value: Any, kind: str) -> str:

@@ -124,7 +124,7 @@ def write_page(folder: Path, plan: Plan, study: optuna.Study, monitor: str, mode
     parts = [
         section("Best", f"<pre>{wrapped(shlex.split(best_command(plan, best[1])))}</pre>" if best else ""),
         section("Pictures", *(side_by_side(pictures[at : at + 2], "chart") for at in range(0, len(pictures), 2))),
-        section("Trials", table([row_of(trial, plan, folder, monitor) for trial in ranked(trials, mode)])),
+        section("Trials", table([row_of(trial, plan, folder, monitor) for trial in ranked(trials, mode)], wide=True)),
         section("What was searched", table(rows)),
         section(
             "Go on",
