@@ -26,7 +26,7 @@ from src.kit.loading import find_images
 from src.kit.storage import write_csv, write_json
 from src.kit.training import CALIBRATION, export_run, load_run, newest_run, score, training_batches
 
-__all__ = ["optimize_command"]
+__all__ = ["Candidate", "measure", "optimize_command"]
 
 DEVICES = ("cpu", "jetson-nano", "jetson-orin")
 SECONDS = 1.0  # of measuring each candidate

@@ -149,7 +149,7 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
     checkpoints = Checkpoints(run.path / "checkpoints", 1, 1, experiment.task.mode)
 
     def save(folder: Path) -> None:
-        save_weights(folder / "model.safetensors", trees.arrays(), experiment.metadata())
+        save_weights(folder / "model.safetensors", trees.arrays(), experiment.metadata(trees))
 
     checkpoints.add(rounds.index(best) + 1, best + 1, score, save)
 

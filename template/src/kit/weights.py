@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,8 @@ __all__ = [
     "IMAGENET_CLASSES",
     "adapt_stem",
     "check_shapes",
+    "compressed_shapes",
+    "compression_of",
     "count_classes",
     "download_weights",
     "fit_backbone",
@@ -171,6 +174,40 @@ def count_classes(metadata: Mapping[str, str]) -> int:
         return len(json.loads(metadata["classes"]))
     except (KeyError, TypeError, ValueError):  # absent, or written by another program
         return IMAGENET_CLASSES
+
+
+def compression_of(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """How `scripts/compress.py` has made weights smaller.
+
+    Returns:
+        channels: the share of the removed channels; dense: name -> the shape before, of each array that was cut;
+        sparsity: the share of zeros, which training keeps. Empty if nothing was done.
+    """
+    try:
+        return dict(json.loads(metadata["compression"]))
+    except (KeyError, TypeError, ValueError):  # absent, or written by another program
+        return {}
+
+
+def compressed_shapes(
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    own: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """The shapes that a network has to take so that weights with fewer channels fit: name -> shape.
+
+    Args:
+        metadata: of the weights, which says what their network was before.
+        shapes: of the network, built for the classes of the weights; only if it is the same as before, it may change.
+        own: of the network, if it is built for other classes; their number stays.
+    """
+    found = {}
+    for name, dense in compression_of(metadata).get("dense", {}).items():
+        if name in arrays and shapes.get(name) == tuple(dense):
+            sizes = zip(arrays[name].shape, shapes[name], (own or shapes)[name], strict=True)
+            found[name] = tuple(size if before == wanted else wanted for size, before, wanted in sizes)
+    return found
 
 
 def missing_weights(arrays: Arrays, initial: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:

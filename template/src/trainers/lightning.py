@@ -116,8 +116,8 @@ class DataModule(pl.LightningDataModule):
         return build_batches(loader, self.cache, self.trainer.strategy.root_device)
 
 
-def build_module(experiment: Experiment) -> Module:
-    """The module of an experiment, its network started from `model.pretrained` or `model.weights`."""
+def build_module(experiment: Experiment, checkpoint: Path | None = None) -> Module:
+    """The module of an experiment, its network started from `model.pretrained`, `model.weights` or a checkpoint."""
     counts = experiment.split("train").class_counts()
     return Module(
         shown_config(experiment.cfg),
@@ -125,7 +125,7 @@ def build_module(experiment: Experiment) -> Module:
         experiment.input_shape,
         experiment.network_arguments,
         None if counts is None else [int(count) for count in counts],
-        experiment.build_network(),
+        experiment.build_network(checkpoint=checkpoint),
         build_distillation(experiment),
     )
 
@@ -143,7 +143,7 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
     callbacks.append(RunCallback(experiment, run))  # last: it logs what yours have logged
     trainer = build_trainer(cfg, callbacks, RunLogger(run))
     torch.manual_seed(cfg.seed)
-    module = build_module(experiment)
+    module = build_module(experiment, checkpoint)
     with readable_errors(cfg):
         trainer.fit(
             module, DataModule(experiment), ckpt_path=checkpoint and checkpoint / "training.ckpt", weights_only=True

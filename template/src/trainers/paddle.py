@@ -113,7 +113,7 @@ def fit_process(experiment: Experiment, run: Run, checkpoint: Path | None) -> No
     with open_process(cfg, run), paddle.utils.unique_name.guard():
         train, val = load_batches(experiment)
         paddle.seed(cfg.seed)
-        network = experiment.build_network()
+        network = experiment.build_network(checkpoint=checkpoint)
         loop = TrainingLoop(experiment, run, len(train), lambda losses: paddle.stack(list(losses)).tolist())
         callback = RunCallback(experiment, model := Model(experiment, network, loop), loop, train.loader)
         if checkpoint:

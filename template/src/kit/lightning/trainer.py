@@ -24,7 +24,7 @@ from src.kit.lightning.recipes import Average, build_average
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
-from src.kit.weights import check_shapes, load_weights, save_weights
+from src.kit.weights import check_shapes, compressed_shapes, compression_of, load_weights, save_weights
 
 
 def weights_to_numpy(network: nn.Module) -> dict[str, np.ndarray]:
@@ -37,17 +37,48 @@ def weights_to_numpy(network: nn.Module) -> dict[str, np.ndarray]:
     }
 
 
-def weights_from_numpy(network: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+def weights_from_numpy(
+    network: nn.Module, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
     """Copy `arrays` into the network, on any device and in any dtype.
+
+    Args:
+        metadata: of the file that they come from; if it was compressed, the network takes its channels.
 
     Raises:
         UserError: a name or a shape differs; nothing is copied then.
     """
-    own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    check_shapes(arrays, {name: tuple(tensor.shape) for name, tensor in own.items()})
+    shapes = named_shapes(network)
+    if cut := compressed_shapes(arrays, metadata or {}, shapes):
+        resize(network, cut)
+        shapes = named_shapes(network)
+    check_shapes(arrays, shapes)
+    own = network.state_dict()
     with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(torch.tensor(arrays[name]))
+        for name in shapes:
+            own[name].copy_(torch.tensor(arrays[name]))
+
+
+def named_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter and BatchNorm statistic, by name."""
+    state = network.state_dict().items()
+    return {name: tuple(tensor.shape) for name, tensor in state if not name.endswith("num_batches_tracked")}
+
+
+def resize(network: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Cut parameters and statistics to these shapes, in place, and the layers' sizes with them."""
+    for name, shape in shapes.items():
+        path, _, kind = name.rpartition(".")
+        layer = network.get_submodule(path)
+        tensor = getattr(layer, kind)
+        tensor.data = tensor.data[tuple(map(slice, shape))].clone()
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.num_features = shape[0]
+        elif kind == "weight" and isinstance(layer, nn.Linear):
+            layer.out_features, layer.in_features = shape
+        elif kind == "weight" and isinstance(layer, nn.Conv2d):
+            layer.groups = shape[0] if layer.groups > 1 else 1  # of depthwise convolutions, each channel is a group
+            layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
 
 
 def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -75,6 +106,13 @@ def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, An
     for handle in handles:
         handle.remove()
     return rows
+
+
+def find_zeros(network: nn.Module) -> list[tuple[nn.Parameter, torch.Tensor]]:
+    """Weights that `scripts/compress.py` has set to zero in part, where they stay, and masks of 0 there, else 1."""
+    if not compression_of({"compression": getattr(network, "compression", "")}).get("sparsity"):
+        return []
+    return [(weights, (weights != 0).to(weights.dtype)) for weights in network.parameters() if weights.ndim > 1]
 
 
 def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
@@ -133,6 +171,7 @@ class RunCallback(pl.Callback):
             self.loop.load_state_dict(self.restored)
             if self.average:
                 self.average.load(self.restored["average"])
+        self.masks = find_zeros(pl_module.network)
         if self.loop.batch:  # Lightning starts no epoch when it continues in the middle of one
             self.on_train_epoch_start(trainer, pl_module)
 
@@ -154,6 +193,8 @@ class RunCallback(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        for weights, mask in self.masks:
+            weights.data *= mask
         if self.average and self.loop.updates():
             self.average.update(self.loop.step_count + 1)
         # Lightning has divided the loss by the number of accumulated batches
@@ -198,7 +239,7 @@ class RunCallback(pl.Callback):
         if trainer.is_global_zero:
             with self.average.applied() if self.average else nullcontext():
                 arrays = weights_to_numpy(pl_module.network)
-            save_weights(folder / "model.safetensors", arrays, self.experiment.metadata())
+            save_weights(folder / "model.safetensors", arrays, self.experiment.metadata(pl_module.network))
         trainer.save_checkpoint(folder / "training.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
@@ -280,7 +321,7 @@ def readable_errors(cfg: DictConfig) -> Iterator[None]:
 def load_network(experiment: Experiment, checkpoint: Path) -> torch.nn.Module:
     """The experiment's network with a checkpoint folder's weights, on the device, in evaluation mode."""
     network: torch.nn.Module = experiment.build_network(initial=False)
-    weights_from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
+    weights_from_numpy(network, *load_weights(checkpoint / "model.safetensors"))
     return network.to(device_of(experiment.cfg)).eval()
 
 

@@ -20,10 +20,11 @@ from src.kit.paddle.recipes import build_average
 from src.kit.run import Run
 from src.kit.storage import write_text
 from src.kit.training import Collector, Experiment, TrainingLoop
-from src.kit.weights import check_shapes, load_weights, save_weights
+from src.kit.weights import check_shapes, compressed_shapes, compression_of, load_weights, save_weights
 
 PROFILED = 20  # steps
 RAW = "raw/"  # in training.safetensors: the weights that were not averaged
+PADDLE_KINDS = {"running_mean": "_mean", "running_var": "_variance"}  # of PyTorch's names
 
 
 def weights_to_numpy(network: nn.Layer) -> dict[str, np.ndarray]:
@@ -34,18 +35,50 @@ def weights_to_numpy(network: nn.Layer) -> dict[str, np.ndarray]:
     }
 
 
-def weights_from_numpy(network: nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
+def weights_from_numpy(
+    network: nn.Layer, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
     """Copy `arrays` with PyTorch's names and layouts into the network, on any device and in any dtype.
+
+    Args:
+        metadata: of the file that they come from; if it was compressed, the network takes its channels.
 
     Raises:
         UserError: a name or a shape differs; nothing is copied then.
     """
-    own = list(name_weights(network))
-    check_shapes(
-        arrays, {name: tuple(tensor.shape[::-1] if transposed else tensor.shape) for name, tensor, transposed in own}
-    )
-    for name, tensor, transposed in own:
+    shapes = named_shapes(network)
+    if cut := compressed_shapes(arrays, metadata or {}, shapes):
+        resize(network, cut)
+        shapes = named_shapes(network)
+    check_shapes(arrays, shapes)
+    for name, tensor, transposed in name_weights(network):
         tensor.set_value(paddle.to_tensor(transpose_linear(arrays[name], transposed)).astype(tensor.dtype))
+
+
+def named_shapes(network: nn.Layer) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter and BatchNorm statistic in PyTorch's layout, by PyTorch's name."""
+    own = name_weights(network)
+    return {name: tuple(tensor.shape[::-1] if transposed else tensor.shape) for name, tensor, transposed in own}
+
+
+def resize(network: nn.Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Cut parameters and statistics to these shapes (PyTorch's), in place, and the layers' sizes with them."""
+    layers = dict(network.named_sublayers())
+    for name, tensor, transposed in list(name_weights(network)):
+        if name not in shapes:
+            continue
+        shape, (path, _, kind) = shapes[name], name.rpartition(".")
+        layer, kept = layers[path], tensor[tuple(map(slice, shape[::-1] if transposed else shape))]
+        smaller = layer.create_parameter(kept.shape, dtype=tensor.dtype)
+        smaller.set_value(kept)
+        # the name, by which the optimizer's state is saved, too
+        smaller.name, smaller.stop_gradient = tensor.name, tensor.stop_gradient
+        setattr(layer, PADDLE_KINDS.get(kind, kind), smaller)
+        if isinstance(layer, nn.BatchNorm2D):
+            layer._num_features = shape[0]
+        elif kind == "weight" and isinstance(layer, nn.Conv2D):
+            layer._groups = shape[0] if layer._groups > 1 else 1  # of depthwise convolutions, each channel is a group
+            layer._out_channels, layer._in_channels = shape[0], shape[1] * layer._groups
 
 
 def name_weights(network: nn.Layer) -> Iterator[tuple[str, paddle.Tensor, bool]]:
@@ -108,6 +141,13 @@ def list_layers(network: nn.Layer, shape: tuple[int, ...]) -> list[dict[str, Any
     return rows
 
 
+def find_zeros(network: nn.Layer) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
+    """Weights that `scripts/compress.py` has set to zero in part, where they stay, and masks of 0 there, else 1."""
+    if not compression_of({"compression": getattr(network, "compression", "")}).get("sparsity"):
+        return []
+    return [(weights, (weights != 0).astype(weights.dtype)) for weights in network.parameters() if weights.ndim > 1]
+
+
 class RunCallback(paddle.callbacks.Callback):
     """Tells the loop of every batch and epoch, and writes and reads its checkpoints."""
 
@@ -116,6 +156,7 @@ class RunCallback(paddle.callbacks.Callback):
         super().__init__()
         self.experiment, self.trained, self.loop, self.loader = experiment, trained, loop, loader
         self.average = build_average(experiment.cfg, trained.network)
+        self.masks = find_zeros(trained.network)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         paddle.seed(self.loop.draw_seed())
@@ -126,6 +167,8 @@ class RunCallback(paddle.callbacks.Callback):
         self.loop.next_lr()
 
     def on_train_batch_end(self, step: int, logs: Any = None) -> None:
+        for weights, mask in self.masks:
+            weights.set_value(weights * mask)
         if self.average and self.loop.updates():
             self.average.update(self.loop.step_count + 1)
         self.loop.step(self.trained.last_loss)
@@ -151,7 +194,7 @@ class RunCallback(paddle.callbacks.Callback):
         raw = {RAW + name: array for name, array in weights_to_numpy(self.trained.network).items()}
         with self.average.applied() if self.average else nullcontext():
             arrays = weights_to_numpy(self.trained.network)
-        save_weights(folder / "model.safetensors", arrays, self.experiment.metadata())
+        save_weights(folder / "model.safetensors", arrays, self.experiment.metadata(self.trained.network))
         tensors = self.trained.optimizer.state_dict().items()
         arrays = {name: value.numpy() for name, value in tensors if hasattr(value, "numpy")}
         arrays |= raw if self.average else {}
@@ -208,7 +251,7 @@ def load_network(experiment: Experiment, checkpoint: Path) -> paddle.nn.Layer:
     """The experiment's network with a checkpoint folder's weights, on the device, in evaluation mode."""
     paddle.set_device("gpu" if use_gpu(experiment.cfg) else "cpu")
     network: paddle.nn.Layer = experiment.build_network(initial=False)
-    weights_from_numpy(network, load_weights(checkpoint / "model.safetensors")[0])
+    weights_from_numpy(network, *load_weights(checkpoint / "model.safetensors"))
     network.eval()
     return network
 

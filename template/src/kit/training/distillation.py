@@ -124,7 +124,7 @@ def load_teacher(experiment: Experiment) -> Teacher | None:
     framework = experiment.cfg.framework
     cfg = load_config([f"framework={framework}"], base=Path(keys.teacher) / "config.yaml")
     network = Experiment.from_card(cfg, card).build_network(initial=False)
-    import_module(f"src.kit.{framework}").weights_from_numpy(network, load_weights(weights / "model.safetensors")[0])
+    import_module(f"src.kit.{framework}").weights_from_numpy(network, *load_weights(weights / "model.safetensors"))
     network.eval()
     scale, shift, size = np.ones((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32), None
     if card.kind == "images":

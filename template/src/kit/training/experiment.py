@@ -249,12 +249,17 @@ class Experiment:
         """A split that has been built already, or else the training split."""
         return next(iter(self.splits.values())) if self.splits else self.split("train")
 
-    def build_network(self, initial: bool = True) -> Any:
+    def build_network(self, initial: bool = True, checkpoint: Path | None = None) -> Any:
         """Build `cfg.model` for the data's classes, channels and image size.
 
-        `initial` applies `model.pretrained` and `model.weights`; without it the caller loads a checkpoint.
+        `initial` applies `model.pretrained` and `model.weights`, or takes the weights of the `checkpoint` folder to
+        continue from in place of these; without it the caller loads a checkpoint.
         """
-        return build_network(self.cfg, self.classes, self.input_shape, self.network_arguments, initial)
+        cfg = self.cfg
+        if checkpoint and (cfg.model.get("pretrained") or cfg.model.get("weights")):
+            start = {"pretrained": False, "weights": str(checkpoint / "model.safetensors")}
+            cfg = OmegaConf.merge(cfg, {"model": start})
+        return build_network(cfg, self.classes, self.input_shape, self.network_arguments, initial)
 
     def build_loss(self) -> Callable[..., Any]:
         """Build `cfg.loss`: called with (outputs, *targets), it returns a scalar tensor."""
@@ -291,8 +296,8 @@ class Experiment:
         """Where the network's first weights came from, `started_from`, and their `licence`, as far as it is known."""
         return weights_origin(self.cfg)
 
-    def metadata(self) -> dict[str, str]:
-        """Metadata of model.safetensors: enough to use the weights without the run folder."""
+    def metadata(self, network: Any) -> dict[str, str]:
+        """Metadata of model.safetensors: enough to use the weights of `network` without the run folder."""
         cfg, dataset = self.cfg, self.any_split()
         described = {
             "model": json.dumps(shown_config(cfg)["model"]),
@@ -302,6 +307,8 @@ class Experiment:
             "image_shape": json.dumps(self.input_shape),
         }
         scale = {key: json.dumps(list(cfg.data[key])) for key in ("mean", "std") if key in cfg.data}
+        if hasattr(network, "compression"):  # whose layers are smaller than the configuration says
+            described["compression"] = network.compression
         return described | scale | self.task.metadata(dataset) | {"card": self.card().to_json()}
 
 

@@ -31,6 +31,7 @@ from src.kit.config import (
 from src.kit.weights import (
     IMAGENET_CLASSES,
     adapt_stem,
+    compressed_shapes,
     count_classes,
     download_weights,
     fit_backbone,
@@ -105,7 +106,15 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
     if starts_backbone or cfg.model.get("pretrained"):
         arrays = adapt_stem(arrays, initial)
     made_for = initial if starts_backbone else framework.weights_to_numpy(create(classes=classes))
-    missing = missing_weights(arrays, initial, {name: array.shape for name, array in made_for.items()})
+    shapes = {name: array.shape for name, array in made_for.items()}
+    if "compression" in metadata:
+        if cfg.model.get("lora"):
+            raise UserError(f"{cfg.model.weights} was compressed, which model.lora cannot adapt: leave model.lora out.")
+        own = {name: array.shape for name, array in initial.items()}
+        framework.resize(network, compressed_shapes(arrays, metadata, shapes, own))
+        initial = framework.weights_to_numpy(network)
+        network.compression = metadata["compression"]  # for its checkpoints
+    missing = missing_weights(arrays, initial, shapes)
     framework.weights_from_numpy(network, {**arrays, **{name: initial[name] for name in missing}})
     if starts_backbone:
         log.info("Only the backbone of %s starts from these weights; its other layers are new.", cfg.model.name)

@@ -6,6 +6,8 @@ from torch import nn
 
 from src.kit.config import Range
 
+PRUNABLE = ("0 1 > 3", "3 4 > 6", "6 7 > 12")
+
 
 def build(
     *,

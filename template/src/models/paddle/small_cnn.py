@@ -7,6 +7,8 @@ from paddle import nn
 from src.kit.config import Range
 from src.kit.paddle import initialise_like_torch
 
+PRUNABLE = ("0 1 > 3", "3 4 > 6", "6 7 > 12")
+
 
 def build(
     *,
