@@ -17,12 +17,14 @@ from PIL import Image
 import src
 from paths import TEMPLATE
 from src.kit import catalog as build
+from src.kit.compression import compress_command
 from src.kit.config import components
 from src.kit.edge_search import optimize_command
 from src.kit.errors import UserError
 from src.kit.inference import Predictor
 from src.kit.run import read_rows
-from src.kit.training import TrainedRun, evaluate, export_command, load_run, train
+from src.kit.training import TrainedRun, evaluate, export_command, find_checkpoint, load_run, train
+from src.kit.weights import load_weights
 
 KEYS = ["data=digits", "model=small_cnn", "trainer.max_epochs=2", "data.batch_size=64", "tracker=none"]
 # key -> two values, after which other keys may follow; a framework's tests may add others
@@ -63,7 +65,7 @@ class InterfaceTests:
     def configure(self, folder: Path, *overrides: str):
         return src.load_config([f"framework={self.framework}", f"output_dir={folder.as_posix()}", *KEYS, *overrides])
 
-    def test_train_evaluate_load_and_predict(self, tmp_path):
+    def test_train_evaluate_load_and_predict(self, tmp_path, monkeypatch):
         run = train(self.configure(tmp_path, "optimizer.lr=0.01", "trainer.max_epochs=4"))
         assert run.metrics["test"]["accuracy"] > 0.9
         assert [row["epoch"] for row in run.history] == [1, 2, 3, 4]
@@ -86,6 +88,8 @@ class InterfaceTests:
         with pytest.raises(UserError, match="does not exist"):
             again.predict(tmp_path / "none.png")
         self.check_export(again, images, predicted)
+        monkeypatch.setattr("src.kit.edge_search.SECONDS", 0.02)
+        self.check_compression(again, images[:9])
 
     def check_export(self, run: TrainedRun, images: np.ndarray, predicted: list[dict]) -> None:
         """An export predicts what its run does; INT8 predicts nearly the same."""
@@ -142,6 +146,25 @@ class InterfaceTests:
             assert shape.dim[0].dim_value == 2
         with pytest.raises(UserError, match=r"takes images of 8 pixels, not 16: give the run \(.+\) in place of"):
             optimize_command([*keys, "--input-size", "16x16"], "")
+
+    def check_compression(self, run: TrainedRun, images: np.ndarray) -> None:
+        """A compressed run is a run: half of its channels, of the rest half of the weights, and every command."""
+        path = compress_command([str(run.path), "--channels", "0.5", "--pattern", "2:4", "--epochs", "1"], "")
+        start = load_weights(run.path / "compressed-channels-0.5-pattern-2-4" / "model.safetensors")[0]
+        arrays = load_weights(find_checkpoint(path, "best") / "model.safetensors")[0]
+        assert [arrays[name].shape[0] for name in ("0.weight", "3.weight", "6.weight")] == [6, 12, 24]
+        assert (arrays["6.weight"] == 0).mean() == 0.5
+        assert np.array_equal(arrays["6.weight"] == 0, start["6.weight"] == 0), "zeros stay zeros"
+        assert not np.array_equal(arrays["6.weight"], start["6.weight"])
+        before, compressed, after = json.loads((path / "compression.json").read_text("utf-8"))["rows"]
+        assert after["parameters"] == compressed["parameters"] < 0.4 * before["parameters"]
+        assert after["operations"] < 0.5 * before["operations"]
+        assert after["score"] == pytest.approx(evaluate(path, "val")["accuracy"])
+        assert after["score"] > max(0.5, compressed["score"])
+        assert before["milliseconds"] > 0 < after["milliseconds"]
+        again = load_run(path)
+        exported = Predictor.open(again.export(["onnx"])).predict(images)
+        assert [each["class"] for each in exported] == [each["class"] for each in again.predict(images)]
 
     def test_data_and_network_are_built_once(self, tmp_path, monkeypatch):
         splits, networks = Counter[str](), []

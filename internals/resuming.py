@@ -14,12 +14,13 @@ from omegaconf import DictConfig
 from paths import TEMPLATE
 from scene_training import write_digit_scenes
 from src.kit.catalog import build_dataset
+from src.kit.compression import find_rules, prune_channels, prune_weights
 from src.kit.config.compose import load_config
 from src.kit.run import Run, read_rows
 from src.kit.shards.read import write_shards
-from src.kit.training import TrainingLoop, find_checkpoint, train_run
-from src.kit.weights import load_weights
-from tests.support import fit
+from src.kit.training import TrainingLoop, find_checkpoint, load_backend, train_run
+from src.kit.weights import load_weights, save_weights
+from tests.support import build_network, fit
 
 BATCHES = 7
 KEYS = [
@@ -94,6 +95,25 @@ class ResumeTests:
     def test_a_run_goes_on_within_its_epoch(self, tmp_path, monkeypatch, dies, accumulate, begins):
         keys = [*DIGITS, f"trainer.accumulate_grad_batches={accumulate}"]
         self.check(tmp_path, dies, begins, monkeypatch, *keys)
+
+    def test_a_compressed_network_goes_on_without_the_weights_it_started_from(self, tmp_path, monkeypatch):
+        cfg = self.configure(tmp_path / "start", *DIGITS)
+        network = build_network(cfg, build_dataset(cfg, "train"))
+        dense = load_backend(cfg).weights_to_numpy(network)
+        arrays = prune_weights(prune_channels(dense, find_rules(cfg), 0.5), 0.3)
+        cut = {name: array.shape for name, array in dense.items() if array.shape != arrays[name].shape}
+        how = {"classes": json.dumps(list("0123456789")), "compression": json.dumps({"dense": cut, "sparsity": 0.3})}
+        save_weights(file := tmp_path / "model.safetensors", arrays, how)
+        keys = [*DIGITS, f"model.weights={file.as_posix()}"]
+        whole = self.fit(self.configure(tmp_path / "whole", *keys))
+        cfg = self.configure(tmp_path / "cut", *keys)
+        died = self.fit_until(cfg, 12, monkeypatch)
+        file.unlink()
+        self.fit(cfg, died)
+        expected, found = (load_weights(find_checkpoint(run, "last") / "model.safetensors")[0] for run in (whole, died))
+        assert all(np.array_equal(expected[name], found[name]) for name in arrays)
+        assert found["3.weight"].shape == (12, 6, 3, 3)
+        assert (found["3.weight"] == 0).mean() == pytest.approx(0.3, abs=0.01)
 
     def test_while_the_batch_grows_and_weights_are_averaged(self, tmp_path, monkeypatch):
         keys = ["trainer.batch_growth.every_n_epochs=1", "trainer.checkpoint.every_n_steps=3", "trainer.ema=0.9"]

@@ -34,6 +34,7 @@ from src.kit.training import (
     find_checkpoint,
     load_backend,
     load_run,
+    merge_adapters,
     newest_run,
     restore_config,
     train_run,
@@ -181,6 +182,7 @@ def compress_command(argv: Sequence[str], description: str) -> Path:
     overrides = [
         f"model.weights={(folder / 'model.safetensors').as_posix()}",
         "model.pretrained=false",
+        "model.lora=null",
         f"trainer.max_epochs={cfg.trainer.max_epochs if options.epochs is None else options.epochs}",
         f"name={cfg.name.removesuffix('-compressed')}-compressed",
     ]
@@ -189,7 +191,8 @@ def compress_command(argv: Sequence[str], description: str) -> Path:
     if is_main_process():  # Lightning starts its other processes by the same command
         compress(cfg, checkpoint, folder, options)
         experiment = load_run(run).experiment
-        rows = [describe(experiment, "before", checkpoint), describe(experiment, "compressed", folder)]
+        rows = [describe(experiment, "before", checkpoint)]
+        rows.append(describe(Experiment(continued, experiment.splits), "compressed", folder))
         share = rows[1].parameters / rows[0].parameters
         sys.stdout.write(f"{folder}: {share:.0%} of the parameters, {rows[1].zeros:.0%} of them zero; now trained on\n")
     done = train_run(continued, fit_memory=fit_to_machine)
@@ -240,6 +243,7 @@ def compress(cfg: DictConfig, checkpoint: Path, folder: Path, options: argparse.
         UserError: the network has no such channels, or no weights to set to zero.
     """
     dense, metadata = load_weights(checkpoint / "model.safetensors")
+    dense = merge_adapters(dense)
     arrays, how = dense, compression_of(metadata)
     if options.channels is not None:
         arrays = prune_channels(arrays, find_rules(cfg), options.channels)

@@ -90,7 +90,7 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
         create: builds the network for `classes`.
     """
     framework = import_module(f"src.kit.{cfg.framework}")
-    initial = framework.weights_to_numpy(network)
+    initial, metadata = framework.weights_to_numpy(network), dict[str, str]()
     if cfg.model.get("pretrained"):
         repository, licence = find_pretrained(cfg)
         announce_weights(repository, licence)

@@ -9,6 +9,8 @@ from torch import nn
 from src.kit.config import Range
 from src.kit.tabular import check_hidden, embedding_width
 
+PRUNABLE = ("layers.0 > layers.3", "layers.3 > layers.6", "layers.6 > layers.9", "layers.9 > layers.12")  # hidden units
+
 
 class TabularMLP(nn.Module):
     """float32 (B, F) -> (B, K): `numeric` numbers, then one code for each of `cardinalities`.

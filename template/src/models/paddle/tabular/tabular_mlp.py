@@ -10,6 +10,8 @@ from src.kit.config import Range
 from src.kit.paddle import initialise_like_torch
 from src.kit.tabular import check_hidden, embedding_width
 
+PRUNABLE = ("layers.0 > layers.3", "layers.3 > layers.6", "layers.6 > layers.9", "layers.9 > layers.12")  # hidden units
+
 
 class TabularMLP(nn.Layer):
     """float32 (B, F) -> (B, K): `numeric` numbers, then one code for each of `cardinalities`.
