@@ -6,33 +6,26 @@ import hmac
 import io
 import json
 import math
+import re
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import anyio
 from fastapi import HTTPException, Request
 from PIL import Image
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from src.kit.errors import UserError
 from src.kit.inference import is_tiff, read_tiff_header
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow reads others too, some with programs of the system
-UPLOAD_S = 30  # seconds for a request's body to arrive
 CLIENTS = 10_000  # whose rates are remembered
+BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
+NAME = re.compile(rb'content-disposition:[^\r\n]*?;\s*name="?([^";\r\n]*)', re.IGNORECASE)
 LONGEST = 1000  # characters of a text in a row
 LARGEST = 2**63
 RETRY = {"Retry-After": "1"}
-
-
-class Parser(MultiPartParser):
-    """Keeps files in memory: their size is limited, and the file system may be read-only."""
-
-    spool_max_size = 1 << 40
 
 
 class Uploads:
@@ -59,57 +52,62 @@ class Uploads:
         if kind != "application/json" and (table or kind != "multipart/form-data"):
             wanted = 'application/json: {"rows": [...]}' if table else "multipart/form-data or application/json"
             raise HTTPException(415, f"Send {wanted}, not {shorten(kind) or 'a body without Content-Type'}.")
-        try:
-            with anyio.fail_after(UPLOAD_S):
-                if kind == "application/json":
-                    body = b"".join([part async for part in self.stream(request, held)])
-                    found: list[Any] = read_rows(body) if table else read_images(body)
-                else:
-                    found = await self.read_files(request, held)
-        except TimeoutError as error:
-            raise HTTPException(408, f"Send the body within {UPLOAD_S} seconds.") from error
-        except ClientDisconnect as error:
-            raise HTTPException(400, "The connection ended before the body.") from error
+        body = await self.body(request, held)
+        if kind == "application/json":
+            found: list[Any] = read_rows(body) if table else read_images(body)
+        else:
+            found = read_form(body, request.headers["content-type"])
         most = self.rows if table else self.files
         if not 0 < len(found) <= most:
             what = "rows" if table else "images"
             raise HTTPException(422, f"Send 1 to {most} {what} in a request, not {len(found)}.")
         return found
 
-    async def stream(self, request: Request, held: list[int]) -> AsyncGenerator[bytes, None]:
-        """The parts of a body as they come, as long as they are not too many or too slow."""
+    async def body(self, request: Request, held: list[int]) -> bytes:
+        """A body, whose parts are counted as they come."""
         claimed = request.headers.get("content-length", "0")
         if claimed.isdecimal() and len(claimed) < 20 and int(claimed) > self.most:
             raise self.too_large()
-        length = 0
-        async for part in request.stream():
-            length += len(part)
-            held[0] += len(part)
-            self.held += len(part)
-            if length > self.most:
-                raise self.too_large()
-            if self.held > self.total:
-                raise HTTPException(503, "Too many uploads at once: try again.", RETRY)
-            yield part
+        parts = []
+        try:
+            async for part in request.stream():
+                parts.append(part)
+                held[0] += len(part)
+                self.held += len(part)
+                if held[0] > self.most:
+                    raise self.too_large()
+                if self.held > self.total:
+                    raise HTTPException(503, "Too many uploads at once: try again.", RETRY)
+        except ClientDisconnect as error:
+            raise HTTPException(400, "The connection ended before the body.") from error
+        return b"".join(parts)
 
     def too_large(self) -> HTTPException:
         """The answer to a body above the limit."""
         return HTTPException(413, f"Send at most {self.most >> 20} MB in a request.")
 
-    async def read_files(self, request: Request, held: list[int]) -> list[bytes]:
-        """The contents of a form's files."""
-        parser = Parser(request.headers, self.stream(request, held), max_files=self.files, max_fields=1)
-        try:
-            form = await parser.parse()
-        except (MultiPartException, LookupError, ValueError) as error:
-            raise HTTPException(400, f"The form cannot be read ({first_line(error)}): send files as `file`.") from error
-        names = {name for name, _ in form.multi_items()}
-        if names - {"file"}:
-            raise HTTPException(422, f"Send files in the field `file`, not in `{shorten(min(names - {'file'}))}`.")
-        files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
-        if len(files) < len(form.multi_items()):
+
+def read_form(body: bytes, kind: str) -> list[bytes]:
+    """The contents of a form's files (RFC 7578), all of which have to be in the field `file`.
+
+    Raises:
+        HTTPException: 400 or 422 for another field, or something that is no form.
+    """
+    boundary = BOUNDARY.search(kind)
+    parts = (b"\r\n" + body).split(b"\r\n--" + (boundary[1] or boundary[2]).encode()) if boundary else []
+    if len(parts) < 2 or not parts[-1].startswith(b"--"):
+        raise HTTPException(400, "The body is no form: send files, as in curl -F file=@photo.jpg.")
+    files = []
+    for part in parts[1:-1]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        name = NAME.search(head)
+        if not name or name[1] != b"file":
+            other = shorten(name[1].decode("utf-8", "replace")) if name else ""
+            raise HTTPException(422, f"Send files in the field `file`, not in `{other}`.")
+        if b"filename" not in head.lower():
             raise HTTPException(422, "Send a file with a name in the field `file`, not a text.")
-        return [await each.read() for each in files]
+        files.append(content)
+    return files
 
 
 def read_json(body: bytes, key: str, example: str) -> list[Any]:
@@ -219,8 +217,3 @@ def check_key(request: Request, key: str) -> None:
 def shorten(text: str) -> str:
     """At most 60 characters, for a message."""
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's message."""
-    return shorten(str(error).partition("\n")[0])
