@@ -2,7 +2,7 @@
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
     nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
-                                      # tables, kills, export
+                                      # tables, kills, search, export
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
         "learning": learning,
         "tables": tables,
         "kills": kills,
+        "search": search,
         "export": export,
     }
     unknown = [name for name in argv if name not in parts]
@@ -201,6 +202,16 @@ def kills(python: Path) -> list[str]:
     rows = [f"{head} bit-identical at the end |", f"|---|{'---:|' * 7}"]
     for framework in ("lightning", "paddle"):
         done = run(python, str(ROOT / "benchmarks" / "kills.py"), framework, "100")
+        rows += [line for line in done.splitlines() if line.startswith("|")]
+    return rows
+
+
+def search(python: Path) -> list[str]:
+    """SIGKILLs of a search, of a trial and of everything, and how it ends, compared with an undisturbed one."""
+    head = "| framework | SIGKILLs | of the search | of everything | of a trial | trials | lost | epochs repeated |"
+    rows = [f"{head} equal to the undisturbed search |", f"|---|{'---:|' * 8}"]
+    for framework in ("lightning", "paddle"):
+        done = run(python, str(ROOT / "benchmarks" / "search.py"), framework, "20")
         rows += [line for line in done.splitlines() if line.startswith("|")]
     return rows
 
