@@ -117,13 +117,14 @@ class LaunchTests:
     def seconds_since_fault(self, folder: Path) -> float:
         return time.time() - (folder / "record" / "happened").stat().st_mtime
 
-    def test_two_processes_do_what_one_does_with_the_same_batches(self, tmp_path, monkeypatch):
-        keys = self.keys(tmp_path, "own", "trainer.max_epochs=1", "trainer.limit_train_batches=8", "data.batch_size=32")
+    def test_two_unequal_processes_do_what_one_does_with_the_same_batches(self, tmp_path, monkeypatch):
+        once = ["trainer.max_epochs=1", "trainer.limit_train_batches=1.0"]
+        keys = self.keys(tmp_path, "own", *once, "data.batch_size=[40,24]")
         folders = [tmp_path / "alone", tmp_path / "divided"]
         for folder in folders:
             folder.mkdir()
         record(folders[0], replace=monkeypatch.setattr)
-        one = train_run(load_config([*keys, "data.batch_size=64", "name=one"]))
+        one = train_run(load_config([*keys, "name=one"]))
         command = [sys.executable, DRIVER, str(folders[1]), "--", *keys, "trainer.devices=2"]
         done = subprocess.run(
             [*command, "name=two"], cwd=TEMPLATE, capture_output=True, text=True, check=False, timeout=180
@@ -134,10 +135,11 @@ class LaunchTests:
         whole, divided = last_weights(one), last_weights(two)
         assert all(np.allclose(whole[name], divided[name], rtol=0, atol=1e-6) for name in whole)
         (alone,), (first, second) = (read_record(folder).values() for folder in folders)
-        for (size, batch), (_, mine), (_, other) in zip(alone[:8], first[:8], second[:8], strict=True):
+        for (size, batch), (_, mine), (_, other) in zip(alone[:20], first[:20], second[:20], strict=True):
             assert size == 1259
             assert sorted(batch) == sorted(mine + other), "each sample goes to one process"
-        validated = [index for batches in (first, second) for _, batch in batches[8:] for index in batch]
+        assert [len(first[number][1]) for number in (0, 19)] == [40, 27], "the last 43 are divided alike"
+        validated = [index for batches in (first, second) for _, batch in batches[20:] for index in batch]
         assert sorted(validated) == list(range(269))
         rows = [json.loads((run / "metrics.jsonl").read_text("utf-8")) for run in (one, two)]
         for name in ("val/loss", "val/accuracy"):

@@ -5,7 +5,7 @@ import pytest
 
 from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
-from src.kit.loading.loader import METHODS, draw_samples, epoch_size
+from src.kit.loading.sharing import METHODS, draw_samples, epoch_size
 from tests.support import build_loader
 
 TARGETS = np.random.default_rng(0).permutation(np.repeat([0, 1, 4], [900, 90, 10]))

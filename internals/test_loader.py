@@ -1,5 +1,6 @@
 """The batches: shapes, values, order, shards, limits, augmentation, threads and speed."""
 
+import math
 import threading
 import time
 from itertools import chain
@@ -10,6 +11,7 @@ from PIL import Image
 
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, FileImages, Loader, Split
+from src.kit.loading.sharing import divide
 
 
 def numbered(count: int, size: int = 8, channels: int = 1, flippable: bool = True) -> Split:
@@ -272,3 +274,14 @@ def test_images_in_memory_are_batched_as_arrays():
     count = sum(len(numbers) for _, numbers in loader(split, 128, shuffle=True))
     assert count == 55_000
     assert time.perf_counter() - start < 1.0  # 0.02 s on an idle core; image by image it would be 2 s
+
+
+@pytest.mark.parametrize("sizes", [[24, 8], [3, 2, 5]])
+@pytest.mark.parametrize("count", [31, 64, 95, 100])
+def test_unequal_batches_share_out_the_samples(sizes: list[int], count: int):
+    parts = [divide(np.arange(count), sizes, rank) for rank in range(len(sizes))]
+    seen = np.concatenate(parts)
+    assert len(set(seen.tolist())) == len(seen) > count - sum(sizes)
+    assert len({math.ceil(len(part) / size) for part, size in zip(parts, sizes, strict=True)}) == 1
+    if not count % sum(sizes):
+        assert parts[1][: sizes[1]].tolist() == list(range(sizes[0], sizes[0] + sizes[1]))

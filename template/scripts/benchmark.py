@@ -65,6 +65,7 @@ def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
     """Measure `cfg` on one device, without its tracker; returns the figures and what they refer to."""
     from src.kit.benchmarks import measure_training
     from src.kit.hardware import detect
+    from src.kit.loading import largest_batch
     from src.kit.memory import fit_memory
     from src.kit.run import describe_run
     from src.kit.training import load_benchmark
@@ -79,7 +80,7 @@ def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
     cfg.merge_with_dotlist([*ALONE, "tracker.name=none", f"trainer.accelerator={device}"])
     keys = {"model": cfg.model.name, "data": cfg.data.name, "precision": cfg.trainer.precision}
     return (
-        keys | {"batch_size": cfg.data.batch_size} | describe_run(cfg) | measure_training(cfg, backend, seconds, rounds)
+        keys | {"batch_size": largest_batch(cfg)} | describe_run(cfg) | measure_training(cfg, backend, seconds, rounds)
     )
 
 

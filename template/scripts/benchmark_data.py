@@ -63,7 +63,7 @@ def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, A
     import numpy as np
 
     from src.kit.catalog import build_dataset
-    from src.kit.loading import Split
+    from src.kit.loading import Split, largest_batch
     from src.kit.training import load_benchmark
 
     split = build_dataset(cfg, "train")
@@ -72,7 +72,7 @@ def benchmark(cfg: Any, seconds: float, rounds: int, images: int) -> dict[str, A
     split = split.take(np.random.default_rng(cfg.seed).permutation(len(split))[:images])
     backend = load_benchmark(cfg.framework)  # raises a sentence if a package is missing
     keys = {"framework": cfg.framework, "data": cfg.data.name, "model": cfg.model.name}
-    shape = {"image_shape": list(split.images.shape), "batch_size": cfg.data.batch_size, "images": len(split)}
+    shape = {"image_shape": list(split.images.shape), "batch_size": largest_batch(cfg), "images": len(split)}
     return {**keys, **shape, **measure_rates(cfg, split, backend, seconds, rounds)}
 
 

@@ -55,9 +55,10 @@ def main(argv: list[str]) -> None:
 def estimate_training(cfg: Any) -> dict[str, Any]:
     """The estimate of one configuration, the largest batch for each GPU, and the smallest GPU that is enough."""
     from src.kit.hardware import detect
+    from src.kit.loading import largest_batch
     from src.kit.memory import GPUS, Estimator, default_batch_size
 
-    batch = cfg.data.batch_size if cfg.data.batch_size != "auto" else default_batch_size(cfg, detect())
+    batch = largest_batch(cfg) if cfg.data.batch_size != "auto" else default_batch_size(cfg, detect())
     estimator = Estimator(cfg)
     estimate = estimator.at(batch)
     largest = {size: estimator.largest(memory) for size, memory in GPUS.items()}

@@ -33,12 +33,13 @@ def main(argv: list[str]) -> None:
     options, overrides = parser.parse_known_args(argv)
     cfg = load_config(overrides)
     from src.kit.catalog import build_dataset  # imports NumPy and Pillow: only if the keys are right
+    from src.kit.loading import largest_batch
 
     path = options.out or Path(f"data-{title_of(cfg.data)}-{options.split}.png")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out={path} must end in .png.")
     dataset = build_dataset(cfg, options.split)
-    cfg.data.batch_size = min(cfg.data.batch_size, len(dataset))  # unlike training, accept fewer samples than a batch
+    cfg.data.batch_size = min(largest_batch(cfg), len(dataset))  # unlike training, accept fewer samples than a batch
     fitting_task(cfg, dataset).draw_batch(cfg, dataset, options.split, path, MAX_IMAGES)
     print(f"The first images of {title_of(cfg.data)}, {options.split} split: {path.resolve()}")
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from omegaconf import DictConfig
 
+from src.kit.loading import largest_batch
 from src.kit.scenes import IGNORE, Sample, Scenes, SceneTask, class_map, example_targets_class_map
 
 
@@ -91,7 +92,7 @@ class Task(SceneTask):
         """Write `folder/prefix-samples.png`: the truth and the prediction, side by side."""
         from src.kit.scenes import draw_class_maps
 
-        batches = range(0, len(dataset), cfg.data.batch_size)
+        batches = range(0, len(dataset), largest_batch(cfg))
         examples = [(first, counts.example) for first, counts in zip(batches, collected, strict=False)]
         return [draw_class_maps(examples, self.view(dataset), cfg, folder / f"{prefix}-samples.png", class_map)]
 

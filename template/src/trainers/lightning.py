@@ -26,6 +26,7 @@ from src.kit.lightning import (
     build_trainer,
     choose_image_cache,
     readable_errors,
+    weighted,
 )
 from src.kit.loading import keep_decoded
 from src.kit.run import Run
@@ -73,7 +74,7 @@ class Module(pl.LightningModule):
         # networks that compute their own loss also receive the targets
         outputs = self.network(images, *targets) if self.takes_targets else self.network(images)
         loss: torch.Tensor = self.loss(outputs, *targets)
-        return self.distill(images, outputs, loss) if self.distill else loss
+        return weighted(self.distill(images, outputs, loss) if self.distill else loss, self.trainer, batch_idx)
 
     def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> dict[str, Any]:
         images, *targets = batch
@@ -94,13 +95,12 @@ class DataModule(pl.LightningDataModule):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
         self.experiment, self.cache = experiment, "none"
-        self.splits: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         """Choose where decoded images are kept: nowhere, in memory or on the device."""
         splits = {name: self.experiment.split(name) for name in ("train", "val")}
-        device = self.trainer.strategy.root_device
-        self.cache = choose_image_cache(self.experiment.cfg, list(splits.values()), device, self.trainer.num_devices)
+        place = (self.trainer.strategy.root_device, self.trainer.num_devices)
+        self.cache = choose_image_cache(self.experiment.cfg, list(splits.values()), *place)
         self.splits = {name: keep_decoded(split, self.cache) for name, split in splits.items()}
 
     def train_dataloader(self) -> Batches | DeviceBatches:

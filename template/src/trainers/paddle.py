@@ -57,9 +57,9 @@ class Model(paddle.Model):
             outputs = self.parallel(inputs[0], *targets) if self.takes_targets else self.parallel(inputs[0])
         loss = self.loss(outputs, *targets)
         loss = self.distill(inputs[0], outputs, loss) if self.distill else loss
-        # a step's gradient is the mean over its batches
-        parts = self.loop.accumulate if self.loop else 1
-        self.scaler.scale(loss / parts if parts > 1 else loss).backward()
+        # a step's gradient is the mean over its batches, and over ranks of unequal batches
+        scale = self.loop.weight(self.loop.batch) / self.loop.accumulate if self.loop else 1.0
+        self.scaler.scale(loss if scale == 1 else loss * scale).backward()
         if self.loop.updates() if self.loop else update:
             if self.loop:
                 self.optimizer.set_lr(self.loop.lr)

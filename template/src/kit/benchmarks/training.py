@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from src.kit.config import UserError
 from src.kit.hardware import Utilisation, peak_flops, peak_mib
-from src.kit.loading import Split
+from src.kit.loading import Split, largest_batch
 from src.kit.run import Progress, Run
 from src.kit.training import Experiment, load_trainer
 
@@ -173,7 +173,7 @@ def measure_training(cfg: DictConfig, backend: Any, seconds: float, rounds: int)
     results = measure_in_turns(sides, rounds)
     peaks = np.array([known_peak or row["flops"] for row in results.pop("product", [{}] * rounds)])
     val_s = median(row["val_s"] for row in results["ours"]) * len(val_loader) / short.trainer.limit_val_batches
-    sizes = {"steps": len(loader), "samples": min(loader.samples, len(loader) * cfg.data.batch_size)}
+    sizes = {"steps": len(loader), "samples": min(loader.samples, len(loader) * largest_batch(cfg))}
     peak = {"peak_flops": float(np.median(peaks)), "peak_of": "datasheet" if known_peak else "measured matrix product"}
     rest = {"step_flops": flops, **peak, "memory_mib": memory_mib, "validation_s": val_s}
     return {"device": gpu or "CPU", **sizes, **rest, **summarise_sides(results, sizes, flops, peaks)}

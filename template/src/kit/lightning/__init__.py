@@ -1,6 +1,6 @@
 """What the kit does in PyTorch: batches on the device, the run's callback, the trainer, weights, predictions."""
 
-from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache
+from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache, weighted
 from src.kit.lightning.ranks import build_trainer, join, use_gpu
 from src.kit.lightning.recipes import add_lora, build_distillation
 from src.kit.lightning.trainer import (
@@ -41,6 +41,7 @@ __all__ = [
     "resize",
     "to_numpy",
     "use_gpu",
+    "weighted",
     "weights_from_numpy",
     "weights_to_numpy",
 ]

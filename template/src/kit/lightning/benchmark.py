@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from src.kit.benchmarks import PillowSamples
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose_image_cache
 from src.kit.lightning.trainer import build_optimizer, use_gpu
-from src.kit.loading import Split, keep_decoded
+from src.kit.loading import Split, keep_decoded, largest_batch
 from src.kit.training import Experiment
 
 HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -28,7 +28,7 @@ def plain_loader(cfg: DictConfig, split: Split, workers: int) -> DataLoader:
     dataset: Any = PillowSamples(split, transforms.Compose(steps))
     return DataLoader(
         dataset,
-        cfg.data.batch_size,
+        largest_batch(cfg),
         shuffle=True,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
@@ -80,7 +80,7 @@ class Trainer:
         if self.cfg.task != "classification":
             return [tensor.to(self.device) for tensor in next(iter(self.real()))]
         height, width, channels = self.split.images.shape
-        count = min(self.cfg.data.batch_size, len(self.split))
+        count = min(largest_batch(self.cfg), len(self.split))
         images = torch.randn(count, channels, height, width, device=self.device)
         return [images, torch.randint(len(self.split.classes), (count,), device=self.device)]
 

@@ -149,3 +149,15 @@ def choose_image_cache(cfg: DictConfig, splits: Sequence[Split], device: torch.d
     ranks = place.local_ranks if place else devices
     free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     return choose_cache(cfg, splits, free_ram(SystemProbe()) // ranks, free_device)
+
+
+def batch_weight(trainer: pl.Trainer, batch_idx: int) -> float:
+    """The factor of a training batch's loss, 1 unless ranks have batches of unequal size; see `Loader.weight`."""
+    loader = getattr(trainer.train_dataloader, "loader", None)
+    return loader.weight(batch_idx) if loader else 1.0
+
+
+def weighted(loss: torch.Tensor, trainer: pl.Trainer, batch_idx: int) -> torch.Tensor:
+    """A training batch's loss times its weight; without a kernel in the usual case, where that is 1."""
+    weight = batch_weight(trainer, batch_idx)
+    return loss if weight == 1 else loss * weight

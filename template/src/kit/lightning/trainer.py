@@ -18,7 +18,7 @@ from torch import nn
 
 from src.kit.config import UserError, build_component
 from src.kit.errors import Stopped
-from src.kit.lightning.device import Batches
+from src.kit.lightning.device import Batches, batch_weight
 from src.kit.lightning.ranks import first_sentence, gather, use_gpu
 from src.kit.lightning.recipes import Average, build_average
 from src.kit.run import Run
@@ -198,7 +198,8 @@ class RunCallback(pl.Callback):
         if self.average and self.loop.updates():
             self.average.update(self.loop.step_count + 1)
         # Lightning has divided the loss by the number of accumulated batches
-        self.loop.step(outputs["loss"] if self.loop.accumulate == 1 else outputs["loss"] * self.loop.accumulate)
+        scale = self.loop.accumulate / batch_weight(trainer, batch_idx)
+        self.loop.step(outputs["loss"] if scale == 1 else outputs["loss"] * scale)
         if self.loop.save_within_epoch(partial(self.save, trainer, pl_module)):
             torch.manual_seed(self.loop.draw_seed())
 

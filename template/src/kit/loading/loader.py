@@ -6,15 +6,15 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.kit.augment import AUGMENTATIONS, build_augmentation, mix_batch
 from src.kit.config import UserError, unknown
 from src.kit.inference import normalize, resize
 from src.kit.loading.cache import choose_workers, prepare_ahead
-from src.kit.loading.images import Split, draw_in_rounds, own_order
+from src.kit.loading.images import Split, own_order
+from src.kit.loading.sharing import count_samples, order, refuse_other_number
 
-METHODS = ("none", "weighted", "oversample", "undersample")  # data.sampler
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -24,10 +24,11 @@ def order_options(cfg: DictConfig, kind: str, rank: int, world_size: int) -> dic
     Raises:
         UserError: `data.batch_size=auto`, which only the start of a training replaces by a number.
     """
-    train = kind == "train"
-    if isinstance(cfg.data.batch_size, str):
+    train, size = kind == "train", cfg.data.batch_size
+    if isinstance(size, str):
         raise UserError("data.batch_size=auto is chosen by scripts/train.py: set a number here.")
     return {
+        "batch_size": list(size) if isinstance(size, ListConfig) else size,
         "sampler": cfg.data.sampler if train else "none",
         "shuffle": train,
         "seed": cfg.seed,
@@ -37,65 +38,10 @@ def order_options(cfg: DictConfig, kind: str, rank: int, world_size: int) -> dic
     }
 
 
-def count_samples(split: Any, shuffle: bool, sampler: str, rank: int, world_size: int) -> int:
-    """Number of samples that `order` returns, the same in every epoch."""
-    if not shuffle:
-        return len(range(rank, len(split), world_size))
-    drawn = len(split) if sampler == "none" else epoch_size(split.targets, sampler)
-    return -(-drawn // world_size)
-
-
-def order(
-    split: Split, shuffle: bool, sampler: str, rank: int, world_size: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return the sample numbers of one rank in one epoch, int64. `rng` must be in the same state on every rank.
-
-    With `shuffle` every rank gets equally many samples, so a few may repeat; without it each sample goes to one rank.
-    Images with an order of their own are divided into blocks, all others alternately.
-    """
-    own = own_order(split)
-    if not shuffle:
-        samples = np.arange(len(split))
-        return np.array_split(samples, world_size)[rank] if own else samples[rank::world_size]
-    if own:
-        drawn = own(rng)
-    elif sampler == "none":
-        drawn = rng.permutation(len(split))
-    else:
-        drawn = draw_samples(split.targets, sampler, rng)
-    share = -(-len(drawn) // world_size)
-    everyone = np.resize(drawn, share * world_size)
-    return everyone[rank * share : (rank + 1) * share] if own else everyone[rank::world_size]
-
-
-def draw_samples(targets: np.ndarray, method: str, rng: np.random.Generator) -> np.ndarray:
-    """Draw the samples of one epoch from classes of unequal size: int64 sample numbers, shuffled.
-
-    Args:
-        targets: int64 (N,) class numbers; a class without samples is never drawn.
-        method: one of `METHODS`:
-            "none": every sample once;
-            "weighted": N samples with replacement, each class with the same probability;
-            "oversample": each class as often as the largest one, by repeating its samples;
-            "undersample": each class as often as the smallest one; larger classes show different samples each epoch.
-    """
-    assert method in METHODS, method
-    if method == "none":
-        return rng.permutation(len(targets))
-    members = [np.flatnonzero(targets == number) for number in np.unique(targets)]
-    if method == "weighted":
-        counts = rng.multinomial(len(targets), np.full(len(members), 1 / len(members)))
-        return rng.permutation(np.concatenate([rng.choice(m, n) for m, n in zip(members, counts, strict=True)]))
-    each = epoch_size(targets, method) // len(members)
-    return rng.permutation(np.concatenate([draw_in_rounds(samples, each, rng) for samples in members]))
-
-
-def epoch_size(targets: np.ndarray, method: str) -> int:
-    """Number of samples that `draw` returns."""
-    if method in ("none", "weighted"):
-        return len(targets)
-    counts = np.unique(targets, return_counts=True)[1]
-    return int(len(counts) * (counts.max() if method == "oversample" else counts.min()))
+def largest_batch(cfg: DictConfig) -> int:
+    """The samples of a batch on the device that takes most: `data.batch_size` may be a list, one for each device."""
+    size = cfg.data.batch_size
+    return int(max(size) if isinstance(size, ListConfig) else size)
 
 
 def count_batches(samples: int, batch_size: int, drop_last: bool, limit: int | float) -> int:
@@ -132,6 +78,10 @@ class BatchLoader(Protocol):
     samples: int  # of an epoch of this rank
     epoch: int  # whose order the next iteration has
 
+    def weight(self, number: int) -> float:
+        """What to multiply the loss of a batch by, 1 unless ranks have batches of unequal size."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]: ...
@@ -166,7 +116,7 @@ class Loader:
     def __init__(
         self,
         split: Split,
-        batch_size: int,
+        batch_size: int | Sequence[int],
         mean: Sequence[float],
         std: Sequence[float],
         augment: str = "none",
@@ -188,7 +138,7 @@ class Loader:
     def share_out(
         self,
         split: Any,
-        batch_size: int,
+        batch_size: int | Sequence[int],
         sampler: str = "none",
         shuffle: bool = False,
         seed: int = 0,
@@ -200,14 +150,22 @@ class Loader:
         """Divide the samples among ranks and batches, the same way for every kind of data.
 
         Args:
-            sampler: how often each class is drawn, one of `METHODS` in `order.py`.
+            batch_size: on every rank, or a list with each rank's own. One process alone then takes their sum, which
+                trains the same, and evaluation the largest.
+            sampler: how often each class is drawn, one of `METHODS` in `sharing.py`.
             limit: a number of batches if an integer, a share of them if a float (at least one batch).
         """
         assert 0 <= rank < world_size, (rank, world_size)
+        self.rank_sizes: tuple[int, ...] = ()
+        if not isinstance(batch_size, int):
+            refuse_other_number(batch_size, world_size, split)
+            self.rank_sizes = tuple(batch_size) if shuffle and world_size > 1 else ()
+            alone = sum(batch_size) if shuffle else max(batch_size)
+            batch_size = self.rank_sizes[rank] if self.rank_sizes else alone
         self.split, self.batch_size, self.sampler = split, batch_size, sampler
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
         self.epoch = self.first_batch = 0
-        self.samples = count_samples(split, shuffle, sampler, rank, world_size)
+        self.samples = count_samples(split, shuffle, sampler, rank, world_size, self.rank_sizes)
         self.batches = count_batches(self.samples, batch_size, drop_last, limit)
         if shuffle or drop_last:
             refuse_large_batch(batch_size, self.samples, world_size)
@@ -246,10 +204,22 @@ class Loader:
             return map(prepare, numbers)
         return prepare_ahead(lambda step: prepare(numbers[step]), len(numbers), self.num_workers)
 
+    def weight(self, number: int) -> float:
+        """What to multiply the loss of batch `number` by: the mean of all ranks' gradients is then the whole batch's.
+
+        It is n W / N for n of the N samples that W ranks have in this step: 1 unless the batches are unequal.
+        """
+        if not self.rank_sizes:
+            return 1.0
+        step = sum(self.rank_sizes)
+        drawn = count_samples(self.split, True, self.sampler, 0, 1) - number * step
+        mine = self.batch_size if drawn >= step else self.samples - number * self.batch_size
+        return mine * self.world_size / min(drawn, step)
+
     def order(self) -> np.ndarray:
         """This rank's sample numbers in the order of the current epoch."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        return order(self.split, self.shuffle, self.sampler, self.rank, self.world_size, rng)
+        return order(self.split, self.shuffle, self.sampler, self.rank, self.world_size, rng, self.rank_sizes)
 
     def prepare(self, order: np.ndarray, epoch: int, number: int) -> Batch:
         """Prepare batch `number`."""
@@ -278,16 +248,16 @@ def build_image_loader(cfg: DictConfig, split: Split, kind: str, rank: int = 0, 
 
 def image_options(cfg: DictConfig, split: Any, kind: str, rank: int, world_size: int) -> dict[str, Any]:
     """Arguments of every loader of images, annotated ones too. Only training is augmented."""
-    order, size, train = order_options(cfg, kind, rank, world_size), cfg.data.batch_size, kind == "train"
-    samples = count_samples(split, train, order["sampler"], rank, world_size)
+    order, train = order_options(cfg, kind, rank, world_size), kind == "train"
+    size, samples = order["batch_size"], count_samples(split, train, order["sampler"], rank, world_size)
+    alone = size if isinstance(size, int) else sum(size)
     return order | {
-        "batch_size": size,
         "mean": OmegaConf.to_object(cfg.data.mean),
         "std": OmegaConf.to_object(cfg.data.std),
         "augment": cfg.data.augment if train else "none",
         "sizes": OmegaConf.to_object(cfg.data.sizes) if train and cfg.data.sizes else None,
         # batch normalisation has no variance over a single sample
-        "drop_last": train and samples > 1 and samples % size == 1,
+        "drop_last": train and samples > 1 and samples % alone == 1 and (isinstance(size, int) or world_size == 1),
         "num_workers": cfg.data.num_workers,
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
-from src.kit.loading import DEVICE_SHARE
+from src.kit.loading import DEVICE_SHARE, largest_batch
 from src.kit.memory.allocators import MIB, Peak, ScaledTrace, Trace, extrapolate_peak, simulate_allocator
 from src.kit.training import Experiment, load_memory, load_task
 
@@ -207,7 +207,7 @@ def estimate(cfg: DictConfig, shape: DataShape | None = None, capability: str | 
     Raises:
         UserError: an unknown model, or data whose files decide what the network looks like and are missing.
     """
-    return Estimator(cfg, shape, capability).at(cfg.data.batch_size)
+    return Estimator(cfg, shape, capability).at(largest_batch(cfg))
 
 
 def cached_images(cfg: DictConfig, shape: DataShape, memory_mib: float) -> int:

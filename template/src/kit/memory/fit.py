@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.kit.config import UserError
 from src.kit.hardware import MODULES, Hardware, batch_size, cuda_build, detect
@@ -77,6 +77,8 @@ def fit_to_machine(experiment: Experiment) -> tuple[DictConfig, str]:
 
 def check_batch_size(cfg: DictConfig, estimator: Estimator, memory: float) -> tuple[DictConfig, str]:
     """Accept the configured batch, or do what `trainer.on_oom` says; `memory` is the GPU's MiB."""
+    if isinstance(cfg.data.batch_size, ListConfig):
+        return cfg, "GPUs with batches of their own size are not checked: estimate_memory.py tells what each needs."
     estimate = estimator.at(cfg.data.batch_size)
     if estimate.total <= memory:
         tight = f"Training needs about {gib(estimate.total)} of the GPU's {gib(memory)}: it may run out of memory."

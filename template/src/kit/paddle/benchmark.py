@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 import paddle
 from paddle.io import DataLoader, Dataset
 from src.kit.benchmarks import PillowSamples
-from src.kit.loading import Split, keep_decoded
+from src.kit.loading import Split, keep_decoded, largest_batch
 from src.kit.paddle.devices import Batches, DeviceBatches, build_batches, choose_image_cache, use_gpu
 from src.kit.paddle.optimizers import build_optimizer
 from src.kit.training import Experiment
@@ -33,7 +33,7 @@ def plain_loader(cfg: DictConfig, split: Split, workers: int) -> DataLoader:
     steps.append(transforms.Normalize(*constants))
     return DataLoader(
         PillowDataset(split, transforms.Compose(steps)),
-        batch_size=cfg.data.batch_size,
+        batch_size=largest_batch(cfg),
         shuffle=True,
         num_workers=workers,
     )
@@ -78,7 +78,7 @@ class Trainer:
             first: list[paddle.Tensor] = next(iter(self.real()))
             return first
         height, width, channels = self.split.images.shape
-        count = min(self.cfg.data.batch_size, len(self.split))
+        count = min(largest_batch(self.cfg), len(self.split))
         return [paddle.randn([count, channels, height, width]), paddle.randint(0, len(self.split.classes), [count])]
 
     def real(self) -> Batches | DeviceBatches:

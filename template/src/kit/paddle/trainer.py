@@ -155,6 +155,7 @@ class RunCallback(paddle.callbacks.Callback):
         """`trained` is the `Model` of `src/trainers/paddle.py`, `loader` what its training batches come from."""
         super().__init__()
         self.experiment, self.trained, self.loop, self.loader = experiment, trained, loop, loader
+        self.loop.weight = loader.weight
         self.average = build_average(experiment.cfg, trained.network)
         self.masks = find_zeros(trained.network)
 

@@ -170,7 +170,7 @@ class SceneLoader(Loader):
     def __init__(
         self,
         scenes: Scenes,
-        batch_size: int,
+        batch_size: int | Sequence[int],
         mean: Sequence[float],
         std: Sequence[float],
         image_size: int,

@@ -77,7 +77,7 @@ class TableLoader(Loader):
         UserError: a batch larger than the training split, or a limit out of range.
     """
 
-    def __init__(self, split: TableSplit, batch_size: int, **sharing: Any) -> None:
+    def __init__(self, split: TableSplit, batch_size: int | Sequence[int], **sharing: Any) -> None:
         """`sharing`: see `Loader.share_out`."""
         self.share_out(split, batch_size, **sharing)
         self.inputs, self.num_workers = split.images.values, 0
@@ -110,7 +110,7 @@ def build_table_loader(
     refuse_keys(cfg.data, off, f"is for images, and data={cfg.data.name} is a table")
     if not split.classes:
         refuse_keys(cfg.data, {"sampler": "none"}, f"needs classes, and the target of data={cfg.data.name} is a number")
-    return TableLoader(split, cfg.data.batch_size, **order_options(cfg, kind, rank, world_size))
+    return TableLoader(split, **order_options(cfg, kind, rank, world_size))
 
 
 def draw_rows(values: np.ndarray, columns: Sequence[str], targets: Sequence[str], path: Path) -> Path:

@@ -329,6 +329,10 @@ class SameOrder:
         self.epoch = epoch
         self.loader.set_epoch(0, first_batch)
 
+    def weight(self, number: int) -> float:
+        """That of the batch of the first epoch."""
+        return self.loader.weight(number)
+
 
 def build_network(
     cfg: DictConfig,

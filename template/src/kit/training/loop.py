@@ -112,6 +112,7 @@ class TrainingLoop:
         # read once: looking a key up in the configuration takes 10 microseconds, every step
         self.log_every, self.save_every = cfg.log_every_n_steps, saving.every_n_steps
         self.lr, self.started = 0.0, time.perf_counter()
+        self.weight: Callable[[int], float] = lambda batch: 1.0  # of a batch's loss, see `Loader.weight`
         gc.freeze()  # the frameworks' million objects stay: scanning them takes milliseconds, again and again
         run.progress.start(cfg.trainer.max_epochs)
 
