@@ -98,6 +98,15 @@ def year(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the documentation in English and Chinese into site/; look at it with `python -m http.server -d site`."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "-m", "tools.docs_site")
+    for name in ("mkdocs", "zh"):
+        session.run("mkdocs", "build", "--strict", "-f", f"docs/site/{name}.yml", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure the figures of docs/benchmarks.md, each against what a user would use instead."""
     session.install("-r", "requirements-dev.txt")
