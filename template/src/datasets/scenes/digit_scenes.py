@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from src.datasets.digits import read_digits
 from src.kit.config import UserError
 from src.kit.scenes import Scene, Scenes, compose_scene, extent, read_coco, trace
 from src.kit.splitting import SplitRule, stratified_split
@@ -40,17 +41,14 @@ def download(*, root: str) -> Path:
     folder = Path(root).expanduser()
     if (folder / "annotations").is_dir():
         return folder
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    glyphs = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    parts = stratified_split(digits.target.astype(np.int64), (0.15, 0.15), SEED)
+    glyphs, targets = read_digits()
+    parts = stratified_split(targets, (0.15, 0.15), SEED)
     work = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)  # left by a process that was killed
     try:
         work.mkdir(parents=True)
         for number, (split, part) in enumerate(zip(SCENES, parts, strict=True)):
-            write_split(work, split, glyphs[part], digits.target[part], np.random.default_rng([SEED, number]))
+            write_split(work, split, glyphs[part], targets[part], np.random.default_rng([SEED, number]))
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         os.replace(work, folder)

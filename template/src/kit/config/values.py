@@ -102,7 +102,8 @@ def title_of(data: DictConfig) -> str:
 @cache
 def own_data() -> set[str]:
     """The data sets whose files are the user's, which therefore all have the same name."""
-    tables = [yaml.safe_load(path.read_text("utf-8")) for path in (SRC / "configs" / "data").rglob("dataset_spec.yaml")]
+    paths = (SRC / "configs" / "data").rglob("dataset_spec.yaml")
+    tables = [yaml.load(path.read_text("utf-8"), LOADER) for path in paths]
     return {
         name
         for table in tables
