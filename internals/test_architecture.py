@@ -2,6 +2,8 @@
 
 import ast
 import io
+import subprocess
+import sys
 import tokenize
 from pathlib import Path
 
@@ -155,3 +157,31 @@ def test_a_batch_passes_few_files():
     ]
     assert len(path) <= 12
     assert all((TEMPLATE / name).exists() for name in path)
+
+
+HEAVY = {"numpy", "torch", "paddle", "pytorch_lightning", "matplotlib", "sklearn", "scipy", "pandas", "PIL", "cv2"}
+PREPARE = """
+import numpy as np
+from src.kit.config import load_config
+from src.kit.memory import fit_to_machine
+from src.kit.training import Experiment, train_run
+experiment = Experiment(load_config(["data=digits", "framework=paddle"]))
+targets = experiment.split("val").targets
+experiment.evaluate([(np.eye(10)[targets], targets)], "val")
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "may"),
+    [
+        (["scripts/train.py", "--help"], set()),
+        (["-c", "import src, src.kit.run"], set()),
+        (["-c", PREPARE], {"numpy", "PIL", "cv2"}),  # up to where a framework is needed, and the scores of its answers
+    ],
+)
+def test_what_takes_long_to_import_is_imported_when_a_run_needs_it(command, may):
+    words = [sys.executable, "-X", "importtime", *command]
+    done = subprocess.run(words, cwd=TEMPLATE, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "omegaconf" in loaded or "src" in loaded
+    assert loaded & HEAVY <= may

@@ -55,6 +55,21 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     return Figure(figsize=(width, height), layout=layout)
 
 
+def add_axes(figure: "Figure", left: float, bottom: float, width: float, height: float) -> Any:
+    """Axes at a place in inches: measuring all texts for a layout takes as long as drawing them."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def text_width(figure: "Figure", texts: Sequence[str], size: float) -> float:
+    """Width in inches of the longest of some texts."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.font_manager import FontProperties
+
+    renderer, font = FigureCanvasAgg(figure).get_renderer(), FontProperties(size=size)
+    return max(renderer.get_text_width_height_descent(text, font, False)[0] for text in texts) / figure.dpi
+
+
 def save_figure(figure: "Figure", path: Path, dpi: int = 130) -> Path:
     """Write a figure as PNG atomically and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,8 +109,8 @@ def draw_lines(lines: Mapping[str, tuple[list[float], list[float]]], title: str,
     """Draw named (x, y) lines over the epochs; losses are blue for training and vermillion for validation."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = new_figure(5.2, 3.9)
-    axes = figure.add_subplot()
+    figure = new_figure(5.2, 3.9, None)
+    axes = add_axes(figure, 0.75, 0.55, 4.25, 2.9)
     spare = iter([GREEN, ORANGE, PINK, SKY] * len(lines))
     for number, (name, (x, y)) in enumerate(lines.items()):
         first = number == 0 or name.endswith("/loss")
@@ -194,13 +209,17 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> Pa
     count = len(classes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(3.4 + 0.42 * count, 4.6), 15)
-    figure = new_figure(side + 0.9, side)
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    figure = new_figure(side + 0.9, side, None)
     step = math.ceil(count / 100)
     size = 9 if count <= 30 else max(5.0, 9 - (count - 30) / 18)
     names = [shorten(name, 22) for name in classes[::step]]
-    axes.set_xticks(range(0, count, step), names, rotation=0 if max(map(len, names)) <= 3 else 90, fontsize=size)
+    upright = max(map(len, names)) <= 3
+    wide = text_width(figure, names, size)
+    left, bottom = 0.45 + wide, 0.5 + (size / 72 if upright else wide)
+    square = min(side - 0.3 - left, side - 0.5 - bottom)
+    axes = add_axes(figure, left, side - 0.5 - square, square, square)
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    axes.set_xticks(range(0, count, step), names, rotation=0 if upright else 90, fontsize=size)
     axes.set_yticks(range(0, count, step), names, fontsize=size)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -211,7 +230,8 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> Pa
     axes.set_title("Confusion matrix")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    bar = figure.colorbar(image, shrink=0.6, aspect=24, ticks=[0, 0.05, 0.2, 0.5, 1], format="{x:.0%}")
+    place = add_axes(figure, left + square + 0.2, side - 0.5 - 0.8 * square, 0.025 * square, 0.6 * square)
+    bar = figure.colorbar(image, place, ticks=[0, 0.05, 0.2, 0.5, 1], format="{x:.0%}")
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.set_label("share of the true class")
     return save_figure(figure, path)

@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from src.kit.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PINK, new_figure, save_figure, shorten
+from src.kit.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PINK, add_axes, new_figure, save_figure, shorten
 
 Layer = Mapping[str, Any]
 MAX_BLOCKS = 24  # readable in one picture
@@ -183,8 +183,8 @@ def draw_model_graph(layers: Sequence[Layer], path: Path) -> Path:
     blocks = group(layers)
     total = max(count_parameters(layers), 1)
     pitch = 1.45  # from box to box, in box heights
-    figure = new_figure(8.2, 0.9 + 0.5 * len(blocks))
-    axes = figure.add_subplot()
+    figure = new_figure(8.2, 0.9 + 0.5 * len(blocks), None)
+    axes = add_axes(figure, 0.15, 0.1, 7.9, 0.3 + 0.5 * len(blocks))
     for index, row in enumerate(blocks):
         y = -index * pitch
         colour = next((colour for word, colour in COLOURS if word in row["type"].lower()), FAINT)
