@@ -2,7 +2,7 @@
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
     nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
-                                      # tables, kills, search, export
+                                      # tables, kills, search, export, distill
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
         "kills": kills,
         "search": search,
         "export": export,
+        "distill": distill,
     }
     unknown = [name for name in argv if name not in parts]
     if unknown:
@@ -76,6 +77,12 @@ def export(python: Path) -> list[str]:
     for framework in ("lightning", "paddle"):
         rows += run(python, str(ROOT / "benchmarks" / "export.py"), framework).splitlines()
     return rows
+
+
+def distill(python: Path) -> list[str]:
+    """Students with and without teachers, and runs with and without averaged weights."""
+    run(python, "scripts/download.py", "data=cifar10")
+    return run(python, str(ROOT / "benchmarks" / "distill.py")).splitlines()
 
 
 def start(python: Path) -> list[str]:

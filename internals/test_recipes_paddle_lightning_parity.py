@@ -1,7 +1,9 @@
 """Recipes beside plain training, a teacher and averages: the same in both frameworks, and what the formulas say."""
 
 import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -12,6 +14,7 @@ from src.kit.config import UserError, load_config
 from src.kit.inference import softmax
 from src.kit.lightning import recipes as in_torch
 from src.kit.paddle import recipes as in_paddle
+from src.kit.paddle import refuse_unsupported
 from src.kit.run import Run, read_rows
 from src.kit.training import Experiment, check_teacher, find_checkpoint
 from src.kit.training.splits import describe_splits, write_splits
@@ -193,3 +196,30 @@ def read_raw(folder: Path) -> dict[str, np.ndarray]:
         return {name.removeprefix("network."): array for name, array in floats.items()}
     arrays = load_weights(folder / "training.safetensors")[0]
     return {name.removeprefix("raw/"): array for name, array in arrays.items() if name.startswith("raw/")}
+
+
+def test_a_compiled_network_keeps_its_names_and_trains_as_before(tmp_path, monkeypatch, capsys):
+    traced = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> Any:  # without the code, which takes a minute
+        traced.append(len(graph.graph.nodes))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    words = ["trainer.max_epochs=1", "data.image_size=9", "framework=lightning"]
+    plain, compiled = (weights_of(train(configure(tmp_path, *words, f"trainer.compile={on}"))) for on in (False, True))
+    assert len(traced) >= 2, "training and evaluation"
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        np.testing.assert_allclose(compiled[name], value, rtol=1e-3, atol=1e-4)
+    assert re.search(r"first step, in which the network was compiled, took \d", capsys.readouterr().out)
+
+
+def test_what_cannot_be_compiled_is_one_sentence():
+    with pytest.raises(UserError, match=r"Paddle trains without trainer\.compile"):
+        refuse_unsupported(load_config(["framework=paddle", "trainer.compile=true"]))
+    words = ["framework=lightning", "task=instance_segmentation", "trainer.compile=true"]
+    network = torch.nn.Identity()
+    network.takes_targets = True
+    with pytest.raises(UserError, match="chooses by values and cannot be compiled"):
+        in_torch.compile_network(load_config(words), network)

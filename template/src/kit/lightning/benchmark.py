@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from src.kit.benchmarks import PillowSamples
 from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose_image_cache
+from src.kit.lightning.recipes import compile_network
 from src.kit.lightning.trainer import build_optimizer, use_gpu
 from src.kit.loading import Split, keep_decoded, largest_batch
 from src.kit.training import Experiment
@@ -43,6 +44,8 @@ class Trainer:
         self.device = torch.device("cuda" if use_gpu(cfg) else "cpu")
         self.experiment = Experiment(cfg, {"train": split})
         self.network = self.experiment.build_network().to(self.device).train()
+        if cfg.trainer.compile:
+            compile_network(cfg, self.network)
         self.loss = self.experiment.build_loss()
         if isinstance(self.loss, torch.nn.Module):
             self.loss.to(self.device)

@@ -20,6 +20,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from src.kit.config import UserError, refuse_extra
+from src.kit.lightning.recipes import Compiled
 from src.kit.ranks import Place, find_place
 
 WAIT_S = 300.0
@@ -165,7 +166,7 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
         "gradient_clip_algorithm": keys.gradient_clip_algorithm,
         "log_every_n_steps": cfg.log_every_n_steps,
         "deterministic": "warn" if cfg.deterministic else None,
-        "callbacks": list(callbacks),
+        "callbacks": [*([Compiled(cfg)] if keys.compile else []), *callbacks],
         "logger": logger,
         "enable_checkpointing": False,
         "enable_progress_bar": False,

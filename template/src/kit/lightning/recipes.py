@@ -1,15 +1,22 @@
-"""What a recipe adds to plain training in PyTorch: a teacher, and the average of weights."""
+"""What a recipe adds to plain training in PyTorch: a teacher, the average of weights, compilation."""
 
+import logging
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from src.kit.config import UserError
 from src.kit.training import Experiment, Teacher, average_decay, load_teacher
+
+log = logging.getLogger("train")  # the run's, which prints and saves it
 
 
 def distillation_loss(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
@@ -140,3 +147,38 @@ class Average:
 def build_average(cfg: DictConfig, network: nn.Module) -> Average | None:
     """The average of `trainer.ema`, or None."""
     return Average(network, cfg.trainer.ema) if cfg.trainer.ema else None
+
+
+def compile_network(cfg: DictConfig, network: nn.Module) -> None:
+    """Compile the network's forward and backward pass (`trainer.compile`), in place: no weight changes its name.
+
+    Each shape of a batch has kernels of its own, so that a resumed run computes as the first one did; only with many
+    shapes (`data.sizes`) they are general.
+
+    Raises:
+        UserError: a network whose course depends on values, which would be compiled again and again.
+    """
+    if getattr(network, "takes_targets", False):
+        raise UserError(f"model={cfg.model.name} chooses by values and cannot be compiled: set trainer.compile=false.")
+    dynamic = None if cfg.data.get("sizes") else False
+    # not `network.compile()`, which leaves an nn.Sequential as it is
+    network.forward = torch.compile(network.forward, dynamic=dynamic)  # type: ignore[method-assign]
+
+
+class Compiled(pl.Callback):
+    """Compiles the network of a run, and says how long its first step took."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg, self.started = cfg, 0.0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        compile_network(self.cfg, pl_module.network)  # type: ignore[arg-type]
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.started = self.started or time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if self.started > 0 and trainer.is_global_zero:
+            seconds = time.perf_counter() - self.started
+            log.info("trainer.compile: the first step, in which the network was compiled, took %.1f s.", seconds)
+        self.started = -1.0

@@ -317,6 +317,11 @@ def readable_errors(cfg: DictConfig) -> Iterator[None]:
             f"The network's batch normalisation needs more than one value, and data.batch_size={cfg.data.batch_size} "
             "gives it one: use a larger batch or data.image_size."
         ) from error
+    except RuntimeError as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = first_sentence(error)[:200]
+            raise UserError(f"trainer.compile failed ({reason}): install a C++ compiler, or leave it out.") from error
+        raise
 
 
 def load_network(experiment: Experiment, checkpoint: Path) -> torch.nn.Module:

@@ -206,6 +206,8 @@ def refuse_unsupported(cfg: DictConfig) -> None:
             raise UserError(f"trainer.extra.{key} must be at least 1, not {extra[key]}.")
     if keys.precision != "32-true" and not use_gpu(cfg):
         raise UserError(f"Paddle has no trainer.precision={keys.precision} on a CPU: use 32-true.")
+    if keys.compile:
+        raise UserError("Paddle trains without trainer.compile: leave it out.")
     if keys.strategy not in ("auto", "ddp"):
         raise UserError(f"Paddle has no trainer.strategy={keys.strategy}: use auto or ddp.")
     if keys.num_nodes > 1 and paddle.distributed.get_world_size() == 1:
