@@ -82,6 +82,7 @@ def test_words_are_read_as_they_are_meant():
 def test_a_grid_has_as_many_trials_as_combinations():
     plan = read_plan(["--sampler", "grid", "optimizer.lr=0.1,0.01", "model.width=4..6:int"])
     assert plan.trials == len(plan.combinations) == 6
+    assert read_plan(["--sampler=grid", "optimizer.lr=0.1,0.01", "--trials=9"]).trials == 2
     assert plan.combinations[-1] == {"optimizer.lr": "0.01", "model.width": 6}
 
 
@@ -108,10 +109,10 @@ def ask(search: Search) -> Job:
 def test_a_search_that_was_killed_asks_for_what_it_would_have_asked_for(tmp_path, sampler):
     words = ["optimizer.lr=0.1,0.2,0.3", "scheduler=cosine,constant", "--sampler", sampler]
     whole = open_search(tmp_path / "whole", *words)
-    expected = [ask(whole).words for _ in range(3)]
-    found = [ask(open_search(tmp_path / "killed", *words)).words for _ in range(3)]
+    expected = [ask(whole).words for _ in range(2)]
+    found = [ask(open_search(tmp_path / "killed", *words)).words for _ in range(2)]
     assert found == expected
-    assert len(set(map(tuple, found))) == 3 or sampler != "grid"
+    assert len(set(map(tuple, found))) == 2 or sampler != "grid"
 
 
 def test_a_trial_that_was_killed_before_it_had_all_values_gets_the_others(tmp_path):
@@ -125,6 +126,26 @@ def test_a_trial_that_was_killed_before_it_had_all_values_gets_the_others(tmp_pa
     found = job.open(interrupted._trial_id)
     assert found.words[0] == f"optimizer.lr={value}"
     assert found.words[1].startswith("model.dropout=0.")
+
+
+def test_jobs_share_the_gpus_that_are_visible(tmp_path, monkeypatch):
+    plan = read_plan(["optimizer.lr=0.1,0.2", "--jobs", "3", "--", *TINY])
+    two = replace(detect(), gpus=(Gpu("nvidia", "a", 8000, "8.6"), Gpu("nvidia", "b", 8000, "8.6")), cores=12)
+    search = Search(plan, load_config(plan.fixed), tmp_path, None, two, [])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert search.environment(2) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "0"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    assert search.environment(1)["CUDA_VISIBLE_DEVICES"] == "7"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert [search.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4,7", "5", "6"]
+    assert search.share().smallest_gpu_mib == 4000  # two jobs on one of them
+
+
+def test_runs_without_their_study_are_not_taken_for_others(tmp_path):
+    (tmp_path / "trial-000-20260101-000000").mkdir()
+    with pytest.raises(UserError, match="is gone, which knows the trials"):
+        open_search(tmp_path, "optimizer.lr=0.1,0.2")
 
 
 def test_equal_values_are_trained_once(tmp_path):

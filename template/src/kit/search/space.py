@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -143,8 +143,8 @@ def read_plan(argv: Sequence[str]) -> Plan:
     if plan.sampler == "grid":
         if endless := next((part for part in dimensions if not part.values), None):
             raise UserError(f"--sampler grid needs lists: write {endless.key}=A,B,C instead of {endless.text}.")
-        if "trials" not in options:
-            return Plan(plan.dimensions, plan.fixed, **{**options, "trials": prod(len(d.values) for d in dimensions)})
+        every = prod(len(part.values) for part in dimensions)
+        return replace(plan, trials=min(every, options.get("trials", every)))
     return plan
 
 

@@ -68,14 +68,19 @@ def storage_errors(folder: Path) -> Iterator[None]:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise UserError(
-            f"Cannot use {folder / FILE} ({reason}): free some space, or restore the file from a copy; without it the "
-            "search starts over."
+            f"Cannot use {folder / FILE} ({reason}): free some space, or restore the file from a copy."
         ) from error
 
 
 def open_study(folder: Path, mode: str) -> optuna.Study:
-    """The study in the folder's SQLite file, which gets its name when it is whole."""
+    """The study in the folder's SQLite file, which gets its name when it is whole.
+
+    Raises:
+        UserError: the file is gone, but not the trials' runs.
+    """
     path = folder / FILE
+    if not path.exists() and any(folder.glob("trial-*/")):
+        raise UserError(f"{path} is gone, which knows the trials: restore it, or delete {folder} to start over.")
     if not path.exists():
         with replace_file(path) as partial:
             storage = optuna.storages.RDBStorage(f"sqlite:///{partial.as_posix()}")
@@ -209,18 +214,23 @@ class Search:
 
     def share(self) -> Hardware:
         """The machine, as far as one of the jobs may use it."""
-        together = math.ceil(self.plan.jobs / len(self.hardware.gpus)) if self.cfg.trainer.devices == 1 else 1
+        apart = isinstance(self.cfg.trainer.devices, int | str)
+        together = math.ceil(self.plan.jobs / (len(self.hardware.gpus) if apart else 1))
         gpus = tuple(replace(gpu, memory_mib=gpu.memory_mib // together) for gpu in self.hardware.gpus)
         return replace(self.hardware, gpus=gpus)
 
     def environment(self, slot: int) -> dict[str, str]:
-        """Share out GPUs and processor cores, unless the user has done so."""
-        shared: dict[str, str] = {}
-        if self.plan.jobs > 1:
-            shared["OMP_NUM_THREADS"] = str(max(1, self.hardware.cores // self.plan.jobs))
-            if len(self.hardware.gpus) > 1 and self.cfg.trainer.devices == 1:
-                shared["CUDA_VISIBLE_DEVICES"] = str(slot % len(self.hardware.gpus))
-        return {name: value for name, value in shared.items() if name not in os.environ}
+        """Share out processor cores, unless the user has, and the GPUs that the user leaves visible."""
+        if self.plan.jobs == 1:
+            return {}
+        cores = max(1, self.hardware.cores // self.plan.jobs)
+        shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(len(self.hardware.gpus))))
+        gpus, devices = [name for name in visible.split(",") if name], self.cfg.trainer.devices
+        mine = gpus[slot :: self.plan.jobs] or gpus[slot % max(1, len(gpus)) :][:1]
+        if len(gpus) > 1 and (devices == "auto" or (isinstance(devices, int) and devices <= len(mine))):
+            shared["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+        return shared
 
     def settle(self, job: Job) -> bool:
         """Report a trial's new epochs; end it if it is hopeless; tell the study if it has ended, and return True."""
