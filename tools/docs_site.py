@@ -165,7 +165,10 @@ def reference(language: str) -> str:
     from src.kit.config.compose import CONFIGS, load_config, option_names  # type: ignore[import-not-found]
 
     words = WORDS[language]
-    defaults = keys.leaves(load_config(["task=tabular"])) | keys.leaves(load_config([]))
+    defaults = keys.leaves(load_config(["task=tabular", "data=table_file"])) | keys.leaves(load_config([]))
+    defaults = {
+        key: value for key, value in defaults.items() if not key.endswith((".name", ".file", ".title", ".tasks"))
+    }
     lines = [
         f"# {words['reference']}",
         "",
@@ -313,6 +316,7 @@ def write() -> None:
             file = SITE / "build" / language / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, "utf-8")
+        shutil.copy(SITE / "site.css", SITE / "build" / language)
 
 
 if __name__ == "__main__":
