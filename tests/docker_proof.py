@@ -10,6 +10,7 @@ LD_LIBRARY_PATH folders that the containers get as well
 """
 
 import argparse
+import base64
 import contextlib
 import functools
 import json
@@ -44,6 +45,9 @@ PORTS = {"tensorboard": "TENSORBOARD_PORT", "mlflow": "MLFLOW_PORT"}
 SECRET = "swordfish-7f3a"
 TRACKERS = {"lightning": "tensorboard", "paddle": "mlflow"}
 KILL = "import os; [os.kill(int(p), 9) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid())]"
+
+# A grey PNG of one pixel.
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==")
 
 DOCTOR = """import json, dataclasses
 from src.kit.hardware import check_containers, detect
@@ -150,6 +154,7 @@ def container_stage(proof: Proof, links: dict[str, str]) -> None:
         and proof.step("run train: one epoch", functools.partial(train_once, proof))
         and proof.step("up --wait until healthy", functools.partial(up, proof))
         and proof.step("kill, see it resume, stop", functools.partial(kill, proof))
+        and proof.step("export, up -d serve, predict, stop", functools.partial(serve, proof))
         and proof.step("another user", functools.partial(other_user, proof))
         and proof.step("run shell: tests", functools.partial(shell, proof))
         and proof.step("GPU image on another base", functools.partial(gpu, proof, links))
@@ -161,6 +166,7 @@ def prepare(proof: Proof, links: dict[str, str]) -> None:
     git(proof.project, "init", "--quiet")
     commit_all(proof.project, "made")
     settings = {**OWNER, "TOKEN": SECRET, "CPUS": "1.5", "MEMORY": "6g", PORTS[proof.tracker]: str(free_port())}
+    settings["SERVE_PORT"] = str(free_port())
     settings["PIP_CONFIG_FILE"] = str(proof.project / "pip.conf")
     text = "".join(f"{key}={value}\n" for key, value in settings.items())
     (proof.project / "deploy" / ".env").write_text(text, "utf-8")
@@ -180,7 +186,7 @@ def prepare(proof: Proof, links: dict[str, str]) -> None:
 
 
 def lint(proof: Proof) -> None:
-    proof.call("hadolint", "deploy/cpu/Dockerfile", "deploy/gpu/Dockerfile")
+    proof.call("hadolint", *(f"deploy/{kind}/Dockerfile" for kind in ("cpu", "gpu", "serving")))
 
 
 def doctor(proof: Proof) -> str:
@@ -291,6 +297,34 @@ def kill(proof: Proof) -> str:
     return f"killed after {before} epochs, stopped after {len(done)} with {code}, one run"
 
 
+def serve(proof: Proof) -> str:
+    """Export in the training's image, and predict with the service, which has no framework and may write nothing."""
+    proof.compose("run", "--rm", "train", "data=digits", "trainer=debug")
+    [run] = [path.parent for path in proof.runs()]
+    proof.compose("run", "--rm", "--entrypoint", "python", "train", "scripts/export.py", "--format", "onnx")
+    started = time.perf_counter()
+    proof.compose("--profile", "serve", "up", "-d", "--wait", "serve")
+    took = time.perf_counter() - started
+    settings = (proof.project / "deploy" / ".env").read_text("utf-8")
+    port = re.search(r"^SERVE_PORT=(\d+)$", settings, re.M)
+    sent = {"images": [base64.b64encode(PIXEL).decode()]}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port and port[1]}/predict", json.dumps(sent).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        [found] = json.loads(answer.read())["predictions"]
+    assert found["class"] in "0123456789", found
+    limits = f"test $(id -u):$(id -g) = {UID}:{GID} && ! touch /app/x && ! touch outputs/x"
+    limits += " && ! python -c 'import torch' && ! python -c 'import paddle'"
+    proof.compose("--profile", "serve", "exec", "serve", "sh", "-c", limits)
+    proof.compose("--profile", "serve", "stop", "serve")
+    code = proof.compose("--profile", "serve", "ps", "--all", "--format", "{{.ExitCode}}", "serve").strip()
+    assert code == "143", f"stopped with {code}"
+    proof.compose("--profile", "serve", "down")
+    shutil.rmtree(run)
+    return f"{size(image(proof, 'serve'))} MB, up in {took:.1f} s"
+
+
 def other_user(proof: Proof) -> str:
     """Another uid rebuilds without copying the packages, and is told whose folder it may not write to."""
     name, packages = image(proof, "train"), "COPY /venv /venv"
@@ -374,7 +408,7 @@ def clean_up(proof: Proof) -> None:
     """Leave no container, network or image of this test."""
     command = [*COMPOSE, "--profile", "*", "down", "--volumes", "--rmi", "local", "--timeout", "3"]
     subprocess.run(command, cwd=proof.project, check=False, capture_output=True)
-    names = [image(proof, service) for service in ("train", "shell", "train-gpu")]
+    names = [image(proof, service) for service in ("train", "shell", "train-gpu", "serve")]
     subprocess.run(
         ["docker", "image", "rm", "-f", *names, f"proof-{proof.framework}-base"], check=False, capture_output=True
     )

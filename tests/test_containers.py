@@ -143,6 +143,7 @@ def test_services(variant: Path) -> None:
     services = compose(variant)
     expected = {"train", "train-gpu", "shell", "shell-gpu", "folders"}
     expected |= {answers(variant).get("tracker", "tensorboard")} & {"tensorboard", "mlflow"}
+    expected |= {"serve"} if (variant / "src/api.py").exists() else set()
     expected |= {"train-gpu-paddle"} if len(backends(variant)) == 2 else set()
     assert set(services) == expected
     gpus = {name for name, service in services.items() if "deploy" in service}
@@ -160,8 +161,11 @@ def test_services_may_do_little(variant: Path) -> None:
         if name != "folders":
             assert service["user"] == owner
             assert service["shm_size"] == "2gb"
-            assert [volume.split(":")[-1] for volume in service["volumes"]][-2:] == ["/app/data", "/app/outputs"]
             assert service["cpus"] == "${CPUS:-0}" and service["mem_limit"] == "${MEMORY:-0}"
+        if name == "serve":
+            assert [volume.split(":")[-2:] for volume in service["volumes"]] == [["/app/outputs", "ro"]]
+        elif name != "folders":
+            assert [volume.split(":")[-1] for volume in service["volumes"]][-2:] == ["/app/data", "/app/outputs"]
             assert service["environment"]["CUDA_VISIBLE_DEVICES"] is None, "taken from the shell"
         if not name.startswith("shell"):
             assert service["read_only"] and service["cap_drop"] == ["ALL"]
@@ -174,7 +178,7 @@ def test_every_build_finds_its_files(variant: Path) -> None:
             build = service["build"]
             assert build["target"] in stages(variant / build["dockerfile"])
             text = (variant / build["dockerfile"]).read_text("utf-8")
-            default = re.search(r"ARG REQUIREMENTS=(.*)", text)
+            default = re.search(r"ARG REQUIREMENTS=(.*)", text) or re.search(r"COPY (requirements-serving.txt)", text)
             assert default and (variant / build["args"].get("REQUIREMENTS", default[1])).is_file()
 
 
@@ -216,6 +220,19 @@ def test_builds_get_indexes_proxies_and_pips_configuration(variant: Path) -> Non
             assert service["build"]["secrets"] == ["pip"]
     text = yaml.safe_load((variant / "deploy/docker-compose.yml").read_text("utf-8"))
     assert set(text["secrets"]) == {"pip"}
+
+
+def test_the_service_has_no_framework_and_no_rights(variant: Path) -> None:
+    path = variant / "deploy/serving/Dockerfile"
+    if not path.exists():
+        return
+    lines = stages(path)["serve"]
+    assert [rest for word, rest in lines if word == "USER"] == ["${UID}:${GID}"]
+    assert not any(word == "RUN" for word, _ in lines[lines.index(("USER", "${UID}:${GID}")) :])
+    assert not any("PIP_" in rest for _, rest in lines)
+    packages = (variant / "requirements-serving.txt").read_text("utf-8")
+    assert "onnxruntime==" in packages and not re.search("torch|paddle|omegaconf", packages)
+    test_hadolint(path)
 
 
 def test_packages_come_before_the_user(dockerfile: Path) -> None:
