@@ -2,7 +2,7 @@
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
     nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
-                                      # tables, kills, search, export, distill
+                                      # tables, kills, search, export, distill, serve
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -26,6 +26,7 @@ import yaml
 from tests.render import ROOT, render
 from tests.smoke import install
 
+VERSIONS = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
 PROJECT = ROOT / ".nox" / "bench-project"
 
 
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> int:
         "search": search,
         "export": export,
         "distill": distill,
+        "serve": serve,
     }
     unknown = [name for name in argv if name not in parts]
     if unknown:
@@ -83,6 +85,20 @@ def distill(python: Path) -> list[str]:
     """Students with and without teachers, and runs with and without averaged weights."""
     run(python, "scripts/download.py", "data=cifar10")
     return run(python, str(ROOT / "benchmarks" / "distill.py")).splitlines()
+
+
+def serve(python: Path) -> list[str]:
+    """The service beside LitServe and the bare network, with the small network for 8 x 8 digits."""
+    environment = ROOT / ".nox" / "litserve"
+    other = environment / "bin" / "python"
+    core = [line for line in VERSIONS["packages"]["serving_core"] if "onnxruntime" not in line]
+    subprocess.run(["uv", "venv", "-q", "--clear", "--python", python, environment], check=True)
+    packages = ["litserve==0.2.19", "onnxruntime", "python-multipart", *core]
+    subprocess.run(["uv", "pip", "install", "-q", "--python", other, *packages], check=True)
+    run(python, "scripts/train.py", "data=digits", "framework=lightning", "trainer.max_epochs=1", "name=served")
+    [folder] = (PROJECT / "outputs").glob("served-*")
+    run(python, "scripts/export.py", str(folder), "--format", "onnx")
+    return run(python, str(ROOT / "benchmarks" / "serving.py"), str(folder / "export"), str(other)).splitlines()
 
 
 def start(python: Path) -> list[str]:

@@ -26,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from paths import TEMPLATE
+from src.kit.benchmarks import serve
 from src.kit.errors import UserError
 from src.kit.inference import Card, Predictor, postprocess
 from src.kit.loading import FileImages, Loader, Split
@@ -461,6 +462,19 @@ def test_no_framework_is_imported(folder):
     code = "import sys, src.api; print([n for n in ('torch', 'paddle', 'omegaconf', 'matplotlib') if n in sys.modules])"
     said, _ = start("-c", code, MODEL_PATH=str(folder)).communicate(timeout=30)
     assert said == "[]\n"
+
+
+def test_the_benchmark_measures_the_service_beside_the_network(folder, tmp_path, capsys):
+    result = serve.measure(folder, 0.1, 2)
+    assert list(result["rows"]) == ["session.run", "predict", "service, 1 client", "service, 2 clients"]
+    for row in result["rows"].values():
+        assert row["requests"] > 0 and row["errors"] == 0
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    assert result["rows"]["service, 1 client"]["cpu_ms"] >= 0 and result["memory_mib"] > 20
+    serve.print_rows(result)
+    assert "service, 2 clients" in capsys.readouterr().out
+    serve.draw(result, tmp_path / "serve.png")
+    assert Image.open(tmp_path / "serve.png").width > 500
 
 
 def test_the_newest_export_is_found(tmp_path):

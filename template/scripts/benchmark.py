@@ -17,6 +17,7 @@ that the network's own operations reach. The figures and a picture are written t
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.kit.errors import UserError, run_main
 
+KIT = Path(__file__).resolve().parents[1] / "src" / "kit" / "benchmarks"  # has a file for each other benchmark
 ALONE = ["trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto", "trainer.early_stopping.patience=null"]
 SIDES = {"ours": "this project", "by_hand": "loop by hand", "synthetic": "synthetic data"}
 ROWS = {
@@ -39,6 +41,9 @@ ROWS = {
 
 def main(argv: list[str]) -> None:
     """Print a table or a JSON object, and write figures and picture to a folder."""
+    if argv and argv[0].isidentifier() and (KIT / f"{argv[0]}.py").is_file():
+        import_module(f"src.kit.benchmarks.{argv[0]}").command(argv[1:])
+        return
     from src.kit.config import help_text, load_config
 
     if "--help" in argv or "-h" in argv:

@@ -6,6 +6,6 @@ exported is served.
 """
 
 from src.kit.serving.app import create_app, serve_command
-from src.kit.serving.service import Settings
+from src.kit.serving.service import Settings, find_model
 
-__all__ = ["Settings", "create_app", "serve_command"]
+__all__ = ["Settings", "create_app", "find_model", "serve_command"]

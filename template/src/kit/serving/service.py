@@ -136,8 +136,7 @@ class Service:
 
     def open(self) -> Model:
         """Open the model that the settings name, as it is now."""
-        given = self.settings.model_path
-        return Model(Path(given).expanduser() if given else newest_export(OUTPUTS), 1)
+        return Model(find_model(self.settings), 1)
 
     def measure(self, source: Any) -> int:
         """The pixels of an image; 0 for a row."""
@@ -189,6 +188,15 @@ class Service:
         self.previous, self.batcher.model = self.batcher.model, self.previous
         self.metrics.reloads.inc()
         return self.batcher.model
+
+
+def find_model(settings: Settings) -> Path:
+    """The run, export or .onnx file that the settings name, or the newest export.
+
+    Raises:
+        UserError: there is none.
+    """
+    return Path(settings.model_path).expanduser() if settings.model_path else newest_export(OUTPUTS)
 
 
 def newest_export(outputs: Path) -> Path:
