@@ -2,10 +2,12 @@
 
 import re
 
+import yaml
 from jinja2 import Environment
 
 from paths import TEMPLATE
 
+PACKAGES = yaml.safe_load((TEMPLATE.parent / "versions.yml").read_text("utf-8"))["packages"]
 SCENES = ("detection", "segmentation", "instance_segmentation")
 STARTS = {
     "classification": ["small_cnn", "digits", "cross_entropy"],
@@ -41,7 +43,7 @@ def answers(
         "extras": list(extras),
         "requirements": "requirements-cpu.txt",
         "newest_python": "3.13",
-        "versions": {"python": {"minimum": "3.10"}, "template": "v1.0.0"},
+        "versions": {"python": {"minimum": "3.10"}, "template": "v1.0.0", "packages": PACKAGES},
     }
 
 
@@ -50,7 +52,7 @@ KINDS = {
     "paddle": answers("paddle", dataset="image_folder", tracker="mlflow", extras=()),
     "cifar10": answers(dataset="cifar10", tracker="wandb"),
     **{task: answers(task=task, tracker="none") for task in (*SCENES, "tabular")},
-    "everything": answers("both", "all", extras=("streaming", "search", "serving")),
+    "everything": answers("both", "all", extras=("streaming", "search", "serving", "cluster")),
 }
 
 
@@ -60,7 +62,7 @@ def documents(kind: str) -> dict[str, str]:
     plain = ["data.md"] + ["scenes.md"] * given["scenes"] + ["tabular.md"] * ("tabular" in given["tasks"])
     plain += ["shards.md"] * ("streaming" in given["extras"])
     texts = {name: (TEMPLATE / "docs" / name).read_text("utf-8") for name in plain}
-    for name in ("README.md", "docs/guide.md"):
+    for name in ["README.md", "docs/guide.md"] + ["docs/cluster.md"] * ("cluster" in given["extras"]):
         template = Environment(keep_trailing_newline=True).from_string((TEMPLATE / f"{name}.jinja").read_text("utf-8"))
         texts[name.rpartition("/")[2]] = template.render(given)
     return texts

@@ -16,6 +16,7 @@ FOREIGN = {
     "scenes": r"\bCOCO|\bYOLO|\bscenes?\b|\boutlines?\b|\bboxes\b|digit_scenes|coco_folder|RetinaNet|R-CNN",
     "tabular": r"\btabular|table_file|\bCSV\b|breast_cancer",
     "shards": r"[Ss]hard|WebDataset",
+    "cluster": r"cluster\.md|deploy/cluster|plan\.py|\bRay\b",
     "search": r"[Ss]earch\.py|[Oo]ptuna|#search",
     "paddle": r"[Pp]addle",
     "lightning": r"[Ll]ightning|PyTorch Light",
@@ -81,6 +82,7 @@ def test_documents_hold_only_what_the_project_has(kind):
         "tabular": "tabular" in given["tasks"],
         "shards": "streaming" in given["extras"],
         "search": "search" in given["extras"],
+        "cluster": "cluster" in given["extras"],
         "paddle": "paddle" in given["backends"],
         "lightning": "lightning" in given["backends"],
     }

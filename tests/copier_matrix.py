@@ -25,7 +25,7 @@ from tests.render import ROOT, copy_template
 VERSIONS = ["9.8.0", "9.9.1", "9.10.3", "9.11.3", "9.12.0", "9.13.1", "9.14.3", "9.15.2", "9.16.0", "9.17.1"]
 VERSIONS += ["9.17.2", "9.18.2", "9.19.0", "9.19.1"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]  # each that uv finds here, with the newest copier; the others on the oldest
-ANSWERS = ["framework=both", "gpu=12.6", "task=all", "tracker=mlflow", "extras=[streaming, search, serving]"]
+ANSWERS = ["framework=both", "gpu=12.6", "task=all", "tracker=mlflow", "extras=[streaming, search, serving, cluster]"]
 ANSWERS += ["project_name=Größe 2"]
 DATA = [part for answer in ANSWERS for part in ("--data", answer)]
 SETTING = re.compile(r'^_min_copier_version: "([\d.]+)".*\n', re.M)

@@ -245,7 +245,7 @@ def test_in_place(arguments: list[str]) -> int:
     packages = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))["packages"]
     project = ROOT / ".nox" / "in-place"
     shutil.rmtree(project, ignore_errors=True)
-    render(project, {"framework": "both", "task": "all", "extras": ["streaming", "search", "serving"]})
+    render(project, {"framework": "both", "task": "all", "extras": ["streaming", "search", "serving", "cluster"]})
     with (project / "requirements-cpu.txt").open("a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for lines in packages["tracker"].values() for line in lines)
         file.writelines(f"{line}\n" for line in FOR_INTERNALS)

@@ -29,14 +29,15 @@ def test_files_of_the_default_project(projects: dict[str, Path]) -> None:
 
 
 def test_files_of_everything(projects: dict[str, Path]) -> None:
-    extras = ["streaming", "search", "serving"]
+    extras = ["streaming", "search", "serving", "cluster"]
     assert EXAMPLES["both"].items() >= {"framework": "both", "task": "all", "extras": extras}.items()
-    assert len(files_of(projects["both"])) <= 382
+    assert len(files_of(projects["both"])) <= 390
 
 
 def test_files_of_each_variant(variant: Path) -> None:
     answers = EXAMPLES[variant.name]
     most = 238 + 75 * (answers.get("task", "classification") != "classification") + 69 * (answers.get("task") == "all")
+    most += 8 * ("cluster" in answers.get("extras", []))
     assert len(files_of(variant)) <= most
 
 
@@ -46,7 +47,7 @@ def test_files_of_the_house(projects: dict[str, Path]) -> None:
 
 
 def test_rows_that_leave_something_out() -> None:
-    assert sum("{{" in row for row in SETTINGS["_exclude"]) <= 16
+    assert sum("{{" in row for row in SETTINGS["_exclude"]) <= 18
 
 
 def places(project: Path, pattern: str) -> list[str]:
@@ -87,6 +88,13 @@ def test_no_service_where_it_was_not_chosen(projects: dict[str, Path]) -> None:
 
 def content_lines(path: Path) -> int:
     return sum(bool(line.strip()) and not line.strip().startswith("#") for line in path.read_text("utf-8").splitlines())
+
+
+def test_no_cluster_where_it_was_not_chosen(projects: dict[str, Path]) -> None:
+    without = [name for name, answers in EXAMPLES.items() if "cluster" not in answers.get("extras", [])]
+    assert without
+    for name in without:
+        assert places(projects[name], r"kubectl|\bray\b|deploy/cluster|kit\.cluster|cluster\.md|scripts/plan") == []
 
 
 def test_config_budgets(variant: Path) -> None:

@@ -77,7 +77,7 @@ def test_structured_files_parse(variant: Path) -> None:
     parsed = 0
     for path in variant.rglob("*"):
         if path.suffix in (".yaml", ".yml"):
-            parsed += yaml.safe_load(path.read_text("utf-8")) is not None
+            parsed += list(yaml.safe_load_all(path.read_text("utf-8"))) != [None]
         elif path.suffix == ".toml":
             parsed += bool(tomllib.loads(path.read_text("utf-8")))
     assert parsed > 20
