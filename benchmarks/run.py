@@ -2,7 +2,7 @@
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
     nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
-                                      # tables, kills, search, export, distill, serve
+                                      # tables, kills, search, export, distill, serve, compress
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
         "export": export,
         "distill": distill,
         "serve": serve,
+        "compress": compress,
     }
     unknown = [name for name in argv if name not in parts]
     if unknown:
@@ -99,6 +100,15 @@ def serve(python: Path) -> list[str]:
     [folder] = (PROJECT / "outputs").glob("served-*")
     run(python, "scripts/export.py", str(folder), "--format", "onnx")
     return run(python, str(ROOT / "benchmarks" / "serving.py"), str(folder / "export"), str(other)).splitlines()
+
+
+def compress(python: Path) -> list[str]:
+    """What smaller networks gain and cost: ratios to the whole network, and accuracies of the test split."""
+    head = "| network, data | seeds | compressed by | parameters | mult. | zipped file | time "
+    rows = [head + "| whole | right after | trained on | worst | as small, alone |", "|---|---:|---|" + "---:|" * 9]
+    for framework in ("lightning", "paddle"):
+        rows += run(python, str(ROOT / "benchmarks" / "compress.py"), framework).splitlines()
+    return rows
 
 
 def start(python: Path) -> list[str]:

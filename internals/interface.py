@@ -147,7 +147,7 @@ class InterfaceTests:
         with pytest.raises(UserError, match=r"takes images of 8 pixels, not 16: give the run \(.+\) in place of"):
             optimize_command([*keys, "--input-size", "16x16"], "")
 
-    def check_compression(self, run: TrainedRun, images: np.ndarray) -> None:
+    def check_compression(self, run: TrainedRun, images: np.ndarray) -> TrainedRun:
         """A compressed run is a run: half of its channels, of the rest half of the weights, and every command."""
         path = compress_command([str(run.path), "--channels", "0.5", "--pattern", "2:4", "--epochs", "1"], "")
         start = load_weights(run.path / "compressed-channels-0.5-pattern-2-4" / "model.safetensors")[0]
@@ -165,6 +165,7 @@ class InterfaceTests:
         again = load_run(path)
         exported = Predictor.open(again.export(["onnx"])).predict(images)
         assert [each["class"] for each in exported] == [each["class"] for each in again.predict(images)]
+        return again
 
     def test_data_and_network_are_built_once(self, tmp_path, monkeypatch):
         splits, networks = Counter[str](), []

@@ -56,6 +56,16 @@ class TestInterfaceLightning(InterfaceTests):
         loaded = torch.load(checkpoint, weights_only=True)["state_dict"]
         assert all(np.array_equal(loaded[name], value) for name, value in module.state_dict().items())
 
+    def check_compression(self, run, images):
+        run = super().check_compression(run, images)
+        checkpoint = find_checkpoint(run.path, "best") / "training.ckpt"
+        module = Module.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
+        images, _ = next(iter(run.experiment.build_loader("test")))
+        with torch.inference_mode():
+            assert torch.equal(module(torch.from_numpy(images)), run.network(torch.from_numpy(images)))
+        assert "Conv2d(6, 12, " in str(module)
+        return run
+
     def test_extra_keys_reach_the_trainer(self, tmp_path):
         run = train(self.configure(tmp_path, "trainer.extra={limit_train_batches: 3, gradient_clip_val: 0.5}"))
         assert run.history[0]["step"] == 3

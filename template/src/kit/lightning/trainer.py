@@ -81,6 +81,16 @@ def resize(network: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
             layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
 
 
+def follow_state(network: nn.Module) -> None:
+    """Let a network take the shapes of a smaller state that is loaded into it: that of a compressed run."""
+
+    def hook(module: nn.Module, state: Mapping[str, torch.Tensor], prefix: str, *_: Any) -> None:
+        found = {name: state.get(prefix + name) for name in named_shapes(module)}
+        resize(module, {name: tuple(tensor.shape) for name, tensor in found.items() if tensor is not None})
+
+    network.register_load_state_dict_pre_hook(hook)
+
+
 def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, Any]]:
     """List the leaf layers in the order in which an input of `shape` (1, C, H, W) passes them.
 

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -353,6 +354,8 @@ def build_network(
     if (own := getattr(network, "takes_targets", False)) != (cfg.loss.name == "network"):
         fitting = "its own losses: set loss=network" if own else f"a loss: set another one than loss={cfg.loss.name}"
         raise UserError(f"model={cfg.model.name} learns by {fitting}.")
+    if not initial and hasattr(network, "register_load_state_dict_pre_hook"):  # PyTorch's, for `load_from_checkpoint`
+        import_module("src.kit.lightning").follow_state(network)
     return network
 
 

@@ -1,0 +1,90 @@
+"""What `scripts/compress.py` gains and costs: run in a project, `python .../compress.py lightning [CASE ...]`.
+
+Each case trains a network from several seeds, compresses each run in several ways and trains it on. Means over the
+seeds; the test split decides, time is measured on one thread, before and after in turns.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path.cwd()))
+
+from src.kit.compression import compress_command
+from src.kit.config import load_config
+from src.kit.training import train
+
+# case -> seeds, keys, ways to compress, and keys of a network as small that is trained alone, as long in all
+CASES: dict[str, tuple[int, list[str], tuple[str, ...], list[str]]] = {
+    "digits": (
+        5,
+        ["model=small_cnn", "data=digits", "trainer.max_epochs=30"],
+        ("--channels 0.5 --epochs 15", "--sparsity 0.8 --epochs 15", "--pattern 2:4 --epochs 15"),
+        ["model.width=6", "trainer.max_epochs=45"],
+    ),
+    "resnet": (
+        2,
+        ["model=resnet18", "data=digits", "trainer.max_epochs=8"],
+        ("--channels 0.55 --epochs 4", "--sparsity 0.8 --epochs 2", "--pattern 2:4 --epochs 2"),
+        [],
+    ),
+    "mnist": (
+        1,
+        [
+            *("model=resnet18", "model.stem=imagenet", "data=mnist", "trainer.max_epochs=2"),
+            *("data.batch_size=128", "trainer.limit_train_batches=100"),
+        ],
+        ("--channels 0.55 --epochs 1",),
+        [],
+    ),
+}
+
+
+def main(framework: str, *cases: str) -> None:
+    """Print one row for each way of compressing."""
+    for case in cases or CASES:
+        seeds, keys, ways, alone = CASES[case]
+        runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+        small = []
+        for seed in range(1, seeds + 1):
+            with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+                common = [*keys, f"framework={framework}", f"seed={seed}", f"output_dir={folder}", "tracker=none"]
+                run = train(load_config(common))
+                if alone:
+                    small.append(accuracy(train(load_config([*common, *alone])).path))
+                for way in ways:
+                    done = compress_command([str(run.path), *way.split()], "")
+                    before, cut, after = json.loads((done / "compression.json").read_text("utf-8"))["rows"]
+                    scores = {"whole": accuracy(run.path), "cut": cut["score"], "trained": accuracy(done)}
+                    runs[way].append({"before": before, "after": after, **scores})
+        for way, results in runs.items():
+            print(row(case, framework, way, results, small if way.startswith("--channels") else []), flush=True)
+
+
+def accuracy(run: Path) -> float:
+    """On the test split."""
+    return float(json.loads((run / "evaluation-test.json").read_text("utf-8"))["accuracy"])
+
+
+def row(case: str, framework: str, way: str, results: list[dict[str, Any]], small: list[float]) -> str:
+    """A line of the table."""
+    ratios = {
+        name: statistics.mean(each["after"][name] / each["before"][name] for each in results)
+        for name in ("parameters", "operations", "zipped", "milliseconds")
+    }
+    whole, cut, trained = (statistics.mean(each[name] for each in results) for name in ("whole", "cut", "trained"))
+    alone = f"{statistics.mean(small):.4f}" if small else "-"
+    sizes = " | ".join(f"{ratios[name]:.2f}" for name in ratios)
+    worst = min(each["trained"] - each["whole"] for each in results)
+    return (
+        f"| {case}, {framework} | {len(results)} | `{way}` | {sizes} | {whole:.4f} | {cut:.4f} | {trained:.4f} "
+        f"| {100 * worst:+.2f} | {alone} |"
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
