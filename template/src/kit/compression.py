@@ -41,7 +41,7 @@ from src.kit.training import (
 )
 from src.kit.weights import compression_of, load_weights, save_weights
 
-__all__ = ["compress_command", "prune_channels", "prune_weights"]
+__all__ = ["compress_command", "find_rules", "prune_channels", "prune_weights"]
 
 Arrays = dict[str, np.ndarray]
 STEP = 8  # channels: the width of a processor's vector registers
