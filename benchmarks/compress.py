@@ -106,9 +106,8 @@ def timing(framework: str) -> list[str]:
                 times[way].append(1000 * (time.perf_counter() - start))
     fastest = {way: min(taken) for way, taken in times.items()}
     sizes = {way: sum(each.size for each in networks[way].values()) / 1e6 for way in networks}
-    return [
-        f"| {way} | {sizes[way]:.1f} M | {fastest[way]:.1f} | {fastest[way] / fastest["whole"]:.2f} |" for way in networks
-    ]
+    ratio = {way: fastest[way] / fastest["whole"] for way in networks}
+    return [f"| {way} | {sizes[way]:.1f} M | {fastest[way]:.1f} | {ratio[way]:.2f} |" for way in networks]
 
 
 def accuracy(run: Path) -> float:
