@@ -104,8 +104,8 @@ def serve(python: Path) -> list[str]:
 
 def compress(python: Path) -> list[str]:
     """What smaller networks gain and cost: ratios to the whole network, and accuracies of the test split."""
-    head = "| network, data | seeds | compressed by | parameters | mult. | zipped file | time "
-    rows = [head + "| whole | right after | trained on | worst | as small, alone |", "|---|---:|---|" + "---:|" * 9]
+    head = "| network, data | seeds | compressed by | parameters | mult. | zipped file "
+    rows = [head + "| whole | right after | trained on | worst | as small, alone |", "|---|---:|---|" + "---:|" * 8]
     for framework in ("lightning", "paddle"):
         rows += run(python, str(ROOT / "benchmarks" / "compress.py"), framework).splitlines()
     return rows

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from src.kit.config import UserError
 from src.kit.training import Experiment, Teacher, average_decay, load_teacher
+from src.kit.weights import compression_of
 
 log = logging.getLogger("train")  # the run's, which prints and saves it
 
@@ -182,3 +183,10 @@ class Compiled(pl.Callback):
             seconds = time.perf_counter() - self.started
             log.info("trainer.compile: the first step, in which the network was compiled, took %.1f s.", seconds)
         self.started = -1.0
+
+
+def find_zeros(network: nn.Module) -> list[tuple[nn.Parameter, torch.Tensor]]:
+    """Weights that `scripts/compress.py` has set to zero in part, where they stay, and masks of 0 there, else 1."""
+    if not compression_of({"compression": getattr(network, "compression", "")}).get("sparsity"):
+        return []
+    return [(weights, (weights != 0).to(weights.dtype)) for weights in network.parameters() if weights.ndim > 1]

@@ -20,11 +20,11 @@ from src.kit.config import UserError, build_component
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches, batch_weight
 from src.kit.lightning.ranks import first_sentence, gather, use_gpu
-from src.kit.lightning.recipes import Average, build_average
+from src.kit.lightning.recipes import Average, build_average, find_zeros
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
-from src.kit.weights import check_shapes, compressed_shapes, compression_of, load_weights, save_weights
+from src.kit.weights import check_shapes, compressed_shapes, load_weights, save_weights
 
 
 def weights_to_numpy(network: nn.Module) -> dict[str, np.ndarray]:
@@ -116,13 +116,6 @@ def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, An
     for handle in handles:
         handle.remove()
     return rows
-
-
-def find_zeros(network: nn.Module) -> list[tuple[nn.Parameter, torch.Tensor]]:
-    """Weights that `scripts/compress.py` has set to zero in part, where they stay, and masks of 0 there, else 1."""
-    if not compression_of({"compression": getattr(network, "compression", "")}).get("sparsity"):
-        return []
-    return [(weights, (weights != 0).to(weights.dtype)) for weights in network.parameters() if weights.ndim > 1]
 
 
 def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Optimizer:

@@ -9,6 +9,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 from src.kit.training import Experiment, Teacher, average_decay, load_teacher
+from src.kit.weights import compression_of
 
 
 def distillation_loss(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
@@ -136,3 +137,10 @@ class Average:
 def build_average(cfg: DictConfig, network: nn.Layer) -> Average | None:
     """The average of `trainer.ema`, or None."""
     return Average(network, cfg.trainer.ema) if cfg.trainer.ema else None
+
+
+def find_zeros(network: nn.Layer) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
+    """Weights that `scripts/compress.py` has set to zero in part, where they stay, and masks of 0 there, else 1."""
+    if not compression_of({"compression": getattr(network, "compression", "")}).get("sparsity"):
+        return []
+    return [(weights, (weights != 0).astype(weights.dtype)) for weights in network.parameters() if weights.ndim > 1]

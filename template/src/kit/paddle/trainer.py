@@ -16,11 +16,11 @@ from paddle.nn import initializer
 from paddle.profiler import Profiler, SortedKeys
 from src.kit.loading import BatchLoader
 from src.kit.paddle.devices import Batches, gather, use_gpu
-from src.kit.paddle.recipes import build_average
+from src.kit.paddle.recipes import build_average, find_zeros
 from src.kit.run import Run
 from src.kit.storage import write_text
 from src.kit.training import Collector, Experiment, TrainingLoop
-from src.kit.weights import check_shapes, compressed_shapes, compression_of, load_weights, save_weights
+from src.kit.weights import check_shapes, compressed_shapes, load_weights, save_weights
 
 PROFILED = 20  # steps
 RAW = "raw/"  # in training.safetensors: the weights that were not averaged
@@ -139,13 +139,6 @@ def list_layers(network: nn.Layer, shape: tuple[int, ...]) -> list[dict[str, Any
     for handle in handles:
         handle.remove()
     return rows
-
-
-def find_zeros(network: nn.Layer) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
-    """Weights that `scripts/compress.py` has set to zero in part, where they stay, and masks of 0 there, else 1."""
-    if not compression_of({"compression": getattr(network, "compression", "")}).get("sparsity"):
-        return []
-    return [(weights, (weights != 0).astype(weights.dtype)) for weights in network.parameters() if weights.ndim > 1]
 
 
 class RunCallback(paddle.callbacks.Callback):
