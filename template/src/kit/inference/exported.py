@@ -125,6 +125,7 @@ def open_session(file: Path, threads: int | None) -> Any:
         raise UserError("onnxruntime is not installed: run `pip install onnxruntime`.") from error
     if not file.is_file():
         raise UserError(f"There is no {file}: export the run first.")
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3

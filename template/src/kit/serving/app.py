@@ -1,7 +1,9 @@
 """The service over HTTP: endpoints, and the server that runs them."""
 
+import logging
 import math
 import socket
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -185,6 +187,8 @@ def serve_command(settings: Settings, host: str, port: int) -> None:
         UserError: the model cannot be opened, or the port not be used.
     """
     app = create_app(settings.checked())
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # whoever sends bad files would fill the log
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         listener = socket.create_server((host, port), backlog=1024)
     except (OSError, OverflowError) as error:
@@ -201,7 +205,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         app,
         http=Protocol,
         ws="none",
-        log_level="warning",
+        log_level="error",  # a request that is no HTTP would be a warning
         access_log=False,
         server_header=False,
         limit_concurrency=CONNECTIONS,
