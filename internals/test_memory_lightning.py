@@ -11,10 +11,10 @@ from memory_lightning import hardware, real_step
 from memory_traces import live
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.lightning.memory_trace import trace_steps
+from src.kit.lightning.memory_trace import bound_bytes, trace_steps
 from src.kit.memory.allocators import ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import GPUS, DataShape, Estimator, estimate, find_data_shape
-from src.kit.memory.fit import fit_memory, fits_gpu
+from src.kit.memory.fit import FRAGMENTED, fit_memory, fits_gpu
 from src.kit.training import Experiment
 
 SHAPE = DataShape(classes=10, channels=3, image_size=32, images=5000)
@@ -61,6 +61,28 @@ def test_the_table_adds_up_and_grows_with_the_batch() -> None:
     assert large.activations > 4 * small.activations
     assert large.parameters == small.parameters == pytest.approx(42.7, abs=0.3)
     assert small.optimizer == pytest.approx(2 * small.parameters, rel=0.05)  # blocks are rounded
+    for found in (small, large):  # the bound is above, without what is the same in both
+        bound = bound_bytes(estimator.cfg, estimator.shape, found.batch_size) / 2**20
+        assert 1 < bound / (found.allocated - found.workspace - found.data) < 10
+
+
+@pytest.mark.parametrize("keys", [["optimizer=muon"], ["trainer.precision=bf16-mixed", "model=resnet18_attention"]])
+def test_the_bound_is_above_the_estimate(keys: list[str]) -> None:
+    estimator = Estimator(load_config(["model=small_cnn", "data=digits", *keys]))
+    for batch in (2, 64):
+        found = estimator.at(batch)
+        bound = bound_bytes(estimator.cfg, estimator.shape, batch) / 2**20
+        assert bound > found.allocated - found.workspace - found.data
+        assert FRAGMENTED * (bound + found.workspace + found.data) > found.reserved
+
+
+def test_what_clearly_fits_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load_config(["model=resnet18", "data=cifar10"])
+    monkeypatch.setattr("src.kit.lightning.memory_trace.trace_steps", lambda *_: pytest.fail("traced"))
+    assert fit_memory(cfg, hardware(GPUS[80])) == (cfg, "")
+    monkeypatch.undo()
+    detector = load_config(["task=detection", "data=coco2017"])  # what its loss takes depends on the objects
+    assert bound_bytes(detector, find_data_shape(Experiment(detector)), 8) is None
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@
 Options: --json.
 
 The data set is read only if its shape is not known. Parameters, gradients, optimizer state and activations are exact;
-workspaces, CUDA context and fragmentation follow published rules and have not been measured on a GPU yet. The last
-lines state what was assumed.
+workspaces and fragmentation follow published rules, the CUDA context was measured with PyTorch. The last lines state
+what was assumed.
 """
 
 import argparse

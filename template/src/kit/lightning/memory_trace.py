@@ -5,7 +5,7 @@ are on the CPU, since a CPU build of PyTorch has no others; `CudaKernels` correc
 Scratch inside a kernel is invisible here: `convolution_workspace` adds it."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar
@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from src.kit.lightning.memory_bound import INPUTS, iterate_tensors
+from src.kit.lightning.memory_bound import bound_bytes as bound_bytes
 from src.kit.lightning.trainer import build_optimizer
 from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
 from src.kit.training import batches_per_step, build_loss, build_model
@@ -38,7 +40,6 @@ FLOAT32 = {
 HALF = (torch.bfloat16, torch.float16)
 HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 STEPS = 2  # the second one has the optimizer's state and the last gradients
-INPUTS = {"aten::convolution": 2, "aten::convolution_backward": 3}  # leading arguments that are large
 GROUPS = {2: 8, 3: 9}  # large arguments -> index of the number of groups
 
 
@@ -150,15 +151,6 @@ def fill_with_noise(tensor: torch.Tensor, batch: int) -> None:
         rows = flat.view(batch if len(flat) % batch == 0 else 1, -1)
         rows.copy_(torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0)))
     mark_unknown(tensor, unknown=False)
-
-
-def iterate_tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
-    """The tensors in `values`, which may be nested in lists and tuples."""
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from iterate_tensors(value)
 
 
 def written_arguments(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:

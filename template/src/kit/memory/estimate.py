@@ -1,8 +1,8 @@
 """How much GPU memory a training will take, and the largest batch that fits each common GPU.
 
 Exact for parameters, gradients, optimizer state and what autograd keeps: the template's tests compare them with
-the frameworks' CPU allocators. Scratch of cuDNN and cuBLAS and the CUDA context follow published rules and have
-not been measured on a GPU yet, so neither have the totals and their margin; benchmarks/gpu_memory.py measures them."""
+the frameworks' CPU allocators. Scratch of cuDNN and cuBLAS follows published rules; the CUDA context was measured with
+PyTorch on one GPU, Paddle's was not; benchmarks/gpu_memory.py measures all of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,14 +25,16 @@ BATCHES = {"lightning": (2, 4), "paddle": (1, 2)}
 LARGER_BATCHES = (4, 8)  # where only the peak is on a line: there activations outweigh everything else
 # Of the reserved memory. Of 231 trainings that others measured (benchmarks/gpu_memory_timm.py), 1 % took more.
 MARGIN = 0.18
+MARGIN_MIB = 64  # at least: three of the allocator's blocks of 20 MiB, which small networks take or not
 # PyTorch, aten/src/ATen/cuda/CublasHandlePool.cpp: ":4096:2:16:8" before Hopper, 32 MiB on Hopper and Blackwell;
 # Lightning sets CUBLAS_WORKSPACE_CONFIG=":4096:8" for deterministic training. One handle for the forward pass and one
 # for autograd's own thread, and cublasLt's workspace is the same memory.
 CUBLAS = {"before Hopper": 2 * 4096 * 1024 + 8 * 16 * 1024, "Hopper": 32 * MIB}
 CUBLAS_HANDLES = 2
-# A CUDA context with the framework's kernels loaded takes 250 to 600 MiB by what users report of CUDA 11 to 13, more on
-# GPUs with more multiprocessors. Kernels are loaded when first used, so it depends on the network as well.
-CONTEXT_MIB = {"lightning": 500, "paddle": 600}
+# A CUDA context with the framework's kernels loaded, as they are when first used. PyTorch's took 758 to 762 MiB on an
+# H200 (torch 2.11, CUDA 13) for most networks, 632 to 638 for two. GPUs with fewer multiprocessors take less. Paddle's
+# has not been measured; users report 250 to 600 MiB of CUDA 11 to 13.
+CONTEXT_MIB = {"lightning": 762, "paddle": 600}
 # cuDNN's tensor-core kernels want channels last: given channels first, they copy input, weights and output to scratch.
 # For 47 networks of timm that others measured (benchmarks/gpu_memory_timm.py), half a copy to one fits best.
 LAYOUT_COPIES = 1.0
@@ -249,5 +251,10 @@ def summarise_peak(batch: int, peak: Peak, context: float) -> Estimate:
     kinds = {name: peak.kinds.get(name, 0) / MIB for name in names}
     allocated, reserved = peak.allocated / MIB, peak.reserved / MIB
     total = reserved + context
-    sums = {"allocated": allocated, "reserved": reserved, "total": total, "needed": total + MARGIN * reserved}
+    sums = {
+        "allocated": allocated,
+        "reserved": reserved,
+        "total": total,
+        "needed": total + max(MARGIN * reserved, MARGIN_MIB),
+    }
     return Estimate(batch, **kinds, fragmentation=reserved - allocated, context=context, **sums)

@@ -1,0 +1,68 @@
+"""An upper bound of what a training in PyTorch takes, for runs that fit a GPU many times over."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from src.kit.memory import DataShape, example_targets
+from src.kit.training import build_loss, build_model
+
+INPUTS = {"aten::convolution": 2, "aten::convolution_backward": 3}  # leading arguments that are large
+
+
+class OutputSizes(TorchDispatchMode):
+    """Adds up the bytes that operations return, views left out, and finds the largest convolution."""
+
+    total = largest = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # skipping imports torch._dynamo, which takes 2 s
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = operation(*args, **(kwargs or {}))
+        if not operation.is_view:
+            made = sum(tensor.nbytes for tensor in iterate_tensors((results,)))
+            self.total += made
+            if operation._schema.name in INPUTS:
+                self.largest = max(self.largest, made + sum(tensor.nbytes for tensor in iterate_tensors(args)))
+        return results
+
+
+def bound_bytes(cfg: DictConfig, shape: DataShape, batch: int) -> int | None:
+    """More bytes than the tensors of a training take, from one forward pass that computes shapes only, in 0.1 s.
+
+    What autograd keeps was returned by some operation, and the gradients of activations take no more than these.
+    Optimizers keep up to two copies of the parameters and make as many in a step.
+
+    Returns:
+        None where shapes do not decide: a network or a loss that looks for objects, or at values.
+    """
+    cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
+    if shape.objects:
+        return None
+    with torch.device("meta"), OutputSizes() as sizes:
+        try:
+            network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
+            loss: Any = build_loss(cfg, shape.class_counts())
+            targets = [torch.from_numpy(array).to("meta") for array in example_targets(cfg.task, shape, 2)]
+            images = torch.empty(2, shape.channels, shape.image_size, shape.image_size)
+            sizes.total = sizes.largest = 0
+            loss(network(images), *targets)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            return None
+    parameters = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    inputs = sum(tensor.nbytes for tensor in (images, *targets))
+    return 10 * parameters + batch * (2 * sizes.total + 2 * sizes.largest + 2 * inputs) // 2
+
+
+def iterate_tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors in `values`, which may be nested in lists and tuples."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from iterate_tensors(value)
