@@ -95,6 +95,7 @@ def test_the_service_is_watched_scaled_and_kept_up() -> None:
     assert container["readinessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/ready"
     assert container["livenessProbe"]["httpGet"]["path"] == "/health"
     assert found["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == name
+    assert container["image"].endswith(":serving") and (ROOT / "template/deploy/serving/Dockerfile.jinja").is_file()
     assert "replicas" not in found["Deployment"]["spec"], "or applying the file would undo the autoscaler's"
     for selector in (
         found["Service"]["spec"]["selector"],
