@@ -3,7 +3,7 @@
     python benchmarks/distill.py                       # in the folder of a generated project with both frameworks
     python benchmarks/distill.py digits lightning      # some of: digits, cifar10, ema; lightning, paddle
 
-CIFAR-10 is read from data/cifar10, of which 5,000 images are trained on. Each seed has its own split, and a pair of
+CIFAR-10 is read from data/cifar10, of which 1,000 images are trained on, and 180 of the digits. Each seed has its own split, and a pair of
 runs has the same split, first weights and batches. Teachers are trained in Lightning, also for students in Paddle.
 Prints Markdown tables; rows are kept in outputs/distill/rows.jsonl, so that a stopped bench goes on where it was.
 """
@@ -24,7 +24,7 @@ from src.kit.training import Experiment, find_checkpoint, load_backend, load_tra
 
 OUTPUT = Path("outputs") / "distill"
 ROWS = OUTPUT / "rows.jsonl"
-SUBSET = ["data=cifar10", "data.val_fraction=0.9", "trainer.limit_val_batches=16"]
+SUBSET = ["data=cifar10", "data.val_fraction=0.98", "data.batch_size=64", "trainer.limit_val_batches=4"]
 TEACHING = ["distill.temperature=4", "distill.weight=0.9"]
 
 
@@ -38,14 +38,14 @@ class Pairing(NamedTuple):
 
 PAIRINGS = {
     "digits": Pairing(
-        ["data=digits", "model.width=4", "trainer.max_epochs=30"],
+        ["data=digits", "data.val_fraction=0.45", "data.test_fraction=0.45", "model.width=4", "trainer.max_epochs=60"],
         range(5),
-        ["model.width=32", "trainer.max_epochs=15"],
+        ["model.width=32", "model.dropout=0.3"],
     ),
     "cifar10": Pairing(
-        [*SUBSET, "trainer.max_epochs=20"],
+        [*SUBSET, "trainer.max_epochs=30"],
         range(5),
-        ["model.width=28", "model.dropout=0.3"],
+        ["model.width=24", "model.dropout=0.3"],
     ),
 }
 AVERAGED = {"one_cycle": [], "constant": ["scheduler=constant"]}

@@ -120,8 +120,10 @@ class ResumeTests:
         # 7 steps of a batch, then steps of 2, 2, 2 and 1: the 9th step ends with batch 4 of the second epoch
         self.check(tmp_path, 12, (1, 4), monkeypatch, *DIGITS, *keys)
 
-    def test_with_images_on_the_device(self, tmp_path, monkeypatch):
-        self.check(tmp_path, 12, (1, 5), monkeypatch, *DIGITS, "data.cache=device")
+    def test_with_images_on_the_device_and_a_teacher(self, tmp_path, monkeypatch):
+        teacher = self.fit(self.configure(tmp_path / "teacher", *DIGITS, "trainer.max_epochs=1", "data.image_size=12"))
+        keys = ["data.cache=device", f"trainer.distill.teacher={teacher}"]
+        self.check(tmp_path, 12, (1, 5), monkeypatch, *DIGITS, *keys)
 
     def test_from_shards(self, tmp_path, monkeypatch):
         root = tmp_path / "shards"
