@@ -3,8 +3,9 @@
     python benchmarks/distill.py                       # in the folder of a generated project with both frameworks
     python benchmarks/distill.py digits lightning      # some of: digits, cifar10, ema; lightning, paddle
 
-CIFAR-10 is read from data/cifar10, of which 1,000 images are trained on, and 180 of the digits. Each seed has its own split, and a pair of
-runs has the same split, first weights and batches. Teachers are trained in Lightning, also for students in Paddle.
+CIFAR-10 is read from data/cifar10; 1,000 of its images and 180 digits are trained on. Each seed has its own split, and
+a pair of runs has the same split, first weights and batches. Teachers are trained in Lightning, also for students in
+Paddle.
 Prints Markdown tables; rows are kept in outputs/distill/rows.jsonl, so that a stopped bench goes on where it was.
 """
 

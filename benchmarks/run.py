@@ -85,7 +85,8 @@ def export(python: Path) -> list[str]:
 def distill(python: Path) -> list[str]:
     """Students with and without teachers, and runs with and without averaged weights."""
     run(python, "scripts/download.py", "data=cifar10")
-    return run(python, str(ROOT / "benchmarks" / "distill.py")).splitlines()
+    rows = run(python, str(ROOT / "benchmarks" / "distill.py")).splitlines()
+    return [line for line in rows if line.startswith("|") or not line]
 
 
 def serve(python: Path) -> list[str]:
