@@ -54,7 +54,7 @@ def project(session: nox.Session) -> None:
 
 @nox.session
 def smoke(session: nox.Session) -> None:
-    """Render, install, test, train and evaluate every variant in examples/, or `-- NAME` only."""
+    """Render, install, test, train, export and compare every variant in examples/, or `-- NAME` only."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "tests.smoke", *session.posargs)
 

@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
         "overhead": overhead,
         "start": start,
         "render": rendering,
+        "edge": edge,
         "accuracy": accuracy,
         "updates": updates,
         "data": data,
@@ -136,6 +137,12 @@ def rendering(python: Path) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(f"| {name} | {compare_rendering(Path(folder), answers)} |")
     return rows
+
+
+def edge(python: Path) -> list[str]:
+    """Exported networks in each runtime and precision: scores, sizes, times, memory."""
+    run(Path("uv"), "pip", "install", "--python", str(python), "-r", str(PROJECT / "requirements-edge.txt"))
+    return run(python, str(ROOT / "benchmarks" / "edge.py")).splitlines()
 
 
 def compare_rendering(folder: Path, answers: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ from paths import TEMPLATE
 from src.kit import catalog as build
 from src.kit.compression import compress_command
 from src.kit.config import components
-from src.kit.edge_search import optimize_command
+from src.kit.edge_search import gather, optimize_command
 from src.kit.errors import UserError
-from src.kit.inference import Predictor
+from src.kit.inference import Predictor, read_card
 from src.kit.run import read_rows
 from src.kit.training import TrainedRun, evaluate, export_command, find_checkpoint, load_run, train
 from src.kit.weights import load_weights
@@ -144,6 +145,9 @@ class InterfaceTests:
         for name in ("model.onnx", "model.int8.onnx"):
             shape = onnx.load(folder / name).graph.input[0].type.tensor_type.shape
             assert shape.dim[0].dim_value == 2
+        card = read_card(folder)
+        larger = gather(replace(card, input={**card.input, "shape": [1, 16, 16]}), None)
+        assert np.concatenate(larger.batches).shape == (128, 1, 16, 16), "images of the size of the export"
         with pytest.raises(UserError, match=r"takes images of 8 pixels, not 16: give the run \(.+\) in place of"):
             optimize_command([*keys, "--input-size", "16x16"], "")
 

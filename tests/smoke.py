@@ -1,4 +1,4 @@
-"""Render, install, test, train and evaluate every variant in examples/, and print a table.
+"""Render, install, test, train, evaluate, export and compare every variant in examples/, and print two tables.
 
 nox -s smoke                 # all variants
 nox -s smoke -- paddle both  # some of them
@@ -12,8 +12,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,19 +24,27 @@ from typing import Any
 
 import yaml
 
-from tests import history, make_data
+from tests import end_to_end, history, make_data
 from tests.readme import commands
 from tests.render import EXAMPLES, ROOT, render
 
 ENVIRONMENTS = ROOT / ".nox" / "environments"
+VARIANTS = ROOT / ".nox" / "variants"
+TOGETHER = min(4, os.cpu_count() or 1)  # variants that run side by side; each takes up to 2 GB
+RENDERING, INSTALLING, SHOWING = threading.Lock(), threading.Lock(), threading.Lock()
+LOG = threading.local()  # .file: where a variant's commands write, since several run side by side
+# what is predicted, exported and compared: every task in both frameworks, and each framework without the other
+CHAINED = ("both", "lightning", "paddle")
 FEW = ["trainer.limit_train_batches=6", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
+# Mask R-CNN soon takes everything for background; as it is drawn, it finds objects, whose exports can be compared
+STILL = [*FEW[1:], "trainer.limit_train_batches=2", "optimizer.lr=0.000001"]
 # task -> its score, the minimum after one epoch, and overrides. Detectors learn nothing in so few batches: this runs
 # every step of theirs, and benchmarks/learning.py proves that they learn.
 SCORES: dict[str, tuple[str, float, list[str]]] = {
     "classification": ("accuracy", 0.5, ["optimizer.lr=0.01"]),  # guessing gives 0.1
     "detection": ("map50", 0.0, FEW),
     "segmentation": ("miou", 0.0, FEW),
-    "instance_segmentation": ("mask_map50", 0.0, FEW),
+    "instance_segmentation": ("mask_map50", 0.0, STILL),
     "tabular": ("accuracy", 0.7, ["optimizer.lr=0.01"]),  # the larger class alone gives 0.63
 }
 # The README's commands for a default project.
@@ -59,6 +70,7 @@ class Row:
     score: float | None = None
     memory: float | None = None
     failure: str = ""
+    chain: end_to_end.Chain | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -81,11 +93,29 @@ def main(argv: list[str]) -> int:
     if unknown or not variants:
         print(f"There is no variant {', '.join(unknown)}. Available: {', '.join(variants)}.")
         return 1
-    rows = [row for name in options.names or variants for row in variants[name]()]
+    VARIANTS.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        found = pool.map(lambda name: logged(name, variants[name]), options.names or variants)
+        rows = [row for part in found for row in part]
     print(table(rows))
+    if chains := [row.chain for row in rows if row.chain]:
+        print(f"\n{end_to_end.table(chains)}\n")
     failed = [row for row in rows if row.failure]
-    print(f"smoke: {len(rows) - len(failed)} passed, {len(failed)} failed")
+    times = os.times()
+    used = f"{times.children_user + times.children_system:.0f} s of CPU time"
+    print(f"smoke: {len(rows) - len(failed)} passed, {len(failed)} failed; {used}")
     return 1 if failed or not rows else 0
+
+
+def logged(name: str, work: Callable[[], list[Row]]) -> list[Row]:
+    """Run a variant with its output in .nox/variants/NAME.log, and show that when it has ended."""
+    path = VARIANTS / f"{name}.log"
+    print(f"--- {name} started, see {path}", flush=True)
+    with path.open("w", encoding="utf-8") as LOG.file:
+        rows = work()
+    with SHOWING:
+        print(f"--- {name}\n{path.read_text('utf-8', 'replace')}", flush=True)
+    return rows
 
 
 def make_updated(project: Path, answers: dict[str, Any]) -> None:
@@ -101,12 +131,11 @@ def make_updated(project: Path, answers: dict[str, Any]) -> None:
 
 def run_variant(name: str, answers: dict[str, Any], make: Callable[[Path, dict[str, Any]], None]) -> list[Row]:
     """Prove one variant in `.nox/variants/<name>`; one row per framework and task."""
-    project = ROOT / ".nox" / "variants" / name
+    project = VARIANTS / name
     shutil.rmtree(project, ignore_errors=True)
     base = Row(name)
-    print(f"--- {name}", flush=True)
     try:
-        with timed(base, "render"):
+        with RENDERING, timed(base, "render"):
             make(project, answers)
         with timed(base, "install"):
             python = install(project)
@@ -121,7 +150,7 @@ def run_variant(name: str, answers: dict[str, Any], make: Callable[[Path, dict[s
     task = answers.get("task", "classification")
     tasks = list(SCORES) if task == "all" else [task]
     rows = [
-        train(Row(label(name, each, kind, both), dict(base.seconds)), project, python, each, kind)
+        train(Row(label(name, each, kind, both), dict(base.seconds)), project, python, each, kind, name in CHAINED)
         for kind in tasks
         for each in frameworks
     ]
@@ -146,8 +175,8 @@ def label(name: str, framework: str, task: str, both: bool) -> str:
     return f"{name}: {', '.join(parts)}" if parts else name
 
 
-def train(row: Row, project: Path, python: Path, framework: str, task: str) -> Row:
-    """Train one epoch, evaluate with the project's own scripts and read their results."""
+def train(row: Row, project: Path, python: Path, framework: str, task: str, chained: bool) -> Row:
+    """Train one epoch, evaluate with the project's own scripts, read their results; `chained`: go on to predictions."""
     score, worst, overrides = SCORES[task]
     preset = [] if task == "classification" else [f"task={task}"]
     try:
@@ -158,8 +187,11 @@ def train(row: Row, project: Path, python: Path, framework: str, task: str) -> R
                 [python, "scripts/train.py", f"framework={framework}", *preset, "trainer.max_epochs=1", *overrides],
                 project,
             )
-        call([python, "scripts/eval.py"], project)
         call([python, "scripts/test.py"], project)
+        if chained:
+            said = project / "eval-stderr.txt"
+            call([python, "scripts/eval.py"], project, stderr=said)
+            row.failure = " ".join(said.read_text("utf-8").split())
     except subprocess.CalledProcessError as error:
         row.failure = f"{' '.join(map(str, error.cmd[1:]))} gave {error.returncode}"
         return row
@@ -169,42 +201,67 @@ def train(row: Row, project: Path, python: Path, framework: str, task: str) -> R
         row.failure = f"{score} {row.score:.3f} is not within {worst} and 1"
     if not (run / "report.html").is_file():
         row.failure = "no report.html"
+    if chained and not row.failure:
+        pythons = python, install_without_framework()
+        row.chain = end_to_end.prove(end_to_end.Chain(task, framework), score, run, pythons, call)
+        row.failure = row.chain.failure
     return row
 
 
 def install(project: Path) -> Path:
     """Python of an environment with the project's requirements, shared by projects with equal ones."""
-    files = [project / "requirements-cpu.txt", project / "requirements-dev.txt"]
+    return install_files([project / "requirements-cpu.txt", project / "requirements-dev.txt"])
+
+
+def install_files(files: list[Path]) -> Path:
+    """Python of an environment with the packages in these requirements files."""
     # named after the requirements without comments
     lines = [line for file in files for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
     folder = ENVIRONMENTS / hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     done = folder / "installed"
-    if done.exists():
-        return python
-    shutil.rmtree(folder, ignore_errors=True)
-    arguments = [part for file in files for part in ("-r", str(file))]
-    if uv := shutil.which("uv"):
-        call([uv, "venv", "--quiet", "--python", sys.executable, folder], project)
-        call([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *arguments], project)
-    else:
-        call([sys.executable, "-m", "venv", folder], project)
-        call([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], project)
-    done.touch()
+    with INSTALLING:
+        if done.exists():
+            return python
+        shutil.rmtree(folder, ignore_errors=True)
+        arguments = [part for file in files for part in ("-r", str(file))]
+        if uv := shutil.which("uv"):  # bytecode is written where a module is imported, which is half as much work
+            call([uv, "venv", "--quiet", "--python", sys.executable, folder], ROOT)
+            call([uv, "pip", "install", "--quiet", "--python", python, *arguments], ROOT)
+        else:
+            call([sys.executable, "-m", "venv", folder], ROOT)
+            call([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], ROOT)
+        done.touch()
     return python
 
 
-def call(command: list[Any], folder: Path) -> float | None:
-    """Run a command in `folder`, showing its output; return its peak memory in MiB, if the system reports it."""
+def install_without_framework() -> Path:
+    """Python of an environment in which exports predict."""
+    file = ENVIRONMENTS / "without-framework.txt"
+    file.write_text("\n".join(end_to_end.requirements()), "utf-8")
+    return install_files([file])
+
+
+def call(command: list[Any], folder: Path, **streams: Path) -> float | None:
+    """Run a command in `folder` and return its peak memory in MiB, if the system reports it.
+
+    Args:
+        streams: files for its stdout or stderr, which are else shown, or kept in the variant's log.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    process = subprocess.Popen([str(part) for part in command], cwd=folder, env=environment)
-    if not hasattr(os, "wait4"):
-        process.wait()
-        used = None
-    else:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        used = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    environment.setdefault("OMP_NUM_THREADS", "1")  # processes that each use all cores wait for one another
+    with ExitStack() as stack:
+        log = getattr(LOG, "file", None)
+        files = {name: stack.enter_context(path.open("w", encoding="utf-8")) for name, path in streams.items()}
+        outputs = {"stdout": log, "stderr": log, **files}
+        process = subprocess.Popen([str(part) for part in command], cwd=folder, env=environment, **outputs)
+        if not hasattr(os, "wait4"):
+            process.wait()
+            used = None
+        else:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            used = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, [str(part) for part in command])
     return used

@@ -24,7 +24,7 @@ from src.kit.hardware import SystemProbe
 from src.kit.inference import Card, Predictor, preprocess
 from src.kit.loading import find_images
 from src.kit.storage import write_csv, write_json
-from src.kit.training import CALIBRATION, export_run, load_run, newest_run, score, training_batches
+from src.kit.training import CALIBRATION, export_run, load_experiment, newest_run, score, training_batches
 
 __all__ = ["Candidate", "measure", "optimize_command"]
 
@@ -60,6 +60,7 @@ class Candidate:
     score: float | None = None  # the task's monitored score, or the share of equal predictions
     milliseconds: float = 0.0  # median of a batch
     p95: float = 0.0
+    cpu: float = 0.0  # median processor time of a batch in ms, over all threads: other work does not change it
     per_second: float = 0.0
     fits: bool = True  # whether it keeps the score
 
@@ -175,7 +176,10 @@ def gather(card: Card, images: Path | None) -> Material:
             f"The run {run} that the network comes from is not here: name a folder of images with --calibration."
         )
     if images is None:
-        experiment = load_run(run).experiment
+        experiment = load_experiment(run)
+        shape = card.input["shape"]
+        if len(shape) == 3 and shape[-1] != experiment.cfg.data.image_size:  # exported at another size
+            experiment = load_experiment(run, [f"data.image_size={shape[-1]}"])
         metric = experiment.task.monitor.removeprefix("val/")
         better = 1 if experiment.task.mode == "max" else -1
         batches = training_batches(experiment, card)
@@ -222,7 +226,7 @@ def optimize_here(
     keep(best, target)
     write_csv(target / "candidates.csv", [each.figures() for each in candidates])
     memory = memory_of(target, best)
-    write_json(target / "optimized.json", {"score": material.name, **best.figures(), "memory_mb": memory})
+    write_json(target / "optimized.json", {"metric": material.name, **best.figures(), "memory_mb": memory})
     sys.stdout.write(table(candidates, best, material.name))
     sys.stdout.write(f"peak memory of a process that runs it: {memory:,.0f} MB\nwritten: {target}\n")
     return target
@@ -258,7 +262,7 @@ def build_candidates(
 
 def measure(candidates: Sequence[Candidate]) -> None:
     """Time all candidates in turns, so that other work on the machine disturbs all of them alike."""
-    times: list[list[float]] = [[] for _ in candidates]
+    times: list[list[tuple[float, float]]] = [[] for _ in candidates]  # on the clock, of the processor
     for _ in range(ROUNDS):
         for candidate, taken in zip(candidates, times, strict=True):
             predictor = Predictor.open(candidate.folder, candidate.threads)
@@ -267,11 +271,13 @@ def measure(candidates: Sequence[Candidate]) -> None:
             predictor.compute(arrays)
             end = time.perf_counter() + SECONDS / ROUNDS
             while time.perf_counter() < end or len(taken) < ROUNDS:
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 predictor.compute(arrays)
-                taken.append(time.perf_counter() - start)
+                taken.append((time.perf_counter() - start, time.process_time() - used))
     for candidate, taken in zip(candidates, times, strict=True):
-        candidate.milliseconds, candidate.p95 = (1000 * float(np.quantile(taken, share)) for share in (0.5, 0.95))
+        clock, processor = 1000 * np.array(taken).T
+        candidate.milliseconds, candidate.p95 = (float(np.quantile(clock, share)) for share in (0.5, 0.95))
+        candidate.cpu = float(np.median(processor))
         candidate.per_second = 1000 * candidate.batch / candidate.milliseconds
 
 
@@ -285,12 +291,12 @@ def memory_of(folder: Path, candidate: Candidate) -> float:
 
 def table(candidates: Sequence[Candidate], best: Candidate, name: str) -> str:
     """The candidates as text, fastest first."""
-    lines = [f"{'runtime':<12}{'precision':<10} threads batch      MB{name:>12}   p50 ms   p95 ms       /s"]
+    lines = [f"{'runtime':<12}{'precision':<10} threads batch      MB{name:>12}   p50 ms   p95 ms   CPU ms       /s"]
     for each in sorted(candidates, key=lambda each: each.milliseconds / each.batch):
         mark = "  best" if each is best else "" if each.fits else "  loses too much"
         lines.append(
             f"{each.runtime:<12}{each.precision:<10}{each.threads:>8}{each.batch:>6}{each.megabytes:>8.2f}"
-            f"{each.score:>12.4f}{each.milliseconds:>9.2f}{each.p95:>9.2f}{each.per_second:>9.0f}{mark}"
+            f"{each.score:>12.4f}{each.milliseconds:>9.2f}{each.p95:>9.2f}{each.cpu:>9.2f}{each.per_second:>9.0f}{mark}"
         )
     return "\n".join(lines) + "\n"
 
