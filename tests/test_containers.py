@@ -162,6 +162,8 @@ def test_services_may_do_little(variant: Path) -> None:
             assert service["user"] == owner
             assert service["shm_size"] == "2gb"
             assert service["cpus"] == "${CPUS:-0}" and service["mem_limit"] == "${MEMORY:-0}"
+        else:
+            assert f"chown {owner} " in str(service), "of results that root left"
         if name == "serve":
             assert [volume.split(":")[-2:] for volume in service["volumes"]] == [["/app/outputs", "ro"]]
         elif name != "folders":
