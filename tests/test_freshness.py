@@ -64,6 +64,7 @@ def matrix(address: str) -> dict[str, Any]:
             "paddle": {"cpu": ["paddlepaddle==3.3.1"], "gpu": ["paddlepaddle-gpu==3.3.1"]},
             "tracker": {"none": []},
             "task": {},
+            "extras": {"serving": []},
             "common": ["rich==2.0"],
         },
     }

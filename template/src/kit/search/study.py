@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -302,9 +303,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     if name == "gp":
-        try:
-            import torch  # noqa: F401
-        except ImportError as error:
-            raise UserError("--sampler gp needs torch: install it, or use --sampler tpe.") from error
+        if not find_spec("torch"):
+            raise UserError("--sampler gp needs torch: install it, or use --sampler tpe.")
         return optuna.samplers.GPSampler(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
