@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.render import ROOT
-from tools.docs_site import LANGUAGES, SITE, assemble, requirements, sentences, to_repository, write
+from tools.docs_sentences import sentences
+from tools.docs_site import LANGUAGES, SITE, assemble, requirements, to_repository, write
 
 pytest.importorskip("omegaconf")
 PAGES = sorted(path.relative_to(SITE / "en").as_posix() for path in (SITE / "en").rglob("*.md"))

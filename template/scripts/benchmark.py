@@ -27,7 +27,6 @@ from src.kit.errors import UserError, run_main
 
 KIT = Path(__file__).resolve().parents[1] / "src" / "kit" / "benchmarks"  # has a file for each other benchmark
 ALONE = ["trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto", "trainer.early_stopping.patience=null"]
-SIDES = {"ours": "this project", "by_hand": "loop by hand", "synthetic": "synthetic data"}
 ROWS = {
     "samples_per_s": ("samples a second", "{:,.0f}"),
     "step_ms": ("ms a step", "{:,.2f}"),
@@ -91,6 +90,7 @@ def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
 
 def write_results(cfg: Any, result: dict[str, Any]) -> Path:
     """Write the configuration, benchmark.json and benchmark.png to a new folder, and return it."""
+    from src.kit.benchmarks import draw_bars
     from src.kit.config import write_config
     from src.kit.run import new_folder, write_json
 
@@ -106,6 +106,8 @@ def print_table(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from src.kit.benchmarks import SIDES, title
+
     table = Table("", title=title(result))
     for name in SIDES.values():
         table.add_column(name, justify="right")
@@ -118,31 +120,6 @@ def print_table(result: dict[str, Any]) -> None:
     print(f"A step: {operations}; peak: {result['peak_flops'] / 1e12:,.3f} TFLOP/s ({result['peak_of']}).")
     print(f"An epoch: {result['steps']} steps, and {result['validation_s']:.2f} s of validation.", end=" ")
     print(f"The process took {result['memory_mib']:,} MiB of RAM at most, while only this project had trained.")
-
-
-def title(result: dict[str, Any]) -> str:
-    """What was measured, on what."""
-    return "{model}, {data}, {framework}, {precision}, {device}, batches of {batch_size}".format(**result)
-
-
-def draw_bars(result: dict[str, Any], path: Path) -> None:
-    """Draw a bar for each side's median and a dot for each round."""
-    from src.kit.report import BLUE, FAINT, GREEN, INK, VERMILLION, new_figure, save_figure
-
-    figure = new_figure(8.4, 2.8)
-    axes = figure.add_subplot()
-    for row, side in enumerate(result["sides"].values()):
-        rate, rounds = side["samples_per_s"], side["rounds_samples_per_s"]
-        axes.barh(row, rate, 0.6, color=(BLUE, VERMILLION, GREEN)[row])
-        axes.plot(rounds, [row] * len(rounds), "o", color=INK, markersize=3)
-        used = f"   MFU {side['mfu']:.1%}" if side["mfu"] else ""
-        axes.text(max(rate, *rounds), row, f"  {rate:,.0f}{used}", va="center", color=FAINT)
-    axes.set_yticks(range(len(SIDES)), list(SIDES.values()))
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.3 * max(max(side["rounds_samples_per_s"]) for side in result["sides"].values()))
-    axes.set_xlabel("samples a second")
-    axes.set_title(title(result), fontsize=10)
-    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ WARM_UP = 3  # steps that are not timed: they allocate memory and the optimizer'
 Result = TypeVar("Result")
 REPEATS = 100  # so that no epoch ends during a measurement: threads and processes would restart
 PILOT_STEPS = 5  # to find out how many steps fill the time
+SIDES = {"ours": "this project", "by_hand": "loop by hand", "synthetic": "synthetic data"}
 OPTIONAL = ("gpu_busy", "allocated_mib", "reserved_mib")  # figures that not every device has
 Row = dict[str, Any]
 
@@ -263,3 +265,28 @@ def train_by_hand(backend: Any, split: Any, cfg: DictConfig, timer: StepTimer, s
 def measure_product(backend: Any, cfg: DictConfig, seconds: float) -> Row:
     """The most operations a second that this device and framework reach."""
     return {"flops": multiplication_rate(backend.multiplication(cfg), partial(backend.wait, cfg), seconds)}
+
+
+def title(result: dict[str, Any]) -> str:
+    """What was measured, on what."""
+    return "{model}, {data}, {framework}, {precision}, {device}, batches of {batch_size}".format(**result)
+
+
+def draw_bars(result: dict[str, Any], path: Path) -> None:
+    """Draw a bar for each side's median and a dot for each round."""
+    from src.kit.report import BLUE, FAINT, GREEN, INK, VERMILLION, new_figure, save_figure
+
+    figure = new_figure(8.4, 2.8)
+    axes = figure.add_subplot()
+    for row, side in enumerate(result["sides"].values()):
+        rate, rounds = side["samples_per_s"], side["rounds_samples_per_s"]
+        axes.barh(row, rate, 0.6, color=(BLUE, VERMILLION, GREEN)[row])
+        axes.plot(rounds, [row] * len(rounds), "o", color=INK, markersize=3)
+        used = f"   MFU {side['mfu']:.1%}" if side["mfu"] else ""
+        axes.text(max(rate, *rounds), row, f"  {rate:,.0f}{used}", va="center", color=FAINT)
+    axes.set_yticks(range(len(SIDES)), list(SIDES.values()))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.3 * max(max(side["rounds_samples_per_s"]) for side in result["sides"].values()))
+    axes.set_xlabel("samples a second")
+    axes.set_title(title(result), fontsize=10)
+    save_figure(figure, path)
