@@ -49,8 +49,8 @@ def record(folder: Path, fault: str = "", replace: Callable[..., None] = setattr
             raise UserError("data.root holds a photo of a cat.")
         return fetch(images, indices)
 
-    def without_normalisation(experiment: Experiment, initial: bool = True) -> Any:
-        network = build(experiment, initial)
+    def without_normalisation(experiment: Experiment, *how: Any, **more: Any) -> Any:
+        network = build(experiment, *how, **more)
         for name, layer in list(network.named_children()):
             if "BatchNorm" in type(layer).__name__:
                 setattr(network, name, type(network)())  # an empty Sequential

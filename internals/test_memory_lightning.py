@@ -141,7 +141,8 @@ def test_a_network_that_looks_at_its_pixels_is_trained_all_the_same(monkeypatch:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return super().forward(images.flatten(1)) * (2.0 if images.sum().item() > 0 else 1.0)
 
-    monkeypatch.setattr("src.kit.lightning.memory_trace.build_model", lambda *_: Looking(64, 10))
+    for module in ("memory_bound", "memory_trace"):
+        monkeypatch.setattr(f"src.kit.lightning.{module}.build_model", lambda *_: Looking(64, 10))
     cfg = load_config([])
     kept, message = fit_memory(cfg, hardware(8000))
     assert kept == cfg

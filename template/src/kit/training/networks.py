@@ -100,7 +100,8 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
         arrays = merge_adapters(arrays)
         classes = count_classes(metadata)
     backbone = str(constants(cfg).get("BACKBONE", ""))
-    arrays, starts_backbone = rename_timm(arrays, initial), bool(backbone) and not set(arrays) & set(initial)
+    arrays = rename_timm(arrays, initial)
+    starts_backbone = bool(backbone) and not set(arrays) & set(initial) and any(backbone + n in initial for n in arrays)
     if starts_backbone:
         arrays = fit_backbone(arrays, initial, backbone)
     if starts_backbone or cfg.model.get("pretrained"):
