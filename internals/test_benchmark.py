@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from paths import TEMPLATE
-from scripts.benchmark import SIDES, draw_bars, main, print_table, write_results
-from src.kit.benchmarks.training import StepTimer, known_median, multiplication_rate, shorten
+from scripts.benchmark import main, print_table, write_results
+from src.kit.benchmarks.training import SIDES, StepTimer, draw_bars, known_median, multiplication_rate, shorten
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.hardware.probe import Answer, SystemProbe, Utilisation, peak_flops
