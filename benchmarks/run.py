@@ -241,20 +241,20 @@ def kills(python: Path) -> list[str]:
     """SIGKILLs at random moments of trainings, and how many of these end like an undisturbed one."""
     head = "| framework | SIGKILLs | before a checkpoint | in training | in a save | in the evaluation | trainings |"
     rows = [f"{head} bit-identical at the end |", f"|---|{'---:|' * 7}"]
-    for framework in ("lightning", "paddle"):
-        done = run(python, str(ROOT / "benchmarks" / "kills.py"), framework, "100")
-        rows += [line for line in done.splitlines() if line.startswith("|")]
-    return rows
+    return rows + in_both_frameworks(python, "kills.py", 100)
 
 
 def search(python: Path) -> list[str]:
     """SIGKILLs of a search, of a trial and of everything, and how it ends, compared with an undisturbed one."""
     head = "| framework | SIGKILLs | of the search | of everything | of a trial | trials | lost | epochs repeated |"
     rows = [f"{head} equal to the undisturbed search |", f"|---|{'---:|' * 8}"]
-    for framework in ("lightning", "paddle"):
-        done = run(python, str(ROOT / "benchmarks" / "search.py"), framework, "20")
-        rows += [line for line in done.splitlines() if line.startswith("|")]
-    return rows
+    return rows + in_both_frameworks(python, "search.py", 20)
+
+
+def in_both_frameworks(python: Path, script: str, kills: int) -> list[str]:
+    """The rows that a script prints for this many kills in each framework."""
+    done = [run(python, str(ROOT / "benchmarks" / script), name, str(kills)) for name in ("lightning", "paddle")]
+    return [line for text in done for line in text.splitlines() if line.startswith("|")]
 
 
 def until_accuracy(python: Path, *arguments: str) -> tuple[float, float]:

@@ -166,6 +166,7 @@ class Loader:
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
         self.epoch = self.first_batch = 0
         self.samples = count_samples(split, shuffle, sampler, rank, world_size, self.rank_sizes)
+        self.drawn = count_samples(split, shuffle, sampler, 0, 1) if self.rank_sizes else 0  # by all ranks, for weights
         self.batches = count_batches(self.samples, batch_size, drop_last, limit)
         if shuffle or drop_last:
             refuse_large_batch(batch_size, self.samples, world_size)
@@ -212,7 +213,7 @@ class Loader:
         if not self.rank_sizes:
             return 1.0
         step = sum(self.rank_sizes)
-        drawn = count_samples(self.split, True, self.sampler, 0, 1) - number * step
+        drawn = self.drawn - number * step
         mine = self.batch_size if drawn >= step else self.samples - number * self.batch_size
         return mine * self.world_size / min(drawn, step)
 

@@ -230,10 +230,15 @@ def weights_origin(cfg: DictConfig) -> dict[str, str | None]:
     return {"started_from": str(file) if file else None, "licence": card.get("weights", {}).get("licence")}
 
 
+def inner_layers(network: Any) -> dict[str, Any]:
+    """Name -> layer of everything inside a network of either framework."""
+    listed = network.named_modules() if hasattr(network, "named_modules") else network.named_sublayers()
+    return {name: layer for name, layer in listed if name}
+
+
 def frozen_layers(network: Any) -> list[Any]:
     """The layers whose every weight is frozen, in either framework; the trainers keep them in evaluation mode."""
-    listed = network.named_modules() if hasattr(network, "named_modules") else network.named_sublayers()
-    owned = [(layer, list(layer.parameters())) for name, layer in listed if name]
+    owned = [(layer, list(layer.parameters())) for layer in inner_layers(network).values()]
     return [layer for layer, own in owned if own and not any(is_trained(each) for each in own)]
 
 
@@ -246,8 +251,7 @@ def named_layers(network: Any, names: Sequence[str] | None) -> list[Any]:
     Raises:
         UserError: no layer has such a name.
     """
-    listed = network.named_modules() if hasattr(network, "named_modules") else network.named_sublayers()
-    layers = {name: layer for name, layer in listed if name}
+    layers = inner_layers(network)
     for start in names or ():
         if start not in layers:
             raise UserError(unknown("layer in model.freeze", start, {name.partition(".")[0] for name in layers}))
