@@ -1,10 +1,13 @@
 """Whose variables say what: the place of a process among those of a launcher, without starting one."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from omegaconf import OmegaConf
 
+from paths import TEMPLATE
 from src.kit.errors import UserError
 from src.kit.ranks import Place, find_place, is_main_process, refuse_contradiction
 
@@ -89,3 +92,24 @@ def test_keys_that_contradict_the_launcher_are_refused(keys, said):
     with pytest.raises(UserError, match=said):
         refuse_contradiction(OmegaConf.create({"devices": "auto", "num_nodes": 1} | keys), place)
     refuse_contradiction(OmegaConf.create({"devices": 2, "num_nodes": 2}), place)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's on_exit")
+def test_a_process_ends_without_destructors_but_with_its_code_output_and_handlers():
+    script = """if True:
+        import atexit, ctypes, logging, sys
+        from src.kit.ranks import quick_exit
+        libc = ctypes.CDLL(None)
+        libc.on_exit(libc.abort, None)  # as a destructor would, with a thread that still runs
+        atexit.register(print, "handler")
+        if sys.argv[1:]:
+            quick_exit()
+        atexit.register(print, "later handler")
+        print("output")
+        sys.exit(3)
+    """
+    command = [sys.executable, "-c", script]
+    with_them = subprocess.run(command, cwd=TEMPLATE, capture_output=True, check=False)
+    assert with_them.returncode == -6
+    without = subprocess.run([*command, "skip"], cwd=TEMPLATE, capture_output=True, text=True, check=False)
+    assert (without.returncode, without.stdout.split("\n")) == (3, ["output", "later handler", "handler", ""])

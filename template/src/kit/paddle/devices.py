@@ -26,7 +26,7 @@ from src.kit.loading import (
     plan_epoch,
     read_all,
 )
-from src.kit.ranks import Place, find_place
+from src.kit.ranks import Place, find_place, quick_exit
 from src.kit.run import Run
 
 FITTED = ("train_data", "eval_data", "batch_size", "drop_last", "shuffle", "num_workers")
@@ -106,6 +106,13 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
     return True
 
 
+def connect() -> None:
+    """Connect this process with the other ranks, whom its environment names, unless that has been done."""
+    if not paddle.distributed.is_initialized():
+        quick_exit()
+        paddle.distributed.init_parallel_env()
+
+
 @contextmanager
 def join(cfg: DictConfig, place: Place) -> Iterator[Callable[[Any], list[Any]]]:
     """Connect the processes that a launcher has started; yields a function that returns the objects of all ranks."""
@@ -127,7 +134,7 @@ def join(cfg: DictConfig, place: Place) -> Iterator[Callable[[Any], list[Any]]]:
         own = cfg.trainer.devices if not isinstance(cfg.trainer.devices, (int, str)) else range(place.local_ranks)
         index = own[place.local_rank] % paddle.device.cuda.device_count()  # each process may see only its own
         os.environ[gpus] = str(index)
-    paddle.distributed.init_parallel_env()
+    connect()
     yield gather
 
 
@@ -135,7 +142,7 @@ def start_rank(rank: Callable[..., None], plain: dict[str, Any], folder: Path, c
     """Join the other ranks and run `rank`; a user's mistake is left as a sentence for the process that started it."""
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that started this ends it
-    paddle.distributed.init_parallel_env()
+    connect()
     try:
         rank(plain, folder, checkpoint)
     except UserError as error:
@@ -155,7 +162,7 @@ def open_process(cfg: DictConfig, run: Run) -> Iterator[None]:
     """Choose this process's device, and let ranks that a launcher started agree on rank 0's run folder."""
     ranks = paddle.distributed.get_world_size()
     if ranks > 1:
-        paddle.distributed.init_parallel_env()  # does nothing where `start_rank` has done it
+        connect()
         folder = [str(run.path)]
         paddle.distributed.broadcast_object_list(folder, src=0)
         run.path = Path(folder[0])
