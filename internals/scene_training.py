@@ -114,7 +114,8 @@ class SceneTrainingTests:
 
     @pytest.mark.parametrize("task", SCENE_TASKS)
     def test_a_run_folder_is_complete(self, tmp_path, task):
-        run = train_run(self.configure(tmp_path, task))
+        weights = ["loss.class_weights=balanced"] if task == "segmentation" else []
+        run = train_run(self.configure(tmp_path, task, *weights))
         (row,) = read_rows(run / "metrics.jsonl")
         assert 0 <= row[load_task(task).monitor] <= 1
         assert row["train/loss"] > 0
@@ -134,6 +135,11 @@ class SceneTrainingTests:
         else:
             assert all(int(each["found"]) + int(each["missed"]) == int(each["true"]) > 0 for each in samples)
         pictures = {path.name for path in (run / "pictures").iterdir()}
+        if task != "segmentation":
+            assert {"test-curves.png", "test-confusion.png", "val-curves.png"} <= pictures
+            assert scores["threshold"] == read_json(run / "evaluation-val.json")["threshold"]
+            assert read_json(run / "card.json")["output"]["score"] == scores["threshold"]
+            assert np.shape(scores["confusion_matrix"]) == (11, 11)
         assert {"test-samples.png", "val-samples.png", "training-images.png", "loss.png", "metrics.png"} <= pictures
         page = (run / "report.html").read_text("utf-8")
         assert "Each class" in page

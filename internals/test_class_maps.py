@@ -62,6 +62,7 @@ def test_id_0_is_the_background_unless_it_is_a_category(tmp_path):
     other = build(data(tmp_path / "c", COLUMNS, {3: "cat", 1: "dog"}))
     assert other.pixel_classes == ("background", "dog", "cat")
     assert row(other) == [0, 1, IGNORE, 2]
+    assert other.as_class_maps().pixel_counts(1).tolist() == [50] * 3, "of one of two images, without what is ignored"
     for scenes in (binary, zero, other):
         check(scenes)
         assert scenes.read(0).semantic is None, "only segmentation reads class maps"

@@ -11,7 +11,8 @@ from pycocotools.cocoeval import COCOeval
 import scene_files
 from scene_files import coco_content, write_coco
 from src.kit.scenes import read_coco
-from src.kit.scenes.scores import SCORES, SIZES, Objects, coco_scores, encode, measure, object_rows
+from src.kit.scenes.matching import confuse, object_rows, object_scores
+from src.kit.scenes.scores import SCORES, SHOWN_SCORE, SIZES, Objects, coco_scores, encode, measure
 from src.kit.training import load_task
 
 SIDE = 240
@@ -42,6 +43,43 @@ def test_objects_of_an_image_are_counted():
     # a second box for the first object and one of another class are wrong; the last one is too unsure to be shown
     assert row == {"true": 3, "predicted": 4, "found": 2, "missed": 1, "wrong": 2}
     assert set(empty.values()) == {0}
+
+
+def test_confused_invented_and_missed_objects_are_told_apart():
+    true = objects(
+        [[0, 0, 10, 10], [50, 50, 90, 90], [0, 50, 10, 60], [50, 0, 90, 20]], [0, 1, 2, 0], crowd=[0, 0, 0, 1]
+    )
+    # the surest leaves the object to one of its class; the last two lie in the crowd, and one is of the crowd's class
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 90, 80], [200, 0, 210, 9], [55, 2, 60, 8], [60, 2, 70, 8]]
+    found = objects(boxes, [1, 0, 2, 2, 0, 1], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    expected = np.zeros((4, 4), int)
+    expected[0, 0] = expected[1, 2] = expected[2, 3] = expected[3, 2] = 1
+    expected[3, 1] = 2
+    assert np.array_equal(confuse(found, true, 3, 0.3), expected)
+    assert confuse(found, true, 3, 0.85).sum(axis=0).tolist() == [0, 1, 0, 2], "only the surest, for another class"
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_threshold_has_the_best_f1_of_all(kind):
+    kept = images(8)
+    scores = object_scores(kept, CLASSES, kind, None)
+
+    def counted(least: float) -> tuple[float, float, float]:
+        rows = object_rows(kept, least, kind)
+        true, shown, found = (sum(row[name] for row in rows) for name in ("true", "predicted", "found"))
+        return 2 * found / (true + shown), found / shown, found / true
+
+    every = np.unique(np.concatenate([predicted.scores for predicted, _ in kept]))
+    assert scores["f1"] == pytest.approx(max(counted(least)[0] for least in every))
+    assert counted(scores["threshold"]) == pytest.approx((scores["f1"], scores["precision"], scores["recall"]))
+    given = object_scores(kept, CLASSES, kind, 0.5)
+    assert (given["f1"], given["precision"], given["recall"]) == pytest.approx(counted(0.5))
+    matrix = np.array(given["confusion_matrix"])
+    assert np.trace(matrix) / matrix[:-1].sum() == pytest.approx(given["recall"])
+    assert given["per_class"][0]["recall"] == pytest.approx(matrix[0, 0] / matrix[0].sum())
+    assert given["map"] == coco_scores(kept, CLASSES, kind)["map"]
+    nothing = object_scores([(NOTHING, NOTHING)], CLASSES, kind, None)
+    assert (nothing["threshold"], nothing["f1"]) == (SHOWN_SCORE, 0)
 
 
 def ellipses(boxes: np.ndarray) -> np.ndarray:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from src.kit.scenes.drawing import LEAST_SCORE, boxes_only, draw_objects, draw_scene, with_class_map, with_objects
+from src.kit.scenes.drawing import boxes_only, draw_objects, draw_scene, with_class_map, with_objects
 from src.kit.scenes.samples import IGNORE, Sample
-from src.kit.scenes.scores import encode, predicted_objects
+from src.kit.scenes.scores import SHOWN_SCORE, encode, predicted_objects
 
 SIDE = 64
 BOXES = np.float32([[4, 20, 30, 60], [40, 20, 60, 50]])
@@ -32,20 +32,20 @@ def texts(*arguments) -> list[str]:
 
 def test_sure_predictions_stand_with_their_scores(sample):
     rows = np.float32([[4, 20, 30, 60, 0.9, 0], [40, 20, 70, 50, 0.3, 1], [0, 0, 9, 9, 0.2, 2], [5, 5, 5, 9, 0.8, 2]])
-    shown, scores = with_objects(boxes_only(sample), predicted_objects(rows))
+    shown, scores = with_objects(boxes_only(sample), predicted_objects(rows), SHOWN_SCORE)
     assert shown.boxes.tolist() == [[4, 20, 30, 60], [40, 20, 64, 50]], "cut to the image; the unsure and empty are not"
     assert shown.labels.tolist() == [0, 1]
     assert scores.tolist() == pytest.approx([0.9, 0.3])
     assert shown.masks is None
     assert sorted(texts(shown, ["cat", "dog", "owl"], scores)) == ["cat 90%", "dog 30%"]
     assert sorted(texts(sample, ["cat", "dog", "owl"])) == ["cat", "owl"]
-    nothing, none = with_objects(sample, predicted_objects(rows[:0], []))
+    nothing, none = with_objects(sample, predicted_objects(rows[:0], []), SHOWN_SCORE)
     assert texts(nothing, ["cat"], none) == ["no objects"]
 
 
 def test_masks_are_those_of_the_sure_predictions(sample):
-    rows = np.float32([[0, 0, 9, 9, LEAST_SCORE / 2, 2], [40, 20, 60, 50, 0.5, 1]])
-    shown, _ = with_objects(sample, predicted_objects(rows, encode(sample.masks)))
+    rows = np.float32([[0, 0, 9, 9, 0.1, 2], [40, 20, 60, 50, 0.5, 1]])
+    shown, _ = with_objects(sample, predicted_objects(rows, encode(sample.masks)), 0.2)
     assert np.array_equal(shown.masks, sample.masks[1:])
 
 

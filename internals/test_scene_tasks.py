@@ -135,7 +135,8 @@ def test_instances_are_scored_by_masks_and_boxes():
     scores = instance_segmentation.Task().evaluate(kept, ("a", "b"))
     assert (scores["mask_map"], scores["map"]) == (0, pytest.approx(1)), "the box is right and the mask is empty"
     assert scores["per_class"][1] == {
-        "class": "b", "mask_map": 0, "mask_map50": 0, "map": pytest.approx(1), "map50": pytest.approx(1), "objects": 1
+        "class": "b", "mask_map": 0, "mask_map50": 0, "map": pytest.approx(1), "map50": pytest.approx(1), "objects": 1,
+        "precision": 0, "recall": 0,
     }  # fmt: skip
 
 

@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 from src.kit.training.networks import build_loss
 
 
-def build(cross_entropy=0.0, dice=0.0, focal=0.0, gamma=2.0):
+def build(cross_entropy=0.0, dice=0.0, focal=0.0, gamma=2.0, class_weights="none", counts=None):
     keys = {"name": "pixels", "cross_entropy": cross_entropy, "dice": dice, "focal": focal, "gamma": gamma}
-    return build_loss(OmegaConf.create({"framework": "lightning", "loss": keys}))
+    keys["class_weights"] = class_weights
+    return build_loss(OmegaConf.create({"framework": "lightning", "loss": keys}), counts)
 
 
 def logits(*shares: tuple[float, ...]) -> torch.Tensor:
@@ -32,6 +33,17 @@ def test_each_part_by_hand():
     total = build(cross_entropy=2, dice=3, focal=4)(pixels, true).item()
     parts = [build(cross_entropy=2), build(dice=3), build(focal=4)]
     assert total == pytest.approx(sum(part(pixels, true).item() for part in parts), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "weights"), [("balanced", (4 / 6, 4 / 2)), ("log", (1 / math.log(1.77), 1 / math.log(1.27)))]
+)
+def test_pixels_of_rare_classes_weigh_more(method, weights):
+    pixels = logits((0.7, 0.3), (0.6, 0.4), (0.5, 0.5))
+    true, counts = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8), np.array([3, 1])
+    expected = -(weights[0] * math.log(0.7) + weights[1] * math.log(0.4)) / sum(weights)
+    loss = build(cross_entropy=1, class_weights=method, counts=counts)(pixels, true)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_ignored_pixels_get_no_gradient_and_all_ignored_cost_nothing():

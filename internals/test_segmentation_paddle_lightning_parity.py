@@ -14,9 +14,9 @@ from src.models.lightning.segmentation import deeplab as lightning
 from src.models.paddle.segmentation import deeplab as theirs
 
 
-@pytest.mark.parametrize("known", ["all", "some", "none"])
+@pytest.mark.parametrize(("known", "rare"), [("all", "none"), ("some", "none"), ("none", "balanced"), ("some", "log")])
 @pytest.mark.parametrize("weights", [(1, 0, 0, 2.0), (0, 1, 0, 2.0), (0, 0, 1, 2.0), (0, 0, 1, 0.5), (1, 1, 1, 0.0)])
-def test_losses_and_gradients_are_the_same(weights, known):
+def test_losses_and_gradients_are_the_same(weights, known, rare):
     random = np.random.default_rng(0)
     logits = random.normal(scale=3, size=(2, 5, 8, 9)).astype(np.float32)
     logits[0, 1, 0, 0] = 300  # a sure pixel
@@ -25,12 +25,14 @@ def test_losses_and_gradients_are_the_same(weights, known):
         true[0, :3] = 255
     if known == "none":
         true[:] = 255
-    cfg = {"loss": {"name": "pixels", **dict(zip(("cross_entropy", "dice", "focal", "gamma"), weights, strict=True))}}
+    counts = np.array([900, 90, 9, 1, 0])
+    parts = dict(zip(("cross_entropy", "dice", "focal", "gamma"), weights, strict=True))
+    cfg = {"loss": {"name": "pixels", "class_weights": rare, **parts}}
     ours = torch.tensor(logits, requires_grad=True)
-    first = build_loss(OmegaConf.create({"framework": "lightning", **cfg}))(ours, torch.tensor(true))
+    first = build_loss(OmegaConf.create({"framework": "lightning", **cfg}), counts)(ours, torch.tensor(true))
     first.backward()
     others = paddle.to_tensor(logits, stop_gradient=False)
-    second = build_loss(OmegaConf.create({"framework": "paddle", **cfg}))(others, paddle.to_tensor(true))
+    second = build_loss(OmegaConf.create({"framework": "paddle", **cfg}), counts)(others, paddle.to_tensor(true))
     second.backward()
     assert second.item() == pytest.approx(first.item(), rel=1e-4, abs=1e-6)
     assert (first.item() > 0) == (known != "none")

@@ -49,7 +49,8 @@ class ObjectResults(ClassResults):
             yield {}
 
     def draw(self, own: str, name: str, item: Any, prediction: dict[str, Any]) -> str:
-        shown = [each for each in prediction["objects"] if each["score"] >= SHOWN_SCORE]  # more would hide the image
+        least = self.card.metrics.get("val", {}).get("threshold", SHOWN_SCORE)  # more would hide the image
+        shown = [each for each in prediction["objects"] if each["score"] >= least]
         picture = draw_objects(to_rgb(item), shown, self.card.classes)
         names = [f"{each['class']} {each['score']:.0%}" for each in shown]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

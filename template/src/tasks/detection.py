@@ -16,6 +16,7 @@ from src.kit.scenes import (
     SceneTask,
     coco_scores,
     object_rows,
+    object_scores,
     pad_objects,
     predicted_objects,
     true_objects,
@@ -53,15 +54,19 @@ class Task(SceneTask):
         return {name: scores[name] for name in ("map", "map50")}
 
     def evaluate(self, collected: Collected, names: Sequence[str]) -> dict[str, Any]:
-        """All of `coco_scores`, for JSON."""
-        return {**coco_scores(collected, names, "bbox"), "samples": len(collected), "classes": list(names)}
+        """All of `object_scores`, for JSON."""
+        return {
+            **object_scores(collected, names, "bbox", self.threshold),
+            "samples": len(collected),
+            "classes": list(names),
+        }
 
     def baseline(self, collected: Collected, names: Sequence[str]) -> dict[str, float]:
         """Guessed boxes find nothing."""
         return {"map50": 0.0}
 
     def sample_rows(self, collected: Collected, names: Sequence[str]) -> list[dict[str, Any]]:
-        return object_rows(collected)
+        return object_rows(collected, self.threshold)
 
     def original_scores(
         self, cfg: DictConfig, collected: Collected, names: Sequence[str], dataset: Scenes
@@ -78,7 +83,8 @@ class Task(SceneTask):
     def draw_predictions(
         self, collected: Collected, dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str
     ) -> list[Path]:
-        """Write `folder/prefix-samples.png`: the truth and the predictions, side by side."""
-        from src.kit.scenes import draw_objects
+        """Write `folder/prefix-samples.png`, truth and predictions side by side, and what `draw_matches` does."""
+        from src.kit.scenes import draw_matches, draw_objects
 
-        return [draw_objects(collected, dataset, cfg, folder / f"{prefix}-samples.png")]
+        pictures = draw_matches(collected, dataset.classes, "bbox", self.threshold, folder, prefix)
+        return [*pictures, draw_objects(collected, dataset, cfg, folder / f"{prefix}-samples.png", self.threshold)]

@@ -18,6 +18,7 @@ from src.kit.scenes import (
     encode,
     example_targets_masks,
     object_rows,
+    object_scores,
     pad_objects,
     predicted_objects,
     true_objects,
@@ -69,8 +70,10 @@ class Task(SceneTask):
         return {"mask_map50": 0.0}
 
     def evaluate(self, collected: Collected, names: Sequence[str]) -> dict[str, Any]:
-        """All of `coco_scores`: for boxes, and for masks under names that begin with mask_."""
-        masks, boxes = coco_scores(collected, names, "segm"), coco_scores(collected, names, "bbox")
+        """All of `coco_scores` for boxes, and for masks under names that begin with mask_; what `object_scores` says
+        more is of masks."""
+        masks, boxes = object_scores(collected, names, "segm", self.threshold), coco_scores(collected, names, "bbox")
+        more = {name: masks.pop(name) for name in list(masks) if name not in boxes}
         per_class = [
             {
                 "class": mask["class"],
@@ -78,15 +81,17 @@ class Task(SceneTask):
                 "mask_map50": mask["map50"],
                 "map": box["map"],
                 "map50": box["map50"],
+                "precision": mask["precision"],
+                "recall": mask["recall"],
                 "objects": box["objects"],
             }
             for mask, box in zip(masks.pop("per_class"), boxes.pop("per_class"), strict=True)
         ]
-        scores = {f"mask_{name}": value for name, value in masks.items()} | boxes
+        scores = {f"mask_{name}": value for name, value in masks.items()} | boxes | more
         return {**scores, "per_class": per_class, "samples": len(collected), "classes": list(names)}
 
     def sample_rows(self, collected: Collected, names: Sequence[str]) -> list[dict[str, Any]]:
-        return object_rows(collected)
+        return object_rows(collected, self.threshold, "segm")
 
     def original_scores(
         self, cfg: DictConfig, collected: Collected, names: Sequence[str], dataset: Scenes
@@ -105,10 +110,11 @@ class Task(SceneTask):
     def draw_predictions(
         self, collected: Collected, dataset: Scenes, cfg: DictConfig, folder: Path, prefix: str
     ) -> list[Path]:
-        """Write `folder/prefix-samples.png`: the truth and the predictions, side by side."""
-        from src.kit.scenes import draw_objects
+        """Write `folder/prefix-samples.png`, truth and predictions side by side, and what `draw_matches` does."""
+        from src.kit.scenes import draw_matches, draw_objects
 
-        return [draw_objects(collected, dataset, cfg, folder / f"{prefix}-samples.png")]
+        pictures = draw_matches(collected, dataset.classes, "segm", self.threshold, folder, prefix)
+        return [*pictures, draw_objects(collected, dataset, cfg, folder / f"{prefix}-samples.png", self.threshold)]
 
     def example_targets(self, shape: Any, batch: int) -> tuple[np.ndarray, ...]:
         return example_targets_masks(shape, batch)

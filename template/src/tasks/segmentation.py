@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from src.kit.loading import largest_batch
 from src.kit.scenes import IGNORE, Sample, Scenes, SceneTask, class_map, example_targets_class_map
 
+COUNTED = 1000  # images whose pixels are counted for class weights, at most
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -38,6 +40,11 @@ class Task(SceneTask):
     def classes(self, dataset: Scenes) -> tuple[str, ...]:
         """The classes of pixels: what belongs to no object is a class of its own."""
         return dataset.pixel_classes
+
+    def class_counts(self, cfg: DictConfig, dataset: Scenes) -> np.ndarray | None:
+        """The pixels of each class, counted only if the loss weighs classes."""
+        weighted = cfg.loss.get("class_weights", "none") != "none"
+        return self.view(dataset).pixel_counts(COUNTED) if weighted else None
 
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         """Class maps uint8 (B, H, W), 255 where nothing is to be learned."""

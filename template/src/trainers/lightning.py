@@ -118,7 +118,7 @@ class DataModule(pl.LightningDataModule):
 
 def build_module(experiment: Experiment, checkpoint: Path | None = None) -> Module:
     """The module of an experiment, its network started from `model.pretrained`, `model.weights` or a checkpoint."""
-    counts = experiment.split("train").class_counts()
+    counts = experiment.class_counts
     return Module(
         shown_config(experiment.cfg),
         experiment.classes,

@@ -44,7 +44,7 @@ def write_report(run_dir: Path) -> Path:
         del info["status"]
     evaluations = {split: found for split in SPLITS if (found := read_evaluation(run_dir / f"evaluation-{split}.json"))}
     folder = run_dir / "pictures"
-    known = [f"{split}-{name}" for split in SPLITS for name in ("confusion", "predictions", "samples")] + [
+    known = [f"{split}-{name}" for split in SPLITS for name in ("curves", "confusion", "predictions", "samples")] + [
         *CURVES,
         "training-images",
     ]
@@ -91,11 +91,16 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     rows, matrix = found.get("per_class", []), found.get("confusion_matrix", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         wrong.append("per_class")
-    if not is_confusion(matrix, found.get("classes", [])):
+    if not is_confusion(matrix, confusion_classes(found)):
         wrong.append("confusion_matrix")
     if wrong:
         raise UserError(f"{path} is damaged ({wrong[0]}): delete it, and evaluate the run again.")
     return found
+
+
+def confusion_classes(evaluation: Mapping[str, Any]) -> Any:
+    """The names of a confusion matrix's rows and columns."""
+    return evaluation.get("confusion_classes", evaluation.get("classes", []))
 
 
 def is_confusion(matrix: Any, classes: Any) -> bool:
@@ -147,6 +152,7 @@ def evaluation_section(title: str, split: str, evaluation: Mapping[str, Any], fo
         title,
         pairs(numbers),
         beside(evaluation),
+        picture(folder / f"{split}-curves.png", "chart"),
         picture(folder / f"{split}-confusion.png", "chart"),
         confusions(evaluation),
         picture(folder / f"{split}-predictions.png", "chart"),
@@ -171,7 +177,7 @@ def beside(evaluation: Mapping[str, Any]) -> str:
 
 def confusions(evaluation: Mapping[str, Any]) -> str:
     """Return the pairs of classes that were confused most often."""
-    classes, matrix = evaluation.get("classes", []), evaluation.get("confusion_matrix", [])
+    classes, matrix = confusion_classes(evaluation), evaluation.get("confusion_matrix", [])
     cells = [(count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count]
     worst = sorted(cells, key=lambda cell: -cell[0])[:MOST_CONFUSED]
     rows = [{"true class": classes[i], "predicted as": classes[j], "samples": count} for count, i, j in worst]

@@ -45,6 +45,7 @@ from src.kit.scenes.mask_format import (
     read_table,
     table_path,
 )
+from src.kit.scenes.matching import draw_matches, object_rows, object_scores
 from src.kit.scenes.samples import Sample, Scenes, choose_scenes, class_map
 from src.kit.scenes.scores import (
     CROWD,
@@ -56,7 +57,6 @@ from src.kit.scenes.scores import (
     encode,
     example_targets_class_map,
     example_targets_masks,
-    object_rows,
     pad_objects,
     predicted_objects,
     true_objects,
@@ -100,6 +100,7 @@ __all__ = [
     "corners",
     "count_ids",
     "draw_class_maps",
+    "draw_matches",
     "draw_objects",
     "draw_scenes",
     "draw_truth",
@@ -121,6 +122,7 @@ __all__ = [
     "map_mode",
     "named_ids",
     "object_rows",
+    "object_scores",
     "pad_objects",
     "pair_masks",
     "parse_line",

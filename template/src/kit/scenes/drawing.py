@@ -14,27 +14,29 @@ from src.kit.report import FAINT, INK, new_figure, readable, save_figure, shorte
 from src.kit.scenes.class_maps import IGNORE
 from src.kit.scenes.loader import build_augmentation
 from src.kit.scenes.samples import Sample, Scenes
-from src.kit.scenes.scores import Objects
+from src.kit.scenes.scores import SHOWN_SCORE, Objects
 
 COLUMNS = 4
 CELL = 3.4  # inches
 GAP = 0.06
 TITLE = 0.5
 SHOWN = 8  # images of a picture
-LEAST_SCORE = 0.25  # less certain predictions would hide the image
 
 
-def draw_objects(kept: Sequence[tuple[Objects, Objects]], dataset: Scenes, cfg: DictConfig, path: Path) -> Path:
-    """Draw the first images of a data set, each with its true and with its predicted objects."""
+def draw_objects(
+    kept: Sequence[tuple[Objects, Objects]], dataset: Scenes, cfg: DictConfig, path: Path, least: float | None = None
+) -> Path:
+    """Draw the first images of a data set, each with its true objects and those predicted with at least this score."""
+    least = SHOWN_SCORE if least is None else least  # less certain predictions would hide the image
     drawn: list[Sample] = []
     scores: list[np.ndarray | None] = []
     for index, (predicted, _) in enumerate(kept[:SHOWN]):
         sample = read_sample(dataset, index, cfg)
         truth = boxes_only(sample) if predicted.outlines is None else sample
-        shown, certain = with_objects(truth, predicted)
+        shown, certain = with_objects(truth, predicted, least)
         drawn += [truth, shown]
         scores += [None, certain]
-    title = f"true (left) and predicted with a score of {LEAST_SCORE:.0%} or more (right)"
+    title = f"true (left) and predicted with a score of {least:.0%} or more (right)"
     return draw_scenes(drawn, dataset.classes, title, path, scores)
 
 
@@ -82,13 +84,13 @@ def with_class_map(sample: Sample, class_map: np.ndarray, dataset: Scenes) -> Sa
     return replace(sample, boxes=boxes, labels=labels, crowd=crowd, masks=None, semantic=class_map)
 
 
-def with_objects(sample: Sample, predicted: Objects) -> tuple[Sample, np.ndarray]:
-    """The sample with predictions of at least `LEAST_SCORE` in place of its objects, and their scores (M,)."""
+def with_objects(sample: Sample, predicted: Objects, least: float) -> tuple[Sample, np.ndarray]:
+    """The sample with predictions of at least the score `least` in place of its objects, and their scores (M,)."""
     from pycocotools.mask import decode
 
     side = sample.image.shape[0]
     boxes = predicted.boxes.clip(0, side)
-    certain = (predicted.scores >= LEAST_SCORE) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    certain = (predicted.scores >= least) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     masks = None
     if predicted.outlines is not None:
         chosen = [decode(predicted.outlines[row]).astype(bool) for row in np.flatnonzero(certain)]

@@ -157,6 +157,13 @@ class Scenes:
         labels = [self.labels(index) for index in range(len(self))]
         return np.bincount(np.concatenate([np.empty(0, np.int64), *labels]), minlength=len(self.classes))
 
+    def pixel_counts(self, most: int) -> np.ndarray:
+        """The pixels of each of `pixel_classes`, int64 (K,), in at most so many images, evenly spaced."""
+        counts = np.zeros(256, np.int64)
+        for index in np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(int)):
+            counts += np.bincount(class_map(self.read(int(index))).ravel(), minlength=256)
+        return counts[: len(self.pixel_classes)]
+
     def record(self, index: int) -> Record:
         """The annotations of one image, with this data set's class numbers, without decoding it."""
         return self.annotations.record(int(self.indices[index])).renumber(self.numbers)

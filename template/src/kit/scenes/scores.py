@@ -15,7 +15,6 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
-from src.kit.inference_scenes import overlap
 from src.kit.report import describe_batch
 from src.kit.scenes.annotations import shown_size
 from src.kit.scenes.loader import SceneLoader, build_scene_loader
@@ -73,12 +72,14 @@ def coco_scores(
     classes: Sequence[str],
     kind: Literal["bbox", "segm"],
     areas: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    counter: Any = None,
 ) -> dict[str, Any]:
     """Compare the predictions for N images with the truth, by boxes ("bbox") or by masks ("segm").
 
     Args:
         areas: of the predicted and of the true objects of each image, which tell small from large; None takes those of
             boxes or masks in pixels of the network's input.
+        counter: what `count_matches` returned for them, if it has counted already.
 
     Returns:
         map (the mean over overlaps from 0.5 to 0.95), map50, map75, map_small, map_medium, map_large (areas below
@@ -87,7 +88,7 @@ def coco_scores(
         object, the other scores are 0.
     """
     true = [real for _, real in kept]
-    counter = count_matches(kept, classes, kind, areas)
+    counter = counter or count_matches(kept, classes, kind, areas)
     precision = counter.eval["precision"][:, :, :, 0, 2]  # (overlaps, recalls, classes) of all areas, 100 detections
     objects = np.bincount(np.concatenate([each.labels[~each.crowd] for each in true]), minlength=len(classes))
     result: dict[str, Any] = {name: max(0.0, float(counter.stats[index])) for name, index in SCORES.items()}
@@ -104,32 +105,11 @@ def coco_scores(
     return result
 
 
-def object_rows(kept: Sequence[tuple[Objects, Objects]]) -> list[dict[str, Any]]:
-    """For each image the numbers of true objects, of predicted ones worth showing, and how many are found or wrong.
-
-    A predicted box finds an object of its class that it overlaps by half or more, the surest first. Crowds don't count.
-    """
-    rows = []
-    for predicted, true in kept:
-        shown = np.flatnonzero(predicted.scores >= SHOWN_SCORE)
-        shown = shown[np.argsort(-predicted.scores[shown], kind="stable")]
-        free = ~true.crowd
-        objects, found = int(free.sum()), 0
-        for k in shown:
-            fits = overlap(predicted.boxes[k], true.boxes) * (free & (true.labels == predicted.labels[k]))
-            if len(fits) and fits.max() >= 0.5:
-                free[fits.argmax()] = False
-                found += 1
-        counts = {"true": objects, "predicted": len(shown), "found": found}
-        rows.append({**counts, "missed": objects - found, "wrong": len(shown) - found})
-    return rows
-
-
 def count_matches(
     kept: Sequence[tuple[Objects, Objects]],
     classes: Sequence[str],
     kind: str,
-    areas: Sequence[tuple[np.ndarray, np.ndarray]] | None,
+    areas: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Any:
     """Run pycocotools' COCOeval on objects in memory."""
     from pycocotools.coco import COCO
@@ -334,7 +314,8 @@ class SceneTask(BaseTask):
         size = cfg.data.image_size
         described: dict[str, Any] = {"shape": [dataset.channels, size, size], "flippable": dataset.flippable}
         described |= {"mean": list(cfg.data.mean), "std": list(cfg.data.std), "pixels": dataset.reading}
-        return {"kind": "scenes", "input": described, "output": dict(self.output)}
+        chosen = {} if self.threshold is None else {"score": self.threshold}
+        return {"kind": "scenes", "input": described, "output": {**self.output, **chosen}}
 
     def draw_batch(self, cfg: DictConfig, dataset: Scenes, split: str, path: Path, count: int) -> Path:
         from src.kit.scenes.drawing import draw_scenes, with_class_map

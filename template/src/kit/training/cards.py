@@ -34,6 +34,7 @@ def write_card(experiment: Experiment, run: Path, checkpoint: Path) -> Path:
         name: {key: part[key] for key in ("samples", "sha256") if key in part}
         for name, part in read_json(run / "splits.json").items()
     }
+    experiment.task.threshold = chosen_threshold(run, checkpoint)
     teacher = cfg.trainer.distill.teacher
     card = experiment.card(
         metrics={name: read_scores(run, name, checkpoint.name) for name in ("val", "test")},
@@ -42,6 +43,12 @@ def write_card(experiment: Experiment, run: Path, checkpoint: Path) -> Path:
         versions={**info.get("versions", {}), "git_commit": info.get("git_commit")},
     )
     return card.write(run)
+
+
+def chosen_threshold(run: Path, checkpoint: Path) -> float | None:
+    """The least score of what is reported, as the evaluation of the validation split chose it for a checkpoint."""
+    threshold: float | None = read_scores(run, "val", checkpoint.name).get("threshold")
+    return threshold
 
 
 def read_scores(run: Path, split: str, checkpoint: str) -> dict[str, Any]:

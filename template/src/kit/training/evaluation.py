@@ -20,7 +20,7 @@ from src.kit.config import UserError, find_component, load_config
 from src.kit.ranks import Place
 from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
 from src.kit.storage import write_csv, write_text
-from src.kit.training.cards import write_card
+from src.kit.training.cards import chosen_threshold, write_card
 from src.kit.training.checkpoints import find_checkpoint, restore_config
 from src.kit.training.experiment import Experiment, build_named
 from src.kit.training.splits import count_trained, list_ids
@@ -154,8 +154,10 @@ def evaluate_run(
     results, collected = {}, {}
     for name in splits:
         collected[name] = backend.predict(experiment, network, name)
+        experiment.task.threshold = None if name == "val" else chosen_threshold(run, checkpoint)
         results[name] = {"split": name, **how, **experiment.evaluate(collected[name], name)}
         results[name] |= experiment.task.examine(experiment, name, partial(backend.predict_images, network))
+        experiment.task.threshold = results[name].get("threshold")
         write_json(run / f"evaluation-{name}.json", results[name])
         write_samples(experiment, collected[name], name, run)
         print_scores(results[name])
@@ -265,6 +267,10 @@ def print_scores(result: dict[str, Any]) -> None:
     for name, value in result.items():
         if isinstance(value, float):
             sys.stdout.write(f"  {name:<20} {value:.4f}\n")
+    for name, value in result.items():
+        own = name.removeprefix("baseline_")
+        if own != name and own in result and result[own] <= value:
+            sys.stdout.write(f"  warning: {own} is no better than {value:.4f}, an answer that ignores the input.\n")
     for model, scores in result.get("beside", {}).items():
         listed = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         sys.stdout.write(f"  {model}: {listed}\n")

@@ -45,6 +45,7 @@ class BaseTask(ABC):
     content: ClassVar[str]  # `content` of the data sets that it learns from
     extra_classes: ClassVar[int] = 0  # outputs besides the data set's own classes, such as a background
     has_validation_loss: ClassVar[bool] = True  # whether the loss takes what the network predicts
+    threshold: float | None = None  # the least score of what is reported, if the validation split has chosen one
 
     def check(self, cfg: DictConfig, dataset: Any) -> None:  # noqa: B027 (most tasks have nothing to check)
         """Refuse data that lack what the task needs.
@@ -61,6 +62,11 @@ class BaseTask(ABC):
     @abstractmethod
     def input_shape(self, cfg: DictConfig, dataset: Any) -> tuple[int, int, int]:
         """Height, width and channels of the network's input."""
+
+    def class_counts(self, cfg: DictConfig, dataset: Any) -> np.ndarray | None:
+        """How often each class occurs in the training split, int64 (K,), for the weights of the loss."""
+        counts: np.ndarray = dataset.class_counts()
+        return counts
 
     def network_arguments(self, dataset: Any) -> dict[str, Any]:
         """Further arguments of the network's `build`."""
@@ -262,9 +268,14 @@ class Experiment:
             cfg = OmegaConf.merge(cfg, {"model": start})
         return build_network(cfg, self.classes, self.input_shape, self.network_arguments, initial)
 
+    @cached_property
+    def class_counts(self) -> np.ndarray | None:
+        """How often each class occurs in the training split, as the task counts it."""
+        return self.task.class_counts(self.cfg, self.split("train"))
+
     def build_loss(self) -> Callable[..., Any]:
         """Build `cfg.loss`: called with (outputs, *targets), it returns a scalar tensor."""
-        return build_loss(self.cfg, self.split("train").class_counts())
+        return build_loss(self.cfg, self.class_counts)
 
     def build_loader(self, kind: str, rank: int = 0, world_size: int = 1, dataset: Any = None) -> BatchLoader:
         """Batches `(images, *targets)` of the split `kind`, or of `dataset` in its place."""

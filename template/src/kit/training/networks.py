@@ -343,16 +343,17 @@ def build_loss(cfg: DictConfig, class_counts: np.ndarray | None = None) -> Calla
 
 
 def weigh_classes(
-    method: Literal["none", "balanced", "effective"], counts: np.ndarray | None, beta: float = 0.999
+    method: Literal["none", "balanced", "effective", "log"], counts: np.ndarray | None, beta: float = 0.999
 ) -> np.ndarray | None:
     """Return the weight of each class's errors, float32 (K,), or None if all weigh the same.
 
     "balanced" is n / (K n_k), so that all classes weigh the same in total. "effective" divides by the effective number
     of samples, (1 - beta^n_k) / (1 - beta), so that samples beyond 1 / (1 - beta) hardly add to it, and is scaled to a
-    mean of 1 (Cui et al. 2019, arXiv 1901.05555). A class without samples weighs 1.
+    mean of 1 (Cui et al. 2019, arXiv 1901.05555). "log" is 1 / ln(1.02 + n_k / n), from 1.4 for a class that is
+    everywhere to 50 (Paszke et al. 2016, arXiv 1606.02147). A class without samples weighs 1.
 
     Args:
-        counts: int64 (K,), the training samples of each class.
+        counts: int64 (K,), the training samples of each class, or their pixels.
         beta: of "effective", in [0, 1).
     """
     if method == "none":
@@ -362,6 +363,8 @@ def weigh_classes(
     present = counts[seen]
     if method == "balanced":
         weights[seen] = present.sum() / (len(present) * present)
+    elif method == "log":
+        weights[seen] = 1 / np.log(1.02 + present / present.sum())
     else:
         inverse = (1 - beta) / (1 - beta**present)
         weights[seen] = inverse / inverse.mean()

@@ -1,13 +1,14 @@
 """Cross-entropy, Dice and focal loss of pixels, in PyTorch."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
 from src.kit.config import Range
 from src.kit.scenes import IGNORE
+from src.kit.training import weigh_classes
 
 
 def build(
@@ -17,6 +18,7 @@ def build(
     dice: Annotated[float, Range(min=0)] = 1.0,
     focal: Annotated[float, Range(min=0)] = 0.0,
     gamma: Annotated[float, Range(min=0)] = 2.0,
+    class_weights: Literal["none", "balanced", "log"] = "none",
 ) -> Callable[..., torch.Tensor]:
     """Return `loss(logits, true)`: float32 (B, K, H, W) against class maps uint8 (B, H, W), in which 255 is ignored.
 
@@ -25,7 +27,10 @@ def build(
         dice: Weight of the Dice loss, the overlap of each class.
         focal: Weight of the pixels' focal loss.
         gamma: Focal loss: how much less confident pixels count.
+        class_weights: Weight of the pixels of rare classes, in cross-entropy and focal loss.
     """
+    chosen = weigh_classes(class_weights, class_counts)
+    weights = None if chosen is None else torch.from_numpy(chosen)
 
     def loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         logits, known = logits.float(), true != IGNORE
@@ -34,8 +39,13 @@ def build(
         if len(own) == 0:
             return 0.0 * logits.sum()
         # 1 - p, kept above 0: there the power with gamma < 1 has an infinite slope
-        focused = -((-torch.expm1(own)).clamp(min=1e-7) ** gamma * own).mean()
-        return cross_entropy * -own.mean() + focal * focused + dice * dice_loss(log_p.exp(), true, known)
+        cost = -(cross_entropy + focal * (-torch.expm1(own)).clamp(min=1e-7) ** gamma) * own
+        if weights is None:
+            pixels = cost.mean()
+        else:
+            counts = weights.to(logits.device)[true[known].long()]  # how much each pixel counts
+            pixels = (counts * cost).sum() / counts.sum()
+        return pixels + dice * dice_loss(log_p.exp(), true, known)
 
     return loss
 

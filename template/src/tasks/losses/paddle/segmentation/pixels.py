@@ -1,7 +1,7 @@
 """Cross-entropy, Dice and focal loss of pixels, in Paddle."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import paddle
@@ -9,6 +9,7 @@ from paddle.nn import functional
 
 from src.kit.config import Range
 from src.kit.scenes import IGNORE
+from src.kit.training import weigh_classes
 
 
 def build(
@@ -18,6 +19,7 @@ def build(
     dice: Annotated[float, Range(min=0)] = 1.0,
     focal: Annotated[float, Range(min=0)] = 0.0,
     gamma: Annotated[float, Range(min=0)] = 2.0,
+    class_weights: Literal["none", "balanced", "log"] = "none",
 ) -> Callable[..., paddle.Tensor]:
     """Return `loss(logits, true)`: float32 (B, K, H, W) against class maps uint8 (B, H, W), in which 255 is ignored.
 
@@ -26,20 +28,23 @@ def build(
         dice: Weight of the Dice loss, the overlap of each class.
         focal: Weight of the pixels' focal loss.
         gamma: Focal loss: how much less confident pixels count.
+        class_weights: Weight of the pixels of rare classes, in cross-entropy and focal loss.
     """
+    chosen = weigh_classes(class_weights, class_counts)
+    weights = None if chosen is None else paddle.to_tensor(chosen)
 
     def loss(logits: paddle.Tensor, true: paddle.Tensor) -> paddle.Tensor:
         true = true.astype("int64")
         known = (true != IGNORE).astype("float32")
-        count = known.sum().clip(min=1)
         log_p = functional.log_softmax(logits.astype("float32"), axis=1)
         share = functional.one_hot(true * known.astype("int64"), logits.shape[1]).transpose([0, 3, 1, 2])
         own = (log_p * share).sum(axis=1)  # of the true class
-        crossed = -(own * known).sum() / count
+        counts = known if weights is None else known * weights[true * known.astype("int64")]  # how much each one counts
         # 1 - p, kept above 0: there the power with gamma < 1 has an infinite slope
-        focused = -((-paddle.expm1(own)).clip(min=1e-7) ** gamma * own * known).sum() / count
+        cost = -(cross_entropy + focal * (-paddle.expm1(own)).clip(min=1e-7) ** gamma) * own
+        pixels = (counts * cost).sum() / counts.sum().clip(min=1e-7)
         overlap = dice_loss(log_p.exp(), share * known.unsqueeze(1), known)
-        return cross_entropy * crossed + focal * focused + dice * overlap
+        return pixels + dice * overlap
 
     return loss
 
