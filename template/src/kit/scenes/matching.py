@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from src.kit.report import BLUE, FAINT, VERMILLION, draw_confusion, new_figure, save_figure
+from src.kit.report import BLUE, FAINT, VERMILLION, add_axes, draw_confusion, new_figure, save_figure
 from src.kit.scenes.scores import SHOWN_SCORE, Objects, coco_scores, count_matches
 
 OVERLAP = 0.5  # from which a prediction finds an object
@@ -124,8 +124,8 @@ def confuse(predicted: Objects, true: Objects, classes: int, least: float, kind:
             elif not (shared[k] * (true.crowd & same) >= OVERLAP).any():
                 left.append(k)
         chosen = np.array(left, np.int64)
-    np.add.at(matrix, (classes, predicted.labels[chosen]), 1)
-    np.add.at(matrix, (true.labels[free], classes), 1)
+    np.add.at(matrix[classes], predicted.labels[chosen], 1)
+    np.add.at(matrix[:, classes], true.labels[free], 1)
     return matrix
 
 
@@ -170,8 +170,8 @@ def draw_matches(
     ranked = rank(count_matches(kept, classes, kind))
     whole = pool(ranked)
     least = whole.threshold() if least is None else least
-    figure = new_figure(10.4, 3.9)
-    curve, scores = figure.subplots(1, 2)
+    figure = new_figure(10.4, 3.9, None)
+    curve, scores = (add_axes(figure, left, 0.55, 4.25, 2.9) for left in (0.75, 5.9))
     for each, colour, width in [*((each, FAINT, 0.7) for each in ranked if each.objects), (whole, BLUE, 2.0)]:
         precision, recall = each.precision_recall()
         curve.plot(recall, precision, color=colour, linewidth=width, alpha=1 if each is whole else 0.4)
