@@ -114,8 +114,11 @@ class SceneTrainingTests:
 
     @pytest.mark.parametrize("task", SCENE_TASKS)
     def test_a_run_folder_is_complete(self, tmp_path, task):
-        weights = ["loss.class_weights=balanced"] if task == "segmentation" else []
-        run = train_run(self.configure(tmp_path, task, *weights))
+        more = {
+            "segmentation": ["loss.class_weights=balanced", "data.mosaic=0.5"],
+            "instance_segmentation": ["data.mosaic=0.5", "data.copy_paste=0.5", "data.mixup=0.5"],
+        }
+        run = train_run(self.configure(tmp_path, task, *more.get(task, [])))
         (row,) = read_rows(run / "metrics.jsonl")
         assert 0 <= row[load_task(task).monitor] <= 1
         assert row["train/loss"] > 0

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from src.kit.scenes.loader import GREY, build_augmentation, outline_boxes
+from src.kit.scenes import augmentation
+from src.kit.scenes.augmentation import (
+    GREY,
+    Mix,
+    blend,
+    build_augmentation,
+    build_combination,
+    mosaic,
+    outline_boxes,
+    paste_objects,
+)
 from src.kit.scenes.samples import IGNORE, Sample
 
 NAMES = ("none", "basic", "advanced")
@@ -204,3 +214,76 @@ def test_basic_zooms_in_and_out():
     widths = boxes[:, 2] - boxes[:, 0]
     assert widths.max() == pytest.approx(30, abs=1)
     assert np.percentile(widths, 5) < 13
+
+
+def numbered(number: int, height: int, width: int) -> Sample:
+    """Two rectangles and a crowd that do not touch; every pixel tells which object of which image it shows."""
+    whole = rectangles(np.random.default_rng(number), 3, height, width, smallest=8)
+    masks = whole.masks.copy()
+    masks[0] &= ~(masks[1] | masks[2])
+    masks[1] &= ~masks[2]
+    semantic = (masks * np.arange(10 * number + 1, 10 * number + 4)[:, None, None]).sum(axis=0).astype(np.uint8)
+    labels = np.arange(10 * number + 1, 10 * number + 4)
+    kept = masks.any(axis=(1, 2))
+    whole = replace(whole, image=np.dstack([semantic + 40] * 3), masks=masks, semantic=semantic, labels=labels)
+    return augmentation.take_objects(replace(whole, boxes=outline_boxes(masks)), kept)
+
+
+def check_pixels(sample: Sample) -> None:
+    """Each outline is where the image shows its object, and each box is that of the outline."""
+    for label, mask in zip(sample.labels, sample.masks, strict=True):
+        assert np.array_equal(mask, sample.image[..., 0] == label + 40)
+    assert np.array_equal(sample.boxes, outline_boxes(sample.masks))
+    assert (sample.crowd == (sample.labels % 10 % 2 == 1)).all()
+
+
+def test_a_mosaic_is_right_to_the_pixel(monkeypatch):
+    monkeypatch.setattr(augmentation, "ZOOM", (1, 1))  # nothing is resized
+    sizes, seen = ((SIZE, 60), (40, SIZE), (SIZE, SIZE), (SIZE, 80)), set()
+    for seed in range(20):
+        four = [numbered(4 * seed % 16 + k, *size) for k, size in enumerate(sizes)]
+        found = mosaic(SIZE, True, four, np.random.default_rng(seed))
+        check_pixels(found)
+        shown = {label for each in four for label in each.labels if (found.image == label + 40).any()}
+        assert set(found.labels.tolist()) == shown, "what is seen is annotated, once"
+        assert len(found.labels) == len(shown)
+        inside = found.semantic != IGNORE
+        assert np.array_equal(found.image[..., 0][inside], found.semantic[inside] + 40)
+        assert (found.image[~inside] == GREY).all(), "what no image covers is grey, and is not learned"
+        seen |= {number // 10 - 4 * seed % 16 for number in shown}
+        boxes = mosaic(SIZE, True, [replace(each, masks=None) for each in four], np.random.default_rng(seed)).boxes
+        assert len(boxes) >= len(found.boxes)
+    assert seen == {0, 1, 2, 3}, "all four images are shown"
+
+
+def test_pasted_objects_hide_what_they_cover():
+    pasted = hidden = 0
+    for seed in range(40):
+        target, source = numbered(1, SIZE, SIZE), numbered(2 + seed % 8, SIZE, SIZE)
+        found = paste_objects(target, source, np.random.default_rng(seed))
+        check_pixels(found)
+        new = found.labels >= 20
+        assert not found.crowd[new].any(), "crowds are not copied"
+        assert np.array_equal(found.image[~found.masks[new].any(axis=0)], target.image[~found.masks[new].any(axis=0)])
+        pasted, hidden = pasted + int(new.sum()), hidden + len(target.labels) - int((~new).sum())
+        assert (target.image < 60).all(), "the sample that was read is not changed"
+    assert 20 < pasted < 40
+    assert hidden > 0
+
+
+def test_mixup_keeps_the_objects_of_both():
+    first, second = numbered(1, SIZE, SIZE), numbered(2, SIZE, SIZE)
+    found = blend(first, second, 0.25)
+    assert found.image[5, 7].tolist() == [round(0.25 * first.image[5, 7, 0] + 0.75 * second.image[5, 7, 0])] * 3
+    for name in ("boxes", "labels", "crowd", "masks"):
+        assert np.array_equal(getattr(found, name), np.concatenate([getattr(first, name), getattr(second, name)]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_combinations_are_samples_of_the_size(name):
+    augment = build_combination(Mix(0.5, 0.5, 0.5), name, SIZE)
+    for seed in range(20):
+        numbers = iter(range(seed, seed + 20))
+        after = augment(lambda: replace(scene(next(numbers)), semantic=None), np.random.default_rng(seed))  # noqa: B023
+        assert after.masks.shape == (len(after.boxes), SIZE, SIZE)
+        assert (after.crowd == (after.labels % 2 == 1)).all()

@@ -16,7 +16,7 @@ from src.kit.catalog import build_dataset
 from src.kit.errors import UserError
 from src.kit.mini import create_mini_dataset
 from src.kit.scenes import IGNORE, Scenes
-from src.kit.scenes.loader import build_augmentation
+from src.kit.scenes.augmentation import build_augmentation
 from src.kit.training import load_task
 
 COLUMNS = np.repeat(np.arange(4, dtype=np.uint8)[None], 10, axis=0).repeat(5, axis=1)  # (10, 20): 0, 1, 2, 3

@@ -12,7 +12,7 @@ from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.scenes import digit_images, read_coco
-from src.kit.scenes.loader import outline_boxes
+from src.kit.scenes.augmentation import outline_boxes
 from src.kit.splitting import stratified_split
 
 FEW = {"train": 12, "val": 6, "test": 6}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from src.kit.errors import UserError
+from src.kit.scenes.augmentation import Mix
 from src.kit.scenes.loader import SceneLoader
 from test_scenes import scenes
 
@@ -127,3 +128,20 @@ def test_what_cannot_be_meant_is_refused(found, options, message):
         loader(found, **options)
     with pytest.raises(UserError, match="must have one value for each of 3 channels"):
         SceneLoader(found, 4, [0.5], [0.5], 32)
+
+
+def test_images_are_combined_until_the_last_epochs(found):
+    options = {"shuffle": True, "seed": 3, "augment": "basic", "batch_size": 8}
+    mixed = loader(found, mix=Mix(mosaic=1, copy_paste=0.5, mixup=0.5), mixed_epochs=1, num_workers=0, **options)
+    threaded = loader(found, mix=Mix(mosaic=1, copy_paste=0.5, mixup=0.5), mixed_epochs=1, num_workers=2, **options)
+    plain = loader(found, num_workers=0, **options)
+    objects = {}
+    for epoch in (0, 1):
+        for each in (mixed, threaded, plain):
+            each.set_epoch(epoch)
+        for (one, samples), (other, _), (alone, few) in zip(mixed, threaded, plain, strict=True):
+            assert np.array_equal(one, other), "whatever the number of threads"
+            assert np.array_equal(one, alone) == (epoch == 1)
+            assert [sample.image_id for sample in samples] == [sample.image_id for sample in few], "the first of four"
+            objects[epoch] = [sum(len(sample.labels) for sample in part) for part in (samples, few)]
+    assert objects[0][0] > objects[0][1]

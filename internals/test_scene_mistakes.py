@@ -124,3 +124,12 @@ def test_keys_that_only_classification_heeds(photos, task, key):
     cfg = load_config([f"task={task}", "data=coco128", photos, "data.val_fraction=0.5", key])
     with pytest.raises(UserError, match=f"{key} is for task=classification"):
         load_task(task).build_loader(cfg, build_dataset(cfg, "train"), "train")
+
+
+def test_images_that_cannot_be_combined(tmp_path, photos):
+    sentence = refused(tmp_path, "task=detection", "data=coco128", photos, "data.copy_paste=0.3")
+    assert sentence.startswith("data.copy_paste=0.3 needs an outline for every object, and data=coco128 has only boxes")
+    write_coco(tmp_path / "data", coco_content(annotation(1, [1, 1, 5, 5], segmentation=[SQUARE])), "train")
+    where = ["data=coco_folder", f"data.root={(tmp_path / 'data').as_posix()}"]
+    for key in ("data.mixup=0.1", "data.copy_paste=0.3"):
+        assert f"{key} is for objects: set it to 0." in refused(tmp_path, "task=segmentation", *where, key)

@@ -35,6 +35,7 @@ class Task(SceneTask):
     has_validation_loss = False  # predictions are boxes; the loss takes what they are made from
 
     def check(self, cfg: DictConfig, dataset: Scenes) -> None:
+        super().check(cfg, dataset)
         self.require_boxes(cfg, dataset)
 
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:

@@ -38,6 +38,7 @@ class Task(SceneTask):
     has_validation_loss = False  # the network computes its losses in training only
 
     def check(self, cfg: DictConfig, dataset: Scenes) -> None:
+        super().check(cfg, dataset)
         self.require_boxes(cfg, dataset)
         self.require_outlines(cfg, dataset, dataset.has_outlines)
 

@@ -31,6 +31,7 @@ class Task(SceneTask):
     output: ClassVar = {"kind": "class_map"}
 
     def check(self, cfg: DictConfig, dataset: Scenes) -> None:
+        super().check(cfg, dataset)
         self.require_outlines(cfg, dataset, dataset.has_outlines or dataset.has_class_maps)
         dataset.refuse_useless(cfg.data.name)
 

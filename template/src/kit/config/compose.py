@@ -83,6 +83,9 @@ def shorten(cfg: DictConfig) -> None:
             "augment": "none",
             "mixup_alpha": 0.0,
             "cutmix_alpha": 0.0,
+            "mosaic": 0.0,
+            "mixup": 0.0,
+            "copy_paste": 0.0,
             "sizes": None,
             "sampler": "none",
             "cache": "none",
@@ -189,15 +192,14 @@ def refuse_unknown(path: Path, known: set[str], prefix: str = "") -> None:
 
 
 def option(group: str, name: str, framework: str = "") -> DictConfig:
-    """An option of a group: its component's defaults, then the group's `default.yaml`, then its own file."""
+    """An option of a group: its component's defaults, then `default.yaml` of its folders, then its own file."""
     path = option_file(group, name)
     own = read(path)
     if "defaults" in own and group not in PRESETS:
         raise UserError(
             f"{shown(path)}: only config.yaml, a task and an experiment choose options: leave defaults: out."
         )
-    base = CONFIGS / group / "default.yaml"
-    shared = read(base) if base.exists() else OmegaConf.create({})
+    shared = read_base(group, name)
     general: dict[str, Any] = {"name": path.stem, **GENERAL.get(group, {})} if group in PLACES else {}
     start = OmegaConf.create(general)
     part = OmegaConf.merge(start, shared, own)
@@ -214,6 +216,15 @@ def option(group: str, name: str, framework: str = "") -> DictConfig:
     merged = OmegaConf.merge(defaults, start, shared, own)
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def read_base(group: str, name: str) -> DictConfig:
+    """What `default.yaml` says in the folder of a group, and in the one below it that holds an option."""
+    folders = dict.fromkeys([CONFIGS / group, *(path.parent for path in (CONFIGS / group).rglob(f"{name}.yaml"))])
+    bases = [read(folder / "default.yaml") for folder in folders if (folder / "default.yaml").exists()]
+    shared = OmegaConf.merge({}, *bases)
+    assert isinstance(shared, DictConfig)
+    return shared
 
 
 def plain(value: Any) -> Any:
@@ -274,7 +285,8 @@ def load_saved(path: Path, chosen: dict[str, str], framework: str | None) -> Dic
     saved = read(path)
     refuse_damaged(saved, path)
     # a run of an earlier version lacks the keys that have been added since
-    added = {base.parent.name: read(base) for base in CONFIGS.glob("*/default.yaml") if base.parent.name in saved}
+    groups = sorted(group_names() & saved.keys() - set(PRESETS))
+    added = {group: read_base(group, str(saved[group].get("name"))) for group in groups}
     cfg = OmegaConf.merge(added, saved)
     assert isinstance(cfg, DictConfig)
     for group in (PLACES.keys() & cfg.keys()) - set(PRESETS):  # or those of its components

@@ -271,7 +271,8 @@ def describe_batch(cfg: DictConfig, split: str) -> str:
     title = f"{readable(title_of(cfg.data))}: {split} split"
     if split != "train":
         return title
-    mixed = [f"{key}={cfg.data[key]}" for key in ("mixup_alpha", "cutmix_alpha") if cfg.data[key]]
+    keys = ("mixup_alpha", "cutmix_alpha", "mosaic", "mixup", "copy_paste")
+    mixed = [f"{key}={cfg.data[key]}" for key in keys if cfg.data.get(key)]
     sizes = [f"sizes={list(cfg.data.sizes)}"] if cfg.data.sizes else []
     return ", ".join([title, f"augment={cfg.data.augment}", *mixed, *sizes])
 

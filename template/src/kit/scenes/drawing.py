@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from src.kit.config import title_of
 from src.kit.report import FAINT, INK, new_figure, readable, save_figure, shorten, to_colours
+from src.kit.scenes.augmentation import build_augmentation
 from src.kit.scenes.class_maps import IGNORE
-from src.kit.scenes.loader import build_augmentation
 from src.kit.scenes.samples import Sample, Scenes
 from src.kit.scenes.scores import SHOWN_SCORE, Objects
 

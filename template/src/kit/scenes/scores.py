@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from src.kit.config import UserError
 from src.kit.report import describe_batch
 from src.kit.scenes.annotations import shown_size
-from src.kit.scenes.loader import SceneLoader, build_scene_loader
+from src.kit.scenes.loader import SceneLoader, build_scene_loader, choose_mix
 from src.kit.scenes.samples import Sample, Scenes
 from src.kit.training import BaseTask
 
@@ -248,6 +248,10 @@ class SceneTask(BaseTask):
     content = Scenes.content
     output: ClassVar[Mapping[str, Any]]  # of the card, see `src/kit/inference_scenes.py`
 
+    def check(self, cfg: DictConfig, dataset: Scenes) -> None:
+        """Refuse combinations of images that the data do not allow."""
+        choose_mix(cfg, self.view(dataset))
+
     def input_shape(self, cfg: DictConfig, dataset: Scenes) -> tuple[int, int, int]:
         return cfg.data.image_size, cfg.data.image_size, dataset.channels
 
@@ -331,7 +335,7 @@ class SceneTask(BaseTask):
         return example_targets_boxes(shape, batch)
 
     def example_objects(self, cfg: DictConfig) -> int:
-        return example_objects(cfg)
+        return example_objects(cfg) * (2 if cfg.data.get("mosaic") or cfg.data.get("mixup") else 1)
 
 
 def pad_objects(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
