@@ -1,14 +1,25 @@
 """What every test here starts from."""
 
 import logging
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# the same examples each time: a new one that fails belongs in the test that it fails in, not in somebody else's change
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
-def own_log() -> None:
-    """The run's log as Python makes it: a run that another test opened in this process may have changed it."""
+def own_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """The run's log as Python makes it, and heard by `caplog` whatever a run or package did to the root's handlers."""
     log = logging.getLogger("train")
     logging.disable(logging.NOTSET)
-    log.disabled, log.propagate = False, True
+    caplog.handler.setLevel(logging.NOTSET)
+    caplog.handler.filters.clear()
+    log.handlers[:] = [caplog.handler]
+    log.disabled, log.propagate = False, False
     log.setLevel(logging.WARNING)
+    yield
+    log.handlers.clear()

@@ -39,9 +39,8 @@ class FineTuningTests:
     mask_rcnn: frozenset[str]
 
     @pytest.fixture
-    def said(self, caplog, monkeypatch) -> pytest.LogCaptureFixture:
-        """The messages in the run's log, even after another test's run has cut it off."""
-        monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
+    def said(self, caplog) -> pytest.LogCaptureFixture:
+        """The messages in the run's log."""
         caplog.set_level(logging.INFO, "train")
         return caplog
 

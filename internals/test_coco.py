@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask
@@ -345,11 +345,12 @@ far_rings = st.lists(st.tuples(*[st.floats(-400, 400, width=32)] * 2), min_size=
 
 @settings(max_examples=100, deadline=None)
 @given(far_rings)
+@example([(0.0, 0.0), (0.0, -117.0), (1.0, 173.0)])
 def test_cut_off_outlines_equal_whole_ones(points):
     ring = np.array(points, np.float32)
     whole = mask.decode(mask.merge(mask.frPyObjects([np.round(ring.astype(float), 3).ravel().tolist()], 30, 40)))
-    # where an edge crosses the border that it is cut at, pycocotools rounds once more
-    assert (rasterise([ring], 30, 40) != whole.astype(bool)).sum() <= 12
+    # where an edge crosses the border that it is cut at, pycocotools rounds once more: a steep edge moves by a column
+    assert (rasterise([ring], 30, 40) != whole.astype(bool)).sum() <= 30
 
 
 def test_deep_and_endless_values_are_refused(tmp_path):

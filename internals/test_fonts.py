@@ -1,6 +1,5 @@
 """Class names that the usual font cannot show: a font is found, or a note says which package has one."""
 
-import logging
 import shutil
 from pathlib import Path
 
@@ -27,7 +26,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(font_manager, "_get_fontconfig_fonts", list)
     monkeypatch.setattr(fonts, "families", ["DejaVu Sans"])
     monkeypatch.setattr(fonts, "lacking", set())
-    monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
     for function in (fonts.has_glyph, fonts.family_files):
         function.cache_clear()
     yield tmp_path

@@ -49,8 +49,7 @@ def test_a_run_trains_the_adapters_and_merges_into_the_plain_network(framework: 
         np.testing.assert_allclose(kit.predict_images(network, arrays), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_adapters_of_a_transformer_are_few(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
+def test_adapters_of_a_transformer_are_few(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "train")
     network = build_model(model_config("lightning", "timm", name="vit_small_patch16_224", lora=4), 10, 3, 64)
     trained = sum(each.numel() for each in network.parameters() if each.requires_grad)

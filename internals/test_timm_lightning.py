@@ -90,8 +90,7 @@ def test_a_run_starts_the_next_one_and_is_exported(tmp_path: Path):
     np.testing.assert_allclose(Predictor.open(exported).compute(arrays), network.compute(arrays), atol=1e-4)
 
 
-def test_a_licence_that_forbids_commerce_is_named(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(logging.getLogger("train"), "propagate", True)
+def test_a_licence_that_forbids_commerce_is_named(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "train")
     config = model_config("lightning", "timm", name="convnextv2_atto.fcmae_ft_in1k", pretrained=True)
     assert weights_origin(config) == {"started_from": "timm/convnextv2_atto.fcmae_ft_in1k", "licence": "cc-by-nc-4.0"}
