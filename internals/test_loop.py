@@ -1,5 +1,6 @@
 """The loop's parts: losses, early stopping, the steps of trackers; and every key of its components has an effect."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import paddle
 import pytest
 import torch
 
+from src.kit.config import UserError
 from src.kit.config.compose import load_config, option, option_names
 from src.kit.lightning import build_optimizer as build_lightning
 from src.kit.paddle import build_optimizer as build_paddle
@@ -131,12 +133,19 @@ def test_the_training_loss_is_the_mean_of_all_batches_of_the_epoch_however_often
     meter = LossMeter(lambda losses: [float(loss) for loss in losses])
     for fetched in ([1.0, 2.0, 3.0], [8.0]):
         meter.pending += fetched
-        assert meter.fetch("step 1", 0.1) == fetched
+        assert meter.fetch(explain) == fetched
     assert meter.mean() == 3.5
     meter.start()
     meter.pending.append(5.0)
-    meter.fetch("step 2", 0.1)
+    meter.fetch(explain)
     assert meter.mean() == 5.0
+    meter.pending += [1.0, math.inf, 2.0, math.nan]
+    with pytest.raises(UserError, match="inf, 2 batches before the last"):
+        meter.fetch(explain)
+
+
+def explain(value: float, after: int) -> UserError:
+    return UserError(f"{value}, {-after} batches before the last")
 
 
 class Recorder(Tracker):
@@ -156,7 +165,8 @@ def test_a_tracker_gets_optimizer_steps_and_those_of_a_resumed_run_again(tmp_pat
     with Run(cfg) as run:
         run.tracker = recorder = Recorder()
         fit(cfg, run)
-    within, epoch = {"train/loss_step", "lr"}, {"train/loss", "val/loss", "val/accuracy"}
+    within = {"train/loss_step", "lr", "train/grad_norm", "train/grad_norm_max", "memory/ram_mib"}
+    epoch = {"train/loss", "val/loss", "val/accuracy"}
     assert recorder.seen == [(2, within), (3, within), (3, epoch), (5, within), (6, within), (6, epoch)]
     rows = run.rows
     with Run(cfg, run.path) as again:

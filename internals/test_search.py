@@ -23,6 +23,7 @@ from src.kit.search.page import best_command, wrapped
 from src.kit.search.space import RANGE
 from src.kit.search.study import NAME, NOT_FINITE, Search
 from src.kit.search.trials import Job
+from src.kit.training.inspection import not_finite
 from src.kit.training.loop import LossMeter
 
 TINY = ["data=digits", "model=small_cnn", "model.width=4", "tracker=none", "trainer.accelerator=cpu"]
@@ -166,7 +167,7 @@ def test_a_trial_that_diverged_is_a_bad_one_and_no_failure(tmp_path):
     with pytest.raises(UserError) as error:
         mean = LossMeter(lambda values: values)
         mean.pending = [float("nan")]
-        mean.fetch("epoch 1", 0.1)
+        mean.fetch(lambda value, after: not_finite(value, "step 1 of epoch 1", None, 0.1))
     assert str(error.value).startswith(NOT_FINITE)
     search = open_search(tmp_path, "optimizer.lr=0.1,0.2")
     search.fail(ask(search), str(error.value))

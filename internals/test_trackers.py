@@ -47,6 +47,7 @@ def track(name: str, tmp_path: Path) -> Path:
     for step, loss in STEPS.items():
         tracker.log({"train/loss": loss, "lr": 0.1}, step)
     tracker.log_picture("loss", run / "loss.png")
+    tracker.log_histograms({"weights/fc": np.arange(9, dtype=np.float32), "gradients/fc": np.array([np.nan])}, 20)
     (run / "card.json").write_text("{}", "utf-8")
     tracker.log_results({"test/accuracy": 0.75, "parameters": 12.0}, [run / "card.json"])
     tracker.close()

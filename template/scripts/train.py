@@ -8,7 +8,7 @@
     python scripts/train.py --resume outputs/RUN                    # continue after a crash
     python scripts/train.py trainer.folds=5                         # cross-validation: five runs and their mean
 
-Options: --help (every key of the options you choose), --debug (tracebacks).
+Options: --help (every key of the options you choose), --debug (tracebacks), --debugger (a debugger at an error).
 """
 
 import sys

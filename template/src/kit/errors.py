@@ -5,10 +5,12 @@ was not activated is one sentence too. Everything else imports it from `src.kit.
 """
 
 import errno
+import importlib.util
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -50,11 +52,13 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
     """Run a script's `main(argv)`; exit with 2 after a `UserError` or an unwritable disk, with 130 after Ctrl-C.
 
     SIGTERM (docker stop, Kubernetes, SLURM) ends it with 143, as cleanly as Ctrl-C. `--debug` anywhere on the command
-    line shows the traceback instead.
+    line shows the traceback instead, and `--debugger` opens a debugger where the error arose.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    debug = bool({"--debug", "--debugger"} & set(arguments))
+    if "--debugger" in arguments:
+        main = debugged(main)
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--debugger")]
     for number in (signal.SIGINT, signal.SIGTERM):
         if not debug and signal.getsignal(number) is not signal.SIG_IGN:  # a shell ignores Ctrl-C in background jobs
             signal.signal(number, stop)
@@ -84,6 +88,21 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
             raise
         what = str(error.filename or "a file")[:300]
         exit_with(f"Cannot write {what}: {error.strerror}; {way_out(error, DISK[error.errno])}.")
+
+
+def debugged(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
+    """`main`, with a debugger at its errors: ipdb where it is installed, else Python's own."""
+
+    def run(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except Exception as error:
+            traceback.print_exc()
+            debugger = importlib.import_module("ipdb" if importlib.util.find_spec("ipdb") else "pdb")
+            debugger.post_mortem(error.__traceback__)
+            sys.exit(1)
+
+    return run
 
 
 def way_out(error: OSError, otherwise: str) -> str:

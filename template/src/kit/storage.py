@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ __all__ = [
     "lock_folder",
     "partial_path",
     "read_json",
+    "read_layers",
     "read_rows",
     "remove",
     "replace_file",
@@ -184,8 +185,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl: names and numbers, the epoch among them.
+def read_rows(path: Path, valid: Callable[[Any], bool] | None = None) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl: names and numbers, the epoch among them; or those of a file of another kind.
 
     A last line that a crash cut short is left out; so are other damaged ones, with a warning.
     """
@@ -197,7 +198,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
-        if is_row(row):
+        if (valid or is_row)(row):
             rows.append(row)
         elif line.strip() and number <= content.count(b"\n"):
             damaged.append(number)
@@ -210,6 +211,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def is_row(row: Any) -> bool:
     """Whether a line of metrics.jsonl holds names and numbers, the epoch among them."""
     return isinstance(row, dict) and "epoch" in row and all(isinstance(v, int | float | None) for v in row.values())
+
+
+def read_layers(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's layers.jsonl: a step, and what was measured of each layer."""
+
+    def valid(row: Any) -> bool:
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not isinstance(row.get("layers"), dict):
+            return False
+        return all(isinstance(each, dict) and is_row({"epoch": 0, **each}) for each in row["layers"].values())
+
+    return read_rows(run_dir / "layers.jsonl", valid)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -27,6 +27,9 @@ class Tracker:
     def log_picture(self, name: str, path: Path) -> None:
         """Record a PNG file."""
 
+    def log_histograms(self, values: Mapping[str, Any], step: int) -> None:
+        """Record the distributions of gradients and weights, samples float32 (N,), after `step` optimizer steps."""
+
     def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
         """Record what a finished run reached, such as `test/accuracy`, `parameters` and `duration_s`, and its files."""
 
@@ -45,6 +48,9 @@ class Guard(Tracker):
 
     def log_picture(self, name: str, path: Path) -> None:
         self.call(self.tracker.log_picture, name, path)
+
+    def log_histograms(self, values: Mapping[str, Any], step: int) -> None:
+        self.call(self.tracker.log_histograms, values, step)
 
     def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
         self.call(self.tracker.log_results, results, files)

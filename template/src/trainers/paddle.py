@@ -1,21 +1,18 @@
 """Training with PaddlePaddle's high-level API: an ordinary `paddle.Model`, and the call that fits it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import paddle
 from omegaconf import OmegaConf
 
-from src.kit.loading import keep_decoded
 from src.kit.paddle import (
-    Batches,
-    DeviceBatches,
     Profile,
     RunCallback,
-    build_batches,
     build_distillation,
     build_optimizer,
-    choose_image_cache,
+    load_batches,
     open_process,
     readable_errors,
     refuse_unsupported,
@@ -52,16 +49,21 @@ class Model(paddle.Model):
         self.parallel.train()
         for layer in self.frozen:
             layer.eval()
+        # networks that compute their own loss also receive the targets
+        arguments = [inputs[0], *targets] if self.takes_targets else inputs[:1]
         with paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
-            # networks that compute their own loss also receive the targets
-            outputs = self.parallel(inputs[0], *targets) if self.takes_targets else self.parallel(inputs[0])
+            outputs = self.parallel(*arguments)
         loss = self.loss(outputs, *targets)
         loss = self.distill(inputs[0], outputs, loss) if self.distill else loss
+        if self.loop:
+            self.loop.check_loss(loss.detach(), partial(self.network, *arguments))
         # a step's gradient is the mean over its batches, and over ranks of unequal batches
         scale = self.loop.weight(self.loop.batch) / self.loop.accumulate if self.loop else 1.0
         self.scaler.scale(loss if scale == 1 else loss * scale).backward()
         if self.loop.updates() if self.loop else update:
             if self.loop:
+                self.scaler.unscale_(self.optimizer)
+                self.loop.before_update()
                 self.optimizer.set_lr(self.loop.lr)
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -125,12 +127,3 @@ def fit_process(experiment: Experiment, run: Run, checkpoint: Path | None) -> No
         with readable_errors(cfg):
             profile = [Profile(run)] if cfg.trainer.profiler else []
             model.fit(train, val, callbacks=[*load_callbacks(cfg), *profile, callback], **options)
-
-
-def load_batches(experiment: Experiment) -> list[Batches | DeviceBatches]:
-    """This rank's training and validation batches."""
-    rank, ranks = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
-    splits = {name: experiment.split(name) for name in ("train", "val")}
-    cache = choose_image_cache(experiment.cfg, list(splits.values()))
-    kept = {name: keep_decoded(split, cache) for name, split in splits.items()}
-    return [build_batches(experiment.build_loader(name, rank, ranks, kept[name]), cache) for name in kept]

@@ -16,6 +16,7 @@ from src.kit.hardware.probe import (
     instructions,
     peak_flops,
     peak_mib,
+    resident_bytes,
 )
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "peak_mib",
     "recommend",
     "required_cuda",
+    "resident_bytes",
     "show_plain",
     "show_rich",
 ]

@@ -241,7 +241,7 @@ def sysctl(probe: SystemProbe, key: str) -> str:
 def peak_mib() -> int:
     """Return the largest resident set of this process so far, in MiB."""
     if sys.platform == "win32":
-        return windows_peak_bytes() >> 20
+        return windows_working_set()[0] >> 20
     if sys.platform == "linux":  # not getrusage: its figure starts at that of the parent process
         match = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("utf-8"), re.MULTILINE)
         if match:
@@ -252,8 +252,17 @@ def peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 
 
-def windows_peak_bytes() -> int:
-    """Return PeakWorkingSetSize of PROCESS_MEMORY_COUNTERS."""
+def resident_bytes() -> int:
+    """Return the resident set of this process, in bytes; on macOS the largest one so far, which grows with it."""
+    if sys.platform == "win32":
+        return windows_working_set()[1]
+    if sys.platform == "linux":
+        return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peak_mib() << 20
+
+
+def windows_working_set() -> tuple[int, int]:
+    """Return PeakWorkingSetSize and WorkingSetSize of PROCESS_MEMORY_COUNTERS."""
     import ctypes
     from ctypes import wintypes
 
@@ -262,7 +271,8 @@ def windows_peak_bytes() -> int:
             ("cb", wintypes.DWORD),
             ("faults", wintypes.DWORD),
             ("peak", ctypes.c_size_t),
-            ("others", ctypes.c_size_t * 7),
+            ("current", ctypes.c_size_t),
+            ("others", ctypes.c_size_t * 6),
         )
 
     counters = Counters(cb=ctypes.sizeof(Counters))
@@ -270,7 +280,7 @@ def windows_peak_bytes() -> int:
     kernel.GetCurrentProcess.restype = wintypes.HANDLE
     kernel.K32GetProcessMemoryInfo.argtypes = (wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)
     kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.cb)
-    return int(counters.peak)
+    return int(counters.peak), int(counters.current)
 
 
 def peak_flops(gpu: str, precision: str) -> float | None:

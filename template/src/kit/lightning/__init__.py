@@ -1,7 +1,7 @@
 """What the kit does in PyTorch: batches on the device, the run's callback, the trainer, weights, predictions."""
 
 from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache, weighted
-from src.kit.lightning.ranks import build_trainer, join, use_gpu
+from src.kit.lightning.ranks import build_trainer, join, readable_errors, use_gpu
 from src.kit.lightning.recipes import add_lora, build_distillation
 from src.kit.lightning.trainer import (
     RunCallback,
@@ -13,7 +13,6 @@ from src.kit.lightning.trainer import (
     load_network,
     predict,
     predict_images,
-    readable_errors,
     resize,
     to_numpy,
     weights_from_numpy,

@@ -1,4 +1,4 @@
-"""`pl.Trainer` and the processes that it runs in.
+"""`pl.Trainer`, the processes that it runs in, and its errors as sentences.
 
 Those that a launcher has started are joined before Lightning, which then takes them as they are.
 """
@@ -182,6 +182,36 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
     if trainer.check_val_every_n_epoch != 1 or trainer.limit_val_batches == 0:
         raise UserError("trainer.extra must leave each epoch its validation, whose score chooses the best checkpoint.")
     return trainer
+
+
+@contextmanager
+def readable_errors(cfg: DictConfig) -> Iterator[None]:
+    """Turn a GPU out of memory, a batch of one and Lightning's complaints into one sentence each.
+
+    Raises:
+        UserError: one of them happened.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(
+            f"The GPU ran out of memory with data.batch_size={cfg.data.batch_size}: halve it and double "
+            "trainer.accumulate_grad_batches, or use trainer.precision=bf16-mixed."
+        ) from error
+    except MisconfigurationException as error:
+        raise UserError(first_sentence(error)) from error
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"The network's batch normalisation needs more than one value, and data.batch_size={cfg.data.batch_size} "
+            "gives it one: use a larger batch or data.image_size."
+        ) from error
+    except RuntimeError as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = first_sentence(error)[:200]
+            raise UserError(f"trainer.compile failed ({reason}): install a C++ compiler, or leave it out.") from error
+        raise
 
 
 def first_sentence(error: Exception) -> str:

@@ -1,8 +1,8 @@
-"""A run in PyTorch: callback, logger, optimizer, weights to and from NumPy, errors as sentences, predictions."""
+"""A run in PyTorch: callback, logger, optimizer, weights to and from NumPy, predictions."""
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from src.kit.config import UserError, build_component
+from src.kit.config import build_component
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches, batch_weight
-from src.kit.lightning.ranks import first_sentence, gather, use_gpu
+from src.kit.lightning.inspection import TorchLayers
+from src.kit.lightning.ranks import gather, use_gpu
 from src.kit.lightning.recipes import Average, build_average, find_zeros
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
@@ -174,6 +174,7 @@ class RunCallback(pl.Callback):
             self.loop.load_state_dict(self.restored)
             if self.average:
                 self.average.load(self.restored["average"])
+        self.loop.inspect(TorchLayers(pl_module.network, self.experiment.cfg.trainer.compile))
         self.masks = find_zeros(pl_module.network)
         if self.loop.batch:  # Lightning starts no epoch when it continues in the middle of one
             self.on_train_epoch_start(trainer, pl_module)
@@ -192,6 +193,17 @@ class RunCallback(pl.Callback):
         lr = self.loop.next_lr()
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
+        inputs, *targets = batch
+        arguments = [inputs, *targets] if getattr(pl_module.network, "takes_targets", False) else [inputs]
+        self.forward = partial(pl_module.network, *arguments)
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        self.loop.check_loss(loss.detach(), self.forward)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.loop.before_update()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -295,36 +307,6 @@ def build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer, steps: in
     schedule = Schedule(cfg.scheduler, 1.0, max(1, steps // epochs), epochs)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.lr(step))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-@contextmanager
-def readable_errors(cfg: DictConfig) -> Iterator[None]:
-    """Turn a GPU out of memory, a batch of one and Lightning's complaints into one sentence each.
-
-    Raises:
-        UserError: one of them happened.
-    """
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise UserError(
-            f"The GPU ran out of memory with data.batch_size={cfg.data.batch_size}: halve it and double "
-            "trainer.accumulate_grad_batches, or use trainer.precision=bf16-mixed."
-        ) from error
-    except MisconfigurationException as error:
-        raise UserError(first_sentence(error)) from error
-    except ValueError as error:
-        if "Expected more than 1 value per channel" not in str(error):
-            raise
-        raise UserError(
-            f"The network's batch normalisation needs more than one value, and data.batch_size={cfg.data.batch_size} "
-            "gives it one: use a larger batch or data.image_size."
-        ) from error
-    except RuntimeError as error:
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            reason = first_sentence(error)[:200]
-            raise UserError(f"trainer.compile failed ({reason}): install a C++ compiler, or leave it out.") from error
-        raise
 
 
 def load_network(experiment: Experiment, checkpoint: Path) -> torch.nn.Module:

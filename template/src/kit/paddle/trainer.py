@@ -14,8 +14,9 @@ import paddle
 from paddle import nn
 from paddle.nn import initializer
 from paddle.profiler import Profiler, SortedKeys
-from src.kit.loading import BatchLoader
-from src.kit.paddle.devices import Batches, gather, use_gpu
+from src.kit.loading import BatchLoader, keep_decoded
+from src.kit.paddle.devices import Batches, DeviceBatches, build_batches, choose_image_cache, gather, use_gpu
+from src.kit.paddle.inspection import PaddleLayers
 from src.kit.paddle.recipes import build_average, find_zeros
 from src.kit.run import Run
 from src.kit.storage import write_text
@@ -141,6 +142,15 @@ def list_layers(network: nn.Layer, shape: tuple[int, ...]) -> list[dict[str, Any
     return rows
 
 
+def load_batches(experiment: Experiment) -> list[Batches | DeviceBatches]:
+    """This rank's training and validation batches."""
+    rank, ranks = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
+    splits = {name: experiment.split(name) for name in ("train", "val")}
+    cache = choose_image_cache(experiment.cfg, list(splits.values()))
+    kept = {name: keep_decoded(split, cache) for name, split in splits.items()}
+    return [build_batches(experiment.build_loader(name, rank, ranks, kept[name]), cache) for name in kept]
+
+
 class RunCallback(paddle.callbacks.Callback):
     """Tells the loop of every batch and epoch, and writes and reads its checkpoints."""
 
@@ -151,6 +161,9 @@ class RunCallback(paddle.callbacks.Callback):
         self.loop.weight = loader.weight
         self.average = build_average(experiment.cfg, trained.network)
         self.masks = find_zeros(trained.network)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.loop.inspect(PaddleLayers(self.trained.network))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         paddle.seed(self.loop.draw_seed())

@@ -18,6 +18,12 @@ from src.kit.report.fonts import families, readable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_LAYERS, MOST_STEPS = 60, 300  # in one picture
+LAYER_MAPS = (  # key of layers.jsonl, title, whether its logarithm is drawn
+    ("grad_norm", "log10 of the gradient's norm", True),
+    ("change", "log10 of the weights' relative change", True),
+    ("activation_zeros", "share of outputs that are zero", False),
+)
 COLUMNS = 8  # images in a row
 Caption = tuple[str, str]  # (text, colour)
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/)
@@ -234,6 +240,37 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> Pa
     bar = figure.colorbar(image, place, ticks=[0, 0.05, 0.2, 0.5, 1], format="{x:.0%}")
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.set_label("share of the true class")
+    return save_figure(figure, path)
+
+
+def draw_layers(rows: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
+    """Draw what a training has recorded of its layers, over its steps; None if there are fewer than two records.
+
+    Args:
+        rows: of layers.jsonl, see `src/kit/training/inspection.py`.
+    """
+    if len(rows) < 2:
+        return None
+    rows = [rows[int(place)] for place in np.linspace(0, len(rows) - 1, min(len(rows), MOST_STEPS))]
+    names = list(rows[-1]["layers"])
+    names = [names[int(place)] for place in np.linspace(0, len(names) - 1, min(len(names), MOST_LAYERS))]
+    figure = new_figure(11.5, 1.3 + 0.19 * len(names), None)
+    left = 0.3 + text_width(figure, shown := [shorten(name, 26) for name in names], 8)
+    width = (11.1 - left) / 3
+    for number, (key, title, logarithm) in enumerate(LAYER_MAPS):
+        cells = [[row["layers"].get(name, {}).get(key) for row in rows] for name in names]
+        values = np.array(cells, dtype=np.float64)
+        if logarithm:
+            values = np.log10(np.where(values > 0, values, np.nan))
+        axes = add_axes(figure, left + number * width, 0.55, width - 0.75, 0.19 * len(names))
+        ends = (rows[0]["step"], rows[-1]["step"])
+        image = axes.imshow(
+            np.ma.masked_invalid(values), cmap="viridis", aspect="auto", extent=(*ends, len(names) - 0.5, -0.5)
+        )
+        axes.set_yticks(range(len(names)) if number == 0 else [], shown if number == 0 else [], fontsize=8)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("step")
+        figure.colorbar(image, add_axes(figure, left + (number + 1) * width - 0.7, 0.55, 0.1, 0.19 * len(names)))
     return save_figure(figure, path)
 
 

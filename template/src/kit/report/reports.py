@@ -25,11 +25,13 @@ from src.kit.report.parts import (
     table,
 )
 from src.kit.run import read_info, read_json, read_rows, write_json
-from src.kit.storage import write_csv, write_text
+from src.kit.storage import read_layers, write_csv, write_text
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = Path(__file__).with_name("report_template.html")
 CURVES = ("loss", "metrics", "learning-rate")
+PLACED = (*CURVES, "training-images", "layers")  # pictures that have a section
+OF_SPLITS = ("curves", "confusion", "predictions", "samples")  # and those of a split
 SPLITS = {"test": "Test split", "val": "Validation split"}
 MOST_CONFUSED = 10
 MOST_IMPORTANT = 20
@@ -44,10 +46,7 @@ def write_report(run_dir: Path) -> Path:
         del info["status"]
     evaluations = {split: found for split in SPLITS if (found := read_evaluation(run_dir / f"evaluation-{split}.json"))}
     folder = run_dir / "pictures"
-    known = [f"{split}-{name}" for split in SPLITS for name in ("curves", "confusion", "predictions", "samples")] + [
-        *CURVES,
-        "training-images",
-    ]
+    known = [*PLACED, *(f"{split}-{name}" for split in SPLITS for name in OF_SPLITS)]
     others = [path for path in sorted(folder.glob("*.png")) if path.stem not in known]
     full = run_dir.resolve()
     short = full.relative_to(ROOT) if full.is_relative_to(ROOT) else full
@@ -66,6 +65,7 @@ def write_report(run_dir: Path) -> Path:
             picture(run_dir / "model_graph.png", "chart"),
             details("All layers", preformatted(run_dir / "model.txt")),
         ),
+        section("Inside the network", picture(folder / "layers.png", "chart"), last_layers(run_dir)),
         section("Configuration", preformatted(run_dir / "config.yaml")),
         section("Environment", pairs({key: value for key, value in info.items() if key != "command"})),
         section("Repeat this run", f"<pre>{escaped(command)}</pre>", started_with(info)),
@@ -78,6 +78,22 @@ def write_report(run_dir: Path) -> Path:
         sections="\n".join(sections),
     )
     return write_text(run_dir / "report.html", page)
+
+
+def last_layers(run_dir: Path) -> str:
+    """Return a table of the last record of layers.jsonl."""
+    rows = read_layers(run_dir)
+    if not rows:
+        return ""
+    listed = [{"layer": name, **each} for name, each in rows[-1]["layers"].items()]
+    columns = list(dict.fromkeys(key for row in listed for key in row))
+    shown = [{key: short(row.get(key)) for key in columns} for row in listed]
+    return details(f"All layers at step {rows[-1]['step']}", table(shown))
+
+
+def short(value: Any) -> Any:
+    """Write a number with three digits that count, however small it is."""
+    return f"{value:.3g}" if isinstance(value, float) else value
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from src.kit.training.evaluation import (
 )
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
 from src.kit.training.exports import CALIBRATION, RunPredictor, export_command, export_run, score, training_batches
+from src.kit.training.inspection import Inspector, Layers, MemoryWatch
 from src.kit.training.loop import (
     Collector,
     LossSchedule,
@@ -46,7 +47,10 @@ __all__ = [
     "Collector",
     "Dataset",
     "Experiment",
+    "Inspector",
+    "Layers",
     "LossSchedule",
+    "MemoryWatch",
     "RunPredictor",
     "Schedule",
     "Teacher",

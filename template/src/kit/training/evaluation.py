@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.kit.config import UserError, find_component, load_config
 from src.kit.ranks import Place
 from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
-from src.kit.storage import write_csv, write_text
+from src.kit.storage import read_layers, write_csv, write_text
 from src.kit.training.cards import chosen_threshold, write_card
 from src.kit.training.checkpoints import find_checkpoint, restore_config
 from src.kit.training.experiment import Experiment, build_named
@@ -198,11 +198,12 @@ def refuse_other_classes(metadata: Mapping[str, str], classes: Sequence[str], da
 
 def illustrate(experiment: Experiment, run: Path, backend: Backend, network: Any) -> None:
     """Draw a run's curves, sample images and network, which need no predictions."""
-    from src.kit.report import count_parameters, draw_curves, draw_model_graph, model_table
+    from src.kit.report import count_parameters, draw_curves, draw_layers, draw_model_graph, model_table
 
     dataset = experiment.split("train")
     chosen = np.random.default_rng(experiment.cfg.seed).permutation(len(dataset))[:SHOWN]
     draw_curves(read_rows(run / "metrics.jsonl"), run / "pictures")
+    draw_layers(read_layers(run), run / "pictures" / "layers.png")
     experiment.task.draw_samples(dataset, chosen, experiment.cfg, run / "pictures" / "training-images.png")
     height, width, channels = experiment.input_shape
     layers = backend.list_layers(network, (1, channels, height, width))

@@ -14,6 +14,7 @@ from src.kit.config import UserError, build_component
 from src.kit.run import Run
 from src.kit.training.checkpoints import Checkpoints
 from src.kit.training.experiment import Experiment
+from src.kit.training.inspection import Inspector, Layers, not_finite
 
 
 @runtime_checkable
@@ -112,12 +113,19 @@ class TrainingLoop:
         # read once: looking a key up in the configuration takes 10 microseconds, every step
         self.log_every, self.save_every = cfg.log_every_n_steps, saving.every_n_steps
         self.lr, self.started = 0.0, time.perf_counter()
+        self.inspector: Inspector | None = None
         self.weight: Callable[[int], float] = lambda batch: 1.0  # of a batch's loss, see `Loader.weight`
         gc.freeze()  # the frameworks' million objects stay: scanning them takes milliseconds, again and again
         run.progress.start(cfg.trainer.max_epochs)
 
+    def inspect(self, layers: Layers) -> None:
+        """Follow the network's layers too."""
+        self.inspector = Inspector(self.cfg.trainer.inspect, self.run, layers)
+
     def next_lr(self) -> float:
         """Learning rate of the optimizer step that the coming batch belongs to."""
+        if self.inspector and self.updates():
+            self.inspector.start_step(self.step_count + 1)
         done = self.batch // self.accumulate * self.accumulate / self.first_accumulate
         self.lr = self.schedule.lr(self.epoch * self.steps + done)
         return self.lr
@@ -139,10 +147,45 @@ class TrainingLoop:
         """Whether the coming batch completes an optimizer step."""
         return (self.batch + 1) % self.accumulate == 0 or self.batch + 1 == self.batches
 
+    def check_loss(self, loss: Any, forward: Callable[[], Any]) -> None:
+        """Stop at a loss that is not finite before it reaches the weights, where that takes no waiting: on a CPU.
+
+        Args:
+            forward: repeats the forward pass of the batch.
+
+        Raises:
+            UserError: it is not finite; the message names the step and the layer.
+        """
+        if self.inspector and (place := self.inspector.check(loss, forward)):
+            raise self.explain(float(loss), 1, place)
+
+    def before_update(self) -> None:
+        """Look at the gradients of the coming optimizer step.
+
+        Raises:
+            UserError: they are not finite; on a GPU `step` finds that out.
+        """
+        if self.inspector and (place := self.inspector.gradients(self.step_count + 1)):
+            raise self.explain(math.nan, 1, place)
+
+    def explain(self, value: float, after: int, place: str | None = None) -> UserError:
+        """The error of the loss `value` that came `after` so many counted batches; 1 is the coming one's."""
+        done = self.batch // self.accumulate if self.batch < self.batches else self.steps_of(self.batch)
+        step = self.step_count - done + self.steps_of(self.batch + after)
+        place = place or (self.inspector.blame(step) if self.inspector else None)
+        return not_finite(value, f"step {step} of epoch {self.epoch + 1}", place, self.cfg.optimizer.lr)
+
+    def steps_of(self, batches: int) -> int:
+        """Optimizer steps that so many batches of an epoch take part in."""
+        return math.ceil(batches / self.accumulate)
+
     def step(self, loss: Any) -> None:
         """Count the epoch's next batch; `loss` is a detached scalar tensor."""
         self.losses.pending.append(loss)
-        self.step_count += int(self.updates())
+        if self.updates():
+            self.step_count += 1
+            if self.inspector:
+                self.inspector.end_step(self.step_count)
         self.batch += 1
         self.run.progress.step(self.epoch, self.batch, self.batches, loss, self.lr)
         if len(self.losses.pending) >= self.log_every:
@@ -150,9 +193,10 @@ class TrainingLoop:
 
     def flush(self) -> None:
         """Fetch the pending losses, stop at one that is not finite, and log their mean."""
-        where = f"step {self.step_count} of epoch {self.epoch + 1}"
-        if fetched := self.losses.fetch(where, self.cfg.optimizer.lr):
-            self.run.tracker.log({"train/loss_step": float(np.mean(fetched)), "lr": self.lr}, self.step_count)
+        if fetched := self.losses.fetch(self.explain):
+            values = {"train/loss_step": float(np.mean(fetched)), "lr": self.lr}
+            values |= self.inspector.metrics(self.epoch, self.step_count) if self.inspector else {}
+            self.run.tracker.log(values, self.step_count)
 
     def save_within_epoch(self, save: Callable[[Path], None]) -> bool:
         """Save a checkpoint if one is due after this batch; the backend then reseeds with `draw_seed`."""
@@ -229,19 +273,17 @@ class LossMeter:
         """Begin an epoch."""
         self.total, self.count = 0.0, 0
 
-    def fetch(self, where: str, lr: float) -> list[float]:
+    def fetch(self, explain: Callable[[float, int], UserError]) -> list[float]:
         """Fetch the losses since the last call and add them to the mean.
 
         Raises:
-            UserError: one of them is not finite; the message names `where` and the learning rate `lr`.
+            UserError: one of them is not finite; `explain` makes it of its value and place, 0 for the last, -1 for the
+                one before.
         """
         fetched, self.pending = self.to_floats(self.pending) if self.pending else [], []
-        for value in fetched:
+        for number, value in enumerate(fetched, 1):
             if not math.isfinite(value):
-                raise UserError(
-                    f"The loss became {value} in the {len(fetched)} batches before {where}: lower optimizer.lr={lr:g}, "
-                    "set trainer.gradient_clip_val=1.0, or use trainer.precision=32-true."
-                )
+                raise explain(value, number - len(fetched))
         self.total, self.count = self.total + sum(fetched), self.count + len(fetched)
         return fetched
 

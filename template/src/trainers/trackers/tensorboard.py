@@ -27,6 +27,11 @@ class TensorBoardTracker(Tracker):
         with Image.open(path) as image:
             self.writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
 
+    def log_histograms(self, values: Mapping[str, np.ndarray], step: int) -> None:
+        for name, each in values.items():
+            if np.isfinite(each).all():
+                self.writer.add_histogram(name, each, step, bins="auto" if len(each) < 8 else 30)
+
     def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
         plain = {key: value for key, value in flatten(self.cfg).items() if isinstance(value, bool | int | float | str)}
         for part in hparams(plain, dict(results)):  # the page HPARAMS

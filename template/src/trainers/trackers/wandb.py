@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import wandb
 
 from src.kit.config import hide_passwords
@@ -23,6 +24,10 @@ class WandbTracker(Tracker):
 
     def log_picture(self, name: str, path: Path) -> None:
         self.run.log({name: wandb.Image(str(path))})
+
+    def log_histograms(self, values: Mapping[str, Any], step: int) -> None:
+        finite = {name: each for name, each in values.items() if np.isfinite(each).all()}
+        self.run.log({name: wandb.Histogram(each) for name, each in finite.items()}, step=step)
 
     def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
         self.run.summary.update(dict(results))
