@@ -24,9 +24,10 @@ from typing import Any
 
 import yaml
 
-from tests import end_to_end, history, make_data
+from tests import end_to_end, history, layouts, make_data
 from tests.readme import commands
 from tests.render import EXAMPLES, ROOT, render
+from tools import adopt
 
 ENVIRONMENTS = ROOT / ".nox" / "environments"
 VARIANTS = ROOT / ".nox" / "variants"
@@ -154,7 +155,26 @@ def run_variant(name: str, answers: dict[str, Any], make: Callable[[Path, dict[s
         for kind in tasks
         for each in frameworks
     ]
-    return [*rows, run_readme(project, python)] if name == "lightning" else rows
+    if name != "lightning":
+        return rows
+    return [*rows, run_readme(project, python), *(train_adopted(layout, python) for layout in layouts.LAYOUTS)]
+
+
+def train_adopted(layout: str, python: Path) -> Row:
+    """Bring a project from elsewhere under the template, take the template's side of conflicts, and train in it."""
+    row, project = Row(f"lightning: adopted, {layout}"), VARIANTS / f"adopted-{layout}"
+    shutil.rmtree(project, ignore_errors=True)
+    try:
+        layouts.make_layout(layout, project)
+        with RENDERING, timed(row, "render"):
+            left = adopt.adopt(project, {"source": str(history.template_repository())})
+        for name in left.conflicts:
+            history.git(project, "checkout", "--theirs", "--", name)
+        with timed(row, "train"):
+            row.memory = call([python, "scripts/train.py", "trainer.max_epochs=1", *FEW, "tracker=none"], project)
+    except Exception as error:  # the table reports it
+        row.failure = " ".join(str(error).split())
+    return row
 
 
 def run_readme(project: Path, python: Path) -> Row:

@@ -10,6 +10,7 @@ import yaml
 from tests.aging import AGED
 from tests.edits import files
 from tests.history import NEWEST, SYNTHETIC, commit_all, conflicts, git, make_project, template_repository, update
+from tests.layouts import LAYOUTS, make_layout
 from tests.render import ROOT, files_of, render
 from tests.test_budgets import code_lines
 from tools import adopt, adopt_files
@@ -49,7 +50,7 @@ def test_files_are_added_kept_and_marked(old: Path, tmp_path: Path) -> None:
     render(tmp_path / "fresh", {"framework": "lightning"})
     shutil.copy2(tmp_path / "fresh/noxfile.py", old / "noxfile.py")
     commit_all(old, "a file as the template has it")
-    assert adopt.adopt(old, {"source": str(template_repository())}) == ["src/configs/config.yaml"]
+    assert adopt.adopt(old, {"source": str(template_repository())}).conflicts == ["src/configs/config.yaml"]
     for name in OURS.keys() - {"src/configs/config.yaml"}:
         assert (old / name).read_text("utf-8") == OURS[name]
     assert (old / "noxfile.py").read_bytes() == (tmp_path / "fresh/noxfile.py").read_bytes()
@@ -73,7 +74,7 @@ def test_an_empty_file_becomes_the_templates(old: Path, tmp_path: Path) -> None:
         (old / name).write_bytes(b"")
     commit_all(old, "packages")
     render(tmp_path / "fresh", {"framework": "lightning"})
-    assert adopt.adopt(old, {"source": str(template_repository())}) == ["src/configs/config.yaml"]
+    assert adopt.adopt(old, {"source": str(template_repository())}).conflicts == ["src/configs/config.yaml"]
     text = (tmp_path / "fresh/src/__init__.py").read_bytes()
     assert text and (old / "src/__init__.py").read_bytes() == text
     for name in files_of(tmp_path / "fresh"):
@@ -87,7 +88,7 @@ def test_only_what_differs_is_marked(old: Path, tmp_path: Path) -> None:
     text = (tmp_path / "fresh/src/configs/config.yaml").read_text("utf-8")
     (old / "src/configs/config.yaml").write_text(text.replace("seed: 42", "seed: 5"), "utf-8", newline="\n")
     commit_all(old, "nearly the template's")
-    assert adopt.adopt(old, {"source": str(template_repository())}) == ["src/configs/config.yaml"]
+    assert adopt.adopt(old, {"source": str(template_repository())}).conflicts == ["src/configs/config.yaml"]
     block = "<<<<<<< yours\nseed: 5\n=======\nseed: 42\n>>>>>>> the template's\n"
     assert (old / "src/configs/config.yaml").read_text("utf-8") == text.replace("seed: 42\n", block)
 
@@ -110,12 +111,43 @@ def test_copier_updates_an_adopted_project(old: Path, tmp_path: Path) -> None:
     assert (old / AGED).read_bytes() == (tmp_path / "fresh" / AGED).read_bytes()
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_projects_from_elsewhere_keep_what_is_theirs(name: str, tmp_path: Path) -> None:
+    """nox -s smoke trains in them."""
+    make_layout(name, project := tmp_path / "leaf rust")
+    left = adopt.adopt(project, {"source": str(template_repository())})
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))
+    assert answers["framework"] == "lightning", "a notebook, environment.yaml or pyproject.toml says it too"
+    assert set(left.conflicts) <= {"pyproject.toml", ".pre-commit-config.yaml"}
+    for file, text in LAYOUTS[name].items():
+        if text and file not in left.conflicts:
+            assert (project / file).read_text("utf-8").startswith(text)
+    for conflict in left.conflicts:
+        git(project, "checkout", "--theirs", "--", conflict)
+    git(project, "add", "--all")
+    added = set(git(project, "ls-files").splitlines())
+    render(tmp_path / "fresh", {"project_name": "leaf rust"})
+    missing = set(files_of(tmp_path / "fresh")) - added
+    rule = "data/" if name == "data-science" else None
+    assert missing == {line.removesuffix(f" ({rule})") for line in left.hidden}
+    assert bool(missing) == bool(rule), "data/ hides src/configs/data/, too"
+
+
+def test_rules_of_gitignore_are_added_once() -> None:
+    new = b"# Ours\n/data/\n__pycache__/\n\n*.log\n"
+    expected = b"__pycache__/\n*.ckpt\n\n# From the project's template\n/data/\n*.log\n"
+    assert adopt_files.extend(b"__pycache__/\n*.ckpt", new) == expected
+    assert adopt_files.extend(expected, new) == expected
+    assert adopt_files.extend(b"a\r\n", b"b\n") == b"a\r\n\r\n# From the project's template\r\nb\r\n"
+    assert adopt_files.extend(b"\n", new) == new
+
+
 def test_windows_line_ends_are_no_difference(old: Path, tmp_path: Path) -> None:
     render(tmp_path / "fresh", {})
     text = (tmp_path / "fresh/src/configs/config.yaml").read_bytes().replace(b"\n", b"\r\n")
     (old / "src/configs/config.yaml").write_bytes(text)
     commit_all(old, "from Windows")
-    assert adopt.adopt(old, {"source": str(template_repository())}) == []
+    assert adopt.adopt(old, {"source": str(template_repository())}).conflicts == []
     assert (old / "src/configs/config.yaml").read_bytes() == text
 
 
@@ -124,6 +156,12 @@ def test_windows_line_ends_are_no_difference(old: Path, tmp_path: Path) -> None:
     [
         ({"a.py": "import torch\n"}, "lightning"),
         ({"a.py": "    from paddle.nn import Layer\n"}, "paddle"),
+        ({"a.ipynb": '   "import torch\\\\n",\n'}, "lightning"),
+        ({"environment.yml": "  - pytorch=2.1\n"}, "lightning"),
+        (
+            {"pyproject.toml": 'dependencies = ["numpy", "torch>=2"]\n', "a.py": "KINDS = ['paddlepaddle']\n"},
+            "lightning",
+        ),
         ({"requirements.txt": "paddlepaddle==3.0\n", "a.py": "import pytorch_lightning as pl\n"}, "both"),
         ({"a.py": "import torchless, mypaddle\n", "notes.md": "import torch\n"}, None),
     ],

@@ -9,28 +9,31 @@ Keeps the project's files; a file that differs from the template's gets both tex
 
 import contextlib
 import io
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import copier
 import yaml
 
-from tools.adopt_files import AdoptError, git, plan, unmerged, write
+from tools.adopt_files import AdoptError, git, guess, hidden, plan, unmerged, write
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWERS = ".copier-answers.yml"
-USES = {
-    "lightning": r"^\s*(?:import|from)\s+(?:torch|pytorch_lightning|lightning)\b|^(?:torch|pytorch-lightning)\b",
-    "paddle": r"^\s*(?:import|from)\s+paddle\b|^paddlepaddle\b",
-}
 
 
-def adopt(project: Path, given: Mapping[str, str]) -> list[str]:
-    """Add missing files, mark differences, and return the files with conflicts.
+class Adopted(NamedTuple):
+    """What is left to do: files with conflicts, and the template's files that the project's .gitignore hides."""
+
+    conflicts: list[str]
+    hidden: list[str]
+
+
+def adopt(project: Path, given: Mapping[str, str]) -> Adopted:
+    """Add missing files, mark differences, and return what is left to do.
 
     Raises:
         AdoptError: no clean git repository, an existing answers file, or a bad answer; nothing was changed.
@@ -45,7 +48,7 @@ def adopt(project: Path, given: Mapping[str, str]) -> list[str]:
         write(project, planned)
         stages = [stage for name in conflicts for stage in unmerged(project, name, theirs[name])]
     git(project, "update-index", "--index-info", text="".join(stages))
-    return conflicts
+    return Adopted(conflicts, hidden(project, theirs))
 
 
 def check(project: Path) -> None:
@@ -76,18 +79,6 @@ def default_source() -> str:
     return str(ROOT)
 
 
-def guess(project: Path) -> dict[str, str]:
-    """Guess the name from the folder, and the framework from imports and requirements."""
-    name = re.sub(r"[^\w.&(),'+!-]+", " ", project.resolve().name).strip(" ._-&(,'+!")[:60].strip()
-    tracked = [
-        project / file for file in git(project, "ls-files", "-z", "*.py", "requirements*.txt").split("\0") if file
-    ]
-    texts = [path.read_text("utf-8", errors="replace") for path in tracked if path.is_file()]
-    used = [framework for framework, sign in USES.items() if any(re.search(sign, text, re.M) for text in texts)]
-    guessed = {"framework": used[0] if len(used) == 1 else "both"} if used else {}
-    return guessed | ({"project_name": name} if name else {})
-
-
 def render(folder: Path, source: str, given: Mapping[str, str], guessed: Mapping[str, str]) -> None:
     """Render a project into `folder`; on a terminal copier asks, with the guesses as defaults."""
     asks = sys.stdin.isatty()
@@ -110,13 +101,17 @@ def main(arguments: list[str]) -> int:
         print((__doc__ or "").strip())
         return 2
     try:
-        conflicts = adopt(Path(arguments[0]), dict(argument.split("=", 1) for argument in arguments[1:]))
+        left = adopt(Path(arguments[0]), dict(argument.split("=", 1) for argument in arguments[1:]))
     except AdoptError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for name in conflicts:
+    for name in left.conflicts:
         print(f"differs: {name}")
-    print(f"Adopted; resolve the {len(conflicts)} files with conflicts, marked <<<<<<<, and commit.")
+    for name in left.hidden:
+        print(f"ignored: {name}")
+    print(f"Adopted; resolve the {len(left.conflicts)} files with conflicts, marked <<<<<<<, and commit.")
+    if left.hidden:
+        print("Git ignores the files above: start the rule that names a folder with a slash, as in /data/, first.")
     return 0
 
 
