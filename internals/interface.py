@@ -9,6 +9,7 @@ import textwrap
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from src.kit.compression import compress_command
 from src.kit.config import components
 from src.kit.edge_search import gather, optimize_command
 from src.kit.errors import UserError
-from src.kit.inference import Predictor, read_card
+from src.kit.inference import Drift, Predictor, read_card
 from src.kit.run import read_rows
 from src.kit.training import TrainedRun, evaluate, export_command, find_checkpoint, load_run, train
 from src.kit.weights import load_weights
@@ -109,8 +110,21 @@ class InterfaceTests:
             run.export(["onxn"])
         assert (folder / "model.onnx").exists(), "a mistake leaves the last export as it was"
         shutil.copy(folder / "model.onnx", run.path / "alone.onnx")  # with its card in it
+        self.check_drift(folder, run.experiment.split("test").images)
         alone = Predictor.open(run.path / "alone.onnx").predict(images)
         assert alone == exported
+
+    def check_drift(self, folder: Path, digits: Any) -> None:
+        """An export knows its training data: the test split's digits are nothing new, darker ones are."""
+        images = digits.get(np.arange(len(digits)))
+        for each, expected in ((images, set()), ((images * 0.7).astype(np.uint8), {"brightness", "contrast"})):
+            predictor = Predictor.open(folder)
+            predictor.drift = Drift(predictor.card, None)
+            predictor.predict(list(each))
+            shifts = predictor.drift.shifts()
+            assert set(shifts) == {"brightness", "contrast", "detail", "predicted class", "predicted score"}
+            moved = {name for name, shift in shifts.items() if shift.drifted}
+            assert moved >= expected and bool(moved) == bool(expected), moved
 
     def test_the_fastest_that_keeps_the_score_is_written(self, tmp_path, monkeypatch, capsys):
         run = train(self.configure(tmp_path, "optimizer.lr=0.01"))

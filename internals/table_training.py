@@ -13,7 +13,7 @@ from src.datasets.tabular import table_file
 from src.kit.catalog import build_dataset, call_with_keys
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.inference import Predictor
+from src.kit.inference import Predictor, read_card
 from src.kit.run import Run
 from src.kit.tabular import from_json
 from src.kit.training import Experiment, evaluate_command, evaluate_run, export_run, find_checkpoint
@@ -72,12 +72,17 @@ class TableTests:
         rows = call_with_keys(table_file.read_whole, cfg.data).take(test.ids)
         np.testing.assert_array_equal(from_json(metadata["preprocessing"]).transform(rows), test.images.values)
         assert json.loads(metadata["classes"]) == ["no", "yes"]
+        if resample == "none":
+            reference = read_card(export_run(run, ["onnx"])[0]).reference
+            assert {*test.preprocessing.names, "predicted class", "predicted score"} == set(reference)
         (tmp_path / "mixed.csv").unlink()  # predictions need no data
         given = [{name: column[row] for name, column in rows.columns.items()} for row in range(len(rows))]
         predicted = [each["class"] for each in Predictor.open(run).predict(given)]
         assert np.mean(np.array(test.classes)[test.targets] == predicted) > 0.8
         if resample == "none":
-            exported = Predictor.open(export_run(run, ["onnx"])[0]).predict(given)
+            folder = export_run(run, ["onnx"])[0]
+            assert not read_card(folder).reference
+            exported = Predictor.open(folder).predict(given)
             assert [each["class"] for each in exported] == predicted
         file = write_csv(tmp_path / "mixed.csv", {**mixed_columns(), "more": ["1"] * 200})
         predict([str(run), str(file), "--out", str(tmp_path / "out")])

@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +26,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from paths import TEMPLATE
 from src.kit.benchmarks import serve
 from src.kit.errors import UserError
-from src.kit.inference import Card, Predictor, postprocess
+from src.kit.inference import Card, Predictor, postprocess, preprocess, refer
 from src.kit.loading import FileImages, Loader, Split
 from src.kit.serving import Settings, app, create_app
 from src.kit.serving.batching import Batcher, Model
@@ -365,6 +368,91 @@ def test_a_new_model_replaces_the_old_one_without_a_lost_request(tmp_path):
     assert old != new
     assert set(seen) == {old, new}
     assert len(seen) > 10
+
+
+def as_files(images):
+    files = [io.BytesIO() for _ in images]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image[..., 0]).save(file, "png")
+    return [file.getvalue() for file in files]
+
+
+def test_digits_that_look_otherwise_are_seen(tmp_path):
+    """A service knows its training data: other digits of the same kind are nothing new, darker ones are."""
+    digits = (load_digits().images * 15.9).astype(np.uint8)[..., None]
+    inputs = IMAGES | {"shape": [1, 8, 8], "mean": [0.3], "std": [0.4]}
+    card = Card("classification", "images", CLASSES, inputs, {"kind": "classes"}, model="linear")
+    export(tmp_path, card=card, width=64)
+    predicted = Predictor.open(tmp_path).predict(digits[900:1200])
+    replace(card, reference=refer(card, [preprocess(card, digits[:900])], predicted)).write(tmp_path)
+
+    def moved(images):
+        with served(tmp_path, lambda made: setattr(made.state.service.batcher.model.drift, "hurried", False)) as port:
+            assert b"100 are needed" in ask(port, "/drift", method="GET")[1]
+            files = as_files(images)
+            for start in range(0, len(files), 32):
+                assert ask(port, **form(*files[start : start + 32]))[0] == 200
+            page, text = (ask(port, path, method="GET")[1].decode() for path in ("/drift", "/metrics"))
+        values = dict(re.findall(r'\ndrifted{feature="([^"]+)",[^}]+} (\S+)', text))
+        assert set(values) == {"brightness", "contrast", "detail", "predicted class", "predicted score"}
+        names = {name for name, value in values.items() if value == "1.0"}
+        assert page.count("<b>moved</b>") == len(names)
+        return names
+
+    assert moved(digits[1200:1500]) == set()
+    assert {"brightness", "contrast"} <= moved((digits[1200:1500] * 0.7).astype(np.uint8))
+
+
+def test_a_shadow_is_compared_and_never_answers(tmp_path):
+    first, other = export(tmp_path / "a"), export(tmp_path / "b", seed=1)
+    photos = [photo(seed) for seed in range(12)]
+    expected, others = ([each["class"] for each in Predictor.open(path).predict(photos)] for path in (first, other))
+    same = sum(one == two for one, two in zip(expected, others, strict=True))
+    with served(first, other=str(other)) as port:
+        assert [each["class"] for each in predictions(ask(port, **form(*photos)))] == expected
+        counts = {}
+        while sum(counts.values()) < 12:
+            text = ask(port, "/metrics", method="GET")[1].decode()
+            found = re.findall(r'compared_predictions_total{result="([^"]+)"} (\S+)', text)
+            counts = {key: float(value) for key, value in found}
+        about = ask(port, "/model", method="GET")[1]
+    assert 0 < same < 12
+    assert counts == {"same": same, "different": 12 - same}
+    for version in (about["version"], about["other"]["version"]):
+        assert f'predictions_total{{model="linear",version="{version}"}} 12.0' in text
+        assert f'answer_seconds_count{{model="linear",version="{version}"}} 1.0' in text
+
+
+def test_two_models_share_the_requests_and_are_replaced_together(tmp_path):
+    first, other = export(tmp_path / "a"), export(tmp_path / "b", seed=1)
+    with served(first, other=str(other), share=0.5, api_key="swordfish", cache_mb=0) as port:
+
+        def versions():
+            requests = [form(photo(seed, (20, 20))) for seed in range(40)]
+            found = [ask(port, "/predict", each["body"], each["headers"] | KEY)[1] for each in requests]
+            return [each["predictions"][0]["version"] for each in found]
+
+        about = ask(port, "/model", method="GET")[1]
+        before = versions()
+        assert versions() == before, "a photo is answered by the same model each time"
+        assert set(before) == {about["version"], about["other"]["version"]}
+        assert 8 < before.count(about["version"]) < 32
+        export(other, seed=2)
+        assert ask(port, "/reload", headers=KEY)[1]["version"] == about["version"]
+        after = ask(port, "/model", method="GET")[1]
+        assert after["other"]["version"] not in before
+        assert ask(port, "/rollback", headers=KEY)[0] == 200
+        assert versions() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"share": 0.5}, "another model"), ({"other": "x", "share": 2}, "up to 1"), ({"other": "table"}, "other data")],
+)
+def test_mistakes_about_a_second_model(folder, tmp_path, monkeypatch, settings, message):
+    monkeypatch.chdir(table(tmp_path / "table").parent)
+    with pytest.raises(UserError, match=message):
+        create_app(Settings(model_path=str(folder), **settings).checked())
 
 
 def test_without_a_key_nobody_replaces_the_model(port):

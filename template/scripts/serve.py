@@ -2,9 +2,12 @@
 
     python scripts/serve.py outputs/RUN/export               # or a run, or an .onnx file; the newest export without one
     curl -F file=@photo.jpg http://127.0.0.1:8000/predict
+    python scripts/serve.py MODEL --other MODEL2             # both predict, MODEL answers; /metrics compares them
+    python scripts/serve.py MODEL --other MODEL2 --share 0.1 # MODEL2 answers a tenth of the requests
     SERVE_API_KEY=... python scripts/serve.py --host 0.0.0.0 --port 8000 --rate 50
 
-http://127.0.0.1:8000 is a page to try it, /docs the description of its endpoints, /metrics for Prometheus. Photos that
+http://127.0.0.1:8000 is a page to try it, /docs the description of its endpoints, /metrics for Prometheus, /drift
+the latest data beside the training data. Photos that
 arrive while the network computes are its next batch. With the key in the environment, requests need it, and
 /reload and /rollback replace the model.
 """
@@ -23,6 +26,8 @@ def main(argv: list[str]) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="", help="a run, an export or an .onnx file")
+    parser.add_argument("--other", help="a second model, whose predictions are only compared (none)")
+    parser.add_argument("--share", type=float, help="of the requests that --other answers, from 0 to 1 (0)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: of all networks (127.0.0.1)"
     )

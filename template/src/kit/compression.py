@@ -302,7 +302,7 @@ def time_exports(rows: Sequence[Row], runs: Sequence[tuple[Path, str]]) -> None:
         targets = [Path(scratch) / str(number) for number in range(len(runs))]
         try:
             for (run, checkpoint), target in zip(runs, targets, strict=True):
-                export_run(run, ["onnx"], checkpoint, target=target)
+                export_run(run, ["onnx"], checkpoint, target=target, reference=False)
         except UserError as error:  # the runs are good, though
             sys.stderr.write(f"warning: the networks cannot be timed: {error}\n")
             return

@@ -21,6 +21,7 @@ from src.kit.inference import (
     View,
     check_pixels,
     existing,
+    image_features,
     normalize,
     open_rgb,
     resize_bands,
@@ -35,6 +36,7 @@ __all__ = [
     "decode",
     "describe",
     "encode_mask",
+    "features",
     "fuse",
     "join",
     "letterbox_place",
@@ -284,6 +286,12 @@ def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
             found["mask"] = encode_mask(paste(row[6:].reshape(side, side), row[:4], size))
         objects.append(found)
     return {"objects": objects}
+
+
+def features(card: Card, batch: Batch) -> dict[str, np.ndarray]:
+    """Those of images, and width / height and pixels of the photos."""
+    height, width = np.array(batch.sizes, np.float64).T
+    return image_features(card, batch) | {"width / height": width / height, "pixels": width * height}
 
 
 def describe_map(card: Card, probabilities: np.ndarray, size: Size) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from src.kit.errors import UserError
 from src.kit.inference import Batch, Card, Size, describe_class, softmax
 from src.kit.tabular import Table, from_json, to_text
 
-__all__ = ["decode", "describe", "example", "fuse", "prepare", "read"]
+__all__ = ["decode", "describe", "example", "features", "fuse", "prepare", "read"]
 
 
 def read(card: Card, source: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -86,6 +86,11 @@ def fuse(card: Card, results: Sequence[np.ndarray]) -> np.ndarray:
 def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
     """{"class", "score", "scores"} as for images of one class, or {"value"}, the predicted number."""
     return {"value": float(result[0])} if card.output["kind"] == "number" else describe_class(card, result, size)
+
+
+def features(card: Card, batch: Batch) -> dict[str, np.ndarray]:
+    """The columns, as the network takes them."""
+    return dict(zip(from_json(card.input["columns"]).names, batch.arrays.T, strict=True))
 
 
 def example(card: Card) -> dict[str, Any]:

@@ -26,8 +26,10 @@ from src.kit.inference.depth import (
     read_tiff_header,
     resize_bands,
 )
+from src.kit.inference.drift import Drift, Shift, outcomes, refer
 from src.kit.inference.images import check_pixels, existing, softmax
 from src.kit.inference.images import describe as describe_class
+from src.kit.inference.images import features as image_features
 from src.kit.inference.predictor import Ensemble, Predictor, batched
 
 __all__ = [
@@ -37,11 +39,13 @@ __all__ = [
     "BandsError",
     "Batch",
     "Card",
+    "Drift",
     "Ensemble",
     "Kind",
     "Place",
     "Predictor",
     "Reading",
+    "Shift",
     "Size",
     "View",
     "batched",
@@ -51,18 +55,21 @@ __all__ = [
     "describe_class",
     "existing",
     "flatten",
+    "image_features",
     "is_deep_png",
     "is_tiff",
     "kind_of",
     "measure_range",
     "normalize",
     "open_rgb",
+    "outcomes",
     "parse_card",
     "postprocess",
     "preprocess",
     "read_card",
     "read_settings",
     "read_tiff_header",
+    "refer",
     "resize",
     "resize_bands",
     "shift",

@@ -78,6 +78,10 @@ class Kind(Protocol):
         """Name the classes and drop what is too uncertain."""
         ...
 
+    def features(self, card: Card, batch: Batch) -> dict[str, np.ndarray]:
+        """Cheap figures of each sample, (B,) by name, in which `Drift` sees whether the data have changed."""
+        ...
+
 
 class PlacedKind(Kind, Protocol):
     """A kind whose results have places in the image: they are converted back from views, and joined from tiles."""

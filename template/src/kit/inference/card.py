@@ -33,6 +33,7 @@ class Card:
     data: Mapping[str, Any] = field(default_factory=dict)  # name, licence, and each split's samples and SHA-256
     weights: Mapping[str, Any] = field(default_factory=dict)  # checkpoint, and what the training started from
     versions: Mapping[str, str] = field(default_factory=dict)  # of Python, the framework and other packages
+    reference: Mapping[str, Any] = field(default_factory=dict)  # feature -> histogram: see `Drift`; of exports
     runtime: Mapping[str, Any] = field(default_factory=dict)  # of an optimized export: precision, threads and batch
     format: int = FORMAT
 

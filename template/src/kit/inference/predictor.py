@@ -13,6 +13,7 @@ import numpy as np
 from src.kit.errors import UserError
 from src.kit.inference.batches import Size, View, kind_of, size_of
 from src.kit.inference.card import Card
+from src.kit.inference.drift import Drift
 
 BATCH = 32
 AS_IS = View()
@@ -32,6 +33,7 @@ class Predictor(ABC):
         concurrent: whether several threads may predict at once.
         card: what the network takes and gives.
         views: every image is predicted in each of these, and the results are fused; see `use_views`.
+        drift: takes note of what is predicted, if it is set.
         tile: images are predicted in overlapping tiles of so many pixels a side; 0: whole. See `use_tiles`.
     """
 
@@ -42,6 +44,7 @@ class Predictor(ABC):
         self.kind = kind_of(card)
         self.views: Sequence[View] = (AS_IS,)
         self.tile = 0
+        self.drift: Drift | None = None
 
     @staticmethod
     def open(path: str | Path, threads: int | None = None) -> "Predictor":
@@ -85,7 +88,10 @@ class Predictor(ABC):
         """Predictions for one batch of what `read` returns."""
         if self.tile:
             return [self.predict_tiles(item) for item in items]
-        return [self.kind.describe(self.card, *result) for result in self.results(items)]
+        found = [self.kind.describe(self.card, *result) for result in self.results(items)]
+        if self.drift:
+            self.drift.hear(found)
+        return found
 
     def predict_tiles(self, item: Any) -> dict[str, Any]:
         """The prediction for one image, from its tiles."""
@@ -98,6 +104,8 @@ class Predictor(ABC):
     def results(self, items: Sequence[Any]) -> list[Result]:
         """One result a sample, in its own coordinates."""
         batch = self.kind.prepare(self.card, items)
+        if self.drift:
+            self.drift.look(batch)
         decoded = []
         for view in self.views:
             outputs = self.compute(view.apply(batch.arrays) if view != AS_IS else batch.arrays)

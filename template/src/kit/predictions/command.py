@@ -14,7 +14,7 @@ from typing import Any
 
 from src.kit.config import UserError
 from src.kit.hardware import SystemProbe, cores
-from src.kit.inference import Ensemble, Predictor, batched
+from src.kit.inference import Drift, Ensemble, Predictor, batched
 from src.kit.predictions.results import first_lines
 from src.kit.predictions.sources import Source
 from src.kit.run import new_folder
@@ -53,6 +53,7 @@ def predict_command(options: argparse.Namespace) -> Path:
         raise UserError(f"None of the files could be read:\n{first_lines(results.skipped)}")
     if results.skipped:
         sys.stderr.write(f"warning: {len(results.skipped):,} could not be read:\n{first_lines(results.skipped)}\n")
+    results.about |= tell_drift(predictor)
     about = {**results.about, "predicted": len(results.records), "skipped": results.skipped}
     write_json(folder / "about.json", about)
     return folder
@@ -105,7 +106,18 @@ def open_predictor(models: Sequence[Path], options: argparse.Namespace) -> Predi
         if "score" not in predictor.card.output:
             raise UserError(f"--score is for objects, not for task={predictor.card.task}: leave it out.")
         predictor.set_output(score=options.score)
+    if len(predictors) == 1 and options.tile is None:
+        predictor.drift = Drift(predictor.card, None)
     return predictor
+
+
+def tell_drift(predictor: Predictor) -> dict[str, Any]:
+    """Warn of features that differ from the training data's; `drift` for about.json, if there were enough samples."""
+    shifts = predictor.drift.shifts() if predictor.drift else {}
+    if moved := [f"{name} (PSI {shift.psi:.2f})" for name, shift in shifts.items() if shift.drifted]:
+        sys.stderr.write(f"warning: these data differ from the training data: {', '.join(moved)}\n")
+    found = {name: {"psi": shift.psi, "limit": shift.limit} for name, shift in shifts.items()}
+    return {"drift": found} if found else {}
 
 
 def kind_module(kind: str) -> Any:

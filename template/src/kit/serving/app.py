@@ -19,9 +19,10 @@ from src.kit.serving.batching import Model
 from src.kit.serving.metrics import Counted
 from src.kit.serving.service import Service, Settings, to_json
 from src.kit.serving.uploads import RETRY, check_key
+from src.kit.serving.watch import drift_page
 
 PAGE = Path(__file__).with_name("page.html")
-PATHS = frozenset({"/", "/predict", "/model", "/health", "/ready", "/metrics", "/reload", "/rollback"})
+PATHS = frozenset({"/", "/predict", "/model", "/health", "/ready", "/metrics", "/drift", "/reload", "/rollback"})
 HEAD_S = 10  # seconds for a request's head to arrive
 BODY_LOOKS = 3  # times as long for its body
 STOP_S = 30  # seconds for requests in progress to end
@@ -48,11 +49,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.batcher.start()
+        for batcher in service.batchers:
+            batcher.start()
         service.ready = True
         yield
         service.ready = False
-        await service.batcher.stop()
+        for batcher in service.batchers:
+            await batcher.stop()
 
     app = FastAPI(title="Predictions", lifespan=lifespan)
     app.state.service = service
@@ -111,7 +114,8 @@ def add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/model")
     async def model() -> JSONResponse:
         """What the model takes and gives, and how good it was."""
-        return JSONResponse(about(service.batcher.model) | {"key": bool(service.settings.api_key)})
+        other = {"other": about(service.models[1])} if service.settings.other else {}
+        return JSONResponse(about(service.batcher.model) | other | {"key": bool(service.settings.api_key)})
 
     @app.get("/health")
     async def health() -> JSONResponse:
@@ -129,6 +133,11 @@ def add_pages(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Figures in Prometheus' format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/drift")
+    async def drift() -> HTMLResponse:
+        """The latest samples and predictions beside the training data."""
+        return HTMLResponse(drift_page(service.models), headers={"Content-Security-Policy": POLICY})
 
 
 def add_reload(app: FastAPI, service: Service) -> None:

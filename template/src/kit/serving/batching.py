@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from src.kit.errors import UserError
-from src.kit.inference import Predictor
+from src.kit.inference import Drift, Predictor
 from src.kit.storage import checksum
 
 WEIGHTS = (".onnx", ".xml", ".bin")  # of an exported network
@@ -41,6 +41,7 @@ class Model:
         self.version = version_of(path, self.card.to_json())
         self.rows = len(self.card.input["shape"]) == 1  # of a table, instead of images
         self.predictor.compute(np.zeros((1, *self.card.input["shape"]), np.float32))
+        self.predictor.drift = self.drift = Drift(self.card)
 
     def predict(self, sources: Sequence[Any], measure: Callable[[Any], int]) -> list[Answer]:
         """One answer for each source: a prediction, or why there is none. Safe to call from several threads at once.

@@ -2,13 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from src.kit.errors import UserError
+from src.kit.serving.batching import Answer, Batcher, Model
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -27,9 +30,16 @@ class Metrics:
         self.batches = Histogram("batch_size", "Samples computed at once", buckets=SIZES, **named)
         self.predictions = Counter("predictions", "Samples predicted", ["model", "version"], **named)
         self.cached = Counter("cached_predictions", "Samples answered from the cache", **named)
+        self.answers = Histogram(
+            "answer_seconds", "From the queue to the answer", ["model", "version"], buckets=SECONDS, **named
+        )
+        self.compared = Counter(
+            "compared_predictions", "Samples that a second model predicted too", ["result"], **named
+        )
         self.reloads = Counter("reloads", "Models that replaced another", **named)
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.drift: Mapping[str, tuple[str, Callable[[], dict[Any, float]]]] = {}
         self.registry.register(self)  # type: ignore[arg-type]
         ProcessCollector(registry=self.registry)  # memory and CPU, on Linux
 
@@ -37,6 +47,11 @@ class Metrics:
         """The values of this moment, when Prometheus asks."""
         for name, (text, value) in self.gauges.items():
             yield GaugeMetricFamily(name, text, value=value())
+        for name, (text, values) in self.drift.items():
+            family = GaugeMetricFamily(name, text, labels=["model", "version", "feature"])
+            for labels, number in values().items():
+                family.add_metric(labels, number)
+            yield family
         latency = GaugeMetricFamily(
             "predict_latency_seconds", f"Of the last {RECENT} predictions", labels=["statistic"]
         )
@@ -51,6 +66,17 @@ class Metrics:
         seconds = np.array(self.recent)
         quantiles = zip(QUANTILES, np.quantile(seconds, QUANTILES), strict=True)
         return {"mean": float(seconds.mean())} | {f"p{100 * share:.0f}": float(value) for share, value in quantiles}
+
+    async def timed(self, batcher: Batcher, sources: Sequence[Any]) -> list[tuple[Model, Answer]]:
+        """`Batcher.submit`, with its time and its samples counted by model."""
+        started = time.perf_counter()
+        found = await batcher.submit(sources)
+        model = found[-1][0]
+        self.answers.labels(model.card.model, model.version).observe(time.perf_counter() - started)
+        self.predictions.labels(model.card.model, model.version).inc(
+            sum(not isinstance(answer, UserError) for _, answer in found)
+        )
+        return found
 
     def text(self) -> bytes:
         """All figures in Prometheus' format."""

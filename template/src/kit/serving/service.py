@@ -7,11 +7,12 @@ import json
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from fastapi import HTTPException
@@ -22,8 +23,10 @@ from src.kit.hardware import SystemProbe, cores
 from src.kit.serving.batching import Batcher, Model, Overloaded
 from src.kit.serving.metrics import Metrics
 from src.kit.serving.uploads import RETRY, Buckets, Uploads, measure_image
+from src.kit.serving.watch import Shadow, drift_figures
 
 OUTPUTS = Path("outputs")
+FREE = ("rate", "workers", "cache_mb", "share")  # settings that may be 0
 ROWS = 16  # rows of a table count as much as an image
 
 
@@ -32,6 +35,8 @@ class Settings:
     """How the service runs: from MODEL_PATH and SERVE_<OTHER NAME> of the environment, or `scripts/serve.py`."""
 
     model_path: str = ""  # a run, an export or an .onnx file; "": the newest export in outputs/
+    other: str = ""  # a second model that predicts the same, as a shadow; or answers a `share` of the requests
+    share: float = 0.0  # of the requests, from 0 to 1
     api_key: str = ""  # that requests to predict need; without one, there is no /reload
     rate: float = 0.0  # requests a second of one client; 0: any
     upload_mb: int = 10  # of a request
@@ -72,9 +77,11 @@ class Settings:
             UserError: a number is out of range.
         """
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name in ("rate", "workers", "cache_mb") else 1
+            value, least = getattr(self, field.name), 0 if field.name in FREE else 1
             if isinstance(value, int | float) and not least <= value < math.inf:
                 raise UserError(f"{field.name} must be {least} or more, not {value}.")
+        if self.share > 1 or (self.share and not self.other):
+            raise UserError(f"share is of the requests that another model answers, up to 1, not {self.share:g}.")
         return self
 
 
@@ -112,17 +119,22 @@ class Service:
         """
         self.settings, self.metrics = settings, Metrics()
         self.workers = settings.workers or cores(SystemProbe())
-        model = self.open()
-        scale = ROWS if model.rows else 1
-        self.batcher = Batcher(
-            model,
-            self.workers,
-            settings.batch * scale,
-            settings.queue * scale,
-            self.measure,
-            self.metrics.batches.observe,
-        )
-        self.previous: Model | None = None
+        models = self.open()
+        scale = ROWS if models[0].rows else 1
+        self.batchers = [
+            Batcher(
+                model,
+                self.workers,
+                settings.batch * scale,
+                settings.queue * scale,
+                self.measure,
+                self.metrics.batches.observe,
+            )
+            for model in models
+        ]
+        self.batcher = self.batchers[0]
+        self.shadow = Shadow(self.batchers[1], self.metrics) if settings.other and not settings.share else None
+        self.previous: list[Model] | None = None
         self.reloading = asyncio.Lock()
         self.uploads = Uploads(settings.upload_mb << 20, settings.files, settings.queue * scale, settings.held_mb << 20)
         self.buckets, self.cache = Buckets(settings.rate), Cache(settings.cache_mb << 20)
@@ -133,10 +145,31 @@ class Service:
             "cache_bytes": ("Bytes of the cached results", lambda: self.cache.size),
             "loaded_seconds": ("When the model was loaded, as Unix time", lambda: self.batcher.model.loaded),
         }
+        self.metrics.drift = drift_figures(lambda: self.models)
 
-    def open(self) -> Model:
-        """Open the model that the settings name, as it is now."""
-        return Model(find_model(self.settings), 1)
+    @property
+    def models(self) -> list[Model]:
+        """What is in service: the model, and the other one if there is one."""
+        return [batcher.model for batcher in self.batchers]
+
+    def open(self) -> list[Model]:
+        """Open the models that the settings name, as they are now.
+
+        Raises:
+            UserError: one cannot be opened, or the two do not take the same data.
+        """
+        paths = [find_model(self.settings), *([Path(self.settings.other).expanduser()] if self.settings.other else [])]
+        models = [Model(path, 1) for path in paths]
+        if models[0].rows != models[-1].rows:
+            raise UserError(f"{paths[-1]} takes other data than {paths[0]}: leave it out.")
+        return models
+
+    def choose(self, source: Any) -> Batcher:
+        """Which model answers a request that begins with this sample: the same one each time it is sent."""
+        if not self.settings.share:
+            return self.batcher
+        content = source if isinstance(source, bytes) else json.dumps(source, sort_keys=True).encode()
+        return self.batchers[crc32(content) < self.settings.share * 2**32]
 
     def measure(self, source: Any) -> int:
         """The pixels of an image; 0 for a row."""
@@ -144,20 +177,22 @@ class Service:
 
     async def predict(self, sources: list[Any]) -> str:
         """Predictions for the samples of one request, as JSON."""
-        model = self.batcher.model
+        batcher = self.choose(sources[0])
+        model = batcher.model
         keys = [key_of(model.version, source) for source in sources] if self.cache.most else [b""] * len(sources)
         texts = [self.cache.get(key) for key in keys]
         missing = [place for place, text in enumerate(texts) if text is None]
         try:
-            answers = await self.batcher.submit([sources[place] for place in missing]) if missing else []
+            answers = await self.metrics.timed(batcher, [sources[place] for place in missing]) if missing else []
         except Overloaded as error:
             raise HTTPException(503, "Too many requests wait already: try again.", RETRY) from error
+        if self.shadow and missing:
+            self.shadow.follow([sources[place] for place in missing], [answer for _, answer in answers])
         for place, (used, answer) in zip(missing, answers, strict=True):
             if isinstance(answer, UserError):
                 which = f"Number {place + 1}: " if len(sources) > 1 else ""
                 raise HTTPException(422, which + str(answer))
             texts[place] = text = json.dumps({"version": used.version, **to_json(answer)}, ensure_ascii=False)
-            self.metrics.predictions.labels(used.card.model, used.version).inc()
             if self.cache.most and used is model:
                 self.cache.put(keys[place], text)
         self.metrics.cached.inc(len(sources) - len(missing))
@@ -170,12 +205,18 @@ class Service:
             UserError: it cannot be opened, and the present one stays.
         """
         async with self.reloading:
-            model = await asyncio.get_running_loop().run_in_executor(None, self.open)
-            if model.rows != self.batcher.model.rows:
-                raise UserError(f"{model.path} takes other data than the model in service: start another service.")
-            self.previous, self.batcher.model = self.batcher.model, model
+            models = await asyncio.get_running_loop().run_in_executor(None, self.open)
+            if models[0].rows != self.batcher.model.rows:
+                raise UserError(f"{models[0].path} takes other data than the model in service: start another service.")
+            self.previous = self.models
+            self.use(models)
+        return models[0]
+
+    def use(self, models: Sequence[Model]) -> None:
+        """Answer with these models from the next batch on."""
+        for batcher, model in zip(self.batchers, models, strict=True):
+            batcher.model = model
         self.metrics.reloads.inc()
-        return model
 
     def rollback(self) -> Model:
         """Go back to the model before the last reload, which is still in memory.
@@ -185,8 +226,8 @@ class Service:
         """
         if self.previous is None:
             raise UserError("There is no earlier model: nothing was reloaded.")
-        self.previous, self.batcher.model = self.batcher.model, self.previous
-        self.metrics.reloads.inc()
+        earlier, self.previous = self.previous, self.models
+        self.use(earlier)
         return self.batcher.model
 
 

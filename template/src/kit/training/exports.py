@@ -8,7 +8,8 @@ file or None), and the settings of the code that joins them.
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ from omegaconf import DictConfig
 
 from src.kit.config import UserError, load_config
 from src.kit.edge import convert, embed_card
-from src.kit.inference import Card, Predictor, read_card
+from src.kit.inference import Batch, Card, Predictor, read_card, refer
 from src.kit.storage import partial_path
 from src.kit.training.cards import find_card
 from src.kit.training.checkpoints import find_checkpoint
@@ -28,6 +29,8 @@ from src.kit.training.experiment import Experiment
 
 FORMATS = {"lightning": ("onnx", "torch"), "paddle": ("onnx", "paddle")}  # framework -> what it can write
 TOLERANCE = 1e-3  # of the largest output
+REFERENCE, LEAST, REFERENCE_S = 1000, 128, 5  # samples whose features drift is seen in, or as many as 5 s allow
+BATCH = 32  # of them
 CALIBRATION = 128  # training samples that INT8 is calibrated with
 
 
@@ -89,12 +92,14 @@ def export_run(
     checkpoint: str = "best",
     image_size: int | None = None,
     target: Path | None = None,
+    reference: bool = True,
 ) -> tuple[Path, float | None]:
     """Write the network, its weights and card.json to `target` (`RUN/export`), which is replaced as a whole.
 
     Args:
         formats: of `FORMATS` of the run's framework; none: all.
         image_size: another side than the one in training, for networks that take any.
+        reference: whether the card tells what the data look like, from which drift is seen.
 
     Returns:
         The folder, and the largest difference between the ONNX file's outputs and the run's, as a share of the largest
@@ -105,6 +110,7 @@ def export_run(
     """
     formats = check_formats(load_config([], base=run / "config.yaml"), formats)
     predictor = RunPredictor(run, checkpoint, image_size)
+    size = [f"data.image_size={image_size}"] if image_size else []
     card, cfg = predictor.card, predictor.cfg
     target = target or run / "export"
     partial = partial_path(target)
@@ -116,6 +122,7 @@ def export_run(
         if detector := export_network(predictor.network, cfg.framework, card.input["shape"], partial, formats):
             card = replace(card, output={**card.output, "detector": detector})
         card = replace(card, weights={**card.weights, "run": run.as_posix()})
+        card = replace(card, reference=describe_data(load_experiment(run, size), predictor) if reference else {})
         shutil.copyfile(predictor.weights / "model.safetensors", partial / "model.safetensors")
         card.write(partial)
         difference = None
@@ -218,6 +225,46 @@ def training_batches(experiment: Experiment, card: Card) -> list[np.ndarray]:
         np.array(images, np.float32).reshape(-1, *shape)
         for images, *_ in experiment.build_loader("val", dataset=chosen)
     ]
+
+
+def describe_data(experiment: Experiment, predictor: Predictor) -> dict[str, Any]:
+    """The card's `reference`: of random training samples, and of what is predicted for validation samples.
+
+    Without the data, it is empty and a note says so.
+    """
+    card, kind = predictor.card, predictor.kind
+    try:
+        inputs, held_out = (draw_batches(experiment, split, predictor) for split in ("train", "val"))
+        decoded = ((batch, kind.decode(card, predictor.compute(batch.arrays), batch.sizes)) for batch in held_out)
+        predicted = (
+            kind.describe(card, *result)
+            for batch, values in decoded
+            for result in zip(values, batch.sizes, strict=True)
+        )
+        return refer(card, inputs, predicted)
+    except UserError as error:
+        sys.stderr.write(f"note: the export will not tell drift, as its data cannot be read: {error}\n")
+        return {}
+
+
+def draw_batches(experiment: Experiment, split: str, predictor: Predictor) -> Iterator[Batch]:
+    """Batches of random samples of a split, not augmented: `REFERENCE`, or as many as `REFERENCE_S` allow."""
+    dataset, shape = experiment.split(split), predictor.card.input["shape"]
+    order = np.random.default_rng(0).permutation(len(dataset))[:REFERENCE]
+    size, seen, end = (shape[1], shape[2]) if len(shape) == 3 else (1, 1), 0, time.monotonic() + REFERENCE_S
+    if files := dataset.sources(order):
+        parts = (files[start : start + BATCH] for start in range(0, len(files), BATCH))
+        batches = (predictor.kind.prepare(predictor.card, [predictor.read(file) for file in part]) for part in parts)
+    else:
+        loaded = (
+            np.array(images, np.float32) for images, *_ in experiment.build_loader("val", dataset=dataset.take(order))
+        )
+        batches = (Batch(arrays.reshape(-1, *shape), [size] * len(arrays)) for arrays in loaded)
+    for batch in batches:
+        yield batch
+        seen += len(batch.sizes)
+        if seen >= LEAST and time.monotonic() > end:
+            return
 
 
 def score(experiment: Experiment, predictor: Predictor, split: str = "val") -> dict[str, float]:
