@@ -122,6 +122,19 @@ def lock(session: nox.Session) -> None:
     locked.write_text("\n".join([*where_from, written.read_text("utf-8")]), "utf-8", newline="\n")
 
 
+@nox.session(default=False)
+def sbom(session: nox.Session) -> None:
+    """Write requirements-cpu.cdx.json: what requirements-cpu.lock installs, with hashes, as CycloneDX; or `-- gpu`."""
+    name = session.posargs[0] if session.posargs else "cpu"
+    locked = Path(f"requirements-{name}.lock")
+    if not locked.exists():
+        session.error(f"There is no {locked}: run nox -s lock -- {name} first.")
+    if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
+        session.install("cyclonedx-bom")
+    command = ["cyclonedx-py", "requirements", str(locked), "--output-reproducible", "-o"]
+    session.run(*command, str(locked.with_suffix(".cdx.json")), external=True)
+
+
 def carry_edits(session: nox.Session, before: str) -> list[str]:
     """Merge your changes into files that the template renamed, say which it dropped; return those with conflicts.
 

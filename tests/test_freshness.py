@@ -1,6 +1,7 @@
 """`nox -s freshness` and the project's `nox -s lock`, against a real index with small wheels."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -155,6 +156,13 @@ def test_lock_has_every_hash_and_the_index_lines(index: str, tmp_path: Path) -> 
     assert "nox -s lock -- cpu" in text
     assert text.count(index) == 1, "only the address that the requirements name"
     assert f"rich==2.0 \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}" in text
+    done = run(sys.executable, "-m", "nox", "--no-venv", "-s", "sbom", cwd=project)
+    assert done.returncode == 0, done.stderr
+    bill = json.loads((project / "requirements-cpu.cdx.json").read_text("utf-8"))
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = {part["purl"]: part["externalReferences"][0]["hashes"][0]["content"] for part in bill["components"]}
+    assert listed.keys() == {"pkg:pypi/rich@2.0", "pkg:pypi/typer@1.0"}
+    assert listed["pkg:pypi/rich@2.0"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
     install = ["pip", "install", "--dry-run", "--require-hashes", "--target", str(tmp_path / "site"), "-r"]
     again = run("uv", *install, "requirements-cpu.lock", cwd=project)
     assert again.returncode == 0, again.stderr
