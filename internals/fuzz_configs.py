@@ -33,7 +33,7 @@ from src.kit.run import Run
 from tests.support import fit
 
 CONFIGS = compose.CONFIGS
-GROUPS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir())
+GROUPS = sorted(compose.group_names())
 BASE = ["tracker=none", "data=digits", "data.batch_size=8"]
 # whatever was drawn, the training stays small and in this process
 SMALL = ["trainer.devices=1", "trainer.num_nodes=1", "trainer.folds=null", "trainer.limit_train_batches=2"]

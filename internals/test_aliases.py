@@ -9,11 +9,11 @@ from PIL import Image
 
 from src.kit.config import UserError, load_config, option_names, run_main
 from src.kit.config.aliases import refuse_foreign, table
-from src.kit.config.compose import CONFIGS
+from src.kit.config.compose import CONFIGS, group_names
 from src.kit.config.keys import component_rules, leaves, reference
 from src.kit.training import Experiment
 
-GROUPS = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+GROUPS = sorted(group_names())
 
 
 @pytest.mark.parametrize(

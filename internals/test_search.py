@@ -18,14 +18,15 @@ from paths import TEMPLATE
 from src.kit.config import UserError, load_config
 from src.kit.hardware import detect
 from src.kit.hardware.hardware import Gpu
-from src.kit.search import read_plan, run_search
-from src.kit.search.page import best_command, wrapped
+from src.kit.search import read_plan, run_search, space
+from src.kit.search.page import best_command, find_front, wrapped
 from src.kit.search.space import RANGE
 from src.kit.search.study import NAME, NOT_FINITE, Search
 from src.kit.search.trials import Job
 from src.kit.training.inspection import not_finite
 from src.kit.training.loop import LossMeter
 
+OBJECTIVES = ["val/accuracy", "val/loss", "parameters", "duration_s"]
 TINY = ["data=digits", "model=small_cnn", "model.width=4", "tracker=none", "trainer.accelerator=cpu"]
 TINY += [f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test")]
 
@@ -54,6 +55,11 @@ TINY += [f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test"
         ("optimizer.lr=-1..1", "optimizer.lr must be a number"),
         ("model=small_cnn model.width=16..65", "model.width takes whole numbers: write model.width=16..65:int"),
         ("optimizer=adamw,sgd optimizer.momentum=0.8..0.9", "optimizer.momentum"),
+        ("optimizer.lr=0.1,0.2 --objectives val/accuracy,", "with :min or :max behind it"),
+        ("optimizer.lr=0.1,0.2 --objectives parameters:least", "names of scores, each once"),
+        ("optimizer.lr=0.1,0.2 --objectives val/loss,parameters --pruner median", "leave it out with several"),
+        ("search=rat", "Did you mean rate? Available: rate. A search is a file of"),
+        ("search=rate search=rate", "A search is a file"),
         ("optimizer.lr=0.1,0.2 trainer.folds=3", "leave trainer.folds out"),
         ("optimizer.lr=0.1,0.2 -- modle=resnet18", "Did you mean model?"),
     ],
@@ -78,6 +84,64 @@ def test_words_are_read_as_they_are_meant():
     assert rate.write(1.00001e-4) == "0.0001"  # within the bounds
     assert load_config([f"optimizer.lr={rate.write(1e-4)}"]).optimizer.lr == 1e-4
     assert all(RANGE.fullmatch(word) for word in ("-1..1", ".5..1.", "1e-4..2E+3:log:int"))
+
+
+def test_a_file_stands_for_words_that_win_over_it(tmp_path, monkeypatch):
+    plan = read_plan(["search=rate", "scheduler=linear", "--jobs", "2", "--", "data=digits"])
+    assert [part.text for part in plan.dimensions] == ["1e-4..1e-1:log", "1e-6..1e-2:log"]
+    assert (plan.trials, plan.jobs, plan.fixed) == (30, 2, ("data=digits", "scheduler=linear"))
+    words = ["optimizer.lr=1e-4..1e-1:log", "optimizer.weight_decay=1e-6..1e-2:log", "scheduler=linear"]
+    assert read_plan([*words, "--", "data=digits"]).folder == plan.folder, "the same search"
+    plan.check()
+    monkeypatch.setattr(space, "FILES", tmp_path)
+    own = "sampler: grid\nobjectives: [val/accuracy, parameters]\nkeys:\n  data.mean: '[0.5]'\n  seed: [1, 2]\n"
+    (tmp_path / "own.yaml").write_text(own, "utf-8")
+    plan = read_plan(["search=own"])
+    assert plan.combinations == [{"seed": "1"}, {"seed": "2"}] and plan.fixed == ("data.mean=[0.5]",)
+    assert plan.objectives == (("val/accuracy", ""), ("parameters", "min")) and plan.pruner == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trials: 3", "needs keys: and below it"),
+        ("keys: [1]", "needs keys: and below it"),
+        ("keys: {optimizer.lr: '1..2'}\ntrails: 3", "own.yaml: Unknown option 'trails'. Did you mean trials?"),
+        ("keys: {optimizer.lr: '1..2'}\ntrials: many", "own.yaml: trials must be a whole number of at least 1"),
+        ("keys: {optimizer.lr: 2..1}", "its second number must be above"),
+        ("keys: {", "is not valid YAML"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_sentence(text, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "FILES", tmp_path)
+    (tmp_path / "own.yaml").write_text(text, "utf-8")
+    with pytest.raises(UserError) as error:
+        read_plan(["search=own"])
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_several_objectives_have_a_front(tmp_path, capsys):
+    search = open_search(tmp_path, "optimizer.momentum=0.1..0.9", "--objectives", "val/accuracy,parameters")
+    assert search.objectives == [("val/accuracy", "max"), ("parameters", "min")]
+    for accuracy, parameters in [(0.5, 10), (0.9, 99), (0.9, 98), (0.4, 11), (0.9, 98)]:
+        job = ask(search)
+        run = tmp_path / f"{job.name}-20260101-000000"
+        run.mkdir()
+        rows = [{"epoch": 1, "val/accuracy": accuracy}, {"epoch": 2, "val/accuracy": accuracy - 0.1}]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        (run / "run.json").write_text(json.dumps({"status": "finished", "parameters": parameters}), "utf-8")
+        assert search.settle(job)
+    assert [trial.values for trial in search.trials()][:2] == [[0.5, 10], [0.9, 99]]
+    assert [trial.number for trial in find_front(search.trials(), search.objectives)] == [2, 0]
+    search.draw()
+    search.board.summary(search.trials(), tmp_path)
+    assert "best: trial 2, val/accuracy 0.9000, parameters 98\n" in capsys.readouterr().out
+    page = (tmp_path / "search.html").read_text("utf-8")
+    assert page.count("on the Pareto front</td>") == 2 and (tmp_path / "pictures" / "front.png").is_file()
+    with pytest.raises(UserError, match=r"Unknown objective 'val/acuracy'. Did you mean val/accuracy\?"):
+        job.scores(["val/acuracy"], "val/accuracy", "max")
+    with pytest.raises(UserError, match="Write val/f1:max or val/f1:min in --objectives"):
+        open_search(tmp_path / "other", "optimizer.momentum=0.1..0.9", "--objectives", "val/f1")
 
 
 def test_a_grid_has_as_many_trials_as_combinations():
@@ -152,7 +216,7 @@ def test_runs_without_their_study_are_not_taken_for_others(tmp_path):
 def test_equal_values_are_trained_once(tmp_path):
     search = open_search(tmp_path, "optimizer.lr=0.1,0.2")
     first = ask(search)
-    search.tell(first, TrialState.COMPLETE, 0.5, "")
+    search.tell(first, TrialState.COMPLETE, [0.5], "")
     for _ in range(6):
         job = ask(search)
         if job.words == first.words:
@@ -280,6 +344,9 @@ def test_killed_and_started_again_it_loses_no_trial_and_repeats_no_epoch(killed)
         assert set(trained) == {*range(1, 41)}
         assert not again & epochs, "an epoch with a whole checkpoint was trained twice"
     assert sorted(path.name for path in folder.glob("trial-*/") if path.is_dir()) == sorted(saved)
+    for trial in study.trials:
+        scores = Job(trial.number, [], folder, None, 40).scores(OBJECTIVES, "val/accuracy", "max")
+        assert scores[0] == trial.value and scores[2] > 0 and scores[3] > 0, "those of each framework's run"
 
 
 def test_the_page_has_the_trials_and_the_best_command(killed):

@@ -124,7 +124,9 @@ def check(script: str, words: list[str], given: tuple[str, ...], line: str) -> N
     if source.stem in {*FILES, *OTHERS} and "--from" not in words and "--resume" not in words:
         keys = [*given, *(word for word in words if "=" in word and not word.startswith("--"))]
         if source.stem == "search":  # of ranges and lists the first value
-            keys = [re.sub(r"(\.\.|,)[^\[\]]*$", "", key) for key in keys]
+            files = [key.removeprefix("search=") for key in keys if key.startswith("search=")]
+            assert all((ROOT / f"template/src/configs/search/{name}.yaml").is_file() for name in files), line
+            keys = [re.sub(r"(\.\.|,)[^\[\]]*$", "", key) for key in keys if not key.startswith("search=")]
         if "model=tiny_res" not in keys:  # the tutorial's own network
             chosen = tuple(sorted(key for key in keys if "." not in key.partition("=")[0]))
             WANTED.setdefault(chosen, set()).update(set(keys) - set(chosen))

@@ -4,6 +4,8 @@
     python scripts/search.py optimizer.lr=1e-4..1e-1:log scheduler=cosine,one_cycle model.width=16..64:int \\
         --trials 50 --jobs 2 -- data=cifar10
     python scripts/search.py --sampler grid optimizer.lr=0.1,0.01 model.width=16,32       # each combination
+    python scripts/search.py search=rate data=cifar10                                     # src/configs/search/rate.yaml
+    python scripts/search.py model.width=16..64:int --objectives val/accuracy,parameters  # a Pareto front
 
 Killed, interrupted or out of power: the same command goes on where it was. No trial is lost and no epoch repeated.
 
@@ -15,6 +17,7 @@ Options:
     --jobs N         how many to train at once (1); GPUs and processor cores are shared out
     --sampler NAME   tpe (the default), gp (Gaussian process, needs torch), random or grid
     --pruner NAME    median ends a trial that is worse than half of the others after as many epochs; none ends none
+    --objectives A,B more scores than the task's own, each with :min or :max behind it where that is not clear
     --help, --debug (tracebacks)
 """
 

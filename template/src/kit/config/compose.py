@@ -99,7 +99,7 @@ def shorten(cfg: DictConfig) -> None:
 
 def group_names() -> set[str]:
     """The folders of `src/configs`: groups of options, one of which is chosen."""
-    return {path.name for path in CONFIGS.iterdir() if path.is_dir()} | set(PRESETS)
+    return {path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "search"} | set(PRESETS)
 
 
 def split(argument: str, groups: set[str]) -> tuple[str, str]:

@@ -65,6 +65,28 @@ def draw_history(results: Sequence[Result], monitor: str, mode: str, path: Path)
     return save_figure(figure, path)
 
 
+def draw_front(
+    points: dict[int, list[float]], front: Sequence[int], objectives: Sequence[tuple[str, str]], path: Path
+) -> Path:
+    """Draw trials (number -> scores) by their first two objectives, those of the Pareto front with their numbers."""
+    figure = new_figure(5.2, 3.9)
+    axes = figure.add_subplot()
+    others = [values for number, values in points.items() if number not in front]
+    if others:
+        axes.plot([row[1] for row in others], [row[0] for row in others], "o", color=BLUE, markersize=5, alpha=0.5)
+    best = sorted((points[number][1], points[number][0], number) for number in front)
+    line = "o-" if len(objectives) == 2 else "o"
+    axes.plot([x for x, _, _ in best], [y for _, y, _ in best], line, color=VERMILLION, linewidth=1.2, markersize=7)
+    for x, y, number in best:
+        axes.annotate(str(number), (x, y), xytext=(6, 6), textcoords="offset points", color=FAINT, fontsize=8)
+    (up, up_mode), (across, across_mode) = objectives[:2]
+    axes.set_title(f"Pareto front: {len(front)} of {len(points)} trials")
+    axes.set_xlabel(f"{across} ({across_mode})")
+    axes.set_ylabel(f"{up} ({up_mode})")
+    axes.grid()
+    return save_figure(figure, path)
+
+
 def draw_importances(importances: dict[str, float], path: Path) -> Path:
     """Draw the share of the scores' differences that each key explains."""
     rows = sorted(importances.items(), key=lambda row: row[1])

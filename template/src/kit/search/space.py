@@ -1,4 +1,7 @@
-"""What to search, as the command line says it: `optimizer.lr=1e-4..1e-1:log`, `scheduler=cosine,one_cycle`."""
+"""What to search, as the command line says it: `optimizer.lr=1e-4..1e-1:log`, `scheduler=cosine,one_cycle`.
+
+Or a file of src/configs/search, which stands for such words.
+"""
 
 import hashlib
 import json
@@ -11,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, load_config, shown_config, unknown, write_config
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "gp", "random", "grid")
 PRUNERS = ("median", "none")
+OPTIONS: dict[str, Any] = {"trials": int, "jobs": int, "sampler": SAMPLERS, "pruner": PRUNERS, "objectives": str}
+FILES = Path(__file__).resolve().parents[2] / "configs" / "search"
+LESS = ("val/loss", "train/loss", "parameters", "duration_s", "epoch_s")  # objectives of which less is better
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})((?::\w+)*)")
 LOOKS_LIKE_A_RANGE = re.compile(r"[^/\\]+\.\.[^/\\]+")  # no path
@@ -79,11 +86,13 @@ class Plan:
     jobs: int = 1
     sampler: str = "tpe"
     pruner: str = "median"
+    objectives: tuple[tuple[str, str], ...] = ()  # (name, "min", "max" or ""); none: the task's own score
 
     @property
     def folder(self) -> str:
         """The folder's name. The same dimensions, fixed words and sampler have the same folder, whenever they start."""
-        words = [sorted(f"{part.key}={part.text}" for part in self.dimensions), sorted(self.fixed), self.sampler]
+        words: list[Any] = [sorted(f"{part.key}={part.text}" for part in self.dimensions), sorted(self.fixed)]
+        words += [self.sampler, *([self.objectives] if self.objectives else [])]
         digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:6]
         keys = "-".join(key.rpartition(".")[2] for key in sorted(part.key for part in self.dimensions))
         return f"search-{re.sub(r'[^A-Za-z0-9_-]', '_', keys)[:40]}-{digest}"
@@ -125,10 +134,13 @@ class Plan:
 def read_plan(argv: Sequence[str]) -> Plan:
     """Read `search.py`'s command line; words after `--`, and those with a single value, are every trial's.
 
+    `search=NAME` stands for the words and options of src/configs/search/NAME.yaml, over which all others win.
+
     Raises:
         UserError: says what cannot be read and how to write it.
     """
     words, options = take_options(argv)
+    words, options = add_file(words, options)
     after = words.index("--") if "--" in words else len(words)
     dimensions, fixed = [], list(words[after + 1 :])
     for word in words[:after]:
@@ -139,6 +151,8 @@ def read_plan(argv: Sequence[str]) -> Plan:
         else:
             fixed.append(word)
     refuse_doubles(dimensions, fixed)
+    if len(options.get("objectives", ())) > 1 and options.setdefault("pruner", "none") != "none":
+        raise UserError("--pruner median needs one score to compare trials by: leave it out with several --objectives.")
     plan = Plan(tuple(dimensions), tuple(fixed), **options)
     if plan.sampler == "grid":
         if endless := next((part for part in dimensions if not part.values), None):
@@ -150,7 +164,6 @@ def read_plan(argv: Sequence[str]) -> Plan:
 
 def take_options(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Split `--trials N` and the like off the words."""
-    kinds: dict[str, Any] = {"trials": int, "jobs": int, "sampler": SAMPLERS, "pruner": PRUNERS}
     words: list[str] = []
     options: dict[str, Any] = {}
     rest = list(argv)
@@ -162,15 +175,67 @@ def take_options(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         if not name.startswith("--"):
             words.append(word)
             continue
-        if name[2:] not in kinds:
-            raise UserError(unknown("option", name, [f"--{kind}" for kind in kinds]))
-        kind, value = kinds[name[2:]], text if equals else rest.pop(0) if rest else ""
-        if kind is int and not re.fullmatch(r"0*[1-9]\d{0,6}", value):
-            raise UserError(f"{name} must be a whole number of at least 1, not {value!r}.")
-        if isinstance(kind, tuple) and value not in kind:
-            raise UserError(f"{name} must be one of {', '.join(kind)}, not {value!r}.")
-        options[name[2:]] = int(value) if kind is int else value
+        if name[2:] not in OPTIONS:
+            raise UserError(unknown("option", name, [f"--{kind}" for kind in OPTIONS]))
+        options[name[2:]] = read_option(name, name[2:], text if equals else rest.pop(0) if rest else "")
     return words, options
+
+
+def read_option(shown: str, name: str, value: str) -> Any:
+    """An option's value; `shown` is what the user calls it."""
+    kind = OPTIONS[name]
+    if kind is int and not re.fullmatch(r"0*[1-9]\d{0,6}", value):
+        raise UserError(f"{shown} must be a whole number of at least 1, not {value!r}.")
+    if isinstance(kind, tuple) and value not in kind:
+        raise UserError(f"{shown} must be one of {', '.join(kind)}, not {value!r}.")
+    return int(value) if kind is int else read_objectives(shown, value) if kind is str else value
+
+
+def read_objectives(shown: str, text: str) -> tuple[tuple[str, str], ...]:
+    """`"val/accuracy,parameters:min"` -> (("val/accuracy", ""), ("parameters", "min"))."""
+    parts = [(name, mode) for name, _, mode in (part.strip().partition(":") for part in re.split(r"[,|]", text))]
+    names = [name for name, _ in parts]
+    if "" in names or len(set(names)) < len(names) or {mode for _, mode in parts} - {"", "min", "max"}:
+        raise UserError(
+            f"{shown} are names of scores, each once, with :min or :max behind it if wanted, such as "
+            f"val/accuracy,parameters:min, not {text!r}."
+        )
+    return tuple((name, mode or ("min" if name in LESS else "")) for name, mode in parts)
+
+
+def add_file(words: Sequence[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Put the words and options of the file that `search=NAME` names below those of the command line.
+
+    Raises:
+        UserError: there is no such file, or something else than options and keys in it.
+    """
+    names = [word.partition("=")[2] for word in words if word.startswith("search=")]
+    if not names:
+        return list(words), options
+    known = sorted(path.stem for path in FILES.glob("*.yaml"))
+    if len(names) > 1 or names[0] not in known:
+        raise UserError(unknown("search", ",".join(names), known) + " A search is a file of src/configs/search.")
+    path = FILES / f"{names[0]}.yaml"
+    try:
+        held = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    keys = held.pop("keys", None) if isinstance(held, dict) else None
+    if not isinstance(keys, dict) or not keys:
+        raise UserError(f"{path} needs keys: and below it what to search, such as optimizer.lr: 1e-4..1e-1:log.")
+    if wrong := next((name for name in held if name not in OPTIONS), None):
+        raise UserError(f"{path}: {unknown('option', str(wrong), [*OPTIONS, 'keys'])}")
+    given = {name: read_option(f"{path}: {name}", name, as_text(value)) for name, value in held.items()}
+    mine = {word.partition("=")[0] for word in words}
+    own = [f"{key}={as_text(value)}" for key, value in keys.items() if key not in mine]
+    return [*own, *(word for word in words if not word.startswith("search="))], {**given, **options}
+
+
+def as_text(value: Any) -> str:
+    """A value of a file as the command line has it: a list is a choice."""
+    if isinstance(value, list):
+        return "|".join(map(as_text, value))
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def read_dimension(key: str, text: str) -> Dimension | None:

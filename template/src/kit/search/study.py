@@ -5,7 +5,7 @@ import os
 import shlex
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ from src.kit.search.page import Board, write_page
 from src.kit.search.space import Plan, keep_config
 from src.kit.search.trials import Job, hold
 from src.kit.storage import replace_file
-from src.kit.training import load_task
+from src.kit.training import BaseTask, load_task
 
 NAME, FILE = "search", "study.db"
 POLL_S = 0.3
@@ -73,7 +73,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def open_study(folder: Path, mode: str) -> optuna.Study:
+def open_study(folder: Path, modes: Sequence[str]) -> optuna.Study:
     """The study in the folder's SQLite file, which gets its name when it is whole.
 
     Raises:
@@ -85,8 +85,8 @@ def open_study(folder: Path, mode: str) -> optuna.Study:
     if not path.exists():
         with replace_file(path) as partial:
             storage = optuna.storages.RDBStorage(f"sqlite:///{partial.as_posix()}")
-            direction = optuna.study.StudyDirection.MAXIMIZE if mode == "max" else optuna.study.StudyDirection.MINIMIZE
-            optuna.create_study(study_name=NAME, storage=storage, direction=direction)
+            directions = [optuna.study.StudyDirection[f"{mode}imize".upper()] for mode in modes]
+            optuna.create_study(study_name=NAME, storage=storage, directions=directions)
             storage.remove_session()
             storage.engine.dispose()
     storage = optuna.storages.RDBStorage(
@@ -103,10 +103,11 @@ class Search:
     ) -> None:
         self.plan, self.cfg, self.folder, self.lock = plan, cfg, folder, lock
         self.hardware, self.command = hardware, command
-        task = load_task(str(cfg.task))
-        self.monitor, self.mode = task.monitor, task.mode
-        self.board = Board(plan, self.monitor, self.mode)
-        self.study = open_study(folder, self.mode)
+        self.task = load_task(str(cfg.task))
+        self.objectives = choose_objectives(plan, self.task)
+        self.monitor, self.mode = self.objectives[0]
+        self.board = Board(plan, self.objectives)
+        self.study = open_study(folder, [mode for _, mode in self.objectives])
         if plan.pruner == "median":  # after a fifth of the epochs; the first ones say little
             warm_up = max(1, int(cfg.trainer.max_epochs) // 5)
             self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warm_up)
@@ -158,7 +159,7 @@ class Search:
         if not at_once and time.monotonic() < self.next_page:
             return
         self.next_page = time.monotonic() + PAGE_S
-        write_page(self.folder, self.plan, self.study, self.monitor, self.mode, self.command)
+        write_page(self.folder, self.plan, self.study, self.objectives, self.command)
 
     def fill(self) -> bool:
         """Start trials until as many are trained as there are jobs; False if none is left."""
@@ -203,7 +204,7 @@ class Search:
         for other in self.trials():
             if other.state == TrialState.COMPLETE and other.user_attrs.get("words") == job.words and other.values:
                 job.trial.set_user_attr("same_as", other.number)
-                self.tell(job, TrialState.COMPLETE, other.values[0], f"as trial {other.number}")
+                self.tell(job, TrialState.COMPLETE, other.values, f"as trial {other.number}")
                 return True
         if self.hardware.gpus:
             try:
@@ -238,14 +239,15 @@ class Search:
         ended = job.process is None or job.process.poll() is not None
         rows = [row for row in job.rows() if isinstance(row.get(self.monitor), float | int)]
         values = {int(row["epoch"]): float(row[self.monitor]) for row in rows}
-        for epoch in sorted(values.keys() - job.reported):
+        several = len(self.objectives) > 1  # Optuna compares trials by one score only
+        for epoch in () if several else sorted(values.keys() - job.reported):
             job.trial.report(values[epoch], epoch)
             job.reported.add(epoch)
-        best = (max if self.mode == "max" else min)(values.values(), default=None)
-        if job.finished and ended and best is not None:
-            self.tell(job, TrialState.COMPLETE, best, "")
+        scores = job.scores([name for name, _ in self.objectives], self.task.monitor, self.task.mode)
+        if job.finished and ended and len(scores) == len(self.objectives):
+            self.tell(job, TrialState.COMPLETE, scores, "")
         elif not ended:
-            if not values or max(values) >= job.epochs or not job.trial.should_prune():
+            if several or not values or max(values) >= job.epochs or not job.trial.should_prune():
                 return False
             job.stop()
             self.tell(job, TrialState.PRUNED, None, f"pruned after epoch {max(values)}")
@@ -257,13 +259,13 @@ class Search:
             self.fail(job, job.reason())
         return True
 
-    def tell(self, job: Job, state: TrialState, value: float | None, why: str) -> None:
+    def tell(self, job: Job, state: TrialState, values: list[float] | None, why: str) -> None:
         """Record how a trial ended."""
         job.trial.set_user_attr("words", job.words)
         job.trial.set_user_attr("run", job.run.name if job.run else "")
         job.trial.set_user_attr("why", why)
-        self.study.tell(job.trial, value, state=state)
-        self.board.ended(job, state, value, why)
+        self.study.tell(job.trial, values, state=state)
+        self.board.ended(job, state, values, why)
         if state == TrialState.COMPLETE and not job.trial.user_attrs.get("same_as"):
             self.give_up_failed()
 
@@ -292,6 +294,20 @@ class Search:
         while self.failed:
             job, reason = self.failed.pop()
             self.tell(job, TrialState.FAIL, None, reason)
+
+
+def choose_objectives(plan: Plan, task: BaseTask) -> list[tuple[str, str]]:
+    """(name, "min" or "max") of each score to search for; without any, the task's own.
+
+    Raises:
+        UserError: nobody says whether more or less of a score is better.
+    """
+    found = [(name, mode or (task.mode if name == task.monitor else "")) for name, mode in plan.objectives] or [
+        (task.monitor, task.mode)
+    ]
+    if unclear := next((name for name, mode in found if not mode), None):
+        raise UserError(f"Is more or less {unclear} better? Write {unclear}:max or {unclear}:min in --objectives.")
+    return found
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

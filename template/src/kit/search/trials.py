@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src.kit.config import UserError
+from src.kit.config import UserError, unknown
 from src.kit.run import has_checkpoint, read_rows
 from src.kit.storage import lock_folder, read_json
 
@@ -31,6 +31,7 @@ del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 SIGNALS = (130, 137, 143)  # exit codes of scripts that a signal has ended
+OF_RUNS = ("parameters", "duration_s")  # numbers of run.json, known when it is evaluated
 LOCK_S, POLL_S = 15.0, 0.3  # wait so long for the processes of a search that was killed, and look so often
 PATIENCE_S = 20.0  # for a process that is asked to end
 
@@ -73,6 +74,22 @@ class Job:
     def rows(self) -> list[dict[str, Any]]:
         """The finished epochs."""
         return read_rows(self.run / "metrics.jsonl") if self.run else []
+
+    def scores(self, names: Sequence[str], monitor: str, mode: str) -> list[float]:
+        """The objectives at the epoch of the best checkpoint, or the run's own, such as `parameters`; [] before that.
+
+        Raises:
+            UserError: there is no score of that name.
+        """
+        rows = [row for row in self.rows() if isinstance(row.get(monitor), float | int)]
+        if not rows:
+            return []
+        row = (max if mode == "max" else min)(rows, key=lambda row: row[monitor])
+        known = {name: value for name, value in row.items() if name not in ("epoch", "step", "lr")}
+        if wrong := next((name for name in names if name not in {*known, *OF_RUNS}), None):
+            raise UserError(unknown("objective", wrong, [*known, *OF_RUNS]))
+        found = read_json(self.run / "run.json") | row if self.run else row
+        return [float(found[name]) for name in names if isinstance(found.get(name), float | int)]
 
     def start(self, fixed: Sequence[str], secrets: Sequence[str], lock: int | None, more: Mapping[str, str]) -> None:
         """Train, or go on from the run's last checkpoint.
