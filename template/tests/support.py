@@ -45,22 +45,30 @@ def model_config(framework: str, name: str, /, **changes) -> DictConfig:
 
 
 @contextmanager
-def hub(repository: str, content: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A loopback server that answers for `repository`/model.safetensors as the Hugging Face hub does, and is asked."""
+def hub(
+    repository: str, content: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch, **others: tuple[str, bytes]
+) -> Iterator[None]:
+    """A loopback server that answers for `repository`/model.safetensors as the Hugging Face hub does, and is asked.
+
+    `others` are further files: (repository, content) by the file's name with two underscores for its dot.
+    """
+    files = {f"/{repository}/resolve/main/model.safetensors": content}
+    for name, (place, held) in others.items():
+        files[f"/{place}/resolve/main/{name.replace('__', '.')}"] = held
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            known = self.path == f"/{repository}/resolve/main/model.safetensors"
-            self.send_response(200 if known else 404)
-            if known:
-                self.send_header("ETag", f'"{sha256(content).hexdigest()}"')
+            known = files.get(self.path)
+            self.send_response(404 if known is None else 200)
+            if known is not None:
+                self.send_header("ETag", f'"{sha256(known).hexdigest()}"')
                 self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("Content-Length", str(len(content) if known else 0))
+            self.send_header("Content-Length", str(len(known or b"")))
             self.end_headers()
 
         def do_GET(self) -> None:
             self.do_HEAD()
-            self.wfile.write(content)
+            self.wfile.write(files.get(self.path, b""))
 
         def log_message(self, *arguments) -> None:
             """Keep the test's output clean."""

@@ -110,8 +110,8 @@ def open_weights(path: str | Path) -> Iterator[safe_open]:
         raise UserError(f"The weights file {path} is corrupt ({error}); copy or download it again.") from error
 
 
-def download_weights(repository: str) -> Path:
-    """Fetch model.safetensors from the Hugging Face hub (or the mirror HF_ENDPOINT), or else from its local cache.
+def download_weights(repository: str, file: str = "model.safetensors") -> Path:
+    """Fetch a file from the Hugging Face hub (or the mirror HF_ENDPOINT), or else from its local cache.
 
     Raises:
         UserError: they cannot be downloaded.
@@ -120,12 +120,12 @@ def download_weights(repository: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
+        return Path(hf_hub_download(repository, file))
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise UserError(
             f"Cannot download the pretrained weights {repository} ({reason}); set HF_ENDPOINT to a mirror, or fetch "
-            "model.safetensors on another machine and give it as model.weights=FILE."
+            f"{file} on another machine and give it as model.weights=FILE."
         ) from error
 
 

@@ -360,6 +360,8 @@ def build_network(
     """
     if not initial:
         cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
+    if "class_names" in cfg.model and cfg.model.class_names is None:  # of a network that reads them
+        cfg = OmegaConf.merge(cfg, {"model": {"class_names": list(classes)}})
     height, _, channels = input_shape
     network = build_model(cfg, len(classes), channels, height, **arguments)
     if (own := getattr(network, "takes_targets", False)) != (cfg.loss.name == "network"):
