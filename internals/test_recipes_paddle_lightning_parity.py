@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import torch
 from src.kit.config import UserError, load_config
 from src.kit.inference import softmax
 from src.kit.lightning import recipes as in_torch
+from src.kit.lightning.memory_trace import trace_steps
+from src.kit.memory import DataShape
+from src.kit.memory.allocators import simulate_allocator
 from src.kit.paddle import recipes as in_paddle
 from src.kit.paddle import refuse_unsupported
 from src.kit.run import Run, read_rows
-from src.kit.training import Experiment, check_teacher, find_checkpoint
+from src.kit.training import Experiment, build_model, check_teacher, find_checkpoint, recompute
 from src.kit.training.splits import describe_splits, write_splits
 from src.kit.weights import load_weights
 from tests.support import fit, predict
@@ -196,6 +200,72 @@ def read_raw(folder: Path) -> dict[str, np.ndarray]:
         return {name.removeprefix("network."): array for name, array in floats.items()}
     arrays = load_weights(folder / "training.safetensors")[0]
     return {name.removeprefix("raw/"): array for name, array in arrays.items() if name.startswith("raw/")}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_blocks_that_are_computed_again_give_the_same_gradients_and_statistics(framework):
+    cfg = load_config([f"framework={framework}", "model=resnet18", "model.dropout=0.2", "data=digits"])
+    images = np.random.default_rng(0).normal(size=(8, 1, 8, 8)).astype(np.float32)
+    module = import_module(f"src.kit.{framework}")
+    network = build_model(cfg, 10, 1, 8)
+    start = module.weights_to_numpy(network)
+    plain = gradients_of(framework, network, images)
+    after = module.weights_to_numpy(network)
+    module.weights_from_numpy(network, start)
+    passes = count_passes(framework, network)
+    recompute(cfg, network)
+    again = gradients_of(framework, network, images)
+    assert passes == [2, 2], "forwards, and once more for the gradient"
+    assert plain.keys() == again.keys()
+    for name, value in plain.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
+    statistics = module.weights_to_numpy(network)
+    assert any(not np.array_equal(start[name], after[name]) for name in after if "running" in name)
+    assert all(np.array_equal(statistics[name], after[name]) for name in after)
+    network.eval()
+    network(torch.from_numpy(images) if framework == "lightning" else paddle.to_tensor(images))
+    assert passes == [3, 3]
+
+
+def gradients_of(framework: str, network: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Gradients of a loss at seed 0, in training mode."""
+    network.train()
+    if framework == "lightning":
+        network.zero_grad()
+        torch.manual_seed(0)
+        (network(torch.from_numpy(images)) ** 2).mean().backward()
+        return {name: each.grad.numpy().copy() for name, each in network.named_parameters()}
+    network.clear_gradients()
+    paddle.seed(0)
+    (network(paddle.to_tensor(images)) ** 2).mean().backward()
+    return {name: each.grad.numpy() for name, each in network.named_parameters() if each.grad is not None}
+
+
+def count_passes(framework: str, network: Any) -> list[int]:
+    """How often data pass a convolution of the first block and one of the last; it goes on counting."""
+    passes = [0, 0]
+    for number, block in enumerate((network.layer1[0], network.layer4[1])):
+
+        def hook(*_: Any, number: int = number) -> None:
+            passes[number] += 1
+
+        method = "register_forward_hook" if framework == "lightning" else "register_forward_post_hook"
+        getattr(block.conv2, method)(hook)
+    return passes
+
+
+def test_blocks_that_are_computed_again_take_less_memory_and_others_are_refused():
+    words = ["framework=lightning", "model=resnet18", "data=digits"]
+    shape, peaks = DataShape(10, 1, 32, 1000), []
+    for on in (False, True):
+        (trace,) = trace_steps(load_config([*words, f"trainer.gradient_checkpointing={on}"]), shape, (64,))
+        peaks.append(simulate_allocator(trace, "lightning").kinds["activations"])
+    assert peaks[1] < 0.5 * peaks[0]
+    words += ["trainer.gradient_checkpointing=true"]
+    with pytest.raises(UserError, match="model=small_cnn has no blocks"):
+        Experiment(load_config([*words, "model=small_cnn"])).build_network()
+    with pytest.raises(UserError, match="exclude each other"):
+        Experiment(load_config([*words, "trainer.compile=true"])).build_network()
 
 
 def test_a_compiled_network_keeps_its_names_and_trains_as_before(tmp_path, monkeypatch, capsys):

@@ -2,7 +2,7 @@
 
 from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache, weighted
 from src.kit.lightning.ranks import build_trainer, join, readable_errors, use_gpu
-from src.kit.lightning.recipes import add_lora, build_distillation
+from src.kit.lightning.recipes import add_lora, build_distillation, recomputed
 from src.kit.lightning.trainer import (
     RunCallback,
     RunLogger,
@@ -39,6 +39,7 @@ __all__ = [
     "predict",
     "predict_images",
     "readable_errors",
+    "recomputed",
     "resize",
     "to_numpy",
     "use_gpu",

@@ -22,7 +22,7 @@ from src.kit.lightning.memory_bound import INPUTS, iterate_tensors
 from src.kit.lightning.memory_bound import bound_bytes as bound_bytes
 from src.kit.lightning.trainer import build_optimizer
 from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
-from src.kit.training import batches_per_step, build_loss, build_model
+from src.kit.training import batches_per_step, build_loss, build_model, recompute
 
 EMPTY = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
 # read only the shapes of their arguments, so that their results are known
@@ -234,6 +234,8 @@ def trace_steps(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> li
     with UnknownValues():
         for batch in batches:  # each with its own network: some keep tensors from their first batch
             network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
+            if cfg.trainer.gradient_checkpointing:
+                recompute(cfg, network)
             loss: Any = build_loss(cfg, shape.class_counts())
             build = partial(build_optimizer, cfg, network)
             targets = example_targets(cfg.task, shape, batch)

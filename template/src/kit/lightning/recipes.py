@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 
 from src.kit.config import UserError
 from src.kit.training import Experiment, Teacher, average_decay, load_teacher
@@ -148,6 +150,42 @@ class Average:
 def build_average(cfg: DictConfig, network: nn.Module) -> Average | None:
     """The average of `trainer.ema`, or None."""
     return Average(network, cfg.trainer.ema) if cfg.trainer.ema else None
+
+
+@contextmanager
+def kept_buffers(module: nn.Module) -> Iterator[None]:
+    """A context in which a forward pass changes copies of the module's buffers, such as BatchNorm's statistics."""
+    owners = [layer for layer in module.modules() if layer._buffers]
+    kept = [dict(layer._buffers) for layer in owners]
+    for layer in owners:
+        for name, buffer in layer._buffers.items():
+            layer._buffers[name] = None if buffer is None else buffer.clone()
+    try:
+        yield
+    finally:
+        for layer, buffers in zip(owners, kept, strict=True):
+            layer._buffers.update(buffers)
+
+
+def recomputed(block: nn.Module) -> Callable[..., Any]:
+    """A block's forward pass that keeps its inputs only, and runs again for the gradient (`trainer.*checkpointing`).
+
+    The second pass draws the same random numbers, and leaves BatchNorm's statistics as the first one has set them.
+    """
+    forward = block.forward
+
+    def run(*inputs: Any, **named: Any) -> Any:
+        if not (block.training and torch.is_grad_enabled()):
+            return forward(*inputs, **named)
+        contexts = partial(_contexts, block)
+        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **named)
+
+    return run
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of the first pass and of the second."""
+    return nullcontext(), kept_buffers(block)
 
 
 def compile_network(cfg: DictConfig, network: nn.Module) -> None:

@@ -20,7 +20,7 @@ from src.kit.paddle.devices import (
     use_gpu,
 )
 from src.kit.paddle.optimizers import StepOptimizer, build_optimizer, is_decayed
-from src.kit.paddle.recipes import add_lora, build_distillation
+from src.kit.paddle.recipes import add_lora, build_distillation, recomputed
 from src.kit.paddle.trainer import (
     Profile,
     RunCallback,
@@ -57,6 +57,7 @@ __all__ = [
     "predict",
     "predict_images",
     "readable_errors",
+    "recomputed",
     "refuse_unsupported",
     "resize",
     "run_on_devices",

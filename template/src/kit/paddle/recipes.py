@@ -1,12 +1,15 @@
 """What a recipe adds to plain training in Paddle: a teacher, and the average of weights."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from itertools import count
+from typing import Any
 
 from omegaconf import DictConfig
 
 import paddle
 from paddle import Tensor, nn
+from paddle.distributed.fleet.utils import recompute
 from paddle.nn import functional as F
 from src.kit.training import Experiment, Teacher, average_decay, load_teacher
 from src.kit.weights import compression_of
@@ -137,6 +140,36 @@ class Average:
 def build_average(cfg: DictConfig, network: nn.Layer) -> Average | None:
     """The average of `trainer.ema`, or None."""
     return Average(network, cfg.trainer.ema) if cfg.trainer.ema else None
+
+
+def recomputed(block: nn.Layer) -> Callable[..., Any]:
+    """A block's forward pass that keeps its inputs only, and runs again for the gradient (`trainer.*checkpointing`).
+
+    The second pass draws the same random numbers, and leaves BatchNorm's statistics as the first one has set them.
+    """
+    forward = block.forward
+    norms = [layer for layer in block.sublayers() if hasattr(layer, "_momentum") and hasattr(layer, "_variance")]
+
+    def run(*inputs: Any, **named: Any) -> Any:
+        if not (block.training and paddle.is_grad_enabled()):
+            return forward(*inputs, **named)
+        passes = count()
+
+        def once_more(*inputs: Any, **named: Any) -> Any:
+            if next(passes) == 0:
+                return forward(*inputs, **named)
+            momenta = [layer._momentum for layer in norms]
+            for layer in norms:
+                layer._momentum = 1.0  # what remains of the old statistics
+            try:
+                return forward(*inputs, **named)
+            finally:
+                for layer, momentum in zip(norms, momenta, strict=True):
+                    layer._momentum = momentum
+
+        return recompute(once_more, *inputs, use_reentrant=False, **named)
+
+    return run
 
 
 def find_zeros(network: nn.Layer) -> list[tuple[paddle.Tensor, paddle.Tensor]]:

@@ -34,6 +34,7 @@ from src.kit.training.networks import (
     merge_adapters,
     orthogonalize,
     parameter_groups,
+    recompute,
     stem_stride,
     weigh_classes,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "newest_run",
     "orthogonalize",
     "parameter_groups",
+    "recompute",
     "restore_config",
     "score",
     "stem_stride",

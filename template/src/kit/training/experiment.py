@@ -17,7 +17,7 @@ from src.kit.catalog import build_dataset
 from src.kit.config import UserError, find_component, load_component, shown_config, signature
 from src.kit.inference import Card
 from src.kit.loading import BatchLoader, reading_of
-from src.kit.training.networks import build_loss, build_model, weights_origin
+from src.kit.training.networks import build_loss, build_model, recompute, weights_origin
 
 
 class Dataset(Protocol):
@@ -266,7 +266,10 @@ class Experiment:
         if checkpoint and (cfg.model.get("pretrained") or cfg.model.get("weights")):
             start = {"pretrained": False, "weights": str(checkpoint / "model.safetensors")}
             cfg = OmegaConf.merge(cfg, {"model": start})
-        return build_network(cfg, self.classes, self.input_shape, self.network_arguments, initial)
+        network = build_network(cfg, self.classes, self.input_shape, self.network_arguments, initial)
+        if initial and cfg.trainer.gradient_checkpointing:
+            recompute(cfg, network)
+        return network
 
     @cached_property
     def class_counts(self) -> np.ndarray | None:

@@ -236,6 +236,41 @@ def inner_layers(network: Any) -> dict[str, Any]:
     return {name: layer for name, layer in listed if name}
 
 
+def find_blocks(network: Any) -> list[Any]:
+    """The smallest parts of a network, in either framework, that are one of several in a row and have two matrices.
+
+    So a residual block or a transformer's, but neither a convolution with its normalisation nor a whole stage.
+    """
+    rows = ("Sequential", "ModuleList", "LayerList")
+    layers = {"": network, **inner_layers(network)}
+    parts = {
+        name: layer
+        for name, layer in layers.items()
+        if name
+        and type(layers[name.rpartition(".")[0]]).__name__ in rows
+        and sum(len(each.shape) > 1 for each in layer.parameters()) > 1
+    }
+    return [layer for name, layer in parts.items() if not any(other.startswith(f"{name}.") for other in parts)]
+
+
+def recompute(cfg: DictConfig, network: Any) -> None:
+    """Keep only each block's input of the forward pass, and compute the rest again for the gradient.
+
+    Raises:
+        UserError: there are no blocks, or the network is compiled.
+    """
+    if cfg.trainer.compile:
+        raise UserError("trainer.gradient_checkpointing and trainer.compile exclude each other: leave one out.")
+    blocks = find_blocks(network)
+    if not blocks:
+        raise UserError(
+            f"model={cfg.model.name} has no blocks of several layers to compute again: leave "
+            "trainer.gradient_checkpointing out."
+        )
+    for block in blocks:
+        block.forward = import_module(f"src.kit.{cfg.framework}").recomputed(block)
+
+
 def frozen_layers(network: Any) -> list[Any]:
     """The layers whose every weight is frozen, in either framework; the trainers keep them in evaluation mode."""
     owned = [(layer, list(layer.parameters())) for layer in inner_layers(network).values()]
