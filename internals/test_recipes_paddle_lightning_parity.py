@@ -17,10 +17,11 @@ from src.kit.lightning import recipes as in_torch
 from src.kit.lightning.memory_trace import trace_steps
 from src.kit.memory import DataShape
 from src.kit.memory.allocators import simulate_allocator
+from src.kit.memory.estimate import average_bytes
 from src.kit.paddle import recipes as in_paddle
 from src.kit.paddle import refuse_unsupported
 from src.kit.run import Run, read_rows
-from src.kit.training import Experiment, build_model, check_teacher, find_checkpoint, recompute
+from src.kit.training import Experiment, average_decay, build_model, check_teacher, find_checkpoint, recompute
 from src.kit.training.splits import describe_splits, write_splits
 from src.kit.weights import load_weights
 from tests.support import fit, predict
@@ -146,8 +147,8 @@ def test_samples_that_the_teacher_knows_are_said(teacher, tmp_path):
 def test_averages_are_the_recursion_computed_by_hand():
     ours, theirs = torch.nn.BatchNorm1d(3), paddle.nn.BatchNorm1D(3)
     pairs = [
-        (in_torch.Average(ours, 0.5), lambda own, value: own.copy_(torch.from_numpy(value))),
-        (in_paddle.Average(theirs, 0.5), lambda own, value: own.set_value(value)),
+        (in_torch.Average(ours), lambda own, value: own.copy_(torch.from_numpy(value))),
+        (in_paddle.Average(theirs), lambda own, value: own.set_value(value)),
     ]
     for average, write in pairs:
         expected = [each.numpy().copy() for each in average.mean]
@@ -159,7 +160,7 @@ def test_averages_are_the_recursion_computed_by_hand():
                 value = random.normal(size=3).astype(np.float32)
                 write(own, value)
                 expected[number] = decay * expected[number] + (1 - decay) * value
-            average.update(step)
+            average.update(average_decay(0.5, step))
             before = [own.numpy().copy() for own in average.own]
             with average.applied():
                 for own, value in zip(average.own, expected, strict=True):
@@ -203,6 +204,36 @@ def read_raw(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_mean_of_epochs_has_equal_weights_and_statistics_of_its_own(tmp_path, framework):
+    words = [f"framework={framework}", "trainer.max_epochs=4", "trainer.swa=0.5", "data.augment=none"]
+    cfg = configure(tmp_path, *words, "trainer.checkpoint.keep_last=9")
+    run = train(cfg)
+    folders = sorted((run / "checkpoints").glob("epoch=*"))
+    assert len(folders) == 4
+    averages, raw = ([read(folder) for folder in folders] for read in (read_average, read_raw))
+    for number in (0, 1):
+        assert all(np.array_equal(averages[number][name], raw[number][name]) for name in averages[number]), "none yet"
+    weights = [name for name in averages[3] if "running" not in name]
+    assert len(weights) < len(averages[3])
+    for name in weights:
+        np.testing.assert_allclose(averages[2][name], raw[2][name], atol=1e-6)
+        np.testing.assert_allclose(averages[3][name], (raw[2][name] + raw[3][name]) / 2, atol=1e-6)
+    loader = Experiment(cfg).build_loader("train")
+    loader.set_epoch(3)
+    kernel = torch.from_numpy(averages[3]["0.weight"])
+    outputs = [torch.nn.functional.conv2d(torch.from_numpy(images), kernel, None, 2, 2) for images, _ in loader]
+    mean = torch.stack([each.mean((0, 2, 3)) for each in outputs]).mean(0).numpy()
+    np.testing.assert_allclose(averages[3]["1.running_mean"], mean, atol=1e-5)
+    assert np.abs(raw[3]["1.running_mean"] - mean).max() > 1e-4
+    with pytest.raises(UserError, match="exclude each other"):
+        in_torch.build_average(configure(tmp_path, "trainer.ema=0.9", "trainer.swa=0.5"), torch.nn.Identity())
+
+
+def read_average(folder: Path) -> dict[str, np.ndarray]:
+    return load_weights(folder / "model.safetensors")[0]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_blocks_that_are_computed_again_give_the_same_gradients_and_statistics(framework):
     cfg = load_config([f"framework={framework}", "model=resnet18", "model.dropout=0.2", "data=digits"])
     images = np.random.default_rng(0).normal(size=(8, 1, 8, 8)).astype(np.float32)
@@ -225,6 +256,10 @@ def test_blocks_that_are_computed_again_give_the_same_gradients_and_statistics(f
     network.eval()
     network(torch.from_numpy(images) if framework == "lightning" else paddle.to_tensor(images))
     assert passes == [3, 3]
+
+
+def module_weights(cfg: Any) -> dict[str, np.ndarray]:
+    return import_module(f"src.kit.{cfg.framework}").weights_to_numpy(build_model(cfg, 10, 1, 32))
 
 
 def gradients_of(framework: str, network: Any, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -261,6 +296,9 @@ def test_blocks_that_are_computed_again_take_less_memory_and_others_are_refused(
         (trace,) = trace_steps(load_config([*words, f"trainer.gradient_checkpointing={on}"]), shape, (64,))
         peaks.append(simulate_allocator(trace, "lightning").kinds["activations"])
     assert peaks[1] < 0.5 * peaks[0]
+    size = sum(each.nbytes for each in module_weights(load_config(words)).values())
+    for key, expected in (("ema=0.9", size), ("swa=0.5", size), ("ema=null", 0)):
+        assert average_bytes(load_config([*words, f"trainer.{key}"]), trace) == pytest.approx(expected, rel=0.001)
     words += ["trainer.gradient_checkpointing=true"]
     with pytest.raises(UserError, match="model=small_cnn has no blocks"):
         Experiment(load_config([*words, "model=small_cnn"])).build_network()

@@ -117,7 +117,7 @@ def fit_process(experiment: Experiment, run: Run, checkpoint: Path | None) -> No
         paddle.seed(cfg.seed)
         network = experiment.build_network(checkpoint=checkpoint)
         loop = TrainingLoop(experiment, run, len(train), lambda losses: paddle.stack(list(losses)).tolist())
-        callback = RunCallback(experiment, model := Model(experiment, network, loop), loop, train.loader)
+        callback = RunCallback(experiment, model := Model(experiment, network, loop), loop, train)
         if checkpoint:
             callback.load_checkpoint(checkpoint)
         if loop.epoch >= cfg.trainer.max_epochs:  # it was cut off after its last epoch

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 from src.kit.config import UserError
-from src.kit.training import Experiment, Teacher, average_decay, load_teacher
+from src.kit.training import Experiment, Teacher, check_average, frozen_layers, load_teacher
 from src.kit.weights import compression_of
 
 log = logging.getLogger("train")  # the run's, which prints and saves it
@@ -107,22 +107,21 @@ def add_lora(network: nn.Module, rank: int, heads: Collection[str]) -> int:
 
 
 class Average:
-    """The exponential moving average of a network's weights and BatchNorm statistics, which evaluates better.
+    """An average of a network's weights and BatchNorm statistics, which evaluates better.
 
-    Averages of statistics are not exactly the statistics of averaged weights, but follow the same steps as them and
-    cost no pass over the data (as in timm and torchvision's recipes).
+    With `trainer.ema`, averages of statistics are not exactly the statistics of averaged weights, but follow the same
+    steps as them and cost no pass over the data (as in timm and torchvision's recipes). `trainer.swa` makes that pass.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        """Start from the network's weights; `decay` is what remains of the average at each step."""
-        self.decay = decay
+    def __init__(self, network: nn.Module) -> None:
+        """Start from the network's weights."""
         floats = [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
         self.own = list({tensor.data_ptr(): tensor for tensor in floats}.values())  # shared weights count once
         self.mean = [tensor.clone() for tensor in self.own]
 
-    def update(self, step: int) -> None:
-        """Take in the weights after optimizer step `step`, counted from 1, in a few kernels for all tensors."""
-        get_ema_multi_avg_fn(average_decay(self.decay, step))(self.mean, self.own, step)
+    def update(self, rest: float) -> None:
+        """Take in the weights, in a few kernels for all tensors; `rest` is what remains of the average."""
+        get_ema_multi_avg_fn(rest)(self.mean, self.own, 0)
 
     def load(self, mean: list[Tensor]) -> None:
         """Continue from a checkpoint's average."""
@@ -147,9 +146,35 @@ class Average:
             self.swap()
 
 
+def update_statistics(network: nn.Module, passes: Iterable[Callable[[], Any]]) -> None:
+    """Set BatchNorm's statistics to their means over some batches; frozen ones stay.
+
+    Args:
+        passes: a forward pass of each batch.
+    """
+    frozen = frozen_layers(network)
+    norms = [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats and layer not in frozen
+    ]
+    modes, momenta = [layer.training for layer in norms], [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.train()  # only these: dropout stays off
+    with torch.no_grad():
+        for number, forward in enumerate(passes if norms else ()):
+            for layer in norms:
+                layer.momentum = 1 / (number + 1)  # of the new value
+            forward()
+    for layer, mode, momentum in zip(norms, modes, momenta, strict=True):
+        layer.train(mode)
+        layer.momentum = momentum
+
+
 def build_average(cfg: DictConfig, network: nn.Module) -> Average | None:
-    """The average of `trainer.ema`, or None."""
-    return Average(network, cfg.trainer.ema) if cfg.trainer.ema else None
+    """The average of `trainer.ema` or `trainer.swa`, or None."""
+    check_average(cfg.trainer)
+    return Average(network) if cfg.trainer.ema or cfg.trainer.swa is not None else None
 
 
 @contextmanager

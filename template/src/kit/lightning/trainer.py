@@ -1,7 +1,7 @@
 """A run in PyTorch: callback, logger, optimizer, weights to and from NumPy, predictions."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches, batch_weight
 from src.kit.lightning.inspection import TorchLayers
 from src.kit.lightning.ranks import gather, use_gpu
-from src.kit.lightning.recipes import Average, build_average, find_zeros
+from src.kit.lightning.recipes import Average, build_average, find_zeros, update_statistics
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
@@ -193,9 +193,7 @@ class RunCallback(pl.Callback):
         lr = self.loop.next_lr()
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
-        inputs, *targets = batch
-        arguments = [inputs, *targets] if getattr(pl_module.network, "takes_targets", False) else [inputs]
-        self.forward = partial(pl_module.network, *arguments)
+        self.forward = forward_pass(pl_module.network, batch)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
         self.loop.check_loss(loss.detach(), self.forward)
@@ -210,8 +208,8 @@ class RunCallback(pl.Callback):
     ) -> None:
         for weights, mask in self.masks:
             weights.data *= mask
-        if self.average and self.loop.updates():
-            self.average.update(self.loop.step_count + 1)
+        if self.average and (rest := self.loop.average_rest()) < 1:
+            self.average.update(rest)
         # Lightning has divided the loss by the number of accumulated batches
         scale = self.loop.accumulate / batch_weight(trainer, batch_idx)
         self.loop.step(outputs["loss"] if scale == 1 else outputs["loss"] * scale)
@@ -219,11 +217,16 @@ class RunCallback(pl.Callback):
             torch.manual_seed(self.loop.draw_seed())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.average:
+        if self.average and self.loop.averaged():
             self.average.swap()
+            if self.experiment.cfg.trainer.swa is not None:
+                batches = trainer.train_dataloader
+                batches.loader.set_epoch(self.loop.epoch)
+                moved = (trainer.strategy.batch_to_device(batch) for batch in batches)
+                update_statistics(pl_module.network, (forward_pass(pl_module.network, batch) for batch in moved))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.average:
+        if self.average and self.loop.averaged():
             self.average.swap()
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -253,7 +256,7 @@ class RunCallback(pl.Callback):
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
         """Write the weights in the neutral format, and Lightning's own checkpoint next to them."""
         if trainer.is_global_zero:
-            with self.average.applied() if self.average else nullcontext():
+            with self.average.applied() if self.average and self.loop.averaged() else nullcontext():
                 arrays = weights_to_numpy(pl_module.network)
             save_weights(folder / "model.safetensors", arrays, self.experiment.metadata(pl_module.network))
         trainer.save_checkpoint(folder / "training.ckpt")
@@ -263,6 +266,11 @@ class RunCallback(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.restored = state_dict
+
+
+def forward_pass(network: nn.Module, batch: Sequence[torch.Tensor]) -> Callable[[], Any]:
+    """What passes a batch through the network; networks that compute their own loss also receive the targets."""
+    return partial(network, *(batch if getattr(network, "takes_targets", False) else batch[:1]))
 
 
 class RunLogger(Logger):

@@ -6,6 +6,7 @@ PyTorch on one GPU, Paddle's was not; benchmarks/gpu_memory.py measures all of i
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from omegaconf import DictConfig
 from src.kit.config import UserError
 from src.kit.loading import DEVICE_SHARE, largest_batch
 from src.kit.memory.allocators import MIB, Peak, ScaledTrace, Trace, extrapolate_peak, simulate_allocator
-from src.kit.training import Experiment, load_memory, load_task
+from src.kit.training import Experiment, find_checkpoint, load_memory, load_task
 
 # GB on the box -> MiB that nvidia-smi reports: RTX 4060, 4070, 4080, 4090, A100, H100, H200
 GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
@@ -158,6 +159,7 @@ class Estimator:
             "workspace": cublas_workspace(cfg, capability),
             "data": cached_images(cfg, self.shape, memory_mib),
         }
+        self.copies = average_bytes(cfg, self.scaled.traces[0]) + teacher_bytes(cfg)
         images = 4 * self.shape.channels * self.shape.image_size**2
         self.sample_bytes = images + sum(array.nbytes for array in example_targets(cfg.task, self.shape, 1))
         self.estimates: dict[int, Estimate] = {}
@@ -187,9 +189,8 @@ class Estimator:
     def find_peak(self, trace: Trace, batch: int) -> Peak:
         """The peak of a trace made with `batch`, on top of what stays on the GPU throughout."""
         prefetched = PREFETCHED[self.cfg.framework] * batch * self.sample_bytes
-        return simulate_allocator(
-            prepend_blocks(trace, [*self.permanent.items(), ("data", prefetched)]), self.cfg.framework
-        )
+        blocks = [*self.permanent.items(), ("parameters", self.copies), ("data", prefetched)]
+        return simulate_allocator(prepend_blocks(trace, blocks), self.cfg.framework)
 
     def largest(self, memory_mib: float, most: int = MAX_BATCH) -> int:
         """The largest batch that fits, to within 3 %; 0 if none does."""
@@ -222,6 +223,19 @@ def cached_images(cfg: DictConfig, shape: DataShape, memory_mib: float) -> int:
     size = shape.images * shape.channels * side * side
     fits = keys.cache == "auto" and movable and size <= DEVICE_SHARE * memory_mib * MIB
     return size if keys.cache == "device" or fits else 0
+
+
+def average_bytes(cfg: DictConfig, trace: Trace) -> int:
+    """Bytes of the average of the weights that `trainer.ema` or `trainer.swa` keeps."""
+    if not cfg.trainer.ema and cfg.trainer.swa is None:
+        return 0
+    return sum(size for number, size in trace.events if size > 0 and trace.kinds[number] == "parameters")
+
+
+def teacher_bytes(cfg: DictConfig) -> int:
+    """Bytes of the weights of `trainer.distill.teacher`."""
+    teacher = cfg.trainer.distill.teacher
+    return (find_checkpoint(Path(teacher), "best") / "model.safetensors").stat().st_size if teacher else 0
 
 
 def convolution_workspace(sizes: Sequence[int], groups: int) -> int:

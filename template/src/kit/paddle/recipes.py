@@ -1,6 +1,6 @@
 """What a recipe adds to plain training in Paddle: a teacher, and the average of weights."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -11,7 +11,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.distributed.fleet.utils import recompute
 from paddle.nn import functional as F
-from src.kit.training import Experiment, Teacher, average_decay, load_teacher
+from src.kit.training import Experiment, Teacher, check_average, frozen_layers, load_teacher
 from src.kit.weights import compression_of
 
 
@@ -99,25 +99,23 @@ def add_lora(network: nn.Layer, rank: int, heads: Collection[str]) -> int:
 
 
 class Average:
-    """The exponential moving average of a network's weights and BatchNorm statistics, which evaluates better.
+    """An average of a network's weights and BatchNorm statistics, which evaluates better.
 
-    Averages of statistics are not exactly the statistics of averaged weights, but follow the same steps as them and
-    cost no pass over the data (as in timm and torchvision's recipes).
+    With `trainer.ema`, averages of statistics are not exactly the statistics of averaged weights, but follow the same
+    steps as them and cost no pass over the data (as in timm and torchvision's recipes). `trainer.swa` makes that pass.
     """
 
-    def __init__(self, network: nn.Layer, decay: float) -> None:
-        """Start from the network's weights; `decay` is what remains of the average at each step."""
-        self.decay = decay
+    def __init__(self, network: nn.Layer) -> None:
+        """Start from the network's weights."""
         floats = [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
         self.own = list({id(tensor): tensor for tensor in floats}.values())  # shared weights count once
         self.mean = [tensor.detach().clone() for tensor in self.own]
 
-    def update(self, step: int) -> None:
-        """Take in the weights after optimizer step `step`, counted from 1."""
-        rest = 1 - average_decay(self.decay, step)
+    def update(self, rest: float) -> None:
+        """Take in the weights; `rest` is what remains of the average."""
         with paddle.no_grad():
             for mean, own in zip(self.mean, self.own, strict=True):
-                mean.lerp_(own, rest)
+                mean.lerp_(own, 1 - rest)
 
     def swap(self) -> None:
         """Exchange the network's weights and their average."""
@@ -137,9 +135,33 @@ class Average:
             self.swap()
 
 
+def update_statistics(network: nn.Layer, passes: Iterable[Callable[[], Any]]) -> None:
+    """Set BatchNorm's statistics to their means over some batches; frozen ones stay.
+
+    Args:
+        passes: a forward pass of each batch.
+    """
+    frozen = frozen_layers(network)
+    every = network.sublayers(include_self=True)
+    norms = [layer for layer in every if hasattr(layer, "_momentum") and hasattr(layer, "_variance")]
+    norms = [layer for layer in norms if all(layer is not other for other in frozen)]
+    modes, momenta = [layer.training for layer in norms], [layer._momentum for layer in norms]
+    for layer in norms:
+        layer.train()  # only these: dropout stays off
+    with paddle.no_grad():
+        for number, forward in enumerate(passes if norms else ()):
+            for layer in norms:
+                layer._momentum = number / (number + 1)  # of the old value
+            forward()
+    for layer, mode, momentum in zip(norms, modes, momenta, strict=True):
+        layer.training = mode
+        layer._momentum = momentum
+
+
 def build_average(cfg: DictConfig, network: nn.Layer) -> Average | None:
-    """The average of `trainer.ema`, or None."""
-    return Average(network, cfg.trainer.ema) if cfg.trainer.ema else None
+    """The average of `trainer.ema` or `trainer.swa`, or None."""
+    check_average(cfg.trainer)
+    return Average(network) if cfg.trainer.ema or cfg.trainer.swa is not None else None
 
 
 def recomputed(block: nn.Layer) -> Callable[..., Any]:

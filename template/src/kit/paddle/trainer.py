@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from paddle.profiler import Profiler, SortedKeys
 from src.kit.loading import BatchLoader, keep_decoded
 from src.kit.paddle.devices import Batches, DeviceBatches, build_batches, choose_image_cache, gather, use_gpu
 from src.kit.paddle.inspection import PaddleLayers
-from src.kit.paddle.recipes import build_average, find_zeros
+from src.kit.paddle.recipes import build_average, find_zeros, update_statistics
 from src.kit.run import Run
 from src.kit.storage import write_text
 from src.kit.training import Collector, Experiment, TrainingLoop
@@ -154,11 +155,12 @@ def load_batches(experiment: Experiment) -> list[Batches | DeviceBatches]:
 class RunCallback(paddle.callbacks.Callback):
     """Tells the loop of every batch and epoch, and writes and reads its checkpoints."""
 
-    def __init__(self, experiment: Experiment, trained: Any, loop: TrainingLoop, loader: BatchLoader) -> None:
-        """`trained` is the `Model` of `src/trainers/paddle.py`, `loader` what its training batches come from."""
+    def __init__(self, experiment: Experiment, trained: Any, loop: TrainingLoop, batches: Any) -> None:
+        """`trained` is the `Model` of `src/trainers/paddle.py`, `batches` its training batches."""
         super().__init__()
-        self.experiment, self.trained, self.loop, self.loader = experiment, trained, loop, loader
-        self.loop.weight = loader.weight
+        self.experiment, self.trained, self.loop, self.batches = experiment, trained, loop, batches
+        self.loader: BatchLoader = batches.loader
+        self.loop.weight = self.loader.weight
         self.average = build_average(experiment.cfg, trained.network)
         self.masks = find_zeros(trained.network)
 
@@ -176,19 +178,24 @@ class RunCallback(paddle.callbacks.Callback):
     def on_train_batch_end(self, step: int, logs: Any = None) -> None:
         for weights, mask in self.masks:
             weights.set_value(weights * mask)
-        if self.average and self.loop.updates():
-            self.average.update(self.loop.step_count + 1)
+        if self.average and (rest := self.loop.average_rest()) < 1:
+            self.average.update(rest)
         self.loop.step(self.trained.last_loss)
         if self.loop.save_within_epoch(self.save):
             paddle.seed(self.loop.draw_seed())
 
     def on_eval_begin(self, logs: Any = None) -> None:
         self.trained.collector.restart()
-        if self.average:
+        if self.average and self.loop.averaged():
             self.average.swap()
+            if self.experiment.cfg.trainer.swa is not None:
+                self.loader.set_epoch(self.loop.epoch)
+                network = self.trained.network
+                sent = (batch if self.trained.takes_targets else batch[:1] for batch in self.batches)
+                update_statistics(network, (partial(network, *arguments) for arguments in sent))
 
     def on_eval_end(self, logs: Any = None) -> None:
-        if self.average:
+        if self.average and self.loop.averaged():
             self.average.swap()
         collected, loss = self.trained.collector.result(gather)
         stop = self.loop.end_epoch(collected, loss, self.save, self.trained.logged)
@@ -199,7 +206,7 @@ class RunCallback(paddle.callbacks.Callback):
         if paddle.distributed.get_rank() > 0:
             return
         raw = {RAW + name: array for name, array in weights_to_numpy(self.trained.network).items()}
-        with self.average.applied() if self.average else nullcontext():
+        with self.average.applied() if self.average and self.loop.averaged() else nullcontext():
             arrays = weights_to_numpy(self.trained.network)
         save_weights(folder / "model.safetensors", arrays, self.experiment.metadata(self.trained.network))
         tensors = self.trained.optimizer.state_dict().items()

@@ -25,6 +25,7 @@ from src.kit.training.loop import (
     anneal,
     average_decay,
     batches_per_step,
+    check_average,
 )
 from src.kit.training.networks import (
     announce_weights,
@@ -64,6 +65,7 @@ __all__ = [
     "build_loss",
     "build_model",
     "build_network",
+    "check_average",
     "check_teacher",
     "cross_validate",
     "evaluate",

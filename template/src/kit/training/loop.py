@@ -60,6 +60,12 @@ def average_decay(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
+def check_average(trainer: Any) -> None:
+    """Raise UserError if a training is to average its weights in two ways."""
+    if trainer.ema and trainer.swa is not None:
+        raise UserError("trainer.ema and trainer.swa exclude each other: set one.")
+
+
 class Schedule:
     """The learning rate of every optimizer step: a linear warm-up, then the schedule that `cfg.name` names."""
 
@@ -174,6 +180,30 @@ class TrainingLoop:
         step = self.step_count - done + self.steps_of(self.batch + after)
         place = place or (self.inspector.blame(step) if self.inspector else None)
         return not_finite(value, f"step {step} of epoch {self.epoch + 1}", place, self.cfg.optimizer.lr)
+
+    def average_rest(self) -> float:
+        """How much of the average of weights remains when the coming batch's take part in it; 1 if they do not.
+
+        `trainer.swa` takes the weights after each epoch, all with the same weight (Izmailov et al. 2018, arXiv
+        1803.05407).
+        """
+        if not self.updates():
+            return 1.0
+        if self.cfg.trainer.ema:
+            return average_decay(self.cfg.trainer.ema, self.step_count + 1)
+        taken = self.epoch - self.first_averaged()
+        return taken / (taken + 1) if taken >= 0 and self.batch + 1 == self.batches else 1.0
+
+    def averaged(self) -> bool:
+        """Whether there is an average of weights by now."""
+        if self.cfg.trainer.swa is None:
+            return True
+        return self.epoch + (self.batch >= self.batches) > self.first_averaged()
+
+    def first_averaged(self) -> int:
+        """The first epoch, counted from 0, after which `trainer.swa` takes the weights."""
+        epochs = int(self.cfg.trainer.max_epochs)
+        return min(round(self.cfg.trainer.swa * epochs), epochs - 1)
 
     def steps_of(self, batches: int) -> int:
         """Optimizer steps that so many batches of an epoch take part in."""
