@@ -5,7 +5,9 @@ keyword-only arguments are the keys of `tracker.*`.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, hide_passwords, load_component, shown_config
 
-__all__ = ["PROJECT", "Tracker", "flatten", "open_tracker"]
+__all__ = ["PROJECT", "Tracker", "flatten", "open_tracker", "without_import"]
 
 PROJECT = Path(__file__).resolve().parents[2].name  # default name of projects and experiments
+
+
+@contextmanager
+def without_import(name: str) -> Iterator[None]:
+    """Let `import name` fail, for a library that would load a large one just to know its types; loaded ones stay."""
+    absent = name not in sys.modules
+    if absent:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules[name]
 
 
 class Tracker:

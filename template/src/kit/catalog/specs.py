@@ -12,9 +12,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
-from src.kit.config import DATA_TABLES, UserError, load_config, option_names, unknown
+from src.kit.config import DATA_TABLES, LOADER, UserError, load_config, option_names, unknown
 from src.kit.hardware import Hardware, dataset_tier, detect, facts
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,7 +109,7 @@ def table_entries() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield name -> values of each data set and each tier, those of the subfolders last; a tier can come repeatedly."""
     paths = [path for name in DATA_TABLES for path in FOLDER.rglob(f"{name}.yaml")]
     for path in sorted(paths, key=lambda path: (len(path.parts), path)):
-        yield from OmegaConf.to_container(OmegaConf.load(path)).items()  # type: ignore[misc, union-attr]
+        yield from yaml.load(path.read_text("utf-8"), LOADER).items()
 
 
 def parse_spec(name: str, values: dict[str, Any]) -> DatasetSpec:

@@ -9,14 +9,15 @@ import yaml
 from src.kit.errors import UserError
 
 KIT = Path(__file__).resolve().parents[1]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where it was built
 TABLE = Path(__file__).resolve().with_name("aliases.yaml")
 
 
 @cache
 def table() -> dict[str, Any]:
     """`aliases.yaml`: "means" and "values" as they are, "answers" as word -> sentence; other packages' answers win."""
-    rows: dict[str, Any] = yaml.safe_load(TABLE.read_text("utf-8"))
-    others = [yaml.safe_load(path.read_text("utf-8")) for path in KIT.glob("*/aliases.yaml") if path != TABLE]
+    rows: dict[str, Any] = yaml.load(TABLE.read_text("utf-8"), LOADER)
+    others = [yaml.load(path.read_text("utf-8"), LOADER) for path in KIT.glob("*/aliases.yaml") if path != TABLE]
     answers = [row for part in (rows, *others) for row in part["answers"]]
     rows["answers"] = {word: row["say"] for row in answers for word in row["words"]}
     return rows

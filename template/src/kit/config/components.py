@@ -5,6 +5,7 @@ the source is read to learn them (`ast`), so `--help` and a misspelt key are ans
 """
 
 import ast
+import os
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -64,10 +65,11 @@ def component_files(group: str, framework: str = "") -> dict[str, Path]:
     """Name -> file of every component of a group that this project has for a framework."""
     found: dict[str, Path] = {}
     for template in reversed(PLACES[group]):
-        folder = SRC / template.format(framework=framework)
-        for path in sorted(folder.rglob("*.py")):
-            if not set(path.relative_to(folder).parts[:-1]) & {*NESTED, "__pycache__"}:
-                found[path.stem] = path
+        files: list[list[str]] = []
+        for folder, inner, names in os.walk(SRC / template.format(framework=framework)):
+            inner[:] = set(inner) - {*NESTED, "__pycache__"}
+            files += [[*folder.split(os.sep), name] for name in names if name.endswith(".py")]
+        found |= {parts[-1].removesuffix(".py"): Path(os.sep.join(parts)) for parts in sorted(files)}
     return found
 
 

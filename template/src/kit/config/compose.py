@@ -1,7 +1,7 @@
 """Compose a run's configuration from `src/configs` and the command line; imports no framework."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,17 +145,17 @@ def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
         options.update(read_defaults(part.pop("defaults", []), path))
     options.update({group: name for group, name in chosen.items() if group not in PRESETS})
     framework = framework or next(str(part.framework) for part in reversed(parts) if "framework" in part)
-    cfg = OmegaConf.create({group: option(group, name, framework) for group, name in options.items()})
+    cfg = OmegaConf.create({group: option_values(group, name, framework) for group, name in options.items()})
     known = {*leaves(cfg), *reference(), *options}
-    rules = reference() | component_rules(OmegaConf.merge(cfg, {"framework": framework}))
+    cfg.framework = framework
+    rules = reference() | component_rules(cfg)
     for part, path in zip(parts, files, strict=True):
         refuse_unknown(path, known)
         keep_texts(part, path, rules)
         for key in options:
             if key in part and not isinstance(part[key], DictConfig):
                 raise UserError(f"{shown(path)}: {key} is a group: choose an option of it under defaults:.")
-        cfg = OmegaConf.merge(cfg, part)
-    assert isinstance(cfg, DictConfig)
+        cfg.merge_with(part)
     return cfg
 
 
@@ -193,28 +193,43 @@ def refuse_unknown(path: Path, known: set[str], prefix: str = "") -> None:
 
 def option(group: str, name: str, framework: str = "") -> DictConfig:
     """An option of a group: its component's defaults, then `default.yaml` of its folders, then its own file."""
+    return OmegaConf.create(option_values(group, name, framework))
+
+
+def option_values(group: str, name: str, framework: str) -> dict[str, Any]:
+    """What `option` holds, as plain mappings: OmegaConf copies every node of what it merges."""
     path = option_file(group, name)
     own = read(path)
     if "defaults" in own and group not in PRESETS:
         raise UserError(
             f"{shown(path)}: only config.yaml, a task and an experiment choose options: leave defaults: out."
         )
-    shared = read_base(group, name)
+    shared = contents(read_base(group, name))
     general: dict[str, Any] = {"name": path.stem, **GENERAL.get(group, {})} if group in PLACES else {}
-    start = OmegaConf.create(general)
-    part = OmegaConf.merge(start, shared, own)
-    assert isinstance(part, DictConfig)
+    part = overlay(general, shared, contents(own))
     component = component_file(group, part, framework) if group in PLACES else None
-    rules = {f"{group}.{name}": rule_of(row) for name, row in signature(component).items()} if component else {}
+    arguments = signature(component) if component else {}
+    rules = {f"{group}.{name}": rule_of(row) for name, row in arguments.items()}
     keep_texts(own, path, reference() | rules, group)
-    part.merge_with(own)
-    arguments = {name: argument.default for name, argument in signature(component).items()} if component else {}
-    defaults = {name: plain(value) for name, value in arguments.items() if value is not ...}
     if group not in PRESETS and (component or group not in PLACES):
-        known = {f"{group}.{name}" for name in (*start, "name", "file", "tasks", *arguments)}
+        known = {f"{group}.{name}" for name in (*general, "name", "file", "tasks", *arguments)}
         refuse_unknown(path, {*known, *reference()}, group)
-    merged = OmegaConf.merge(defaults, start, shared, own)
-    assert isinstance(merged, DictConfig)
+    defaults = {name: plain(row.default) for name, row in arguments.items() if row.default is not ...}
+    return overlay(defaults, general, shared, contents(own))
+
+
+def contents(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain mappings, with its interpolations as they are written."""
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    return dict(values)
+
+
+def overlay(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge mappings, and those below the same keys: later values win."""
+    merged: dict[str, Any] = {}
+    for key, value in (item for part in parts for item in part.items()):
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = overlay(merged[key], value) if both else value
     return merged
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config.aliases import answer, understand
+from src.kit.config.aliases import LOADER, answer, understand
 from src.kit.config.components import (
     FRAMEWORKS,
     PLACES,
@@ -27,7 +27,6 @@ from src.kit.config.components import (
 )
 from src.kit.errors import UserError
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where it was built
 KIT = Path(__file__).resolve().parents[1]
 TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -94,7 +93,7 @@ def component_rules(cfg: DictConfig) -> dict[str, Rule]:
     return rules
 
 
-def component_file(group: str, part: DictConfig, framework: str) -> Path | None:
+def component_file(group: str, part: Mapping[Any, Any], framework: str) -> Path | None:
     """The source of the component that a group's configuration names: its `file`, or else its `name`."""
     name = part.get("file") or part.get("name")
     return find_component(group, str(name), str(framework)) if name else None

@@ -25,6 +25,7 @@ LAYER_MAPS = (  # key of layers.jsonl, title, whether its logarithm is drawn
     ("activation_zeros", "share of outputs that are zero", False),
 )
 COLUMNS = 8  # images in a row
+ZLIB_RLE = 3  # looks for runs only: as small for drawings, in half the time
 Caption = tuple[str, str]  # (text, colour)
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/)
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PINK = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
@@ -80,7 +81,7 @@ def save_figure(figure: "Figure", path: Path, dpi: int = 130) -> Path:
     """Write a figure as PNG atomically and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=dpi)
+    figure.savefig(partial, format="png", dpi=dpi, pil_kwargs={"compress_type": ZLIB_RLE})
     os.replace(partial, path)
     return path
 

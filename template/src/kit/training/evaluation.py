@@ -78,8 +78,8 @@ def own_engine(cfg: DictConfig) -> str | None:
 
 def load_trainer(cfg: DictConfig) -> Trainer:
     """Import `src/trainers/<framework>.py`, or what trains the model in its place; raises what `load_module` does."""
-    engine = own_engine(cfg)
-    trainer: Trainer = load_module(f"src.kit.{engine}" if engine else f"src.trainers.{cfg.framework}", cfg.framework)
+    backend: Any = load_backend(cfg)  # first: it knows how its framework is imported
+    trainer: Trainer = backend if own_engine(cfg) else load_module(f"src.trainers.{cfg.framework}", cfg.framework)
     return trainer
 
 

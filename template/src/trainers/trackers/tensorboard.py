@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
-from tensorboardX import SummaryWriter
-from tensorboardX.summary import hparams
 
-from src.kit.trackers import Tracker, flatten
+from src.kit.trackers import Tracker, flatten, without_import
+
+with without_import("torch"):  # tensorboardX takes its tensors where it finds it, and nobody hands it any
+    from tensorboardX import SummaryWriter
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.summary import hparams
 
 
 class TensorBoardTracker(Tracker):
@@ -25,7 +27,9 @@ class TensorBoardTracker(Tracker):
 
     def log_picture(self, name: str, path: Path) -> None:
         with Image.open(path) as image:
-            self.writer.add_image(name, np.asarray(image.convert("RGB")), dataformats="HWC")
+            size = {"width": image.width, "height": image.height, "colorspace": len(image.getbands())}
+        picture = Summary.Image(**size, encoded_image_string=path.read_bytes())  # as it is: nothing is drawn again
+        self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=picture)]))
 
     def log_histograms(self, values: Mapping[str, np.ndarray], step: int) -> None:
         for name, each in values.items():
