@@ -171,6 +171,20 @@ experiment.evaluate([(np.eye(10)[targets], targets)], "val")
 """
 
 
+NEVER = {"torchmetrics.functional", "torchvision", "sklearn", "pandas", "sympy", "torch._dynamo.utils"}
+
+
+@pytest.mark.parametrize(("framework", "other"), [("lightning", "paddle.base"), ("paddle", "torch.nn")])
+def test_a_run_never_imports_what_it_does_without(framework, other, tmp_path):
+    words = [f"framework={framework}", "trainer=debug", "trainer.limit_train_batches=1", f"output_dir={tmp_path}"]
+    command = [sys.executable, "-X", "importtime", "scripts/train.py", *words]
+    done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=True)
+    loaded = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")]
+    assert not {*NEVER, other} & set(loaded)
+    if framework == "paddle":  # Lightning imports matplotlib itself
+        assert loaded.index("paddle.base") < loaded.index("matplotlib")
+
+
 @pytest.mark.parametrize(
     ("command", "may"),
     [

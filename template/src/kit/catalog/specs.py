@@ -260,8 +260,8 @@ def tiers() -> dict[str, dict[str, Any]]:
     present = option_names("task")
     for tier, values in table_entries():
         if tier in TIERS:
-            tasks = {task: choice for task, choice in values.pop("tasks").items() if task in present}
-            merged[tier].update(values)
+            tasks = {task: choice for task, choice in values["tasks"].items() if task in present}
+            merged[tier].update({key: value for key, value in values.items() if key != "tasks"})
             merged[tier]["tasks"].update(tasks)
     return merged
 

@@ -5,8 +5,8 @@ the source is read to learn them (`ast`), so `--help` and a misspelt key are ans
 """
 
 import ast
-import os
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache

@@ -1,7 +1,7 @@
 """Compose a run's configuration from `src/configs` and the command line; imports no framework."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from src.kit.config.keys import (
     rule_of,
     unknown_key,
 )
-from src.kit.config.values import keep_names, keep_texts, parse, refuse_masked, title_of
+from src.kit.config.values import contents, keep_names, keep_texts, overlay, parse, refuse_masked, title_of
 from src.kit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -216,21 +216,6 @@ def option_values(group: str, name: str, framework: str) -> dict[str, Any]:
         refuse_unknown(path, {*known, *reference()}, group)
     defaults = {name: plain(row.default) for name, row in arguments.items() if row.default is not ...}
     return overlay(defaults, general, shared, contents(own))
-
-
-def contents(cfg: DictConfig) -> dict[str, Any]:
-    """A configuration as plain mappings, with its interpolations as they are written."""
-    values: Any = OmegaConf.to_container(cfg, resolve=False)
-    return dict(values)
-
-
-def overlay(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge mappings, and those below the same keys: later values win."""
-    merged: dict[str, Any] = {}
-    for key, value in (item for part in parts for item in part.items()):
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = overlay(merged[key], value) if both else value
-    return merged
 
 
 def read_base(group: str, name: str) -> DictConfig:

@@ -112,6 +112,21 @@ def own_data() -> set[str]:
     }
 
 
+def contents(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain mappings, with its interpolations as they are written."""
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    return dict(values)
+
+
+def overlay(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge mappings, and those below the same keys: later values win."""
+    merged: dict[str, Any] = {}
+    for key, value in (item for part in parts for item in part.items()):
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
 def write_config(cfg: DictConfig, path: Path) -> None:
     """Save a configuration, as `shown_config` gives it."""
     write_text(path, OmegaConf.to_yaml(OmegaConf.create(shown_config(cfg))))

@@ -1,6 +1,6 @@
 """What the kit does in PyTorch: batches on the device, the run's callback, the trainer, weights, predictions."""
 
-from src.kit.lightning.deferred import defer_torchmetrics
+from src.kit.lightning.deferred import defer_imports
 from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache, weighted
 from src.kit.lightning.ranks import build_trainer, join, readable_errors, use_gpu
 from src.kit.lightning.recipes import add_lora, build_distillation, recomputed
@@ -33,7 +33,7 @@ __all__ = [
     "build_scheduler",
     "build_trainer",
     "choose_image_cache",
-    "defer_torchmetrics",
+    "defer_imports",
     "follow_state",
     "join",
     "list_layers",

@@ -165,7 +165,7 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
         "gradient_clip_val": keys.gradient_clip_val,
         "gradient_clip_algorithm": keys.gradient_clip_algorithm,
         "log_every_n_steps": cfg.log_every_n_steps,
-        "deterministic": "warn" if cfg.deterministic else None,
+        **repeatability(cfg),
         "callbacks": [*([Compiled(cfg)] if keys.compile else []), *callbacks],
         "logger": logger,
         "enable_checkpointing": False,
@@ -212,6 +212,19 @@ def readable_errors(cfg: DictConfig) -> Iterator[None]:
             reason = first_sentence(error)[:200]
             raise UserError(f"trainer.compile failed ({reason}): install a C++ compiler, or leave it out.") from error
         raise
+
+
+def repeatability(cfg: DictConfig) -> dict[str, Any]:
+    """Use deterministic operations or the fastest ones; returns `pl.Trainer`'s arguments for the same.
+
+    Lightning calls `torch.use_deterministic_algorithms`, which imports torch.compile to set its switch too.
+    """
+    if cfg.deterministic and cfg.trainer.compile:
+        return {"deterministic": "warn", "benchmark": False}
+    torch.set_deterministic_debug_mode("warn" if cfg.deterministic else "default")
+    if cfg.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # as Lightning sets it
+    return {"benchmark": not cfg.deterministic}  # cuDNN times its kernels and takes the fastest
 
 
 def first_sentence(error: Exception) -> str:
