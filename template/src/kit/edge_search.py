@@ -32,18 +32,14 @@ DEVICES = ("cpu", "jetson-nano", "jetson-orin")
 SECONDS = 1.0  # of measuring each candidate
 ROUNDS = 5
 MEMORY = """
-import resource, sys
-from pathlib import Path
+import sys
 import numpy as np
+from src.kit.hardware import peak_mib
 from src.kit.inference import Predictor
 predictor = Predictor.open(sys.argv[1])
 for _ in range(3):
     predictor.compute(np.zeros((int(sys.argv[2]), *predictor.card.input["shape"]), np.float32))
-status = Path("/proc/self/status")
-if status.exists():  # ru_maxrss would be the parent's, from before the fork
-    print(1024 * int(status.read_text().split("VmHWM:")[1].split()[0]))
-else:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_mib())
 """
 
 
@@ -286,7 +282,7 @@ def memory_of(folder: Path, candidate: Candidate) -> float:
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", MEMORY, str(folder.resolve()), str(candidate.batch)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    return int(done.stdout) / 1e6
+    return int(done.stdout) * 2**20 / 1e6
 
 
 def table(candidates: Sequence[Candidate], best: Candidate, name: str) -> str:

@@ -1,6 +1,7 @@
 """A run in PyTorch: callback, logger, optimizer, weights to and from NumPy, predictions."""
 
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -251,7 +252,8 @@ class RunCallback(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Stopped) and hasattr(trainer.strategy.launcher, "kill"):
-            trainer.strategy.launcher.kill(signal.SIGKILL)  # the other ranks, which would wait for this one
+            at_once = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL  # Windows knows no other
+            trainer.strategy.launcher.kill(at_once)  # the other ranks, which would wait for this one
 
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
         """Write the weights in the neutral format, and Lightning's own checkpoint next to them."""
