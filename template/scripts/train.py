@@ -6,6 +6,7 @@
     python scripts/train.py optimizer.lr=0.01 scheduler=cosine
     python scripts/train.py --from outputs/RUN                      # repeat a run exactly
     python scripts/train.py --resume outputs/RUN                    # continue after a crash
+    python scripts/train.py --lr-find                               # draw the loss at rising rates, and name a rate
     python scripts/train.py trainer.folds=5                         # cross-validation: five runs and their mean
 
 Options: --help (every key of the options you choose), --debug (tracebacks), --debugger (a debugger at an error).
@@ -25,6 +26,11 @@ def main(argv: list[str]) -> None:
 
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(f"{__doc__}\n{help_text(argv)}")
+        return
+    if "--lr-find" in argv:
+        from src.kit.training import find_rate
+
+        find_rate(load_config([word for word in argv if word != "--lr-find"]))
         return
     argv, repeated, resumed = take_options(argv)
     base = repeated or resumed

@@ -27,6 +27,7 @@ from src.kit.training.loop import (
     batches_per_step,
     check_average,
 )
+from src.kit.training.lr_find import find_rate
 from src.kit.training.networks import (
     announce_weights,
     build_loss,
@@ -75,6 +76,7 @@ __all__ = [
     "export_run",
     "find_card",
     "find_checkpoint",
+    "find_rate",
     "find_resumable",
     "frozen_layers",
     "list_ids",

@@ -167,6 +167,7 @@ class Experiment:
         """`splits` are splits that have been built already, by name."""
         self.cfg = cfg
         self.splits: dict[str, Any] = dict(splits or {})
+        self.schedule: Any = None  # of the learning rate, in place of `cfg.scheduler`
         self.notes: list[str] = []  # what the run's log should say about the data
 
     @cached_property

@@ -113,7 +113,9 @@ class TrainingLoop:
         self.epoch = self.batch = self.step_count = 0  # finished ones; batches of this epoch
         self.accumulate = self.first_accumulate = batches_per_step(cfg.trainer, 0)
         self.steps = math.ceil(batches / self.accumulate)  # in an epoch, before the batch grows
-        self.schedule = Schedule(cfg.scheduler, cfg.optimizer.lr, self.steps, cfg.trainer.max_epochs)
+        self.schedule = experiment.schedule or Schedule(
+            cfg.scheduler, cfg.optimizer.lr, self.steps, cfg.trainer.max_epochs
+        )
         self.losses, self.stopping = LossMeter(to_floats), EarlyStopping(stop.patience, stop.min_delta)
         self.parts: dict[str, Any] = {"schedule": self.schedule, "losses": self.losses, "stopping": self.stopping}
         # read once: looking a key up in the configuration takes 10 microseconds, every step
