@@ -5,12 +5,13 @@
     python ../benchmarks/gpu_memory.py --dry-run          # the estimates of the same rows, on any machine
     python ../benchmarks/gpu_memory.py --summary          # errors of the rows measured so far
 
-Options: --out FILE (gpu_memory.jsonl), --framework lightning|paddle, --limit N rows.
+Options: --out FILE (gpu_memory.jsonl), --framework lightning|paddle, --limit N rows, --jobs N rows side by side (1).
 
-Each row is measured in its own process on made-up batches, so no data set is needed. Models and frameworks that the
-project lacks, or that are not installed, are skipped; the GPU builds of the two frameworks need an environment each:
-run it in both, with the same FILE. Rows are shuffled, so that every model comes early. A row that runs out of memory
-has an error.
+Each row is measured in its own process on made-up batches, so no data set is needed. Side by side, a row has the
+memory of its process only where the driver lists it by its number, which it does not in most containers. Models and
+frameworks that the project lacks, or that are not installed, are skipped; the GPU builds of the two frameworks need an
+environment each: run it in both, with the same FILE. Rows are shuffled, so that every model comes early. A row that
+runs out of memory has an error.
 The summary covers all rows, and the held-out families: no constant of the estimate may ever be fitted to those. Only
 the CUDA context and the least margin have been fitted so far, to 22 rows of other families on an H200.
 """
@@ -18,10 +19,12 @@ the CUDA context and the least margin have been fitted so far, to 22 rows of oth
 import argparse
 import itertools
 import json
+import os
 import random
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,28 +69,33 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--framework", choices=FRAMEWORKS)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.row:
-        print(json.dumps(measure(json.loads(options.row))))
+        print(json.dumps(measure(json.loads(options.row), options.jobs == 1)))
         return
     if options.summary:
         print("\n".join(summary(read_rows(options.out))))
         return
     rows = [row for row in all_rows() if options.framework in (None, row["framework"])][: options.limit]
     done = {row_key(row) for row in read_rows(options.out)}
-    for row in rows:
-        if options.plan:
-            print(json.dumps(row))
-        elif not find_spec(PACKAGES[row["framework"]]):
-            continue
-        elif options.dry_run:
+    if options.plan:
+        print("\n".join(map(json.dumps, rows)))
+        return
+    rows = [row for row in rows if find_spec(PACKAGES[row["framework"]])]
+    if options.dry_run:
+        for row in rows:
             print(json.dumps({**row, "estimate": estimate(row)}), flush=True)
-        elif row_key(row) not in done:
-            line = json.dumps({**row, **in_process(row)})
+        return
+    rows = [row for row in rows if row_key(row) not in done]
+    with ThreadPoolExecutor(options.jobs) as pool, options.out.open("a", encoding="utf-8") as file:
+        waiting = {pool.submit(in_process, row, options.jobs): row for row in rows}
+        for future in as_completed(waiting):
+            line = json.dumps({**waiting[future], **future.result()})
             print(line, flush=True)
-            with options.out.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            file.write(line + "\n")
+            file.flush()
 
 
 def all_rows() -> list[dict[str, Any]]:
@@ -130,9 +138,9 @@ def estimate(row: dict[str, Any], capability: str | None = None) -> dict[str, An
     return Estimator(configure(row), capability=capability).at(row["batch"]).to_dict()
 
 
-def in_process(row: dict[str, Any]) -> dict[str, Any]:
+def in_process(row: dict[str, Any], jobs: int) -> dict[str, Any]:
     """Measure a row in a new process; a failure becomes a row with an error."""
-    command = [sys.executable, __file__, "--row", json.dumps(row)]
+    command = [sys.executable, __file__, "--jobs", str(jobs), "--row", json.dumps(row)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or ["?"])[-1][:300]}
@@ -140,8 +148,11 @@ def in_process(row: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def measure(row: dict[str, Any]) -> dict[str, Any]:
-    """Train three steps on made-up batches; returns what the framework and the driver report."""
+def measure(row: dict[str, Any], alone: bool) -> dict[str, Any]:
+    """Train three steps on made-up batches; returns what the framework and the driver report.
+
+    `alone` says that what the GPU has in use before and after is this process's, where the driver does not list it.
+    """
     cfg = configure(row)
     shape = find_data_shape(Experiment(cfg))
     backend = load_benchmark(row["framework"])
@@ -152,9 +163,12 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
     for step in range(3):
         trainer.step(batches[step % len(batches)])
     trainer.wait()
-    after = used_by_all()
+    process = used_by(os.getpid(), ask_driver("--query-compute-apps=pid,used_memory"))
+    if process is None and alone:
+        process = used_by_all() - before
     name, capability, allocated, reserved = FIGURES[row["framework"]]()
-    found = {"allocated": allocated / MIB, "reserved": reserved / MIB, "process": after - before, "gpu": name}
+    found = {"allocated": allocated / MIB, "reserved": reserved / MIB, "gpu": name}
+    found |= {} if process is None else {"process": process}
     return {"measured": found, "estimate": estimate(row, capability)}
 
 
@@ -173,10 +187,24 @@ def make_batch(cfg: Any, shape: DataShape, size: int) -> list[Any]:
     return [getattr(import_module(make[0]), make[1])(array) for array in arrays]
 
 
+def ask_driver(query: str) -> str:
+    """nvidia-smi's answer to a query, a line each."""
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def used_by_all() -> float:
-    """MiB of the GPU in use by all processes, by nvidia-smi."""
-    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0])
+    """MiB of the GPU in use by all processes."""
+    return float(ask_driver("--query-gpu=memory.used").splitlines()[0])
+
+
+def used_by(pid: int, listing: str) -> float | None:
+    """MiB of a process in nvidia-smi's list of lines "PID, MIB"; None where it is not listed, or without a number."""
+    for line in listing.splitlines():
+        number, _, used = line.partition(",")
+        if number.strip() == str(pid) and used.strip().isdigit():
+            return float(used)
+    return None
 
 
 def torch_figures() -> tuple[str, str, int, int]:
@@ -212,15 +240,20 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
             chosen = [row for row in chosen if MODELS[row["model"]][0] in HELD_OUT]
         if not chosen:
             continue
+        known = [row for row in chosen if "process" in row["measured"]]
         pairs = [
-            (row["estimate"]["total" if figure == "process" else figure], row["measured"][figure]) for row in chosen
+            (row["estimate"]["total" if figure == "process" else figure], row["measured"][figure])
+            for row in (known if figure == "process" else chosen)
         ]
+        if not pairs:
+            continue
         errors = sorted(abs(guess - real) / real for guess, real in pairs)
         low = statistics.mean(guess < real for guess, real in pairs)
-        needed = statistics.mean(row["estimate"]["needed"] < row["measured"]["process"] for row in chosen)
+        needed = [row["estimate"]["needed"] < row["measured"]["process"] for row in known]
         p95 = errors[min(len(errors) - 1, round(0.95 * (len(errors) - 1)))]
-        shares = " | ".join(f"{share:.1%}" for share in (statistics.median(errors), p95, low, needed))
-        lines.append(f"| {framework} | {families} | {figure} | {len(chosen)} | {shares} |")
+        shares = " | ".join(f"{share:.1%}" for share in (statistics.median(errors), p95, low))
+        shares += f" | {statistics.mean(needed):.1%}" if needed else " | -"
+        lines.append(f"| {framework} | {families} | {figure} | {len(pairs)} | {shares} |")
     return lines
 
 

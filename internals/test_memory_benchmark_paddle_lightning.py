@@ -46,3 +46,12 @@ def test_the_summary_counts_errors(tmp_path: Path) -> None:
     table = run("--summary", "--out", str(tmp_path / "found.jsonl"))
     assert "| paddle | all | allocated | 1 | 10.0% | 10.0% | 100.0% | 0.0% |" in table
     assert "| paddle | all | reserved | 1 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
+
+
+def test_a_process_has_its_own_memory_where_the_driver_lists_it() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from gpu_memory import used_by; "
+    listing = "12, 900\n 345, 1021\n6, [N/A]\n"
+    code += f"print([used_by(pid, {listing!r}) for pid in (345, 12, 6, 34)], used_by(1, ''))"
+    command = [sys.executable, "-c", code, str(SCRIPT.parent)]
+    done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=True)
+    assert done.stdout == "[1021.0, 900.0, None, None] None\n"

@@ -2,6 +2,8 @@
 
 import pytest
 
+from src.kit.config import load_config
+from src.kit.hardware import diagnosis
 from src.kit.hardware.diagnosis import recommend
 from src.kit.hardware.hardware import Gpu, Hardware
 
@@ -113,3 +115,25 @@ def test_every_recommendation_has_a_reason_with_the_number_that_decided():
     assert "12.8" in reasons["requirements"]
     assert "8.6" in reasons["trainer.precision"]
     assert "16 cores for 2 GPUs" in reasons["data.num_workers"]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "build", "accelerator", "resolved"),
+    [
+        (["9.0"], "13.0", "auto", "bf16-mixed"),
+        (["9.0", "7.5"], "13.0", "gpu", "32-true"),  # fp16 is never chosen
+        (["9.0"], "13.0", "cpu", "32-true"),
+        (["9.0"], "", "auto", "32-true"),  # a CPU build
+        ([], "13.0", "auto", "32-true"),
+    ],
+)
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_auto_precision_is_settled_when_the_configuration_is_read(
+    framework, capabilities, build, accelerator, resolved, monkeypatch
+):
+    gpus = tuple(Gpu("nvidia", "GPU", 24576, capability) for capability in capabilities)
+    machine = Hardware(gpus, None, None, (), "Linux x86_64", "CPU", 8, (), 32768, 50_000)
+    monkeypatch.setattr(diagnosis, "detect", lambda: machine)
+    monkeypatch.setattr(diagnosis, "cuda_build", {"torch": build, "paddle": build}.get)
+    words = [f"framework={framework}", "trainer.precision=auto", f"trainer.accelerator={accelerator}"]
+    assert load_config(words).trainer.precision == resolved

@@ -75,8 +75,12 @@ def load_config(argv: Sequence[str] = (), base: Path | None = None) -> DictConfi
 
 
 def shorten(cfg: DictConfig) -> None:
-    """Set what `trainer.fast_dev_run` and `trainer.overfit_batches` stand for, so that a saved run shows it."""
+    """Set what `fast_dev_run`, `overfit_batches` and `precision=auto` stand for, so that a saved run shows it."""
     trainer = cfg.trainer
+    if trainer.precision == "auto":
+        from src.kit.hardware import auto_precision  # here: it looks for GPUs
+
+        trainer.precision = auto_precision(str(cfg.framework), str(trainer.accelerator))
     if batches := trainer.overfit_batches:
         trainer.limit_train_batches = trainer.limit_val_batches = batches
         off = {

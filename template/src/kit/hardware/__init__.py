@@ -4,7 +4,16 @@ Standard library only (`show_rich` needs rich), since `scripts/doctor.py` must r
 """
 
 from src.kit.hardware.containers import check_containers
-from src.kit.hardware.diagnosis import Diagnosis, batch_size, dataset_tier, facts, recommend, show_plain, show_rich
+from src.kit.hardware.diagnosis import (
+    Diagnosis,
+    auto_precision,
+    batch_size,
+    dataset_tier,
+    facts,
+    recommend,
+    show_plain,
+    show_rich,
+)
 from src.kit.hardware.environment import MODULES, check_environment, cuda_build, required_cuda
 from src.kit.hardware.hardware import Gpu, Hardware, detect
 from src.kit.hardware.probe import (
@@ -26,6 +35,7 @@ __all__ = [
     "Hardware",
     "SystemProbe",
     "Utilisation",
+    "auto_precision",
     "batch_size",
     "check_containers",
     "check_environment",

@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from src.kit.hardware.environment import Check, release
-from src.kit.hardware.hardware import Gpu, Hardware
+from src.kit.hardware.environment import MODULES, Check, cuda_build, release
+from src.kit.hardware.hardware import Gpu, Hardware, detect
 
 # Drivers report less memory than a card was sold with: error correction and firmware take up to 7.1 % (Tesla P4, 8 GB:
 # 7611 MiB; RTX 4060, 8 GB: 8188), so 92.5 % of 8 GiB counts as 8 GB. No card reports more, so everything sold as 16 GB
@@ -110,6 +110,17 @@ def precision(hardware: Hardware) -> tuple[str, str]:
     if weakest == "fp16":
         return "16-mixed", f"fast in fp16 but has no bf16: {names}"
     return "32-true", f"no fast half precision: {names}"
+
+
+def auto_precision(framework: str, accelerator: str) -> str:
+    """What `trainer.precision=auto` stands for here: "bf16-mixed" if training runs on GPUs that do bf16, or "32-true".
+
+    Not fp16, whose loss scaling skips steps: who wants it has to say so.
+    """
+    if accelerator not in ("auto", "gpu") or not cuda_build(MODULES[framework]):
+        return "32-true"
+    best, _ = precision(detect())
+    return best if best == "bf16-mixed" else "32-true"
 
 
 def best_precision(gpu: Gpu) -> str:
