@@ -150,6 +150,8 @@ class Batcher:
         added = [Waiting(source, loop.create_future()) for source in sources]
         self.waiting.extend(added)
         self.arrived.set()
+        if len(added) == 1:  # as most requests; without the cost of a group
+            return [await added[0].answer]
         return list(await asyncio.gather(*(each.answer for each in added)))
 
     async def consume(self) -> None:
