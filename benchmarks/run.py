@@ -91,12 +91,12 @@ def distill(python: Path) -> list[str]:
 
 
 def serve(python: Path) -> list[str]:
-    """The service beside LitServe and the bare network, with the small network for 8 x 8 digits."""
+    """The service beside LitServe and the bare network, with the small network for the digits; made-up requests."""
     environment = ROOT / ".nox" / "litserve"
     other = environment / "bin" / "python"
     core = [line for line in VERSIONS["packages"]["serving_core"] if "onnxruntime" not in line]
     subprocess.run(["uv", "venv", "-q", "--clear", "--python", python, environment], check=True)
-    packages = ["litserve==0.2.19", "onnxruntime", "python-multipart", *core]
+    packages = ["litserve==0.2.19", "onnxruntime", "python-multipart", "schemathesis==4.32.5", *core]
     subprocess.run(["uv", "pip", "install", "-q", "--python", other, *packages], check=True)
     run(python, "scripts/train.py", "data=digits", "framework=lightning", "trainer.max_epochs=1", "name=served")
     [folder] = (PROJECT / "outputs").glob("served-*")

@@ -24,7 +24,7 @@ WINDOW = 1000  # latest samples that are compared
 DRIFTED = 0.2
 BINS, VALUES = 10, 20  # of numbers, of names; the rest is one more
 SURE = 3.719  # standard deviations: one false alarm in 10,000
-REST = 20  # times as long as a look took, until the next one
+REST = 50  # times as long as a look took, until the next one
 
 
 class Shift(NamedTuple):

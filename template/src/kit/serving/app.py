@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -20,7 +20,7 @@ from src.kit.errors import UserError
 from src.kit.serving.batching import Model
 from src.kit.serving.metrics import Counted
 from src.kit.serving.service import Service, Settings, to_json
-from src.kit.serving.uploads import RETRY, check_key
+from src.kit.serving.uploads import RETRY, Uploads, check_key
 from src.kit.serving.watch import drift_page
 
 PAGE = Path(__file__).with_name("page.html")
@@ -29,6 +29,15 @@ HEAD_S = 10  # seconds for a request's head to arrive
 BODY_LOOKS = 3  # times as long for its body
 STOP_S = 30  # seconds for requests in progress to end
 CONNECTIONS = 512  # at the same time
+REFUSALS = {
+    400: "No form or no JSON",
+    401: "A wrong key, or none",
+    413: "Too large",
+    415: "Another type",
+    422: "Something that cannot be predicted",
+    429: "Too many requests from one client",
+    503: "Too many requests wait already",
+}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' data:"
 
 
@@ -80,7 +89,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def add_prediction(app: FastAPI, service: Service) -> None:
     """POST /predict: as a route, which describes it, and directly."""
 
-    @app.post("/predict", openapi_extra={"requestBody": body_of(service.batcher.model)})
+    body = body_of(service.batcher.model, service.uploads)
+
+    @app.post("/predict", openapi_extra={"requestBody": body}, responses=described(*REFUSALS))
     async def predict(request: Request) -> Response:
         """Predict images, sent as a form's files in the field `file` or as base64, or the rows of a table."""
         if key := service.settings.api_key:
@@ -105,21 +116,33 @@ def add_prediction(app: FastAPI, service: Service) -> None:
     app.state.directly = Counted(directly, service.metrics, PATHS)
 
 
-def body_of(model: Model) -> dict[str, Any]:
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Refusals with these statuses, as OpenAPI describes them."""
+    content = {"application/json": {"schema": schema_of({"detail": {"type": "string"}})}}
+    return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
+
+
+def body_of(model: Model, uploads: Uploads) -> dict[str, Any]:
     """The body of /predict, as OpenAPI describes it."""
     binary, text = {"type": "string", "format": "binary"}, {"type": "string", "format": "byte"}
-    rows = {"rows": {"type": "array", "items": {"type": "object"}}}
-    images = {"images": {"type": "array", "items": text}}
+    most = uploads.rows if model.rows else uploads.files
+    several = {"type": "array", "minItems": 1, "maxItems": most}
+    rows, images = {"rows": {**several, "items": {"type": "object"}}}, {"images": {**several, "items": text}}
     content = {"application/json": {"schema": schema_of(rows if model.rows else images)}}
     if not model.rows:
-        files = schema_of({"file": {"type": "array", "items": binary}})
+        files = schema_of({"file": {**several, "items": binary}})
         content = {"multipart/form-data": {"schema": files}} | content
     return {"required": True, "content": content}
 
 
 def schema_of(properties: dict[str, Any]) -> dict[str, Any]:
     """An object that has all of these properties."""
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def add_pages(app: FastAPI, service: Service) -> None:
@@ -141,19 +164,19 @@ def add_pages(app: FastAPI, service: Service) -> None:
         """The process is alive."""
         return JSONResponse({"status": "ok"})
 
-    @app.get("/ready")
+    @app.get("/ready", responses=described(503))
     async def ready() -> JSONResponse:
         """The model is loaded, and the service is not stopping."""
         if not service.ready:
             raise HTTPException(503, "The service is starting or stopping.", RETRY)
         return JSONResponse({"status": "ready", "version": service.batcher.model.version})
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Figures in Prometheus' format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @app.get("/drift")
+    @app.get("/drift", response_class=HTMLResponse)
     async def drift() -> HTMLResponse:
         """The latest samples and predictions beside the training data."""
         return HTMLResponse(drift_page(service.models), headers={"Content-Security-Policy": POLICY})
