@@ -27,6 +27,15 @@ def test_sides_take_turns_and_the_first_round_does_not_count():
     assert rates == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
 
 
+def test_rounds_end_in_time_and_say_what_they_measure():
+    said: list[str] = []
+    rates = measure_in_turns({"ours": lambda: time.sleep(0.02), "b": lambda: 1}, 50, 0.1, said.append)
+    assert 1 <= len(rates["ours"]) == len(rates["b"]) <= 4
+    assert said[:3] == ["warm-up: this project", "warm-up: b", "round 1 of 50: this project"]
+    assert said[-1] == f"stopped after round {len(rates['b'])}: another one would not fit into 0 s"
+    assert len(measure_in_turns({"a": lambda: 1}, 3, 0.0)["a"]) == 1
+
+
 class Slow:
     """Batches of ten that take a hundredth of a second each, and a first one that takes long."""
 

@@ -5,7 +5,8 @@
     python scripts/benchmark.py model=resnet50 data=imagenet trainer.precision=bf16-mixed --seconds 20 --rounds 5
     python scripts/benchmark.py --json
 
-Options: --seconds of each measurement (2), --rounds (3), --json.
+Options: --seconds of each measurement (2), --rounds (3), --json. What is measured is told on stderr; no further round
+starts that would end after twice the time asked for, and 30 s.
 
 Three sides take turns on one device: this project's trainer as train.py uses it, a hand-written loop on the same
 data (forward pass, backward pass, optimizer), and that loop on one batch that stays on the device. All are timed from
@@ -83,9 +84,8 @@ def benchmark(cfg: Any, seconds: float, rounds: int) -> dict[str, Any]:
     device = "gpu" if backend.gpu_name(cfg) or accelerator == "gpu" else "cpu"
     cfg.merge_with_dotlist([*ALONE, "tracker.name=none", f"trainer.accelerator={device}"])
     keys = {"model": cfg.model.name, "data": cfg.data.name, "precision": cfg.trainer.precision}
-    return (
-        keys | {"batch_size": largest_batch(cfg)} | describe_run(cfg) | measure_training(cfg, backend, seconds, rounds)
-    )
+    measured = measure_training(cfg, backend, seconds, rounds, lambda text: print(text, file=sys.stderr, flush=True))
+    return keys | {"batch_size": largest_batch(cfg)} | describe_run(cfg) | measured
 
 
 def write_results(cfg: Any, result: dict[str, Any]) -> Path:

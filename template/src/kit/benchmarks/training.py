@@ -25,6 +25,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle loads: silences 
 WARM_UP = 3  # steps that are not timed: they allocate memory and the optimizer's state
 Result = TypeVar("Result")
 REPEATS = 100  # so that no epoch ends during a measurement: threads and processes would restart
+LEAST_S = 30.0  # for all rounds: starting a side takes seconds, whatever time it is measured for
 PILOT_STEPS = 5  # to find out how many steps fill the time
 SIDES = {"ours": "this project", "by_hand": "loop by hand", "synthetic": "synthetic data"}
 OPTIONAL = ("gpu_busy", "allocated_mib", "reserved_mib")  # figures that not every device has
@@ -83,14 +84,31 @@ class StepTimer(Progress):
             self.validations.append(time.perf_counter() - self.last)
 
 
-def measure_in_turns(sides: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
-    """Measure all sides in turn, for `rounds` rounds after a warm-up round; returns each side's results."""
+def measure_in_turns(
+    sides: Mapping[str, Callable[[], Result]],
+    rounds: int,
+    limit_s: float = math.inf,
+    say: Callable[[str], object] = lambda text: None,
+) -> dict[str, list[Result]]:
+    """Measure all sides in turn, for `rounds` rounds after a warm-up round; returns each side's results.
+
+    Args:
+        limit_s: no further round starts that would end later, as long as the last one took; one round always does.
+        say: is told what is being measured.
+    """
     results: dict[str, list[Result]] = {name: [] for name in sides}
+    started = time.perf_counter()
     for number in range(rounds + 1):
+        begun = time.perf_counter()
         for name, side in sides.items():
+            say(f"{f'round {number} of {rounds}' if number else 'warm-up'}: {SIDES.get(name, name)}")
             result = side()
             if number:
                 results[name].append(result)
+        ended = time.perf_counter()
+        if 0 < number < rounds and 2 * ended - begun - started > limit_s:
+            say(f"stopped after round {number}: another one would not fit into {limit_s:.0f} s")
+            break
     return results
 
 
@@ -143,12 +161,15 @@ def repeat_epochs(batches: Any) -> Generator[Any, None, None]:
         epoch += 1
 
 
-def measure_training(cfg: DictConfig, backend: Any, seconds: float, rounds: int) -> Row:
+def measure_training(
+    cfg: DictConfig, backend: Any, seconds: float, rounds: int, say: Callable[[str], object] = lambda text: None
+) -> Row:
     """Steps, operations and memory of our trainer, of a hand-written loop on the same data, and on synthetic data.
 
     Args:
         backend: the module src/kit/<framework>/benchmark.py.
-        seconds: approximate time of each side in each round.
+        seconds: approximate time of each side in each round; rounds end when twice that time of all of them is over.
+        say: is told what is being measured.
 
     Raises:
         UserError: an epoch of one batch, and whatever the training itself would raise.
@@ -158,6 +179,7 @@ def measure_training(cfg: DictConfig, backend: Any, seconds: float, rounds: int)
     loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
     if len(loader) < 2:
         raise UserError("The benchmark needs two batches an epoch: make data.batch_size smaller.")
+    say(f"how long a step takes: {PILOT_STEPS + WARM_UP} steps")
     pilot_cfg = shorten(cfg, len(loader), len(val_loader), PILOT_STEPS)
     pilot = measure_side(backend, train, pilot_cfg)
     memory_mib = peak_mib()  # before another side raises it
@@ -172,8 +194,10 @@ def measure_training(cfg: DictConfig, backend: Any, seconds: float, rounds: int)
     }
     if not known_peak:
         sides["product"] = partial(measure_product, backend, cfg, seconds / 4)
-    results = measure_in_turns(sides, rounds)
-    peaks = np.array([known_peak or row["flops"] for row in results.pop("product", [{}] * rounds)])
+    limit_s = max(LEAST_S, 2 * seconds * len(sides) * (rounds + 1))
+    results = measure_in_turns(sides, rounds, limit_s, say)
+    products = results.pop("product", [{}] * len(results["ours"]))
+    peaks = np.array([known_peak or row["flops"] for row in products])
     val_s = median(row["val_s"] for row in results["ours"]) * len(val_loader) / short.trainer.limit_val_batches
     sizes = {"steps": len(loader), "samples": min(loader.samples, len(loader) * largest_batch(cfg))}
     peak = {"peak_flops": float(np.median(peaks)), "peak_of": "datasheet" if known_peak else "measured matrix product"}
