@@ -58,7 +58,7 @@ def test_a_word_is_understood(words, key, value):
         ("--resume_from_checkpoint=x", "--resume outputs/RUN"),
         ("trainer.resume_from_checkpoint=x", "--resume outputs/RUN"),
         ("trainer.gpus=2", "trainer.devices=N"),
-        ("trainer.plugins=deepspeed_stage_2", "trainer.strategy"),
+        ("trainer.plugins=bagua", "trainer.strategy"),
         ("-m", "scripts/search.py --sampler grid"),
         ("--multirun", "scripts/search.py --sampler grid"),
         ("hparams_search=mnist", "scripts/search.py --sampler grid"),

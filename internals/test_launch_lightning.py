@@ -1,6 +1,19 @@
-"""Lightning on two machines, started by torchrun on each."""
+"""Lightning on two machines, started by torchrun on each, and with weights divided between two processes."""
 
-from launching import ADDRESSES, LaunchTests
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+
+from launching import ADDRESSES, DRIVER, LaunchTests
+from paths import TEMPLATE
+from several_processes import last_weights, record
+from src.kit.config import load_config
+from src.kit.run import read_rows
+from src.kit.training import train_run
+from src.kit.weights import load_weights
 
 
 class TestLaunchLightning(LaunchTests):
@@ -21,3 +34,34 @@ class TestLaunchLightning(LaunchTests):
         assert "died without a word" in first + second, "the process that was left says what happened"
         (run,) = tmp_path.glob("two-*")
         self.check_equal_to_one_process(tmp_path, run, monkeypatch)
+
+    def test_a_sharded_run_goes_on_in_one_process_and_equals_one_process(self, tmp_path, monkeypatch):
+        driver = self.driver(tmp_path, "1:13:mistake", "two")
+        own = ["optimizer=adamw", "data.batch_size=[32,32]", "trainer.gradient_clip_val=0.5"]
+        driver += [*own, "trainer.strategy=fsdp"]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, *driver], cwd=TEMPLATE, env={**common, "RANK": rank}, stderr=subprocess.PIPE, text=True
+            )
+            for rank in "01"
+        ]
+        said = [rank.communicate(timeout=240)[1] for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [2, 2], said
+        (run,) = tmp_path.glob("two-*")
+        (saved,) = run.glob("checkpoints/epoch=*")
+        state = load_weights(saved / "training.safetensors")[0]
+        shapes = {name: array.shape for name, array in load_weights(saved / "model.safetensors")[0].items()}
+        assert state.keys() >= {f"{name}/exp_avg_sq" for name in shapes}
+        assert all(state[f"{name}/exp_avg"].shape == shape for name, shape in shapes.items())
+        again = [DRIVER, str(tmp_path / "record"), "--", "--resume", str(run)]
+        done = subprocess.run([sys.executable, *again], cwd=TEMPLATE, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert [row["epoch"] for row in read_rows(run / "metrics.jsonl")] == [1, 2, 3]
+        (alone := tmp_path / "alone").mkdir()
+        record(alone, replace=monkeypatch.setattr)
+        whole = train_run(load_config([*self.keys(tmp_path, "alone"), *own]))
+        first, second = last_weights(whole), last_weights(run)
+        assert all(np.allclose(first[name], second[name], rtol=0, atol=1e-6) for name in first)

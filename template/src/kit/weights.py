@@ -2,8 +2,9 @@
 
 import json
 import logging
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ __all__ = [
     "load_metadata",
     "load_weights",
     "missing_weights",
+    "open_weights",
     "rename_timm",
     "save_weights",
+    "stream_weights",
 ]
 
 Arrays = dict[str, np.ndarray]
@@ -74,6 +77,30 @@ def save_weights(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: d
     path = Path(path)
     with replace_file(path, wait=False) as partial, translate_errors(path, SafetensorError):
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial, metadata)
+
+
+def stream_weights(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], arrays: Iterable[np.ndarray], metadata: dict[str, str]
+) -> None:
+    """Write a .safetensors file of float32, an array at a time, so that no process has to hold them all.
+
+    Args:
+        shapes: of the arrays, by name, in their order.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with replace_file(path, wait=False) as partial, partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays:
+            file.write(np.ascontiguousarray(array, "<f4").tobytes())
 
 
 def load_weights(path: str | Path) -> tuple[Arrays, dict[str, str]]:

@@ -113,6 +113,12 @@ def placement(cfg: DictConfig) -> dict[str, Any]:
         UserError: keys that contradict the launcher, or several nodes without one.
     """
     keys, place = cfg.trainer, find_place()
+    strategy: Any = keys.strategy
+    if strategy == "fsdp":
+        from src.kit.lightning.sharding import Sharded, refuse_unsharded  # half a second that other runs can spare
+
+        refuse_unsharded(cfg)
+        strategy = Sharded()
     if place is None:
         if keys.num_nodes > 1:
             raise UserError(
@@ -120,9 +126,9 @@ def placement(cfg: DictConfig) -> dict[str, Any]:
                 "--nproc-per-node=GPUS --rdzv-backend=c10d --rdzv-endpoint=HOST:29400 scripts/train.py ...` on each."
             )
         devices = keys.devices if isinstance(keys.devices, (int, str)) else list(keys.devices)
-        return {"devices": devices, "strategy": keys.strategy}
+        return {"devices": devices, "strategy": strategy}
     devices = [own_gpu(cfg, place)] if use_gpu(cfg) else 1
-    strategy = "ddp" if keys.strategy == "auto" else keys.strategy
+    strategy = "ddp" if strategy == "auto" else strategy
     return {"devices": devices, "num_nodes": place.ranks, "strategy": strategy, "plugins": [Environment(place)]}
 
 

@@ -175,7 +175,9 @@ class RunCallback(pl.Callback):
             self.loop.load_state_dict(self.restored)
             if self.average:
                 self.average.load(self.restored["average"])
-        self.loop.inspect(TorchLayers(pl_module.network, self.experiment.cfg.trainer.compile))
+        self.sharded: Any = trainer.strategy if hasattr(trainer.strategy, "save_state") else None
+        if self.sharded is None:  # a process that looks at a layer alone would wait for the others' parts
+            self.loop.inspect(TorchLayers(pl_module.network, self.experiment.cfg.trainer.compile))
         self.masks = find_zeros(pl_module.network)
         if self.loop.batch:  # Lightning starts no epoch when it continues in the middle of one
             self.on_train_epoch_start(trainer, pl_module)
@@ -218,6 +220,8 @@ class RunCallback(pl.Callback):
             torch.manual_seed(self.loop.draw_seed())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.sharded:
+            self.sharded.equal_buffers()
         if self.average and self.loop.averaged():
             self.average.swap()
             if self.experiment.cfg.trainer.swa is not None:
@@ -257,7 +261,10 @@ class RunCallback(pl.Callback):
 
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
         """Write the weights in the neutral format, and Lightning's own checkpoint next to them."""
-        if trainer.is_global_zero:
+        if self.sharded:
+            metadata = self.experiment.metadata(pl_module.network) if trainer.is_global_zero else None
+            self.sharded.save_state(folder, metadata)
+        elif trainer.is_global_zero:
             with self.average.applied() if self.average and self.loop.averaged() else nullcontext():
                 arrays = weights_to_numpy(pl_module.network)
             save_weights(folder / "model.safetensors", arrays, self.experiment.metadata(pl_module.network))
