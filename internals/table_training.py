@@ -16,7 +16,16 @@ from src.kit.errors import UserError
 from src.kit.inference import Predictor, read_card
 from src.kit.run import Run
 from src.kit.tabular import from_json
-from src.kit.training import Experiment, evaluate_command, evaluate_run, export_run, find_checkpoint
+from src.kit.training import (
+    Experiment,
+    RunPredictor,
+    evaluate_command,
+    evaluate_run,
+    export_run,
+    find_checkpoint,
+    load_experiment,
+)
+from src.kit.training.exports import describe_data
 from src.kit.training.splits import describe_splits, write_splits
 from src.kit.weights import load_metadata, load_weights
 from table_files import mixed_columns, mixed_config, write_csv
@@ -73,15 +82,15 @@ class TableTests:
         np.testing.assert_array_equal(from_json(metadata["preprocessing"]).transform(rows), test.images.values)
         assert json.loads(metadata["classes"]) == ["no", "yes"]
         if resample == "none":
-            reference = read_card(export_run(run, ["onnx"])[0]).reference
-            assert {*test.preprocessing.names, "predicted class", "predicted score"} == set(reference)
+            folder = export_run(run, ["onnx"])[0]
+            known = set(read_card(folder).reference)
+            assert known == {*test.preprocessing.names, "predicted class", "predicted score"}
         (tmp_path / "mixed.csv").unlink()  # predictions need no data
         given = [{name: column[row] for name, column in rows.columns.items()} for row in range(len(rows))]
         predicted = [each["class"] for each in Predictor.open(run).predict(given)]
         assert np.mean(np.array(test.classes)[test.targets] == predicted) > 0.8
         if resample == "none":
-            folder = export_run(run, ["onnx"])[0]
-            assert not read_card(folder).reference
+            assert describe_data(load_experiment(run), RunPredictor(run)) == {}, "without the data"
             exported = Predictor.open(folder).predict(given)
             assert [each["class"] for each in exported] == predicted
         file = write_csv(tmp_path / "mixed.csv", {**mixed_columns(), "more": ["1"] * 200})
