@@ -1,10 +1,18 @@
 """torchvision's RetinaNet behind the interface of the task detection."""
 
+import io
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from torchvision.models import detection
 
+from src.models.lightning.detection import retinanet_coco
 from src.models.lightning.detection.retinanet import RetinaNet, build
+from src.models.lightning.instance_segmentation import mask_rcnn_coco
 
 BOXES = torch.tensor([[[4.0, 4, 40, 50], [0, 0, 0, 0]], [[0, 0, 64, 64], [30, 10, 60, 40]]])
 LABELS = torch.tensor([[2, 0], [0, 1]])
@@ -53,3 +61,72 @@ def test_evaluation_gives_padded_rows_of_box_score_and_class(channels):
         assert (found[:, 2:4] >= found[:, :2]).all()
         assert set(found[:, 5].tolist()) <= {0.0, 1.0, 2.0}
         assert not image[len(found) :].any()
+
+
+def serve_published(entry, network: torch.nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a network's weights where torch caches those of an entry, with the digest that their name needs."""
+    content = io.BytesIO()
+    torch.save(network.state_dict(), content)
+    name = f"detector-{sha256(content.getvalue()).hexdigest()[:8]}.pth"
+    (folder / name).write_bytes(content.getvalue())
+    monkeypatch.setenv("TORCH_HOME", str(folder / "cache"))
+    monkeypatch.setattr(entry.value, "url", (folder / name).as_uri())
+
+
+def published(make) -> torch.nn.Module:
+    """torchvision's own detector of 91 classes with random weights, without epsilon as those of COCO."""
+    torch.manual_seed(1)
+    network = make(weights=None, weights_backbone=None, num_classes=91).eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.eps = 0.0
+            layer.running_mean.normal_(std=0.1)
+            layer.running_var.uniform_(0.5, 2)
+    return network
+
+
+def test_weights_of_coco_give_torchvisions_outputs_for_the_classes_it_knows(tmp_path, monkeypatch):
+    theirs = published(detection.retinanet_resnet50_fpn)
+    torch.nn.init.normal_(theirs.head.classification_head.cls_logits.weight, std=0.1)
+    serve_published(retinanet_coco.WEIGHTS, theirs, tmp_path, monkeypatch)
+    names = ["zebra", "mitosis", "person"]
+    ours = retinanet_coco.build(classes=3, channels=3, image_size=64, pretrained=True, class_names=names).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = (each.head(list(each.backbone(x).values())) for each in (theirs, ours.detector))
+    torch.testing.assert_close(found["bbox_regression"], expected["bbox_regression"], rtol=1e-3, atol=1e-4)
+    numbers = [retinanet_coco.WEIGHTS.meta["categories"].index(name) for name in ("zebra", "person")]
+    shown = expected["cls_logits"][..., numbers]
+    torch.testing.assert_close(found["cls_logits"][..., [0, 2]], shown, rtol=1e-3, atol=1e-4)
+    assert found["cls_logits"][..., 1].std() < shown.std() / 2, "what COCO does not know starts from nothing"
+    grey = retinanet_coco.build(classes=3, channels=1, image_size=64, pretrained=True, class_names=names)
+    assert grey(x[:, :1], LABELS[:1], BOXES[:1], KINDS[:1]).isfinite().all()
+
+
+def test_weights_of_coco_of_mask_rcnn(tmp_path, monkeypatch):
+    theirs = published(detection.maskrcnn_resnet50_fpn)
+    old = theirs.state_dict()  # in the names of the file that torchvision publishes
+    for n in range(4):
+        for kind in ("weight", "bias"):
+            old[f"roi_heads.mask_head.mask_fcn{n + 1}.{kind}"] = old.pop(f"roi_heads.mask_head.{n}.0.{kind}")
+    for kind in ("weight", "bias"):
+        old[f"rpn.head.conv.{kind}"] = old.pop(f"rpn.head.conv.0.0.{kind}")
+    plain = SimpleNamespace(state_dict=lambda: dict(old))
+    serve_published(mask_rcnn_coco.WEIGHTS, plain, tmp_path, monkeypatch)
+    names = ["mitosis", "cat"]
+    ours = mask_rcnn_coco.build(classes=2, channels=3, image_size=128, pretrained=True, class_names=names).eval()
+    x, regions = torch.randn(1, 3, 64, 64), torch.randn(2, 256, 7, 7)
+    cat = mask_rcnn_coco.WEIGHTS.meta["categories"].index("cat")
+    with torch.no_grad():
+        one, other = (list(each.backbone(x).values()) for each in (theirs, ours.detector))
+        for a, b in zip(theirs.rpn.head(one), ours.detector.rpn.head(other), strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
+        (logits, boxes), (own, shifts) = (
+            each.roi_heads.box_predictor(each.roi_heads.box_head(regions)) for each in (theirs, ours.detector)
+        )
+        masks, drawn = (
+            each.roi_heads.mask_predictor(each.roi_heads.mask_head(regions)) for each in (theirs, ours.detector)
+        )
+    torch.testing.assert_close(own[:, [0, 2]], logits[:, [0, cat]])
+    torch.testing.assert_close(shifts[:, 8:], boxes[:, 4 * cat : 4 * cat + 4])
+    torch.testing.assert_close(drawn[:, 2], masks[:, cat])

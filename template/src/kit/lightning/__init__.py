@@ -1,7 +1,15 @@
 """What the kit does in PyTorch: batches on the device, the run's callback, the trainer, weights, predictions."""
 
 from src.kit.lightning.deferred import defer_imports
-from src.kit.lightning.device import Batches, DeviceBatches, Profile, build_batches, choose_image_cache, weighted
+from src.kit.lightning.device import (
+    Batches,
+    DeviceBatches,
+    Profile,
+    build_batches,
+    choose_image_cache,
+    download_state,
+    weighted,
+)
 from src.kit.lightning.ranks import build_trainer, join, readable_errors, use_gpu
 from src.kit.lightning.recipes import add_lora, build_distillation, recomputed
 from src.kit.lightning.trainer import (
@@ -34,6 +42,7 @@ __all__ = [
     "build_trainer",
     "choose_image_cache",
     "defer_imports",
+    "download_state",
     "follow_state",
     "join",
     "list_layers",

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch.profiler import profile, schedule, supported_activities
 
+from src.kit.errors import UserError
 from src.kit.hardware import SystemProbe, free_ram
 from src.kit.loading import (
     BatchLoader,
@@ -161,3 +162,18 @@ def weighted(loss: torch.Tensor, trainer: pl.Trainer, batch_idx: int) -> torch.T
     """A training batch's loss times its weight; without a kernel in the usual case, where that is 1."""
     weight = batch_weight(trainer, batch_idx)
     return loss if weight == 1 else loss * weight
+
+
+def download_state(url: str) -> dict[str, torch.Tensor]:
+    """Fetch weights into torch's cache, compare them with the digest in their name, and read them without unpickling.
+
+    Raises:
+        UserError: they cannot be downloaded.
+    """
+    try:
+        weights: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
+        return weights
+    except (OSError, RuntimeError) as error:  # no network, a file that differs
+        raise UserError(f"Cannot download the pretrained weights {url} ({error}).") from error

@@ -5,13 +5,13 @@ weights: `model.name=resnet50.IMAGENET1K_V1 model.pretrained=true`.
 """
 
 from typing import Annotated, Any
-from urllib.error import URLError
 
 import torch
 from torch import nn
 from torchvision import models
 
 from src.kit.config import Range, UserError, unknown
+from src.kit.lightning import download_state
 from src.kit.training import announce_weights
 from src.kit.weights import adapt_stem
 
@@ -54,7 +54,7 @@ def build(
         raise UserError(f"torchvision cannot build {name} for images of {image_size} pixels ({reason}).") from error
     if pretrained:
         announce_weights(*source(name))
-        start(network, download(name), image_size)
+        start(network, download_state(source(name)[0]), image_size)
     return network.train()
 
 
@@ -85,22 +85,6 @@ def source(name: str) -> tuple[str, str]:
     """The address of a network's published weights, and their licence: SWAG's forbids commercial use."""
     published = published_weights(name)
     return str(published.url), "cc-by-nc-4.0" if "SWAG" in published.name else "bsd-3-clause"
-
-
-def download(name: str) -> dict[str, torch.Tensor]:
-    """Fetch weights into torch's cache, compare them with the digest in their name, and read them without unpickling.
-
-    Raises:
-        UserError: they cannot be downloaded.
-    """
-    url = source(name)[0]
-    try:
-        weights: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
-        return weights
-    except (OSError, RuntimeError, URLError) as error:
-        raise UserError(f"Cannot download the pretrained weights {url} ({error}).") from error
 
 
 def start(network: nn.Module, weights: dict[str, torch.Tensor], image_size: int) -> None:

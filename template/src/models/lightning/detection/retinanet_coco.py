@@ -1,0 +1,35 @@
+"""RetinaNet on ResNet-50 that starts from torchvision's weights of COCO (BSD-3-Clause)."""
+
+from collections.abc import Sequence
+
+from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
+
+from src.kit.scenes_lightning import start_from_coco
+from src.models.lightning.detection.retinanet import RetinaNet
+
+WEIGHTS = RetinaNet_ResNet50_FPN_Weights.COCO_V1
+
+
+def build(
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    pretrained: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> RetinaNet:
+    """Return the network, see `RetinaNet`.
+
+    Args:
+        pretrained: Start from all weights of the detector; classes that COCO names alike are known at once.
+        class_names: What COCO calls the classes (null: their names in the data).
+    """
+    network = RetinaNet(classes, channels, 50)
+    if pretrained:
+        start_from_coco(network.detector, WEIGHTS, class_names)
+    return network
+
+
+def source(name: str) -> tuple[str, str]:
+    """The address of the weights, and their licence."""
+    return str(WEIGHTS.url), "bsd-3-clause"
