@@ -53,7 +53,7 @@ def build(
     channels: int,
     image_size: int,
     cardinalities: Sequence[int],
-    hidden: Sequence[int] = (64, 32),
+    hidden: Sequence[int] = (256, 256),
     dropout: Annotated[float, Range(min=0, below=1)] = 0.1,
 ) -> nn.Layer:
     """Return the network: float32 (B, F), or (B, F, 1, 1), -> logits (B, K); K is 1 to predict a number.
