@@ -9,6 +9,7 @@ Data sets come from their publishers, or from the folder or mirror in DATASET_MI
 
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -126,6 +127,14 @@ def start(python: Path) -> list[str]:
         rows.append(
             f"| `train.py {' '.join(arguments)}` | {statistics.median(times):.2f} | {', '.join(found) or 'none'} |"
         )
+    rows += ["", "| training, 15 epochs of the digits | CPU s, median of 3 | CPU time / plain Lightning |"]
+    rows.append("|---|---:|---:|")
+    script = str(ROOT / "benchmarks" / "plain_lightning.py")
+    plain = statistics.median(cpu_seconds(python, script, "digits") for _ in range(3))
+    rows.append(f"| a plain Lightning script | {plain:.2f} | 1.00 |")
+    for framework in ("lightning", "paddle"):
+        ours = statistics.median(cpu_seconds(python, "scripts/train.py", f"framework={framework}") for _ in range(3))
+        rows.append(f"| `train.py framework={framework}` | {ours:.2f} | {ours / plain:.2f} |")
     return rows
 
 
@@ -275,6 +284,15 @@ def until_accuracy(python: Path, *arguments: str) -> tuple[float, float]:
 def run(python: Path, *arguments: str) -> str:
     """A command's output, in the project."""
     return subprocess.run([python, *arguments], cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def cpu_seconds(python: Path, *arguments: str) -> float:
+    """CPU seconds of a command, user and system, on one thread."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([python, *arguments], cwd=PROJECT, capture_output=True, check=True, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def seconds(python: Path, *arguments: str) -> float:
