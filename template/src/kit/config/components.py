@@ -92,11 +92,13 @@ def existing_component(group: str, name: str, framework: str = "", option: str =
     """
     path = find_component(group, name, framework)
     if path is None:
-        others = [other for other in FRAMEWORKS if other != framework and find_component(group, name, other)]
-        if others and framework:
+        elsewhere = [(each, find_component(group, name, each)) for each in FRAMEWORKS if each != framework]
+        for other, file in elsewhere:
+            if file is None or not framework:
+                continue
+            shown = name if file.with_suffix(".txt").exists() else option or name  # a library's file has many names
             raise UserError(
-                f"{group}={option or name} exists for {others[0]} only: set framework={others[0]} or choose another "
-                f"{group}."
+                f"{group}={shown} exists for {other} only: set framework={other} or choose another {group}."
             )
         raise UserError(unknown(KINDS.get(group, group), name, buildable(group, framework)))
     return path
