@@ -7,10 +7,13 @@ import torch
 
 import src.kit.lightning as lightning_kit
 import src.kit.paddle as paddle_kit
-from paths import TEMPLATE
 from src.kit.errors import UserError
 from src.kit.training.networks import build_model
-from tests.support import INPUTS, classifiers, model_config, models
+from tests.support import CONFIGS, INPUTS, classifiers, model_config, models
+
+# options of one framework: networks of its libraries
+LIBRARIES = {path.stem for folder in ("lightning", "paddle") for path in CONFIGS.rglob(f"{folder}/*.yaml")}
+SHARED = [name for name in classifiers("paddle") if name not in LIBRARIES]
 
 
 def both(name: str, channels: int, size: int):
@@ -37,12 +40,9 @@ def both(name: str, channels: int, size: int):
 
 
 def test_both_frameworks_have_the_same_networks():
-    shared = []
-    for framework in ("lightning", "paddle"):
-        of_libraries = {path.stem for path in (TEMPLATE / "src/configs/model").rglob(f"{framework}/*.yaml")}
-        shared.append([name for name in models(framework) if name not in of_libraries])
-    assert shared[0] == shared[1]
-    assert len(classifiers("paddle")) == 6
+    ours, theirs = (set(models(framework)) - LIBRARIES for framework in ("lightning", "paddle"))
+    assert ours == theirs
+    assert len(SHARED) == 6
 
 
 def test_a_model_of_the_other_framework_names_that_framework():
@@ -55,7 +55,7 @@ def test_a_model_of_the_other_framework_names_that_framework():
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
-@pytest.mark.parametrize("name", classifiers("paddle"))
+@pytest.mark.parametrize("name", SHARED)
 def test_same_weights_give_the_same_logits(name: str, channels: int, size: int):
     ours, theirs, arrays = both(name, channels, size)
     images = np.random.default_rng(1).standard_normal((2, channels, size, size), dtype=np.float32)

@@ -16,6 +16,8 @@ from typing import Any, cast
 
 import torch
 
+TESTED = "2.13."  # the releases of torch whose private names are those below; others are imported as they are
+
 
 class Deferred(ModuleType):
     """A package whose `__init__` runs when more than its `early` names is asked for."""
@@ -144,8 +146,9 @@ def defer_torchmetrics() -> None:
 
 def defer_imports() -> None:
     """Defer both, before Lightning is imported."""
-    defer_compiler()
-    defer_torchmetrics()
+    if torch.__version__.startswith(TESTED):
+        defer_compiler()
+        defer_torchmetrics()
 
 
 defer_imports()
