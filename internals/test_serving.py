@@ -593,7 +593,10 @@ def test_the_page_shows_what_a_dropped_photo_is(folder, tmp_path):
         [expected] = predictions(ask(port, **form(photo())))
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
         command += ["--virtual-time-budget=4000", "--dump-dom", f"http://127.0.0.1:{port}/trial"]
-        page = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        for _ in range(5):  # virtual time does not wait for the thread that decodes the photo
+            page = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+            if "<canvas" in page:
+                break
     assert "linear: classification</h1>" in page
     assert f"<b>{expected['class']}</b>" in page
     assert "<canvas" in page and 'role="alert"></p>' in page
