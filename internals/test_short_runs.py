@@ -1,6 +1,8 @@
 """trainer.fast_dev_run, trainer.overfit_batches and trainer.profiler, and the presets that set them."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from src.kit.config import UserError, build_component, load_config
 from src.kit.paddle import refuse_unsupported
 from src.kit.run import Run, read_rows
-from src.kit.training import Experiment, find_checkpoint
+from src.kit.training import Experiment, find_checkpoint, train_run
 from src.kit.weights import load_weights
 from tests.support import fit
 
@@ -24,6 +26,25 @@ def test_fast_dev_run_shortens_everything():
     assert load_config(["trainer.fast_dev_run=3"]).trainer.limit_val_batches == 3
     assert load_config(["debug=fdr"]).trainer.fast_dev_run is True
     assert load_config(["trainer.fast_dev_run=false"]).trainer.max_epochs == load_config([]).trainer.max_epochs
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_the_network_of_an_earlier_run_is_freed(tmp_path, framework, monkeypatch):
+    """Folds and notebooks train several in one process, on one GPU."""
+    networks, build = [], Experiment.build_network
+
+    def noted(*args, **keys):
+        network = build(*args, **keys)
+        networks.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(Experiment, "build_network", noted)
+    keys = [*BASE, f"framework={framework}", f"output_dir={tmp_path.as_posix()}", "trainer.fast_dev_run=true"]
+    for _ in range(2):
+        train_run(load_config(keys))
+    gc.collect()
+    assert len(networks) >= 2
+    assert not [network for network in networks if network()]
 
 
 @pytest.mark.parametrize("framework", ["lightning", "paddle"])

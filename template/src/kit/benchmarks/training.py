@@ -252,8 +252,7 @@ def shorten(cfg: DictConfig, batches: int, val_batches: int, steps: int, val_ste
 
 def measure_side(backend: Any, side: Callable[[DictConfig, StepTimer], None], cfg: DictConfig) -> Row:
     """Run a side once: seconds of a step and a validation, and the GPU's utilisation and memory."""
-    gc.unfreeze()  # training freezes all objects, and those of the previous side would never be collected
-    gc.collect()
+    gc.collect()  # the previous side's network
     backend.reset_peak_memory(cfg)
     timer = StepTimer(partial(backend.wait, cfg))
     with Utilisation(asked=bool(backend.gpu_name(cfg))) as gpu:

@@ -1,12 +1,13 @@
 """The two frameworks behind one interface, and evaluation: the same code, from NumPy predictions, for both."""
 
+import gc
 import json
 import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -80,7 +81,17 @@ def load_trainer(cfg: DictConfig) -> Trainer:
     """Import `src/trainers/<framework>.py`, or what trains the model in its place; raises what `load_module` does."""
     backend: Any = load_backend(cfg)  # first: it knows how its framework is imported
     trainer: Trainer = backend if own_engine(cfg) else load_module(f"src.trainers.{cfg.framework}", cfg.framework)
+    freeze_imports()
     return trainer
+
+
+@cache
+def freeze_imports() -> None:
+    """Take what has been imported out of garbage collection: scanning a million objects takes milliseconds each time.
+
+    Once, before a network is built: networks of earlier runs are garbage, which must be found.
+    """
+    gc.freeze()
 
 
 def load_backend(cfg: DictConfig) -> Backend:

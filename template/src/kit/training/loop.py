@@ -1,6 +1,5 @@
 """What a trainer does besides gradients: learning rate, metrics, early stopping, checkpoints. Knows no framework."""
 
-import gc
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -123,7 +122,6 @@ class TrainingLoop:
         self.lr, self.started = 0.0, time.perf_counter()
         self.inspector: Inspector | None = None
         self.weight: Callable[[int], float] = lambda batch: 1.0  # of a batch's loss, see `Loader.weight`
-        gc.freeze()  # the frameworks' million objects stay: scanning them takes milliseconds, again and again
         run.progress.start(cfg.trainer.max_epochs)
 
     def inspect(self, layers: Layers) -> None:
