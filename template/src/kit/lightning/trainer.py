@@ -1,7 +1,6 @@
 """A run in PyTorch: callback, logger, optimizer, weights to and from NumPy, predictions."""
 
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -256,7 +255,7 @@ class RunCallback(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Stopped) and hasattr(trainer.strategy.launcher, "kill"):
-            at_once = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL  # Windows knows no other
+            at_once = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has the second only, as hard there
             trainer.strategy.launcher.kill(at_once)  # the other ranks, which would wait for this one
 
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
