@@ -26,7 +26,8 @@ from src.kit.training import Experiment, find_checkpoint, load_backend, load_tra
 OUTPUT = Path("outputs") / "distill"
 ROWS = OUTPUT / "rows.jsonl"
 SUBSET = ["data=cifar10", "data.val_fraction=0.98", "data.batch_size=64", "trainer.limit_val_batches=4"]
-TEACHING = ["distill.temperature=4", "distill.weight=0.9"]
+FEW_DIGITS = ["data=digits", "data.val_fraction=0.45", "data.test_fraction=0.45"]
+TEACHING = ["distill.temperature=2", "distill.weight=1.0"]  # the teacher's answers alone: they are soft for blends too
 
 
 class Pairing(NamedTuple):
@@ -39,9 +40,9 @@ class Pairing(NamedTuple):
 
 PAIRINGS = {
     "digits": Pairing(
-        ["data=digits", "data.val_fraction=0.45", "data.test_fraction=0.45", "model.width=4", "trainer.max_epochs=60"],
+        [*FEW_DIGITS, "model.width=8", "trainer.max_epochs=400", "data.mixup_alpha=1.0"],
         range(5),
-        ["model.width=32", "model.dropout=0.3"],
+        ["model.width=32", "model.dropout=0.3", "trainer.max_epochs=200", "data.mixup_alpha=0.0"],
     ),
     "cifar10": Pairing(
         [*SUBSET, "trainer.max_epochs=30"],
