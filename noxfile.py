@@ -108,6 +108,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def gallery(session: nox.Session) -> None:
+    """Train every task and keep what the runs look like in examples/gallery/."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "-m", "benchmarks.gallery", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure the figures of docs/benchmarks.md, each against what a user would use instead."""
     session.install("-r", "requirements-dev.txt")
