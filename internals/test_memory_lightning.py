@@ -1,6 +1,7 @@
 """Estimates for PyTorch: exact against its own CPU allocator, and what is decided by them."""
 
 import dataclasses
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -147,6 +148,7 @@ def test_a_network_that_looks_at_its_pixels_is_trained_all_the_same(monkeypatch:
     kept, message = fit_memory(cfg, hardware(8000))
     assert kept == cfg
     assert "cannot be estimated" in message
+    assert gc.isenabled(), "the training's memory is freed"
 
 
 def test_auto_without_a_gpu() -> None:

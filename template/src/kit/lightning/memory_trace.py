@@ -5,8 +5,8 @@ are on the CPU, since a CPU build of PyTorch has no others; `CudaKernels` correc
 Scratch inside a kernel is invisible here: `convolution_workspace` adds it."""
 
 import gc
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, ClassVar
 from weakref import finalize
@@ -243,6 +243,16 @@ def trace_steps(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> li
     return traces
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Leave reference cycles alone, which would be freed at moments that have nothing to do with the network."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def record_steps(
     network: torch.nn.Module,
     loss: Callable[..., torch.Tensor],
@@ -258,8 +268,7 @@ def record_steps(
         keys: the configuration's `trainer`.
     """
     recorder = Recorder()
-    gc.disable()  # it would free reference cycles at moments that have nothing to do with the network
-    with StorageRecorder(recorder) as storages, CudaKernels():
+    with uncollected(), StorageRecorder(recorder) as storages, CudaKernels():
         for tensor in (*network.parameters(), *network.buffers()):
             storages.add(tensor, "parameters")
         optimizer = build_optimizer()
@@ -280,9 +289,7 @@ def record_steps(
                 optimizer.step()
                 mark_optimizer_state(storages, optimizer)
             del value, data
-        trace = recorder.trace()
-    gc.enable()
-    return trace
+        return recorder.trace()
 
 
 def make_batch(storages: StorageRecorder, shape: DataShape, targets: Sequence[np.ndarray]) -> list[torch.Tensor]:
