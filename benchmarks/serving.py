@@ -27,7 +27,6 @@ LONG = 60.0  # seconds without an error
 EXAMPLES = 1000  # requests to each endpoint
 LITSERVE = """
 import sys
-import tempfile
 import litserve
 from src.kit.inference import Predictor
 

@@ -92,10 +92,9 @@ def existing_component(group: str, name: str, framework: str = "", option: str =
     """
     path = find_component(group, name, framework)
     if path is None:
-        elsewhere = [(each, find_component(group, name, each)) for each in FRAMEWORKS if each != framework]
-        for other, file in elsewhere:
-            if file is None or not framework:
-                continue
+        elsewhere = ((each, find_component(group, name, each)) for each in FRAMEWORKS if each != framework)
+        other, file = next(((each, file) for each, file in elsewhere if file), ("", None))
+        if framework and file:
             shown = name if file.with_suffix(".txt").exists() else option or name  # a library's file has many names
             raise UserError(
                 f"{group}={shown} exists for {other} only: set framework={other} or choose another {group}."

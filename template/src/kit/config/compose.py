@@ -208,7 +208,7 @@ def option_values(group: str, name: str, framework: str) -> dict[str, Any]:
         raise UserError(
             f"{shown(path)}: only config.yaml, a task and an experiment choose options: leave defaults: out."
         )
-    shared = contents(read_base(group, name))
+    shared = contents(read_base(group, path))
     general: dict[str, Any] = {"name": path.stem, **GENERAL.get(group, {})} if group in PLACES else {}
     part = overlay(general, shared, contents(own))
     component = component_file(group, part, framework) if group in PLACES else None
@@ -222,9 +222,9 @@ def option_values(group: str, name: str, framework: str) -> dict[str, Any]:
     return overlay(defaults, general, shared, contents(own))
 
 
-def read_base(group: str, name: str) -> DictConfig:
-    """What `default.yaml` says in the folder of a group, and in the one below it that holds an option."""
-    folders = dict.fromkeys([CONFIGS / group, *(path.parent for path in (CONFIGS / group).rglob(f"{name}.yaml"))])
+def read_base(group: str, *options: Path) -> DictConfig:
+    """What `default.yaml` says in the folder of a group, and in those below it that hold options, which are files."""
+    folders = dict.fromkeys([CONFIGS / group, *(path.parent for path in options)])
     bases = [read(folder / "default.yaml") for folder in folders if (folder / "default.yaml").exists()]
     shared = OmegaConf.merge({}, *bases)
     assert isinstance(shared, DictConfig)
@@ -290,7 +290,8 @@ def load_saved(path: Path, chosen: dict[str, str], framework: str | None) -> Dic
     refuse_damaged(saved, path)
     # a run of an earlier version lacks the keys that have been added since
     groups = sorted(group_names() & saved.keys() - set(PRESETS))
-    added = {group: read_base(group, str(saved[group].get("name"))) for group in groups}
+    files = {group: (CONFIGS / group).rglob(f"{saved[group].get('name')}.yaml") for group in groups}
+    added = {group: read_base(group, *found) for group, found in files.items()}
     cfg = OmegaConf.merge(added, saved)
     assert isinstance(cfg, DictConfig)
     for group in (PLACES.keys() & cfg.keys()) - set(PRESETS):  # or those of its components

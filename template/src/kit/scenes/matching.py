@@ -96,10 +96,10 @@ def object_scores(kept: Kept, classes: Sequence[str], kind: Kind, least: float |
 
 def confuse_all(kept: Kept, classes: int, least: float, kind: Kind) -> np.ndarray:
     """The sum of `confuse` over the images."""
-    return np.sum(
-        [np.zeros((classes + 1, classes + 1), np.int64)] + [confuse(*pair, classes, least, kind) for pair in kept],
-        axis=0,
-    )
+    matrix = np.zeros((classes + 1, classes + 1), np.int64)
+    for pair in kept:  # one at a time: thousands of them would fill the memory
+        matrix += confuse(*pair, classes, least, kind)
+    return matrix
 
 
 def confuse(predicted: Objects, true: Objects, classes: int, least: float, kind: Kind = "bbox") -> np.ndarray:

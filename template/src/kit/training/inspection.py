@@ -226,13 +226,15 @@ class MemoryWatch:
 
     def check(self) -> list[str]:
         """Compare the last reading with that at the first call: a sentence for what has grown by the threshold."""
+        if not self.threshold:
+            return []
         if not self.base:
             self.base, (self.counts, self.sizes) = self.now, census()
             return []
         sentences = []
         for name, size in self.now.items():
             grown = (size - self.base[name]) / 2**20
-            if self.threshold and grown >= self.threshold:
+            if grown >= self.threshold:
                 sentences.append(
                     f"{name} has grown by {grown:,.0f} MiB since the start of the training ({self.describe()}): look "
                     "for a list that keeps results of every step, such as losses that were not detached."
