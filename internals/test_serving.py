@@ -393,6 +393,7 @@ def test_digits_that_look_otherwise_are_seen(tmp_path):
             for start in range(0, len(files), 32):
                 assert ask(port, **form(*files[start : start + 32]))[0] == 200
             page, text = (ask(port, path, method="GET")[1].decode() for path in ("/drift", "/metrics"))
+            assert serve.figures(port)["process_resident_memory_bytes"] > 0  # what benchmark.py reads of it
         values = dict(re.findall(r'\ndrifted{feature="([^"]+)",[^}]+} (\S+)', text))
         assert set(values) == {"brightness", "contrast", "detail", "predicted class", "predicted score"}
         names = {name for name, value in values.items() if value == "1.0"}

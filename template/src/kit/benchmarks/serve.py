@@ -118,8 +118,8 @@ def figures(port: int) -> dict[str, float]:
     """The metrics without labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    rows = (line.split() for line in lines if not line.startswith("#"))
-    return {name: float(value) for name, value in rows if "{" not in name}
+    rows = (line.split() for line in lines if not line.startswith("#") and "{" not in line)  # labels hold spaces
+    return {name: float(value) for name, value in rows}
 
 
 def load(port: int, body: bytes, kind: str, clients: int, seconds: float) -> dict[str, Any]:
