@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from tests.cookiecutter_json import SETTINGS
+from tests.history import git
 from tests.render import EXAMPLES, EXPECTED, ROOT, copy_template, files_of, render
 
 if sys.version_info >= (3, 11):
@@ -240,3 +242,36 @@ def test_few_conditionals() -> None:
         assert path.suffixes[-2:] != [".py", ".jinja"], "no Python source is templated"
         if path.suffixes[-2:] != [".md", ".jinja"]:  # a page has only what the project has
             assert len(re.findall(r"\{%-?\s*(?:if|elif)\b", path.read_text("utf-8"))) <= 2, path
+
+
+@pytest.mark.parametrize("files", [*(path.stem for path in EXPECTED.glob("*.txt")), "this repository"])
+def test_names_that_windows_and_macos_can_hold(files: str) -> None:
+    """There `Data.yaml` is `data.yaml`, and folders and files have no reserved names or characters."""
+    if files == "this repository":
+        listed = git(ROOT, "ls-files").splitlines()
+    else:
+        listed = (EXPECTED / f"{files}.txt").read_text("utf-8").splitlines()
+    paths = {path.as_posix() for name in listed for path in (Path(name), *Path(name).parents)}
+    assert len({path.casefold() for path in paths}) == len(paths) > 100
+    assert [path for path in paths if len(path) > 120] == []  # of 260, with the user's folder and .venv
+    parts = {part for path in paths for part in Path(path).parts}
+    reserved = r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*[<>:\"\\|?*\x00-\x1f].*|.*[. ]"
+    assert [part for part in parts if re.fullmatch(reserved, part)] == []
+
+
+def test_line_ends_of_windows(projects: dict[str, Path], tmp_path: Path) -> None:
+    """With CRLF, as git on Windows writes them, a project runs; scripts for Linux keep theirs."""
+    project = tmp_path / "project"
+    shutil.copytree(projects["both"], project)
+    git(project, "init", "-q")
+    names = git(project, "ls-files", "--others", "-z").split("\0")[:-1]
+    wanted = git(project, "check-attr", "eol", "--", *names).splitlines()
+    kept = {line.split(":")[0] for line in wanted if line.endswith(": lf")}
+    assert {name for name in names if (project / name).read_bytes().startswith(b"#!/")} == kept != set()
+    for path in (project / name for name in names if name not in kept):
+        text = path.read_bytes()
+        path.write_bytes(text if b"\0" in text else text.replace(b"\n", b"\r\n"))
+    code = "from src.kit.config import load_config; print(load_config([]).trainer.max_epochs)"
+    for command in (["-c", code], ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_kit.py"]):
+        done = subprocess.run([sys.executable, *command], cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

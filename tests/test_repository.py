@@ -33,9 +33,10 @@ def test_it_has_a_licence() -> None:
 def test_workflows_run_sessions_and_examples_that_exist() -> None:
     sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text("utf-8"), re.M))
     steps = [step for job in jobs(GITHUB / "workflows/ci.yml").values() for step in job["steps"]]
+    steps += jobs(GITHUB / "workflows/release.yml")["pages"]["steps"]
     named = [words for step in steps if (words := re.search(r"^nox -s ([\w ]+)", step.get("run", "")))]
     ran = {name for words in named for name in words[1].split()}
-    assert {"lint", "tests", "project", "smoke", "containers"} <= ran <= sessions
+    assert {"lint", "tests", "project", "smoke", "containers", "docs"} <= ran <= sessions
     assert jobs(GITHUB / "workflows/ci.yml")["smoke"]["strategy"]["matrix"]["example"] == sorted(EXAMPLES)
     assert "python -m tools.release_notes" in (GITHUB / "workflows/release.yml").read_text("utf-8")
 
@@ -45,8 +46,8 @@ def test_workflows_may_do_little(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text("utf-8"))
     assert workflow["permissions"] == {"contents": "read"}
     for name, job in workflow["jobs"].items():
-        writes = "write" in job.get("permissions", {}).values()
-        assert writes == (name == "release")
+        writes = {what for what, how in job.get("permissions", {}).items() if how == "write"}
+        assert writes == {"release": {"contents"}, "pages": {"pages", "id-token"}}.get(name, set())
         for step in job.get("steps", []):
             assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/none@v0")), (
                 "GitHub's own actions only"
