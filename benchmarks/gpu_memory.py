@@ -13,7 +13,8 @@ frameworks that the project lacks, or that are not installed, are skipped; the G
 environment each: run it in both, with the same FILE. Rows are shuffled, so that every model comes early. A row that
 runs out of memory has an error.
 The summary covers all rows, and the held-out families: no constant of the estimate may ever be fitted to those. Only
-the CUDA context and the least margin have been fitted so far, to 22 rows of other families on an H200.
+the CUDA context, the least margin and which convolutions take scratch have been fitted so far, to 22 rows of other
+families on an H200.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from src.kit.memory.allocators import (
     ScaledTrace,
     TorchAllocator,
     Trace,
+    replay,
     simulate_allocator,
 )
 
@@ -72,6 +73,22 @@ def test_replay_finds_the_peak_and_what_it_is_made_of() -> None:
     assert (peak.allocated, peak.reserved) == (512 + 4096, 2 * MIB)
     assert peak.kinds["workspace"] == 4096
     assert not peak.kinds.get("host")
+
+
+def test_scratch_counts_where_it_takes_more_and_where_it_takes_less() -> None:
+    """Cut by what comes after scratch of 30 MiB, its block does not fit the next 30 MiB; without, 11 MiB do."""
+    recorder = Recorder()
+    recorder.allocate_briefly(30 * MIB, "scratch")
+    recorder.allocate(11 * MIB)
+    assert simulate_allocator(recorder.trace(), "lightning").reserved == 30 * MIB
+    first = recorder.allocate(30 * MIB)
+    recorder.allocate_briefly(512, "scratch")
+    trace = recorder.trace()
+    assert [replay(trace, "lightning", kinds).reserved // MIB for kinds in ((), ("scratch",))] == [62, 42]
+    recorder.free(first)
+    recorder.allocate(19 * MIB)  # in either, the rest of a block of 30 MiB is free
+    peak = simulate_allocator(recorder.trace(), "lightning")
+    assert (peak.reserved, peak.kinds) == (62 * MIB, {"activations": 42 * MIB})
 
 
 def test_growth_is_a_straight_line_for_each_block() -> None:

@@ -12,7 +12,7 @@ from memory_lightning import hardware, real_step
 from memory_traces import live
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.lightning.memory_trace import bound_bytes, trace_steps
+from src.kit.lightning.memory_trace import bound_bytes, padded_bytes, trace_steps
 from src.kit.memory.allocators import ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import GPUS, DataShape, Estimator, estimate, find_data_shape
 from src.kit.memory.fit import FRAGMENTED, fit_memory, fits_gpu
@@ -43,6 +43,20 @@ def test_half_precision_as_the_cpu_allocator_sees_it() -> None:
     # the CPU's batch normalisation differs from CUDA's by some statistics
     nearest = min(series[: kinds.index("gradients")], key=lambda size: abs(size - forward))
     assert nearest == pytest.approx(forward, rel=1e-3)
+
+
+def test_scratch_of_a_convolution_pads_few_channels_and_is_held_beside_what_is_returned() -> None:
+    cfg = load_config(["model=small_cnn"])
+    trace = trace_steps(cfg, SHAPE, (2,))[0]
+    kinds = [trace.kinds[block] for block, size in trace.events if size > 0]
+    assert kinds.count("workspace") == 2 * (1 + 3 + 2)  # forward only where 3 channels are padded; 3 and 2 gradients
+    assert kinds.count("scratch") == 2 * 2
+    first = kinds.index("workspace")
+    sizes = [size for _, size in trace.events if size > 0]
+    images, weights, outputs = 4 * 2 * 32 * 32, 4 * 12 * 5 * 5, 4 * 2 * 12 * 16 * 16
+    assert sizes[first] == 4 * images + 4 * weights + outputs
+    assert sizes[first - 1] == outputs
+    assert padded_bytes(torch.empty(2, 3, 5, 5, dtype=torch.bfloat16)) == 2 * 2 * 8 * 25
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18_attention"])

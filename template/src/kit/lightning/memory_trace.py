@@ -40,6 +40,7 @@ FLOAT32 = {
 HALF = (torch.bfloat16, torch.float16)
 HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 STEPS = 2  # the second one has the optimizer's state and the last gradients
+FEW_CHANNELS = 8  # fewer are padded, so that a kernel needs a copy
 GROUPS = {2: 8, 3: 9}  # large arguments -> index of the number of groups
 
 
@@ -204,13 +205,25 @@ class StorageRecorder(UnknownValues):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         results = super().__torch_dispatch__(operation, types, args, kwargs)
-        made = list(iterate_tensors((results,)))
         if inputs := INPUTS.get(operation._schema.name):
-            sizes = [value.nbytes for value in (*args[:inputs], *made)]
-            self.recorder.allocate_briefly(convolution_workspace(sizes, args[GROUPS[inputs]]), "workspace")
-        for tensor in made:
+            self.add_kernels(args[:inputs], results if inputs == 3 else (results,), args[GROUPS[inputs]])
+        for tensor in iterate_tensors((results,)):
             self.add(tensor)
         return results
+
+    def add_kernels(self, inputs: Sequence[torch.Tensor], results: Sequence[Any], groups: int) -> None:
+        """Record the scratch of a convolution's kernels, each beside what it and those before it return.
+
+        Forward passes over many channels were best explained by kernels that take scratch and by some that don't.
+        """
+        images = inputs[-2]
+        bare = len(inputs) == 2 and images.shape[1] >= FEW_CHANNELS
+        touched = (*inputs, results[0]) if len(inputs) == 2 else inputs
+        workspace = convolution_workspace([padded_bytes(tensor) for tensor in touched], groups)
+        for tensor in results[:2]:  # the third is the gradient of the bias
+            if tensor is not None:
+                self.add(tensor)
+                self.recorder.allocate_briefly(workspace, "scratch" if bare else "workspace")
 
     def add(self, tensor: torch.Tensor | None, kind: str | None = None) -> None:
         """Record a tensor's memory if it is new, and its kind if given."""
@@ -225,6 +238,12 @@ class StorageRecorder(UnknownValues):
 
     def free(self, key: int) -> None:
         self.recorder.free(self.blocks.pop(key))
+
+
+def padded_bytes(tensor: torch.Tensor) -> int:
+    """Bytes of a copy whose channels fill groups of 16 bytes, as tensor cores read them: 3 become 4 or, halved, 8."""
+    channels, group = tensor.shape[1], 16 // tensor.itemsize
+    return tensor.nbytes // channels * (-(-channels // group) * group)
 
 
 def trace_steps(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:

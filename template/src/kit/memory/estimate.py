@@ -24,7 +24,8 @@ MAX_BATCH = 1 << 16
 # Traced batches. PyTorch's batch normalisation refuses a single value; what Paddle must compute takes its time.
 BATCHES = {"lightning": (2, 4), "paddle": (1, 2)}
 LARGER_BATCHES = (4, 8)  # where only the peak is on a line: there activations outweigh everything else
-# Of the reserved memory. Of 231 trainings that others measured (benchmarks/gpu_memory_timm.py), 1 % took more.
+# Of the reserved memory. None of 22 trainings on an H200 took more; of 101 that others measured with an unknown setup
+# (benchmarks/gpu_memory_timm.py), 10 did.
 MARGIN = 0.18
 MARGIN_MIB = 64  # at least: three of the allocator's blocks of 20 MiB, which small networks take or not
 # PyTorch, aten/src/ATen/cuda/CublasHandlePool.cpp: ":4096:2:16:8" before Hopper, 32 MiB on Hopper and Blackwell;
@@ -37,7 +38,8 @@ CUBLAS_HANDLES = 2
 # has not been measured; users report 250 to 600 MiB of CUDA 11 to 13.
 CONTEXT_MIB = {"lightning": 762, "paddle": 600}
 # cuDNN's tensor-core kernels want channels last: given channels first, they copy input, weights and output to scratch.
-# For 47 networks of timm that others measured (benchmarks/gpu_memory_timm.py), half a copy to one fits best.
+# For 47 networks of timm that others measured (benchmarks/gpu_memory_timm.py), half a copy to one fits best; of 22
+# trainings on an H200 one copy, which some forward passes do without.
 LAYOUT_COPIES = 1.0
 
 
