@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import socket
+import time
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from src.kit.errors import UserError
 from src.kit.serving.batching import Model
@@ -25,6 +26,8 @@ from src.kit.serving.watch import drift_page
 
 PAGE = Path(__file__).with_name("page.html")
 PATHS = frozenset({"/", "/predict", "/model", "/health", "/ready", "/metrics", "/drift", "/reload", "/rollback"})
+HEAD_BYTES = 1 << 16  # of a request's head
+PIPELINED = 16  # requests of a connection that may wait for the one before them
 HEAD_S = 10  # seconds for a request's head to arrive
 BODY_LOOKS = 3  # times as long for its body
 STOP_S = 30  # seconds for requests in progress to end
@@ -54,8 +57,17 @@ class App(FastAPI):
     """FastAPI, whose layers take longer than a small network: POST /predict goes past them."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            limit(getattr(getattr(receive, "__self__", None), "config", None))
         direct = scope["type"] == "http" and scope["path"] == "/predict" and scope["method"] == "POST"
         await (self.state.directly if direct else super().__call__)(scope, receive, send)
+
+
+def limit(config: Any) -> None:
+    """Give uvicorn, started as `uvicorn src.api:app` without limits of its own, those of `serve.py`."""
+    if isinstance(config, uvicorn.Config) and config.http == "auto":
+        config.http_protocol_class = Protocol
+        config.limit_concurrency = config.limit_concurrency or CONNECTIONS
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -107,13 +119,18 @@ def add_prediction(app: FastAPI, service: Service) -> None:
             service.uploads.held -= held[0]
 
     async def directly(scope: Scope, receive: Receive, send: Send) -> None:
+        started, status = time.perf_counter(), 500
         try:
-            response = await predict(Request(scope, receive))
-        except HTTPException as error:
-            response = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-        await response(scope, receive, send)
+            try:
+                response = await predict(Request(scope, receive))
+            except HTTPException as error:
+                response = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+            status = response.status_code
+            await response(scope, receive, send)
+        finally:
+            service.metrics.count("/predict", status, time.perf_counter() - started)
 
-    app.state.directly = Counted(directly, service.metrics, PATHS)
+    app.state.directly = directly
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -232,22 +249,57 @@ class Together:
         self.transport.close()
 
 
-class Protocol(H11Protocol):
-    """HTTP as uvicorn speaks it; ends connections on which a request does not arrive in time."""
+class Protocol(HttpToolsProtocol):
+    """HTTP as uvicorn speaks it; bounds what the parser keeps, and ends connections on which a request does not arrive in
+    time.
 
+    Attributes:
+        head: bytes of the headers of a request, and of what follows its body.
+        kept: bytes that arrived since a head or a part of a body was complete.
+    """
+
+    head = kept = 0
     seen: Any = ""  # the request in progress at the last look
     looks = 0  # at it
 
     def connection_made(self, transport: Any) -> None:
         together: Any = Together(transport, self.loop)
         super().connection_made(together)
-        # asyncio does this only for sockets that say their protocol; without it, each answer waits 40 ms for an ACK
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = transport.get_extra_info("socket")
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            # asyncio does this only for sockets that say their protocol; without it, each answer waits 40 ms for an ACK
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.look()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.timer.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self.kept += len(data)
+        super().data_received(data)
+        if self.kept > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's head is too long.")
+
+    def on_message_begin(self) -> None:
+        self.head = 0
+        if len(self.pipeline) >= PIPELINED:
+            raise ValueError("too many requests at once")  # as the next one: it ends the parser, which answers 400
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.head += len(name) + len(value)
+        if self.head > HEAD_BYTES:
+            raise ValueError("too long")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self.kept = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.kept = 0
+        super().on_body(body)
 
     def look(self) -> None:
         """Look again every `HEAD_S`, or end the connection if its request still has not arrived."""

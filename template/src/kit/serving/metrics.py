@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class Metrics:
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.drift: Mapping[str, tuple[str, Callable[[], dict[Any, float]]]] = {}
+        self.labelled = cache(lambda figure, *values: figure.labels(*values))  # which takes a lock and makes a key
         self.registry.register(self)  # type: ignore[arg-type]
         ProcessCollector(registry=self.registry)  # memory and CPU, on Linux
 
@@ -67,15 +69,22 @@ class Metrics:
         quantiles = zip(QUANTILES, np.quantile(seconds, QUANTILES), strict=True)
         return {"mean": float(seconds.mean())} | {f"p{100 * share:.0f}": float(value) for share, value in quantiles}
 
+    def count(self, path: str, status: int, seconds: float) -> None:
+        """Count a request, and take note of the time that a prediction took."""
+        self.labelled(self.requests, path, status).inc()
+        if path == "/predict" and status == 200:
+            self.seconds.observe(seconds)
+            self.recent.append(seconds)
+
     async def timed(self, batcher: Batcher, sources: Sequence[Any]) -> list[tuple[Model, Answer]]:
         """`Batcher.submit`, with its time and its samples counted by model."""
         started = time.perf_counter()
         found = await batcher.submit(sources)
         model = found[-1][0]
-        self.answers.labels(model.card.model, model.version).observe(time.perf_counter() - started)
-        self.predictions.labels(model.card.model, model.version).inc(
-            sum(not isinstance(answer, UserError) for _, answer in found)
-        )
+        names = (model.card.model, model.version)
+        self.labelled(self.answers, *names).observe(time.perf_counter() - started)
+        predicted = sum(not isinstance(answer, UserError) for _, answer in found)
+        self.labelled(self.predictions, *names).inc(predicted)
         return found
 
     def text(self) -> bytes:
@@ -106,8 +115,4 @@ class Counted:
         try:
             await self.app(scope, receive, watched)
         finally:
-            self.metrics.requests.labels(path, status).inc()
-            if path == "/predict" and status == 200:
-                seconds = time.perf_counter() - started
-                self.metrics.seconds.observe(seconds)
-                self.metrics.recent.append(seconds)
+            self.metrics.count(path, status, time.perf_counter() - started)

@@ -27,6 +27,7 @@ from src.kit.serving.watch import Shadow, drift_figures
 
 OUTPUTS = Path("outputs")
 FREE = ("rate", "workers", "cache_mb", "share")  # settings that may be 0
+ENCODER = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make a new one each time
 ROWS = 16  # rows of a table count as much as an image
 
 
@@ -192,7 +193,7 @@ class Service:
             if isinstance(answer, UserError):
                 which = f"Number {place + 1}: " if len(sources) > 1 else ""
                 raise HTTPException(422, which + str(answer))
-            texts[place] = text = json.dumps({"version": used.version, **to_json(answer)}, ensure_ascii=False)
+            texts[place] = text = ENCODER.encode({"version": used.version, **to_json(answer)})
             if self.cache.most and used is model:
                 self.cache.put(keys[place], text)
         self.metrics.cached.inc(len(sources) - len(missing))
@@ -260,6 +261,10 @@ def key_of(version: str, source: Any) -> bytes:
 
 def to_json(value: Any) -> Any:
     """A prediction without arrays and numbers that JSON lacks: class maps become PNG files in base64."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):  # before the rarer ones, which take longer to find out
+        return value
     if isinstance(value, Mapping):
         return {key: to_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -268,4 +273,4 @@ def to_json(value: Any) -> Any:
         file = io.BytesIO()
         Image.fromarray(value).save(file, "png", compress_level=1)
         return base64.b64encode(file.getvalue()).decode("ascii")
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return value
