@@ -250,8 +250,7 @@ class Together:
 
 
 class Protocol(HttpToolsProtocol):
-    """HTTP as uvicorn speaks it; bounds what the parser keeps, and ends connections on which a request does not arrive in
-    time.
+    """HTTP as uvicorn speaks it; bounds what the parser keeps, and ends connections whose request does not arrive.
 
     Attributes:
         head: bytes of the headers of a request, and of what follows its body.
