@@ -13,7 +13,7 @@ import scripts.test
 from scripts.train import main
 from src.kit.config.compose import load_config, option, option_names
 from src.kit.errors import UserError
-from src.kit.run import Run, read_json
+from src.kit.run import Run, read_json, read_rows
 from src.kit.training import TrainingLoop, build_loss, find_checkpoint, newest_run, train_run
 from src.kit.weights import load_weights
 from src.tasks.classification import concatenate
@@ -203,12 +203,16 @@ class TrainingTests:
             cfg = OmegaConf.create({"framework": self.framework, "loss": option("loss", name, self.framework)})
             assert callable(build_loss(cfg, np.array([3, 2, 1])))
 
-    def test_weights_of_an_earlier_run_are_the_start_of_the_next(self, tmp_path):
+    def test_weights_of_an_earlier_run_are_the_start_of_the_next_which_need_not_train(self, tmp_path):
         run, first = self.run(tmp_path)
         file = (find_checkpoint(run, "last") / "model.safetensors").as_posix()
-        _, second = self.run(tmp_path, f"model.weights={file}", "optimizer.lr=1e-12", "optimizer.weight_decay=0")
-        trained = [name for name in first if "running" not in name]
-        assert all(np.allclose(first[name], second[name], atol=1e-6) for name in trained)
+        untrained = train_run(self.configure(tmp_path / "next", f"model.weights={file}", "trainer.max_epochs=0"))
+        second = load_weights(find_checkpoint(untrained, "best") / "model.safetensors")[0]
+        assert all(np.array_equal(first[name], second[name]) for name in first)
+        (before,), (row,) = read_rows(run / "metrics.jsonl"), read_rows(untrained / "metrics.jsonl")
+        assert (row["epoch"], row["val/accuracy"]) == (0, pytest.approx(before["val/accuracy"]))
+        assert read_json(untrained / "run.json")["status"] == "finished"
+        assert "Not trained" in (untrained / "report.html").read_text("utf-8")
 
     def test_eval_and_test_scripts_print_their_split(self, tmp_path, capfd):
         run, _ = self.run(tmp_path)

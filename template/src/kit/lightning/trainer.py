@@ -325,10 +325,12 @@ def build_scheduler(cfg: DictConfig, optimizer: torch.optim.Optimizer, steps: in
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def load_network(experiment: Experiment, checkpoint: Path) -> torch.nn.Module:
-    """The experiment's network with a checkpoint folder's weights, on the device, in evaluation mode."""
-    network: torch.nn.Module = experiment.build_network(initial=False)
-    weights_from_numpy(network, *load_weights(checkpoint / "model.safetensors"))
+def load_network(experiment: Experiment, checkpoint: Path | None) -> torch.nn.Module:
+    """The experiment's network with a checkpoint folder's weights, or as training starts it, ready to evaluate."""
+    torch.manual_seed(experiment.cfg.seed)
+    network: torch.nn.Module = experiment.build_network(initial=checkpoint is None)
+    if checkpoint:
+        weights_from_numpy(network, *load_weights(checkpoint / "model.safetensors"))
     return network.to(device_of(experiment.cfg)).eval()
 
 

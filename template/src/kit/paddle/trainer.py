@@ -261,11 +261,13 @@ def to_numpy(tensor: paddle.Tensor) -> np.ndarray:
     return array
 
 
-def load_network(experiment: Experiment, checkpoint: Path) -> paddle.nn.Layer:
-    """The experiment's network with a checkpoint folder's weights, on the device, in evaluation mode."""
+def load_network(experiment: Experiment, checkpoint: Path | None) -> paddle.nn.Layer:
+    """The experiment's network with a checkpoint folder's weights, or as training starts it, ready to evaluate."""
     paddle.set_device("gpu" if use_gpu(experiment.cfg) else "cpu")
-    network: paddle.nn.Layer = experiment.build_network(initial=False)
-    weights_from_numpy(network, *load_weights(checkpoint / "model.safetensors"))
+    paddle.seed(experiment.cfg.seed)
+    network: paddle.nn.Layer = experiment.build_network(initial=checkpoint is None)
+    if checkpoint:
+        weights_from_numpy(network, *load_weights(checkpoint / "model.safetensors"))
     network.eval()
     return network
 

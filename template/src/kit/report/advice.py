@@ -24,7 +24,7 @@ def advice(rows: Rows, evaluation: Mapping[str, Any] | None = None) -> str:
     """Return a verdict and its evidence on the rows of metrics.jsonl, by the first rule that applies.
 
     1. A loss isn't finite: diverged.
-    2. Fewer than three epochs: too few to judge.
+    2. Fewer than three epochs: too few to judge, or not trained at all.
     3. No score is better than its baseline, what the best answer that ignores the input scores: failed, or not learned
        yet if it is still rising.
     4. The last validation loss is over 1.10 times its best while the training loss kept falling: over-fitting.
@@ -44,6 +44,8 @@ def advice(rows: Rows, evaluation: Mapping[str, Any] | None = None) -> str:
                 f"Diverged: the loss is not finite in epoch {number}. Lower optimizer.lr or set "
                 "trainer.gradient_clip_val."
             )
+    if rows and rows[-1].get("epoch") == 0:
+        return "Not trained: the scores are those of the network as it starts."
     if len(rows) < MIN_EPOCHS:
         return f"Too few epochs to judge: train for at least {MIN_EPOCHS}."
     evaluation = evaluation or {}

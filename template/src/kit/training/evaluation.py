@@ -49,8 +49,12 @@ class Trainer(Protocol):
 class Backend(Protocol):
     """`src/kit/<framework>`: what evaluation, reports and estimates need of a framework."""
 
-    def load_network(self, experiment: Experiment, checkpoint: Path) -> Any:
-        """The experiment's network with a checkpoint folder's weights, in evaluation mode."""
+    def load_network(self, experiment: Experiment, checkpoint: Path | None) -> Any:
+        """The experiment's network with a checkpoint folder's weights, or as training starts it; to evaluate."""
+        ...
+
+    def weights_to_numpy(self, network: Any) -> dict[str, np.ndarray]:
+        """Its parameters and statistics as float32, under PyTorch's names."""
         ...
 
     def predict(self, experiment: Experiment, network: Any, split: str) -> list[Any]:

@@ -20,12 +20,13 @@ from src.kit.ranks import Place, Ranks, find_place, is_main_process, refuse_cont
 from src.kit.report import collect_folds, write_fold_report
 from src.kit.run import Run, describe_run, has_checkpoint, new_folder, read_json, read_rows, write_json
 from src.kit.storage import lock_folder
-from src.kit.training.checkpoints import find_checkpoint, find_resumable, read_intact
+from src.kit.training.checkpoints import Checkpoints, find_checkpoint, find_resumable, read_intact
 from src.kit.training.distillation import check_teacher
 from src.kit.training.evaluation import evaluate_run, load_backend, load_experiment, load_trainer, own_engine
 from src.kit.training.experiment import Experiment
 from src.kit.training.exports import RunPredictor, export_run
 from src.kit.training.splits import compare_splits, describe_split, describe_splits, refuse_other_data, write_splits
+from src.kit.weights import save_weights
 
 FitMemory = Callable[[Experiment], tuple[DictConfig, str]]
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
@@ -88,7 +89,7 @@ def train_rank(
         notes += check_teacher(experiment)
         if resumed:
             refuse_other_data(splits, resumed)
-        elif fit_memory and not own_engine(cfg):
+        elif fit_memory and not own_engine(cfg) and (cfg.trainer.max_epochs > 0 or cfg.data.batch_size == "auto"):
             experiment.cfg, note = fit_memory(experiment)
             notes += [note] if note else []
         trainer = load_trainer(cfg)
@@ -107,10 +108,29 @@ def train_rank(
             write_splits(splits, run.path)
             if repeated and (changed := compare_splits(splits, repeated)):
                 run.log.warning("The samples differ from those of %s: %s.", repeated, ", ".join(changed))
-        trainer.fit(experiment, run, checkpoint)
+        if cfg.trainer.max_epochs > 0 or own_engine(cfg):
+            trainer.fit(experiment, run, checkpoint)
+        elif run.main and not checkpoint:
+            keep_untrained(experiment, run)
         if run.main:
             finish(experiment, run, ["val", "test"])
     return run.path
+
+
+def keep_untrained(experiment: Experiment, run: Run) -> None:
+    """Save the network as training would start it, with its scores as those of epoch 0: `trainer.max_epochs=0`."""
+    backend, saving = load_backend(experiment.cfg), experiment.cfg.trainer.checkpoint
+    network = backend.load_network(experiment, None)
+    scores = experiment.score(backend.predict(experiment, network, "val"))
+    row = {"epoch": 0, "step": 0} | {f"val/{name}": value for name, value in scores.items()}
+    run.log_epoch(row)
+
+    def save(folder: Path) -> None:
+        weights = backend.weights_to_numpy(network)
+        save_weights(folder / "model.safetensors", weights, experiment.metadata(network))
+
+    checkpoints = Checkpoints(run.path / "checkpoints", saving.keep_best, saving.keep_last, experiment.task.mode)
+    checkpoints.add(0, 0, row.get(experiment.task.monitor), save)
 
 
 def open_again(run: Path, stack: ExitStack) -> tuple[Path, list[str]]:

@@ -1,8 +1,8 @@
 """OpenAI's CLIP (https://github.com/openai/CLIP) as a classifier that knows its classes by their names.
 
 `model=clip model.pretrained=true`: the last layer is what CLIP's text network makes of "a photo of a NAME.", so the
-network classifies before it is trained (zero-shot). `model.freeze=[vision]` trains the last layer only (linear probe);
-otherwise everything is trained. The images' network is timm's (https://github.com/huggingface/pytorch-image-models).
+network classifies before it is trained (zero-shot: `trainer.max_epochs=0`). `model.freeze=[vision]` trains the last
+layer only (linear probe); otherwise everything is trained. The images' network is timm's (https://github.com/huggingface/pytorch-image-models).
 """
 
 import math
