@@ -1,6 +1,7 @@
 """Recipes beside plain training, a teacher and averages: the same in both frameworks, and what the formulas say."""
 
 import re
+import shutil
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -225,6 +226,13 @@ def test_the_mean_of_epochs_has_equal_weights_and_statistics_of_its_own(tmp_path
     mean = torch.stack([each.mean((0, 2, 3)) for each in outputs]).mean(0).numpy()
     np.testing.assert_allclose(averages[3]["1.running_mean"], mean, atol=1e-5)
     assert np.abs(raw[3]["1.running_mean"] - mean).max() > 1e-4
+    shutil.rmtree(folders[3])  # as if it had been killed before: the mean goes on from the first one's weights
+    with Run(cfg, run) as resumed:
+        fit(cfg, resumed, find_checkpoint(run, "last"))
+    for read, before in ((read_average, averages[3]), (read_raw, raw[3])):
+        again = read(folders[3])
+        assert all(np.array_equal(before[name], again[name]) for name in before)
+    assert [row["epoch"] for row in read_rows(run / "metrics.jsonl")] == [1, 2, 3, 4]
     with pytest.raises(UserError, match="exclude each other"):
         in_torch.build_average(configure(tmp_path, "trainer.ema=0.9", "trainer.swa=0.5"), torch.nn.Identity())
 
