@@ -96,8 +96,7 @@ def shorten(cfg: DictConfig) -> None:
         }
         cfg.data.update({key: value for key, value in off.items() if key in cfg.data})
     if batches := int(trainer.fast_dev_run):
-        trainer.max_epochs = min(trainer.max_epochs, 1)
-        trainer.early_stopping.patience = trainer.folds = None
+        trainer.max_epochs, trainer.early_stopping.patience, trainer.folds = min(trainer.max_epochs, 1), None, None
         trainer.limit_train_batches = trainer.limit_val_batches = trainer.limit_test_batches = batches
         cfg.tracker = {"name": "none"}
 
