@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +90,36 @@ def test_the_bound_is_above_the_estimate(keys: list[str]) -> None:
         bound = bound_bytes(estimator.cfg, estimator.shape, batch) / 2**20
         assert bound > found.allocated - found.workspace - found.data
         assert FRAGMENTED * (bound + found.workspace + found.data) > found.reserved
+
+
+def test_the_same_training_is_traced_once_and_a_damaged_trace_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    traced: list[object] = []
+    monkeypatch.setattr(
+        "src.kit.lightning.memory_trace.trace_steps", lambda *args: traced.append(args) or trace_steps(*args)
+    )
+
+    def needed(*keys: str) -> float:
+        return Estimator(load_config(["model=small_cnn", "data=digits", *keys])).at(4).needed
+
+    first = needed()
+    assert needed("seed=2", "data.batch_size=8", "tracker=none") == first
+    assert len(traced) == 1
+    file = next(tmp_path.rglob("*.npz"))
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:-30], whole[:200] + b"?" + whole[201:]):
+        file.write_bytes(damaged)
+        assert needed() == first
+        assert file.read_bytes() == whole
+    assert len(traced) == 4
+    assert needed("model.width=64", "trainer.precision=bf16-mixed") > first
+    assert len(traced) == 5
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))  # no folder
+    assert needed() == first
+    assert not [path for path in tmp_path.rglob("*") if path.suffix not in ("", ".npz")]
 
 
 def test_what_clearly_fits_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:

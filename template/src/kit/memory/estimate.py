@@ -4,21 +4,33 @@ Exact for parameters, gradients, optimizer state and what autograd keeps: the te
 the frameworks' CPU allocators. Scratch of cuDNN and cuBLAS follows published rules; the CUDA context was measured with
 PyTorch on one GPU, Paddle's was not; benchmarks/gpu_memory.py measures all of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import json
+import os
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
 from src.kit.loading import DEVICE_SHARE, largest_batch
 from src.kit.memory.allocators import MIB, Peak, ScaledTrace, Trace, extrapolate_peak, simulate_allocator
+from src.kit.storage import replace_file
 from src.kit.training import Experiment, find_checkpoint, load_memory, load_task
 
 # GB on the box -> MiB that nvidia-smi reports: RTX 4060, 4070, 4080, 4090, A100, H100, H200
 GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
+ROOT = Path(__file__).resolve().parents[3]
+KEPT = 100  # files of traces, of up to 0.1 MB
+# keys that no network, loss or optimizer sees
+UNSEEN = {"seed", "name", "output_dir", "log_every_n_steps", "tracker", "scheduler", "batch_size", "root", "cache"}
 PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
 MAX_BATCH = 1 << 16
 # Traced batches. PyTorch's batch normalisation refuses a single value; what Paddle must compute takes its time.
@@ -145,12 +157,11 @@ class Estimator:
             NotEstimated: the network's memory depends on values, so that only running it can tell.
         """
         self.cfg, self.shape = cfg, shape or find_data_shape(Experiment(cfg))
-        trace: Callable[[DictConfig, DataShape, Sequence[int]], list[Trace]] = load_memory(cfg.framework).trace_steps
         try:
             batches = BATCHES[cfg.framework]
-            self.scaled = ScaledTrace(batches, trace(cfg, self.shape, batches))
+            self.scaled = ScaledTrace(batches, trace_once(cfg, self.shape, batches))
             if not self.scaled.same_operations:
-                traces = [self.scaled.traces[1], *trace(cfg, self.shape, LARGER_BATCHES[1:])]
+                traces = [self.scaled.traces[1], *trace_once(cfg, self.shape, LARGER_BATCHES[1:])]
                 self.scaled = ScaledTrace(LARGER_BATCHES, traces)
         except UserError:
             raise
@@ -204,6 +215,43 @@ class Estimator:
             middle = (low + high) // 2
             low, high = (middle, high) if self.at(middle).needed <= memory_mib else (low, middle)
         return low
+
+
+def trace_once(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:
+    """Trace two steps for each batch size, or read what the same configuration, code and versions gave before."""
+    path = cache_path(cfg, shape, batches)
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):  # there is none, or it is damaged
+        with np.load(path, allow_pickle=False) as saved:
+            rows = [(saved[f"events{batch}"].tolist(), saved[f"kinds{batch}"].tolist()) for batch in batches]
+        os.utime(path)  # the files used last are kept
+        return [Trace(tuple(map(tuple, events)), dict(enumerate(kinds))) for events, kinds in rows]
+    traces: list[Trace] = load_memory(cfg.framework).trace_steps(cfg, shape, batches)
+    arrays: dict[str, Any] = {f"events{batch}": trace.events for batch, trace in zip(batches, traces, strict=True)}
+    arrays |= {f"kinds{batch}": [*trace.kinds.values()] for batch, trace in zip(batches, traces, strict=True)}
+    with suppress(OSError):  # a full disk, or a folder that may not be written to
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(path, wait=False) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        for old in sorted(path.parent.glob("*.npz"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
+            old.unlink()
+    return traces
+
+
+def cache_path(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> Path:
+    """The file of these traces in the user's cache folder, named by a digest of all that decides them.
+
+    That is the configuration but for what no network sees, every source file of the project, and the names and versions
+    of all installed packages.
+    """
+    keys: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [key for key in cfg if key not in UNSEEN]))
+    keys["data"] = {key: value for key, value in keys["data"].items() if key not in UNSEEN}
+    packages = sorted(path.name for folder in sys.path for path in Path(folder).glob("*.dist-info"))
+    described = [keys, asdict(shape), list(batches), sys.version, packages]
+    digest = hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode())
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        digest.update(path.read_bytes())
+    home = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "gpu-memory-traces" / f"{digest.hexdigest()}.npz"
 
 
 def estimate(cfg: DictConfig, shape: DataShape | None = None, capability: str | None = None) -> Estimate:
