@@ -20,7 +20,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from src.kit.config import UserError, refuse_extra
-from src.kit.lightning.recipes import Compiled
+from src.kit.lightning.recipes import Compiled, Tuned
 from src.kit.ranks import Place, find_place
 
 WAIT_S = 300.0
@@ -161,7 +161,7 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
         UserError: keys that Lightning or this machine cannot serve.
     """
     silence()
-    keys = cfg.trainer
+    keys, settings = cfg.trainer, gpu_settings(cfg, use_gpu(cfg))
     if keys.precision == "16-mixed" and not use_gpu(cfg):
         raise UserError("trainer.precision=16-mixed needs a GPU: use bf16-mixed or 32-true on a CPU.")
     options = placement(cfg) | {
@@ -172,7 +172,11 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
         "gradient_clip_algorithm": keys.gradient_clip_algorithm,
         "log_every_n_steps": cfg.log_every_n_steps,
         **repeatability(cfg),
-        "callbacks": [*([Compiled(cfg)] if keys.compile else []), *callbacks],
+        "callbacks": [
+            *([Tuned(settings)] if settings else []),
+            *([Compiled(cfg)] if keys.compile else []),
+            *callbacks,
+        ],
         "logger": logger,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
@@ -231,6 +235,33 @@ def repeatability(cfg: DictConfig) -> dict[str, Any]:
     if cfg.deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # as Lightning sets it
     return {"benchmark": not cfg.deterministic}  # cuDNN times its kernels and takes the fastest
+
+
+def gpu_settings(cfg: DictConfig, gpu: bool) -> dict[str, Any]:
+    """What is set for speed on a GPU, and logged; nothing on a CPU.
+
+    Products of float32 matrices are TF32, as cuDNN's convolutions are anyway. Weights of convolutions are channels
+    last, which the images follow; FSDP divides contiguous weights only.
+    """
+    if not gpu:
+        return {}
+    channels_last = cfg.trainer.strategy != "fsdp"
+    return {
+        "float32_matmul_precision": "high",
+        "channels_last": channels_last,
+        "cudnn_benchmark": not cfg.deterministic,
+        "fused_optimizer": fused(cfg),
+    }
+
+
+def fused(cfg: DictConfig) -> bool:
+    """Whether an optimizer may take its step as one kernel.
+
+    Not where gradients are scaled (fp16) or clipped in mixed precision: a fused step unscales them itself, so Lightning
+    refuses to clip them before it, in bf16 too.
+    """
+    keys = {**cfg.trainer, **cfg.trainer.extra}
+    return bool(keys["precision"] == "32-true" or (keys["precision"] != "16-mixed" and not keys["gradient_clip_val"]))
 
 
 def first_sentence(error: Exception) -> str:

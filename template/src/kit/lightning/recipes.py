@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -227,6 +227,20 @@ def compile_network(cfg: DictConfig, network: nn.Module) -> None:
     dynamic = None if cfg.data.get("sizes") else False
     # not `network.compile()`, which leaves an nn.Sequential as it is
     network.forward = torch.compile(network.forward, dynamic=dynamic)  # type: ignore[method-assign]
+
+
+class Tuned(pl.Callback):
+    """Settings of `gpu_settings`, before the network moves to its GPU."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        torch.set_float32_matmul_precision(self.settings["float32_matmul_precision"])
+        if self.settings["channels_last"]:
+            pl_module.network.to(memory_format=torch.channels_last)  # type: ignore[operator, union-attr, call-overload]
+        if trainer.is_global_zero:
+            log.info("On the GPU: %s.", ", ".join(f"{name}={value}" for name, value in self.settings.items()))
 
 
 class Compiled(pl.Callback):

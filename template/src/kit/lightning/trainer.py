@@ -19,7 +19,7 @@ from src.kit.config import build_component
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches, batch_weight
 from src.kit.lightning.inspection import TorchLayers
-from src.kit.lightning.ranks import gather, use_gpu
+from src.kit.lightning.ranks import fused, gather, use_gpu
 from src.kit.lightning.recipes import Average, build_average, find_zeros, update_statistics
 from src.kit.run import Run
 from src.kit.storage import replace_file, translate_errors
@@ -121,18 +121,15 @@ def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, An
 def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
     """Build `cfg.optimizer` for a network's parameters; clipping is Lightning's.
 
-    The component's `build(parameters, *, fused, ...)` gets groups as PyTorch's optimizers take them, and `fused=True`
-    unless gradients are scaled (fp16) or clipped in mixed precision: a fused step unscales them itself, so Lightning
-    refuses to clip them before it, in bf16 too.
+    The component's `build(parameters, *, fused, ...)` gets groups as PyTorch's optimizers take them.
     """
-    keys = {**cfg.trainer, **cfg.trainer.extra}
-    fused = keys["precision"] == "32-true" or (keys["precision"] != "16-mixed" and not keys["gradient_clip_val"])
     trained = [(name, each) for name, each in network.named_parameters() if each.requires_grad]
     groups = parameter_groups(cfg.optimizer, trained)
     for group in groups:
         if group["lr_scale"] != 1.0:
             group["lr"] = cfg.optimizer.lr * group["lr_scale"]
-    optimizer: torch.optim.Optimizer = build_component("optimizer", cfg.optimizer, "lightning", groups, fused=fused)
+    options = {"fused": fused(cfg)}
+    optimizer: torch.optim.Optimizer = build_component("optimizer", cfg.optimizer, "lightning", groups, **options)
     return optimizer
 
 
