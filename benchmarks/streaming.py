@@ -1,11 +1,14 @@
-"""Measure shards: peak memory of an epoch of a million samples, and images/s next to plain files, in one run.
+"""Measure shards: peak memory of an epoch of a million samples, images/s next to plain files, and readers of a bucket.
 
     python ../benchmarks/streaming.py PHOTOS        # in the folder of a project; prints Markdown, about 6 minutes
+    python ../benchmarks/streaming.py PHOTOS --readers                                  # the bucket's readers alone
 
 PHOTOS is a folder of class folders, ideally of some hundred photos. The million samples take 2 GB of disk temporarily.
 """
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,10 +31,11 @@ from src.kit.shards.read import ShardFolder, ShardImages, write_shards
 SAMPLES = 1_000_000
 LATENCY_S = 0.05  # added to each answer of the server
 ROUNDS = 5
+READERS = (1, 2, 4, 8)
 
 
 def main(argv: list[str]) -> None:
-    """Print both tables; `--epoch` is the process whose memory is measured, `--serve` the server."""
+    """Print the tables; `--epoch` is the process whose memory is measured, `--read` a reader, `--serve` the server."""
     if argv[0] == "--epoch":
         read_epoch(Path(argv[1]))
         return
@@ -39,8 +43,17 @@ def main(argv: list[str]) -> None:
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Slow, directory=argv[1]))
         print(server.server_address[1], flush=True)
         server.serve_forever()
+    if argv[0] == "--read":
+        read_all(*argv[1:])
+        return
+    if "--readers" in argv:
+        with tempfile.TemporaryDirectory() as folder:
+            print("\n".join(readers(Path(argv[0]), Path(folder))))
+        return
     with tempfile.TemporaryDirectory() as folder:
         print("\n".join(memory(Path(folder))), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        print("\n".join(["", *readers(Path(argv[0]), Path(folder))]), flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # threads may still be fetching
         print("\n".join(["", *throughput(Path(argv[0]), Path(folder))]))
 
@@ -120,6 +133,62 @@ def epoch_times(split: Split, number: int) -> tuple[float, float]:
     return time.perf_counter() - begin[0], time.process_time() - begin[1]
 
 
+def readers(photos: Path, folder: Path) -> list[str]:
+    """MB/s of several processes together, each of which fetches and checks all shards, into a cache of its own."""
+    files = build_dataset(load_config(["data=image_folder", f"data.root={photos.resolve().as_posix()}"]), "train")
+    size = sum(path.stat().st_size for path in files.images.paths)
+    write_shards(files, "train", folder / "shards" / "train", size // 16, np.arange(len(files)), lambda: None)
+    rates: dict[tuple[str, int], list[float]] = {}
+    with serve(folder) as url:
+        keys = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+        for number in range(ROUNDS):
+            for count in READERS:
+                for root in (f"{url}/shards", "s3://shards"):
+                    caches = [folder / f"{root[:4]}-{number}-{count}-{reader}" for reader in range(count)]
+                    took = read_together(root, caches, {**os.environ, **keys, "DATASET_MIRROR": ""})
+                    rates.setdefault((root[:2], count), []).append(count * size / took / 1e6)
+    shards = f"{size / 1e6:.0f} MB of shards, {LATENCY_S * 1000:.0f} ms away"
+    table = [
+        f"| {shards} | HTTP | of one reader's | s3:// | of one's |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for count in READERS:
+        cells = []
+        for kind in ("ht", "s3"):
+            ratios = np.array(rates[kind, count]) / np.array(rates[kind, 1])
+            cells += [f"{np.median(rates[kind, count]):.0f} MB/s", f"{np.median(ratios):.2f}"]
+        table.append(f"| {count} reader{'s' * (count > 1)} | {' | '.join(cells)} |")
+    return table
+
+
+def read_together(root: str, caches: list[Path], environment: dict[str, str]) -> float:
+    """Seconds until the last of the readers, which begin together, has read everything."""
+    command = [sys.executable, __file__, "--read", root]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([*command, str(cache)], env=environment, **pipes) for cache in caches]
+    assert all(reader.stdout.readline() == "ready\n" for reader in started)
+    begin = time.perf_counter()
+    for reader in started:
+        reader.stdin.write("go\n")
+        reader.stdin.flush()
+    assert not any(reader.wait() for reader in started)
+    took = time.perf_counter() - begin
+    for cache in caches:
+        shutil.rmtree(cache)
+    return took
+
+
+def read_all(root: str, cache: str) -> None:
+    """Be a reader: open the shards, wait for a word, and read all files in an epoch's order without decoding them."""
+    images = remote(root, Path(cache)).images
+    order = images.epoch_order(np.random.default_rng(0))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    images.expect(order)
+    found = sum(1 for start in range(0, len(order), 64) for _ in images.read_files(order[start : start + 64]))
+    assert found == len(images)
+
+
 def remote(url: str, cache: Path) -> Split:
     """The shards behind a URL, with an empty cache."""
     split: Split = build_dataset(
@@ -154,9 +223,24 @@ def serve(folder: Path) -> Iterator[str]:
 class Slow(SimpleHTTPRequestHandler):
     """Answers after `LATENCY_S`."""
 
+    protocol_version = "HTTP/1.1"  # connections are kept
+
     def do_GET(self) -> None:
         time.sleep(LATENCY_S)
-        super().do_GET()
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if not wanted:
+            super().do_GET()
+            return
+        first, last = map(int, wanted.groups())
+        with open(self.translate_path(self.path), "rb") as file:
+            file.seek(first)
+            content = file.read(last + 1 - first)
+            size = os.fstat(file.fileno()).st_size
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{size}")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""

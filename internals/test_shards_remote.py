@@ -1,7 +1,9 @@
-"""Shards from a server on loopback that fails now and then, through a cache folder of limited size."""
+"""Shards from a server on loopback that fails now and then, through a cache folder of limited size.
 
-import json
+The server speaks HTTP and as much of S3 as reading takes: ranges, and errors in XML for a key that it does not know."""
+
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ from src.kit.config.compose import load_config
 from src.kit.download import connection
 from src.kit.errors import UserError
 from src.kit.loading import ArrayImages, Loader, Split
-from src.kit.shards import Prefetcher
+from src.kit.shards import Prefetcher, stores
 from src.kit.shards.read import WINDOW, write_shards
 
 SHARD = 51_200  # bytes
@@ -29,9 +31,14 @@ COUNT = 400
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder; every `failing`th request for a shard is refused with 503, every other one of those cut off."""
+    """Serves a folder; every `failing`th request for a shard is refused with 503, every other one of those cut off.
+
+    Of S3's, every `failing`th answer is half of what was asked for, and `end` is where every file ends.
+    """
 
     failing = 0
+    end = 1 << 40
+    keys = ("AKIDEXAMPLE",)
     delay_s = 0.0
     watch = staticmethod(lambda: None)  # called before each answer
     asked: list[str]
@@ -43,7 +50,9 @@ class Handler(SimpleHTTPRequestHandler):
             number = len(self.asked)
         time.sleep(self.delay_s)
         self.watch()
-        if self.failing and number % self.failing == 0 and number % (2 * self.failing):
+        if "Authorization" in self.headers:
+            self.answer_s3(self.failing and number % self.failing == 0)
+        elif self.failing and number % self.failing == 0 and number % (2 * self.failing):
             self.send_error(503)
         elif self.failing and number % self.failing == 0:
             content = Path(self.translate_path(self.path)).read_bytes()
@@ -53,6 +62,24 @@ class Handler(SimpleHTTPRequestHandler):
             self.wfile.write(content[: len(content) // 2])
         else:
             super().do_GET()
+
+    def answer_s3(self, short):
+        path, keys = Path(self.translate_path(self.path)), "|".join(self.keys)
+        first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
+        code, content = 206, path.read_bytes()[first : last + 1] if path.is_file() else b""
+        if not re.search(rf"Credential=({keys})/", self.headers["Authorization"]):
+            code, error = 403, "InvalidAccessKeyId"
+        elif not path.is_file():
+            code, error = 404, "NoSuchKey"
+        elif last >= self.end and path.suffix == ".tar":
+            code, error = 403, "AccessDenied"
+        if code != 206:
+            content = f"<Error><Code>{error}</Code><Message>{error} it is</Message></Error>".encode()
+        content = content[: len(content) // 2] if short and path.suffix == ".tar" else content
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def log_message(self, *arguments):
         pass
@@ -66,10 +93,15 @@ def server(tmp_path, monkeypatch):
     monkeypatch.delenv("DATASET_MIRROR", raising=False)
     write(tmp_path / "www")
     handler = type("Own", (Handler,), {"asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path / "www")))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path)))
     server.daemon_threads = True
     server.handler = handler
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    server.url, server.bucket = f"{address}/www", "s3://www"
+    for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
+        monkeypatch.delenv(name)
+    for name, value in (("ENDPOINT_URL", address), ("ACCESS_KEY_ID", "AKIDEXAMPLE"), ("SECRET_ACCESS_KEY", "of ours")):
+        monkeypatch.setenv(f"AWS_{name}", value)
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
     thread.start()
     yield server
@@ -192,7 +224,7 @@ def test_a_wrong_address_is_told(server, tmp_path):
 
 
 def test_an_index_that_never_ends_is_not_read(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.kit.shards.MAX_INDEX_BYTES", 1000)
+    monkeypatch.setattr("src.kit.shards.stores.MAX_INDEX_BYTES", 1000)
     with pytest.raises(UserError, match="larger than any index"):
         load(server, tmp_path / "cache")
 
@@ -290,17 +322,18 @@ def test_a_failure_ahead_is_reported_by_whoever_needs_the_shard(server, tmp_path
         split.images.get(np.arange(COUNT))
 
 
-def test_threads_and_processes_share_the_cache(server, tmp_path):
+def test_threads_and_processes_share_the_cache_without_a_framework(server, tmp_path):
     code = (
         "import sys, numpy as np; from src.kit.catalog import build_dataset; from src.kit.config import load_config\n"
         "split = build_dataset(load_config(sys.argv[1:]), 'train')\n"
         "images = split.images.get(np.random.default_rng(0).permutation(400))\n"
-        "print(int(images[:, 0, 0, 0].astype(int).sum()))"
+        "others = {'torch', 'paddle', 'webdataset', 'requests', 'fsspec'} & set(sys.modules)\n"
+        "print(sorted(others) or int(images[:, 0, 0, 0].astype(int).sum()))"
     )
     server.handler.delay_s = 0.01
     keys = [f"data.root={server.url}", f"data.shard_cache={(tmp_path / 'cache').as_posix()}", "data.image_size=4"]
     command = [sys.executable, "-c", code, "data=shards", *keys]
-    processes = [subprocess.Popen(command, cwd=TEMPLATE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [subprocess.Popen(command, cwd=TEMPLATE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     split = load(server, tmp_path / "cache")
     with ThreadPoolExecutor(6) as pool:
         orders = [np.random.default_rng(n).permutation(COUNT) for n in range(6)]
@@ -311,13 +344,75 @@ def test_threads_and_processes_share_the_cache(server, tmp_path):
     assert sorted(shards) == sorted(set(shards))
 
 
-def test_no_torch_and_no_paddle_is_needed(server, tmp_path):
-    code = (
-        "import sys; from src.kit.catalog import build_dataset; from src.kit.config import load_config\n"
-        "build_dataset(load_config(sys.argv[1:]), 'train').images.get([0])\n"
-        "import json; print(json.dumps([n for n in ('torch', 'paddle', 'webdataset', 'requests') if n in sys.modules]))"
-    )
-    keys = [f"data.root={server.url}", f"data.shard_cache={(tmp_path / 'cache').as_posix()}", "data.image_size=4"]
-    command = [sys.executable, "-c", code, "data=shards", *keys]
-    done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+@pytest.fixture
+def bucket(server, monkeypatch):
+    """The server, whose shards are asked for as S3's, in pieces of 20 KB."""
+    monkeypatch.setattr(stores, "PIECE", 20_000)
+    import fsspec
+
+    fsspec.filesystem("s3").clear_instance_cache()
+    server.url = server.bucket
+    return server
+
+
+def test_a_bucket_that_answers_too_little_loses_no_sample_on_other_numbers_of_ranks(bucket, tmp_path):
+    bucket.handler.failing = 4
+    for number, ranks in enumerate((2, 3)):
+        shares = []
+        for rank in range(ranks):
+            split = load(bucket, tmp_path / f"cache-{ranks}", 12 * SHARD)
+            batches = loader(split, rank=rank, world_size=ranks, shuffle=True, num_workers=2)
+            batches.set_epoch(number)
+            shares += epoch(batches)
+        assert len(shares) - COUNT == -COUNT % ranks
+        assert set(shares) == set(range(COUNT))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_transfer_that_was_cut_goes_on_where_it_was(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "TOGETHER", 1)
+    split = load(bucket, tmp_path / "cache")
+    bucket.handler.end = 40_000
+    with pytest.raises(UserError, match=r"Cannot fetch s3://www/train/train-000000\.tar \(AccessDenied it is\): check"):
+        split.images.get(np.arange(3))
+    (part,) = (tmp_path / "cache").glob("*.part")
+    assert part.stat().st_size == 40_000
+    bucket.handler.end, bucket.handler.asked[:] = 1 << 40, []
+    assert len(split.images.get(np.arange(3))) == 3
+    assert bucket.handler.asked == ["train-000000.tar"]
+
+
+def test_what_a_bucket_refuses_is_one_sentence(bucket, tmp_path, monkeypatch):
+    shard = tmp_path / "www" / "train" / "train-000001.tar"
+    shard.write_bytes(shard.read_bytes()[::-1])
+    with pytest.raises(UserError, match=r"Cannot fetch s3://www/train/train-000001\.tar has other content than its"):
+        list(loader(load(bucket, tmp_path / "cache")))
+    bucket.url = "s3://www/nothing"
+    with pytest.raises(UserError, match=r"s3://www/nothing/train/index\.json \(NoSuchKey it is\): check the network"):
+        load(bucket, tmp_path / "cache")
+    bucket.url, bucket.handler.keys = "s3://www", ("ANOTHER",)
+    with pytest.raises(UserError, match=r"Cannot read s3://www/train/index\.json \(InvalidAccessKeyId it is\)"):
+        load(bucket, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://AKID:secret@www", r"^data\.root holds a password, .*: leave it to environment variables\.$"),
+        ("gs://www", r"^data\.root=gs://www cannot be read here \(.*gcsfs.*\): install that, and add it to"),
+        ("nosuch://www", r"^data\.root=nosuch://www cannot be read \(Protocol not known: nosuch.*\): use a folder"),
+        ("memory://none", r"Cannot read memory://none/train/index\.json .*: check the network"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_one_sentence(tmp_path, url, message):
+    with pytest.raises(UserError, match=message):
+        build_dataset(load_config(["data=shards", f"data.root={url}"]), "train")
+
+
+def test_any_storage_of_fsspec_will_do(tmp_path):
+    import fsspec
+
+    write(tmp_path / "www")
+    fsspec.filesystem("memory").put(str(tmp_path / "www"), "/shards", recursive=True)
+    keys = [f"data.shard_cache={(tmp_path / 'cache').as_posix()}", "data.root=memory://shards", "data.image_size=4"]
+    assert sorted(epoch(loader(build_dataset(load_config(["data=shards", *keys]), "train")))) == list(range(COUNT))

@@ -4,6 +4,7 @@
     python scripts/make_shards.py data=image_folder data.root=photos --out shards --shard-size 256MB
     python scripts/train.py data=shards data.root=shards
     python scripts/train.py data=shards data.root=https://example.org/shards data.shard_cache_limit=50GB
+    python scripts/train.py data=shards data.root=s3://bucket/shards
 
 OUT gets a folder per split. Image files are stored as they are, images from memory as PNG, the training split in random
 order (`seed`). A shard is a tar in WebDataset's layout, which other tools read too. OUT appears when it is complete; an

@@ -1,4 +1,4 @@
-"""Data larger than the disk: shards that `scripts/make_shards.py` wrote, read from a folder or over HTTP.
+"""Data larger than the disk: shards that `scripts/make_shards.py` wrote, read from a folder, over HTTP or from S3.
 
 A shard is a plain tar in WebDataset's layout (https://github.com/webdataset/webdataset), which other tools read too. An
 index next to it says where each sample starts, so any sample is read without the ones before it.
@@ -23,7 +23,7 @@ def build(
     """Images (N, image_size, image_size, C), decoded on demand; the splits are those that were written.
 
     Args:
-        root: Folder or http(s) URL of the shards.
+        root: Folder of the shards, or their URL, which begins with http, https or s3.
         image_size: Height and width in pixels.
         shard_cache: Folder for the shards in use that come from a URL.
         shard_cache_limit: Largest size of this folder in bytes, such as 20GB.

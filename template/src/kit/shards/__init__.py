@@ -1,16 +1,15 @@
-"""Data sets larger than the disk or with too many files: tar shards in a folder or behind HTTP."""
+"""Data sets larger than the disk or with too many files: tar shards in a folder, behind HTTP or in a bucket."""
 
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from src.kit.config import UserError
-from src.kit.download import Broken, Restart, SourceFailed, ask, fetch, locked, retry
+from src.kit.download import Restart, SourceFailed, locked
 from src.kit.shards.read import (
     INDEX,
     WINDOW,
@@ -22,11 +21,10 @@ from src.kit.shards.read import (
     read_table,
     write_shards,
 )
+from src.kit.shards.stores import URL, Store, open_store
 
 __all__ = ["ShardImages", "open_source", "parse_size", "write_shards"]
 
-MAX_INDEX_BYTES = 1 << 28  # 2 million shards
-CHUNK = 1 << 20
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?B)?", re.IGNORECASE)
 
@@ -35,7 +33,7 @@ def open_source(root: str, split: str, cache: str, cache_limit: int | str) -> So
     """Open the shards of a split.
 
     Args:
-        root: folder or http(s) URL that make_shards.py wrote.
+        root: folder that make_shards.py wrote, or the URL of its copy: http(s), or one that fsspec reads.
         split: "train", "val" or "test".
         cache: folder for the shards in use that come from a URL.
         cache_limit: largest size of this folder, in bytes or such as "20GB".
@@ -43,18 +41,19 @@ def open_source(root: str, split: str, cache: str, cache_limit: int | str) -> So
     Raises:
         UserError: no shards there, damaged ones, or a cache too small for them.
     """
-    if root.startswith(("http://", "https://")):
+    if URL.match(root):
         limit = parse_size(cache_limit, "data.shard_cache_limit")
-        return RemoteShards(f"{root.rstrip('/')}/{split}", ShardCache(Path(cache).expanduser(), limit))
+        held = ShardCache(Path(cache).expanduser(), limit, open_store(root))
+        return RemoteShards(f"{root.rstrip('/')}/{split}", held)
     return ShardFolder(Path(root).expanduser() / split)
 
 
 class ShardCache:
     """Shards in files named by their checksum: an existing one is right, even if its URL has changed."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        """`limit`: bytes that the folder may hold."""
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, limit: int, store: Store) -> None:
+        """`limit`: bytes that the folder may hold; `store`: where missing files come from."""
+        self.folder, self.limit, self.store = folder, limit, store
 
     def open(self, shard: ShardFile) -> BinaryIO:
         """Open a shard for reading and mark it as used.
@@ -82,7 +81,7 @@ class ShardCache:
         with locked(self.folder / "shards"):
             if not self.path(shard).is_file():
                 self.make_room(shard.bytes)
-                fetch(url, self.path(shard), f"sha256:{shard.sha256}", shard.bytes, quiet=True)
+                self.store.fetch(url, self.path(shard), shard)
 
     def make_room(self, needed: int) -> None:
         """Delete the least recently used files until `needed` bytes fit."""
@@ -107,7 +106,7 @@ class ShardCache:
     def fetch_table(self, table: ShardFile, url: str) -> Path:
         """Fetch the table of samples if it is missing; tables are never deleted to make room."""
         with locked(self.folder / "shards"):
-            return fetch(url, self.folder / f"{table.sha256}.npy", f"sha256:{table.sha256}", table.bytes, quiet=True)
+            return self.store.fetch(url, self.folder / f"{table.sha256}.npy", table)
 
     def read_index(self, url: str) -> bytes:
         """Download index.json, with retries.
@@ -116,25 +115,11 @@ class ShardCache:
             UserError: the download fails.
         """
         try:
-            return retry(url, partial(read_small_file, url), lambda: 0, lambda: None)
+            return self.store.read(url)
         except (SourceFailed, Restart) as error:
             raise UserError(
                 f"Cannot read {error}: check the network, and that data.root is what make_shards.py wrote."
             ) from error
-
-
-def read_small_file(url: str) -> bytes:
-    """Read an index from a URL into memory."""
-    answer = ask(url, 0, None, {})
-    content = bytearray()
-    with answer.body:
-        while chunk := answer.read(CHUNK):
-            content += chunk
-            if len(content) > MAX_INDEX_BYTES:
-                raise SourceFailed(f"{url} is larger than any index of shards")
-    if answer.total not in (None, len(content)):
-        raise Broken(f"{len(content)} of {answer.total} bytes came")
-    return bytes(content)
 
 
 class Prefetcher:
