@@ -84,7 +84,7 @@ def test_a_run_starts_the_next_one_and_is_exported(tmp_path: Path):
     weights = find_checkpoint(first.path, "last") / "model.safetensors"
     second = train(load_config([*keys, "data.classes=['1', '2', '3']", f"model.weights={weights}"]))
     assert read_card(second.path).weights["started_from"] == str(weights)
-    exported = second.export()
+    exported = second.export(["onnx"])
     network, card = RunPredictor(second.path), read_card(exported)
     arrays = np.random.default_rng(0).normal(size=(5, *card.input["shape"])).astype(np.float32)
     np.testing.assert_allclose(Predictor.open(exported).compute(arrays), network.compute(arrays), atol=1e-4)
@@ -98,3 +98,42 @@ def test_a_licence_that_forbids_commerce_is_named(caplog: pytest.LogCaptureFixtu
     assert "forbids commercial use" in caplog.text
     ours = model_config("lightning", "resnet18", pretrained=True)
     assert weights_origin(ours) == {"started_from": "timm/resnet18.tv_in1k", "licence": "bsd-3-clause"}
+
+
+@pytest.mark.parametrize(
+    ("name", "strides", "more", "sizes"),
+    [
+        ("deeplab_timm", {"output_stride": 16}, {"width": 16}, (24, 6)),
+        ("retinanet_timm", {}, {}, (12, 6, 3)),
+        ("mask_rcnn_timm", {}, {"width": 16}, (24, 12, 6, 3)),
+    ],
+)
+def test_encoders_give_timm_s_features_to_other_networks(name, strides, more, sizes, tmp_path, monkeypatch):
+    published = timm.create_model("test_convnext")
+    config = model_config("lightning", name, encoder="test_convnext", pretrained=True, **more)
+    with hub("timm/test_convnext.r160_in1k", save(published.state_dict()), tmp_path, monkeypatch):
+        network = build_model(config, 3, 3, 96).eval()
+    overlay = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": published.state_dict()}}
+    reference = timm.create_model("test_convnext", features_only=True, **strides, **overlay).eval()
+    encoder = network.backbone if name == "deeplab_timm" else network.detector.backbone.body
+    images = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        found, every = encoder(images), reference(images)
+        assert torch.isfinite(network(images)).all()
+    assert [each.shape[2] for each in found] == list(sizes)
+    for each, theirs in zip(found[::-1], every[::-1] if len(sizes) > 2 else [every[-1], every[0]], strict=False):
+        torch.testing.assert_close(each, theirs)
+    assert weights_origin(config)["started_from"] == "timm/test_convnext.r160_in1k"
+
+
+def test_channels_that_come_last_are_put_first():
+    network = build_model(model_config("lightning", "deeplab_timm", encoder="test_mambaout", width=16), 3, 3, 64)
+    assert [tuple(each.shape[1:]) for each in network.backbone(torch.zeros(1, 3, 64, 64))] == [(16, 16, 16), (64, 2, 2)]
+
+
+def test_an_encoder_that_does_not_fit_is_one_sentence():
+    with pytest.raises(UserError, match=r"timm has no network 'convnext_tinny'\. Did you mean convnext_tiny or"):
+        load_config(["task=segmentation", "model=deeplab_timm", "model.encoder=convnext_tinny"])
+    config = model_config("lightning", "deeplab_timm", encoder="test_vit")
+    with pytest.raises(UserError, match="timm's test_vit has no features at 1/4 of the image's size: choose a network"):
+        build_model(config, 4, 3, 64)

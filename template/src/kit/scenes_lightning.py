@@ -12,13 +12,14 @@ from torch.nn import functional
 from torchvision.models.detection import MaskRCNN, RetinaNet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from src.kit.inference_scenes_detectors import add_region_pooling
 from src.kit.lightning import download_state
 from src.kit.training import announce_weights
 from src.kit.weights import adapt_stem
 
-__all__ = ["KeepImages", "export_mask_rcnn", "export_retinanet", "start_from_coco"]
+__all__ = ["KeepImages", "Pyramid", "export_mask_rcnn", "export_retinanet", "start_from_coco"]
 
 BY_CLASS = re.compile(r"classification_head\.cls_logits|roi_heads\..*\.(cls_score|bbox_pred|mask_fcn_logits)\.")
 EPSILON = 1e-5  # of batch normalisation
@@ -67,6 +68,26 @@ def start_from_coco(detector: nn.Module, published: Any, class_names: Sequence[s
     fitted = adapt_stem({body: weights[f"{body}conv1.weight"].numpy()}, {body: own[f"{body}conv1.weight"].numpy()})
     weights[f"{body}conv1.weight"] = torch.from_numpy(fitted[body])
     detector.load_state_dict({**own, **weights})
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid (Lin et al. 2017, arXiv 1612.03144) as torchvision's detectors take their backbones.
+
+    Args:
+        body: images -> a list of maps, each half as large as the one before.
+        widths: channels of these maps.
+        width: channels of the pyramid's.
+        extra: adds smaller maps; by default one that is half as large.
+    """
+
+    def __init__(self, body: nn.Module, widths: Sequence[int], width: int, extra: Any = None) -> None:
+        super().__init__()
+        self.body, self.out_channels = body, width
+        self.fpn = FeaturePyramidNetwork(list(widths), width, extra or LastLevelMaxPool())
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps: dict[str, torch.Tensor] = self.fpn({str(level): each for level, each in enumerate(self.body(images))})
+        return maps
 
 
 class Dense(nn.Module):

@@ -173,6 +173,8 @@ def check(cfg: DictConfig) -> None:
             name = str(part.get("file") or part.get("name"))
             path = existing_component(group, name, str(cfg.framework), str(part.get("name")))
             check_listed(path, str(part.get("name")))
+            if encoder := part.get("encoder"):  # a network of timm within another
+                check_listed(existing_component(group, "timm", str(cfg.framework)), str(encoder))
 
 
 def refuse_mappings(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:

@@ -162,7 +162,8 @@ def find_pretrained(cfg: DictConfig) -> tuple[str, str]:
         UserError: there are none for this model.
     """
     if starts_itself(cfg):
-        own: tuple[str, str] = load_component("model", model_file(cfg), cfg.framework).source(cfg.model.name)
+        name = cfg.model.get("encoder") or cfg.model.name
+        own: tuple[str, str] = load_component("model", model_file(cfg), cfg.framework).source(name)
         return own
     known: dict[str, tuple[str, str]] = {}
     for name in buildable("model", cfg.framework):

@@ -28,13 +28,9 @@ class RetinaNet(nn.Module):
 
     takes_targets = True
 
-    def __init__(self, classes: int, channels: int, depth: int) -> None:
+    def __init__(self, backbone: nn.Module, classes: int) -> None:
         super().__init__()
-        resnet = {"backbone_name": f"resnet{depth}", "weights": None, "norm_layer": nn.BatchNorm2d}
-        levels = {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
-        backbone = resnet_fpn_backbone(**resnet, **levels, trainable_layers=5)
         self.detector = detection.RetinaNet(backbone, classes, detections_per_img=DETECTIONS)
-        self.detector.backbone.body.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
         self.detector.transform = KeepImages()
 
     def forward(self, images: torch.Tensor, *objects: torch.Tensor) -> torch.Tensor:
@@ -49,6 +45,15 @@ class RetinaNet(nn.Module):
         return export_retinanet(self.detector, shape)
 
 
+def build_pyramid(depth: int, channels: int) -> nn.Module:
+    """Return a ResNet's features at 1/8 to 1/128 of the size, each of 256 channels."""
+    resnet = {"backbone_name": f"resnet{depth}", "weights": None, "norm_layer": nn.BatchNorm2d}
+    levels = {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
+    backbone: nn.Module = resnet_fpn_backbone(**resnet, **levels, trainable_layers=5)
+    backbone.get_submodule("body").conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    return backbone
+
+
 def pad(detections: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return one image's detections as rows (300, 6)."""
     rows = torch.cat([detections["boxes"], detections["scores"][:, None], detections["labels"][:, None]], dim=1)
@@ -61,4 +66,4 @@ def build(*, classes: int, channels: int, image_size: int, depth: Literal[18, 34
     Args:
         depth: Layers of the ResNet.
     """
-    return RetinaNet(classes, channels, depth)
+    return RetinaNet(build_pyramid(depth, channels), classes)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 
 from src.kit.scenes_lightning import start_from_coco
-from src.models.lightning.detection.retinanet import RetinaNet
+from src.models.lightning.detection.retinanet import RetinaNet, build_pyramid
 
 WEIGHTS = RetinaNet_ResNet50_FPN_Weights.COCO_V1
 
@@ -24,7 +24,7 @@ def build(
         pretrained: Start from all weights of the detector; classes that COCO names alike are known at once.
         class_names: What COCO calls the classes (null: their names in the data).
     """
-    network = RetinaNet(classes, channels, 50)
+    network = RetinaNet(build_pyramid(50, channels), classes)
     if pretrained:
         start_from_coco(network.detector, WEIGHTS, class_names)
     return network

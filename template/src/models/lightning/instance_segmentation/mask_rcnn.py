@@ -34,12 +34,12 @@ class MaskRCNN(nn.Module):
 
     takes_targets = True
 
-    def __init__(self, depth: int, classes: int, channels: int, image_size: int, width: int, proposals: int) -> None:
+    def __init__(self, pyramid: nn.Module, classes: int, image_size: int, width: int, proposals: int) -> None:
         super().__init__()
         smallest = 2 ** math.floor(math.log2(image_size / 16))  # 32 pixels in an image of 800
         sizes = tuple((smallest << level,) for level in range(5))
         self.detector = detection.MaskRCNN(
-            build_pyramid(depth, channels, width),
+            pyramid,
             rpn_head=detection.rpn.RPNHead(width, num_anchors=3, conv_depth=1),
             box_head=detection.faster_rcnn.TwoMLPHead(width * 7**2, 4 * width),
             # torchvision counts the background as class 0
@@ -115,4 +115,4 @@ def build(
         width: Channels of the pyramid and the heads.
         proposals: Regions of an image that the heads classify.
     """
-    return MaskRCNN(depth, classes, channels, image_size, width, proposals)
+    return MaskRCNN(build_pyramid(depth, channels, width), classes, image_size, width, proposals)

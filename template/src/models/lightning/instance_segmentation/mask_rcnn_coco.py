@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from src.kit.scenes_lightning import start_from_coco
-from src.models.lightning.instance_segmentation.mask_rcnn import MaskRCNN
+from src.models.lightning.instance_segmentation.mask_rcnn import MaskRCNN, build_pyramid
 
 WEIGHTS = MaskRCNN_ResNet50_FPN_Weights.COCO_V1
 
@@ -24,7 +24,7 @@ def build(
         pretrained: Start from all weights of the detector; classes that COCO names alike are known at once.
         class_names: What COCO calls the classes (null: their names in the data).
     """
-    network = MaskRCNN(50, classes, channels, image_size, 256, 1000)
+    network = MaskRCNN(build_pyramid(50, channels, 256), classes, image_size, 256, 1000)
     if pretrained:
         start_from_coco(network.detector, WEIGHTS, class_names)
     return network
