@@ -28,4 +28,5 @@ def build(
         dropout: Share of the context's features dropped in training.
     """
     features = build_features(encoder, channels, image_size, (4, 16), pretrained)
-    return DeepLabV3Plus(features, *features.widths, classes, width, dropout)
+    low, high = features.widths
+    return DeepLabV3Plus(features, low, high, classes, width, dropout)
