@@ -59,6 +59,26 @@ def record(folder: Path, fault: str = "", replace: Callable[..., None] = setattr
     replace(ArrayImages, "get", get)
     replace(Experiment, "build_network", without_normalisation)
     replace(runs, "finish", lambda experiment, run, splits: None)
+    if any(word.startswith("trainer.strategy=fsdp") for word in sys.argv):
+        record_held(folder)
+
+
+def record_held(folder: Path) -> None:
+    """Write what this process holds after a step into FOLDER/RANK.held: kind -> bytes."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    def write(optimizer: Any, *_: Any) -> None:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        states = [value for state in optimizer.state.values() for value in state.values()]
+        held = {"parameters": weights, "gradients": [weight.grad for weight in weights], "optimizer": states}
+        sizes = {}
+        for kind, every in held.items():  # gradients of a block share their memory
+            parts = [each.to_local() if hasattr(each, "to_local") else each for each in every]
+            memory = {part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}
+            sizes[kind] = sum(memory.values())
+        (folder / f"{own_rank()}.held").write_text(json.dumps(sizes), "utf-8")
+
+    register_optimizer_step_post_hook(write)
 
 
 def read_record(folder: Path) -> dict[int, list[tuple[int, list[int]]]]:

@@ -1,5 +1,6 @@
 """Lightning on two machines, started by torchrun on each, and with weights divided between two processes."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,8 +12,10 @@ from launching import ADDRESSES, DRIVER, LaunchTests
 from paths import TEMPLATE
 from several_processes import last_weights, record
 from src.kit.config import load_config
+from src.kit.lightning import memory_bound, memory_trace
+from src.kit.memory import DataShape
 from src.kit.run import read_rows
-from src.kit.training import train_run
+from src.kit.training import build_model, train_run
 from src.kit.weights import load_weights
 
 
@@ -38,7 +41,7 @@ class TestLaunchLightning(LaunchTests):
     def test_a_sharded_run_goes_on_in_one_process_and_equals_one_process(self, tmp_path, monkeypatch):
         driver = self.driver(tmp_path, "1:13:mistake", "two")
         own = ["optimizer=adamw", "data.batch_size=[32,32]", "trainer.gradient_clip_val=0.5"]
-        driver += [*own, "trainer.strategy=fsdp"]
+        driver += [*own, "trainer.strategy=fsdp_offload"]
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -50,6 +53,7 @@ class TestLaunchLightning(LaunchTests):
         ]
         said = [rank.communicate(timeout=240)[1] for rank in ranks]
         assert [rank.returncode for rank in ranks] == [2, 2], said
+        self.check_estimate(tmp_path, [*own, "trainer.strategy=fsdp"], monkeypatch)
         (run,) = tmp_path.glob("two-*")
         (saved,) = run.glob("checkpoints/epoch=*")
         state = load_weights(saved / "training.safetensors")[0]
@@ -65,3 +69,35 @@ class TestLaunchLightning(LaunchTests):
         whole = train_run(load_config([*self.keys(tmp_path, "alone"), *own]))
         first, second = last_weights(whole), last_weights(run)
         assert all(np.allclose(first[name], second[name], rtol=0, atol=1e-6) for name in first)
+
+    def check_estimate(self, tmp_path, own, monkeypatch):
+        """Each process held what the estimate says, to the byte."""
+
+        def build(*arguments, **keys):
+            network = build_model(*arguments, **keys)
+            for name, layer in list(network.named_children()):
+                if "BatchNorm" in type(layer).__name__:  # as in the processes
+                    setattr(network, name, type(network)())
+            return network
+
+        for module in (memory_bound, memory_trace):
+            monkeypatch.setattr(module, "build_model", build)
+        cfg, shape = load_config([*self.keys(tmp_path, "estimate"), *own]), DataShape(10, 1, 8, 1000)
+        traces = memory_trace.trace_steps(cfg, shape, (2,))
+        (trace,) = memory_trace.divide_traces(cfg, shape, traces, 2)
+        held = [json.loads((tmp_path / "record" / f"{rank}.held").read_text("utf-8")) for rank in "01"]
+        assert held == [living(trace)] * 2
+        assert 1.9 < living(*traces)["parameters"] / held[0]["parameters"] <= 2
+        cfg.trainer.strategy = "fsdp_offload"
+        (trace,) = memory_trace.divide_traces(cfg, shape, traces, 2)
+        assert not any(living(trace).values())
+        assert trace.kinds[trace.events[0][0]] == "workspace"
+
+
+def living(trace) -> dict[str, int]:
+    """Kind -> bytes of what is not freed at the end."""
+    sizes: dict[int, int] = {}
+    for block, size in trace.events:
+        sizes[block] = max(size, 0)
+    kinds = ("parameters", "gradients", "optimizer")
+    return {kind: sum(size for block, size in sizes.items() if trace.kinds[block] == kind) for kind in kinds}

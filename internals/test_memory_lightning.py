@@ -24,6 +24,18 @@ MODELS = ("small_cnn", "resnet18", "resnet18_attention", "efficientnet")
 LARGE = ["model=resnet50", "data=imagenet", "data.batch_size=256"]
 
 
+def test_devices_that_divide_the_weights_and_ram_that_holds_them() -> None:
+    """test_launch_lightning.py compares the parts with two processes."""
+    keys = ["model=small_cnn", "trainer.devices=[0,1,2,3]", "trainer.num_nodes=2"]
+    whole, parts, rest = (
+        Estimator(load_config([*keys, f"trainer.strategy={name}"]), SHAPE) for name in ("ddp", "fsdp", "fsdp_offload")
+    )
+    assert whole.at(2).parameters > parts.at(2).parameters > rest.at(2).parameters
+    assert not whole.notes
+    assert parts.notes == ["Weights, gradients and optimizer state are divided among 8 devices."]
+    assert rest.notes == ["Weights, gradients and optimizer state are divided among 8 devices and kept in RAM."]
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("batch", "keys"), [(2, ["optimizer=adamw"]), (7, ["optimizer=sgd"])])
 def test_every_byte_that_is_kept(name: str, batch: int, keys: list[str]) -> None:

@@ -1,13 +1,13 @@
-"""An upper bound of what a training in PyTorch takes, for runs that fit a GPU many times over."""
+"""An upper bound of what a training in PyTorch takes, for runs that fit a GPU many times over; and one rank's share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from src.kit.memory import DataShape, example_targets
+from src.kit.memory import DataShape, Trace, example_targets
 from src.kit.training import build_loss, build_model
 
 INPUTS = {"aten::convolution": 2, "aten::convolution_backward": 3}  # leading arguments that are large
@@ -66,3 +66,37 @@ def iterate_tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
             yield value
         elif isinstance(value, list | tuple):
             yield from iterate_tensors(value)
+
+
+def divide_traces(cfg: DictConfig, shape: DataShape, traces: Sequence[Trace], ranks: int) -> list[Trace]:
+    """The traces of one of `ranks` processes with `trainer.strategy=fsdp` or `fsdp_offload`.
+
+    It has a part of each weight, of its gradient and of its optimizer state, on the GPU or in RAM, whole activations,
+    and what it gathers, as workspace. FSDP divides the first axis into equal parts, the last of which may be padded.
+    """
+    from src.kit.lightning.sharding import gathered_bytes  # half a second that other runs can spare
+
+    cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
+    try:
+        with torch.device("meta"):
+            network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments)
+    except (RuntimeError, NotImplementedError):  # it looks at values
+        network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments)
+    weights = list(network.parameters())  # the first blocks of a trace; buffers, which stay whole, follow
+    parts: dict[int, int] = {}  # bytes of a weight -> of a part
+    for weight in weights:
+        rows = weight.shape[0] if weight.ndim else 1
+        parts[weight.nbytes] = max(parts.get(weight.nbytes, 0), weight.nbytes // rows * -(-rows // ranks))
+    gathered, offload = gathered_bytes(network), cfg.trainer.strategy == "fsdp_offload"
+    divided = []
+    for trace in traces:
+        own = {
+            block
+            for block, kind in trace.kinds.items()
+            if kind in ("gradients", "optimizer") or (kind == "parameters" and block < len(weights))
+        }
+        events = tuple((block, parts.get(size, size) if block in own else size) for block, size in trace.events)
+        kinds = {block: "host" if offload and block in own else kind for block, kind in trace.kinds.items()}
+        first = len(kinds)
+        divided.append(Trace(((first, gathered), *events), kinds | {first: "workspace"}))
+    return divided

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map
 
 from src.kit.lightning.memory_bound import INPUTS, iterate_tensors
 from src.kit.lightning.memory_bound import bound_bytes as bound_bytes
+from src.kit.lightning.memory_bound import divide_traces as divide_traces
 from src.kit.lightning.trainer import build_optimizer
 from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
 from src.kit.training import batches_per_step, build_loss, build_model, recompute
@@ -341,8 +342,7 @@ def forward_pass(
 
 def mark_optimizer_state(storages: StorageRecorder, optimizer: torch.optim.Optimizer) -> None:
     """Record the optimizer's state; unless fused, its step counters stay in RAM."""
-    fused = optimizer.defaults.get("fused")
     for state in optimizer.state.values():
         for name, tensor in state.items():
             if isinstance(tensor, torch.Tensor):
-                storages.add(tensor, "optimizer" if fused or name != "step" else "host")
+                storages.add(tensor, "optimizer" if optimizer.defaults.get("fused") or name != "step" else "host")

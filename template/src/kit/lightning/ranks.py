@@ -114,11 +114,11 @@ def placement(cfg: DictConfig) -> dict[str, Any]:
     """
     keys, place = cfg.trainer, find_place()
     strategy: Any = keys.strategy
-    if strategy == "fsdp":
+    if strategy.startswith("fsdp"):
         from src.kit.lightning.sharding import Sharded, refuse_unsharded  # half a second that other runs can spare
 
         refuse_unsharded(cfg)
-        strategy = Sharded()
+        strategy = Sharded(offload=strategy == "fsdp_offload")
     if place is None:
         if keys.num_nodes > 1:
             raise UserError(
@@ -245,7 +245,7 @@ def gpu_settings(cfg: DictConfig, gpu: bool) -> dict[str, Any]:
     """
     if not gpu:
         return {}
-    channels_last = cfg.trainer.strategy != "fsdp"
+    channels_last = not cfg.trainer.strategy.startswith("fsdp")
     return {
         "float32_matmul_precision": "high",
         "channels_last": channels_last,

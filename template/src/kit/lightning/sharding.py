@@ -1,5 +1,7 @@
 """`trainer.strategy=fsdp`: each process keeps a part of each weight, of its gradient and of its optimizer state.
 
+With `fsdp_offload` it keeps them in RAM, where the optimizer's step is computed too.
+
 FSDP2 (Zhao et al. 2023, arXiv 2304.11277): a block's weights are gathered when it computes and dropped after it.
 Checkpoints are those of any run: a whole model.safetensors, beside it training.safetensors for the optimizer. A tensor
 is gathered at a time, and each process reads its own parts, however many processes there were.
@@ -15,7 +17,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.strategies import ModelParallelStrategy, ParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from src.kit.config import UserError
@@ -27,8 +29,11 @@ WEIGHTS, STATE = "model.safetensors", "training.safetensors"
 class Sharded(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, which shards the network itself and keeps checkpoints of no framework."""
 
-    def __init__(self) -> None:
-        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+    def __init__(self, offload: bool = False) -> None:
+        # norms and checkpoints of what lies in RAM are exchanged by gloo
+        backend = "cpu:gloo,cuda:nccl" if offload and torch.cuda.is_available() else None
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, process_group_backend=backend)
+        self.offload = offload
 
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes
@@ -38,10 +43,20 @@ class Sharded(ModelParallelStrategy):
         assert self.accelerator and self.lightning_module
         self.accelerator.setup(trainer)
         self.model = self.precision_plugin.convert_module(self.lightning_module)
-        shard(self.lightning_module.network, self.device_mesh["data_parallel"])
+        shard(self.lightning_module.network, self.device_mesh["data_parallel"], self.offload)
         self.model_to_device()
         self.setup_optimizers(trainer)
         self.setup_precision_plugin()
+
+    def model_to_device(self) -> None:
+        """Move what is not divided; offloaded weights stay where they are."""
+        assert self.lightning_module
+        if not self.offload:
+            super().model_to_device()
+            return
+        for module in self.lightning_module.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = buffer.to(self.root_device)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Nothing: weights are a file of their own."""
@@ -81,23 +96,41 @@ def refuse_unsharded(cfg: DictConfig) -> None:
     trainer = cfg.trainer
     for key in ("ema", "swa", "compile"):
         if trainer[key] not in (None, False):
-            raise UserError(f"trainer.strategy=fsdp has no trainer.{key}: leave one of them out.")
+            raise UserError(f"trainer.strategy={trainer.strategy} has no trainer.{key}: leave one of them out.")
     if trainer.precision == "16-mixed":
-        raise UserError("trainer.strategy=fsdp has no trainer.precision=16-mixed: use bf16-mixed or 32-true.")
+        raise UserError(
+            f"trainer.strategy={trainer.strategy} has no trainer.precision=16-mixed: use bf16-mixed or 32-true."
+        )
 
 
-def shard(network: nn.Module, mesh: Any) -> None:
-    """Shard a network in place: each block that a Sequential or a ModuleList holds, then what is left.
+def shard(network: nn.Module, mesh: Any, offload: bool = False) -> None:
+    """Shard a network in place: its blocks, then what is left; with `offload`, the parts are kept in RAM."""
+    # pinned memory, which copies overlap with, is CUDA's
+    policy = CPUOffloadPolicy(pin_memory=mesh.device_type == "cuda") if offload else OffloadPolicy()
+    for block in (*blocks(network), network):
+        fully_shard(block, mesh=mesh, offload_policy=policy)
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """What is gathered as one: each block that a Sequential or a ModuleList holds, the inner ones first.
 
     Layers without layers of their own belong to their block: gathering each alone would take longer than it computes.
     """
     lists = [each for each in network.modules() if isinstance(each, nn.Sequential | nn.ModuleList)]
-    blocks = [block for each in lists for block in each.children() if list(block.children())]
-    held = {id(block) for block in blocks if isinstance(block, nn.Sequential | nn.ModuleList)}
-    for block in reversed(blocks):  # the inner ones first
-        if id(block) not in held and any(True for _ in block.parameters()):
-            fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    found = [block for each in lists for block in each.children() if list(block.children())]
+    held = {id(block) for block in found if isinstance(block, nn.Sequential | nn.ModuleList)}
+    return [block for block in reversed(found) if id(block) not in held and any(True for _ in block.parameters())]
+
+
+def gathered_bytes(network: nn.Module) -> int:
+    """Bytes of what a rank has whole for a while, at most: weights and gradients of what is in no block, all the time;
+    those of the largest block; and a buffer for each, from which the next is copied or in which it is reduced."""
+    seen: set[int] = set()
+    sizes = []
+    for block in (*blocks(network), network):
+        sizes.append(sum(weight.nbytes for weight in block.parameters() if id(weight) not in seen))
+        seen |= {id(weight) for weight in block.parameters()}
+    return 2 * sizes[-1] + 4 * max(sizes[:-1], default=sizes[-1] // 2)
 
 
 def named_states(network: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

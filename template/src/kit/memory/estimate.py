@@ -20,8 +20,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError
+from src.kit.hardware import detect
 from src.kit.loading import DEVICE_SHARE, largest_batch
 from src.kit.memory.allocators import MIB, Peak, ScaledTrace, Trace, extrapolate_peak, simulate_allocator
+from src.kit.ranks import find_place
 from src.kit.storage import replace_file
 from src.kit.training import Experiment, find_checkpoint, load_memory, load_task
 
@@ -159,9 +161,9 @@ class Estimator:
         self.cfg, self.shape = cfg, shape or find_data_shape(Experiment(cfg))
         try:
             batches = BATCHES[cfg.framework]
-            self.scaled = ScaledTrace(batches, trace_once(cfg, self.shape, batches))
+            self.scaled = ScaledTrace(batches, traces_of_rank(cfg, self.shape, batches))
             if not self.scaled.same_operations:
-                traces = [self.scaled.traces[1], *trace_once(cfg, self.shape, LARGER_BATCHES[1:])]
+                traces = [self.scaled.traces[1], *traces_of_rank(cfg, self.shape, LARGER_BATCHES[1:])]
                 self.scaled = ScaledTrace(LARGER_BATCHES, traces)
         except UserError:
             raise
@@ -184,6 +186,9 @@ class Estimator:
         if not self.scaled.same_operations:
             low, high = LARGER_BATCHES
             notes += [f"Batches of {low} and {high} were traced; others are assumed to lie on a straight line."]
+        if divides(self.cfg):
+            ranks, kept = count_ranks(self.cfg), " and kept in RAM" * (self.cfg.trainer.strategy == "fsdp_offload")
+            notes += [f"Weights, gradients and optimizer state are divided among {ranks} devices{kept}."]
         if self.cfg.framework == "paddle" and self.cfg.loss.name == "network":
             notes += ["Activations were measured in 32 bits on this CPU; half precision takes less."]
         return notes
@@ -215,6 +220,30 @@ class Estimator:
             middle = (low + high) // 2
             low, high = (middle, high) if self.at(middle).needed <= memory_mib else (low, middle)
         return low
+
+
+def divides(cfg: DictConfig) -> bool:
+    """Whether each device has a part of each weight."""
+    return str(cfg.trainer.strategy).startswith("fsdp")
+
+
+def count_ranks(cfg: DictConfig) -> int:
+    """The processes that will train: the launcher's, or those that the keys ask for."""
+    if place := find_place():
+        return place.ranks
+    devices = cfg.trainer.devices
+    if devices == "auto":
+        devices = max(1, len(detect().gpus))
+    return int(cfg.trainer.num_nodes) * (devices if isinstance(devices, int) else len(devices))
+
+
+def traces_of_rank(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:
+    """`trace_once` for one of the processes that divide the weights among them, if they do."""
+    divide = getattr(load_memory(cfg.framework), "divide_traces", None)
+    if divides(cfg) and not divide:
+        raise UserError(f"Paddle has no trainer.strategy={cfg.trainer.strategy}: use auto or ddp.")
+    traces = trace_once(cfg, shape, batches)
+    return divide(cfg, shape, traces, count_ranks(cfg)) if divide and divides(cfg) else traces
 
 
 def trace_once(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:

@@ -217,7 +217,10 @@ def refuse_unsupported(cfg: DictConfig) -> None:
     if keys.compile:
         raise UserError("Paddle trains without trainer.compile: leave it out.")
     if keys.strategy not in ("auto", "ddp"):
-        raise UserError(f"Paddle has no trainer.strategy={keys.strategy}: use auto or ddp.")
+        raise UserError(
+            f"Paddle has no trainer.strategy={keys.strategy}, and its own group_sharded, which needs several GPUs, is "
+            "not built in: use auto or ddp."
+        )
     if keys.num_nodes > 1 and paddle.distributed.get_world_size() == 1:
         raise UserError(
             f"Paddle starts its {keys.num_nodes} nodes from outside: run `python -m paddle.distributed.launch "
