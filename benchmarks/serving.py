@@ -3,19 +3,31 @@
     python ../benchmarks/serving.py EXPORT PYTHON  # in the folder of a project; prints Markdown, four minutes
 
 PYTHON is that of an environment with litserve, schemathesis, onnxruntime, pillow, simplejpeg and OpenCV. Then come 32
-clients for a minute, and requests that schemathesis makes up from the service's OpenAPI.
+clients for a minute, and requests that schemathesis makes up from the service's OpenAPI, and 10,000 hostile ones.
 """
 
+import base64
+import io
+import json
 import os
+import random
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 sys.path.insert(0, os.getcwd())
 
@@ -25,6 +37,7 @@ from src.kit.inference import read_card
 ROUNDS, SECONDS, CLIENTS = 3, 5.0, 32
 LONG = 60.0  # seconds without an error
 EXAMPLES = 1000  # requests to each endpoint
+HOSTILE, AT_ONCE = 10_000, 64
 LITSERVE = """
 import sys
 import litserve
@@ -99,9 +112,124 @@ def endure(export: Path, python: str) -> None:
             done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
         told = [line.strip() for line in done.stdout.splitlines() if "generated" in line or "Failures" in line]
         print(f"schemathesis: exit code {done.returncode}; {'; '.join(told)}")
+        attack(port)
     finally:
         process.terminate()
         process.wait()
+
+
+def attack(port: int) -> None:
+    """Send hostile requests; print how often each status was the answer, and the most memory that the service took."""
+    before, most, statuses = figures(port)["process_resident_memory_bytes"], 0.0, Counter[str]()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for start in range(0, HOSTILE, 500):
+            statuses.update(pool.map(partial(send_hostile, port), range(start, start + 500)))
+            most = max(most, figures(port)["process_resident_memory_bytes"])
+    waiting = figures(port)
+    print(f"{HOSTILE:,} hostile requests, {AT_ONCE} at a time: {dict(sorted(statuses.items()))};", end=" ")
+    print(f"{before / 2**20:.0f} MiB before, at most {most / 2**20:.0f} MiB;", end=" ")
+    print(f"{waiting['held_bytes']:.0f} bytes and {waiting['queue_length']:.0f} samples left waiting")
+
+
+def send_hostile(port: int, seed: int) -> str:
+    """The status of the answer to one request, or "ended" if the service said nothing and closed the connection."""
+    made = random.Random(seed)
+    request, patient = hostile(made)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            if not patient:  # a sender that stops, and takes the answer only if there is one already
+                connection.settimeout(made.uniform(0, 1))
+            connection.sendall(request)
+            answer = connection.recv(4096)
+    except TimeoutError:
+        return "none: the sender stopped" if not patient else "none in 60 s"
+    except OSError:  # ended while we wrote
+        return "ended"
+    return answer.split(b" ", 2)[1].decode("latin-1") if answer else "ended"
+
+
+def hostile(made: random.Random) -> tuple[bytes, bool]:
+    """A request, and whether its sender waits for an answer."""
+    kind = made.choice(["photo", "photo", "photo", "bomb", "form", "json", "json", "head", "head", "stop"])
+    if kind == "head":
+        return hostile_head(made), True
+    if kind == "json":
+        body, form = spoil(made, hostile_json(made)) if made.random() < 0.5 else hostile_json(made), "application/json"
+    else:
+        photo = bomb(made) if kind == "bomb" else spoil(made, hostile_photo(made))
+        body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + photo + b"\r\n--B--\r\n"
+        body, form = spoil(made, body) if kind == "form" else body, "multipart/form-data; boundary=B"
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {form}\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = head.encode() + body
+    return (request[: made.randrange(len(request))], False) if kind == "stop" else (request, True)
+
+
+def spoil(made: random.Random, content: bytes) -> bytes:
+    """Random bytes in place of some, or without the end, or with more."""
+    spoilt = bytearray(content)
+    for _ in range(made.choice([1, 1, 4, 30])):
+        spoilt[made.randrange(len(spoilt))] = made.randrange(256)
+    if made.random() < 0.3:
+        del spoilt[made.randrange(len(spoilt)) :]
+    if made.random() < 0.2:
+        spoilt += made.randbytes(made.choice([1, 1000, 100_000]))
+    return bytes(spoilt)
+
+
+def hostile_photo(made: random.Random) -> bytes:
+    """A sound photo of one of six formats and of several modes."""
+    side = made.choice([1, 8, 33, 300])
+    pixels = np.frombuffer(made.randbytes(side * side * 3), np.uint8).reshape(side, side, 3)
+    file, kind = io.BytesIO(), made.choice(["jpeg", "png", "webp", "bmp", "gif", "tiff"])
+    mode = made.choice(["RGB", "L", "1", "P", "CMYK", "I;16"]) if kind == "tiff" else made.choice(["RGB", "L"])
+    Image.fromarray(pixels).convert("L" if mode == "I;16" else mode).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+def bomb(made: random.Random) -> bytes:
+    """A PNG that claims to be large, with little data."""
+    side, depth = made.choice([2000, 4000, 4900, 6000, 20_000, 2**31 - 1]), made.choice([1, 8, 16])
+    rows = b"\0" * min(2 * side * side, 30_000_000)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, made.choice([0, 2]), 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def hostile_json(made: random.Random) -> bytes:
+    """An object that is no request, or one with something else than photos."""
+    deep = b"[" * made.choice([100, 100_000])
+    photo = base64.b64encode(hostile_photo(made)).decode()
+    images = [made.choice([photo, photo[:-1], "http://169.254.169.254/", "", 1, None, {}, ["x"], "\0", "é", 1e308])]
+    found = [{"images": images}, {"images": images * 40}, {"rows": [{"a": 1}]}, {"images": {}}, {}, [], 1, "x", None]
+    return deep if made.random() < 0.1 else json.dumps(made.choice(found)).encode()
+
+
+def hostile_head(made: random.Random) -> bytes:
+    """A head that is none, is endless, contradicts itself, or is followed by something else than it says."""
+    get, post = b"GET /health HTTP/1.1\r\nHost: x\r\n", b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+    chunked = post + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    size = made.choice([100, 70_000, 300_000])
+    heads = [
+        made.randbytes(size) + b"\r\n\r\n",
+        spoil(made, get + b"\r\n") + b"\r\n\r\n",
+        get + b"X: " + b"a" * size + b"\r\n\r\n",
+        get + b"a: b\r\n" * (size // 6) + b"\r\n",
+        b"GET /" + b"a" * size + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + made.randbytes(20).replace(b"\n", b"") + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        (get + b"\r\n") * (size // 40),
+        made.choice([b"BREW", b"CONNECT", b"TRACE", b"PUT"]) + b" /predict HTTP/1.1\r\nHost: x\r\n\r\n",
+        get + b"Connection: upgrade\r\nUpgrade: " + made.choice([b"h2c", b"websocket"]) + b"\r\n\r\n" + b"x" * 99,
+        post + b"Content-Length: " + made.choice([b"-1", b"1e9", b"99999999999999999999", b"0x10"]) + b"\r\n\r\n",
+        post + b"Content-Length: 99999999\r\n\r\n",
+        chunked + b"Content-Length: 3\r\n\r\n0\r\n\r\n",
+        chunked + b"\r\n" + made.choice([b"ZZ\r\n", b"1;" + b"x" * size + b"\r\nx\r\n0\r\n\r\n"]),
+        chunked + b"\r\n1\r\nx\r\n0\r\n" + b"a: b\r\n" * (size // 6) + b"\r\n",
+        chunked + b"\r\n" + (b"%x\r\n" % size + b"x" * size + b"\r\n") * 40 + b"0\r\n\r\n",
+        post + b"Content-Type: multipart/form-data; boundary=" + b"B" * size + b"\r\nContent-Length: 2\r\n\r\nxx",
+        post + b"Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx",
+    ]
+    return made.choice(heads)
 
 
 def cpu_seconds(group: int) -> float:
