@@ -160,19 +160,23 @@ def test_what_gathers_is_the_next_batch(folder):
     model, sizes = Model(folder, 1), []
     photos = [photo(seed) for seed in range(20)]
 
+    def measure(source):
+        return 1 if source != b"odd" else source.missing  # a fault of ours
+
     async def run():
-        batcher = Batcher(model, 1, 8, 100, lambda source: 1, sizes.append)
+        batcher = Batcher(model, 1, 8, 100, measure, sizes.append)
         batcher.start()
         first = asyncio.create_task(batcher.submit(photos[:1]))
         await asyncio.sleep(0)
-        answers = await batcher.submit([*photos[1:], b"no photo"])
+        answers = await batcher.submit([*photos[1:], b"no photo", b"odd"])
         await first
         await batcher.stop()
         return [answer for _, answer in answers]
 
-    *found, refused = asyncio.run(run())
-    assert (sum(sizes), max(sizes), len(sizes)) == (21, 8, 3)
+    *found, refused, failed = asyncio.run(run())
+    assert (sum(sizes), max(sizes), len(sizes)) == (22, 8, 3)
     assert isinstance(refused, UserError)
+    assert isinstance(failed, AttributeError)
     assert [each["class"] for each in found] == [each["class"] for each in model.predictor.predict(photos[1:])]
 
 
@@ -194,6 +198,13 @@ def bomb(width=30000, height=30000):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def tiff(kind, count):
+    """A TIFF whose width is of another type: 2 for text, 3 for as many numbers of 16 bits."""
+    content = photo(kind="tiff")
+    entry = content.index(struct.pack("<H", 256), struct.unpack("<I", content[4:8])[0])
+    return content[: entry + 2] + struct.pack("<HI", kind, count) + content[entry + 8 :]
+
+
 HOSTILE = {
     "nothing": ({"body": b""}, 415, "a body without Content-Type"),
     "text": ({"body": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "not text/plain"),
@@ -212,6 +223,8 @@ HOSTILE = {
     "bomb": (form(bomb()), 422, "far more: make it smaller"),
     "large": (form(bomb(6000, 6000)), 422, "25,000,000 pixels, not 6000 x 6000"),
     "one of two": (form(photo(), b"GIF89a"), 422, "Number 2: An image of 6 bytes"),
+    "a TIFF as wide as a text": (form(tiff(2, 4)), 422, "is none of"),
+    "a TIFF of two widths": (form(tiff(3, 2)), 422, "is none of"),
     "broken TIFF": (form(b"II*\0\xff\xff\xff\xff"), 422, "is none of"),
     "not JSON": ({"body": b"{", "headers": as_json(0)["headers"]}, 400, "not JSON"),
     "not UTF-8": ({"body": b"\xff\xfe\x00\xd8", "headers": as_json(0)["headers"]}, 400, "not JSON"),

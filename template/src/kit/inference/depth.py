@@ -5,7 +5,7 @@ prediction read new files as training did.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH = 24  # offset of the byte with the bits per channel
 ORIENTATION = 0x0112  # the tag of TIFF and EXIF; from 5 on, width and height are swapped
 OPAQUE = 0.5  # share of a fourth band's pixels that are fully clear or fully opaque if it is opacity
+PART = 1 << 20  # numbers that are scaled at once
 PERCENTILES = (0.1, 99.9)  # hot pixels and dust lie beyond them
 SAMPLED = 64  # training images that choose the range
 SAMPLED_PIXELS = 1 << 16  # of each
@@ -164,6 +165,8 @@ def read_tiff_header(content: bytes) -> Header:
         page: Any = file.pages.first
         turn = page.tags[ORIENTATION].value if ORIENTATION in page.tags else 1
         kind = str(np.dtype(page.dtype or "u1"))
+        if not all(isinstance(side, int) and side > 0 for side in (page.imagewidth, page.imagelength)):
+            raise ValueError("its header is damaged")
         return Header(page.imagewidth, page.imagelength, kind, page.samplesperpixel, turn, len(file.pages))
 
 
@@ -239,17 +242,37 @@ def to_eight_bits(stored: Stored, reading: Reading) -> np.ndarray:
     count = pixels.shape[2]
     if bands is not None:
         refuse_bands(bands, count)
-        return scaled(pixels[..., bands], reading["range"])
+        limits = limits_of(pixels[..., bands], reading)
+        return in_parts(lambda part: scaled(part[..., bands], limits), pixels, len(bands))
     clear = count in (2, 4) and stored.opacity and is_opacity(pixels[..., -1])
     colours = pixels[..., :-1] if clear else pixels
     if colours.shape[2] not in (1, 3):
         raise BandsError(f"it has {count} bands: choose with data.bands, such as data.bands={list(range(count))}")
-    rgb = np.broadcast_to(scaled(colours, reading["range"]), (*pixels.shape[:2], 3))
-    if not clear:
-        return np.ascontiguousarray(rgb)
-    opaque = pixels[..., -1:].astype(np.float32) / full_scale(pixels)
-    ground = np.array(reading["background"], np.float32)
-    return np.rint(rgb * opaque + ground * (1 - opaque)).astype(np.uint8)
+    limits = limits_of(colours, reading)
+    ground, full = np.array(reading["background"], np.float32), full_scale(pixels)
+
+    def convert(part: np.ndarray) -> np.ndarray:
+        if not clear:
+            return scaled(part, limits)
+        opaque = part[..., -1:].astype(np.float32) / full
+        return np.rint(scaled(part[..., :-1], limits) * opaque + ground * (1 - opaque))
+
+    return in_parts(convert, pixels, 3)
+
+
+def in_parts(convert: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Convert an image (H, W, C) some rows at a time, as fractions take far more memory: uint8 (H, W, channels)."""
+    out = np.empty((*pixels.shape[:2], channels), np.uint8)
+    rows = max(1, PART // max(1, pixels.shape[1] * pixels.shape[2]))
+    for start in range(0, len(pixels), rows):
+        out[start : start + rows] = convert(pixels[start : start + rows])
+    return out
+
+
+def limits_of(pixels: np.ndarray, reading: Reading) -> Any:
+    """The range of `reading`, or else the image's own, unless it has 8 bits."""
+    own = reading["range"] is None and pixels.dtype not in (np.uint8, np.bool_)
+    return choose_range(pixels) if own else reading["range"]
 
 
 def full_scale(pixels: np.ndarray) -> float:
@@ -266,13 +289,13 @@ def is_opacity(band: np.ndarray) -> bool:
 def scaled(pixels: np.ndarray, limits: Any) -> np.ndarray:
     """Map `limits`, a pair or a pair for each channel, to 0 and 255: uint8 (H, W, C). 8 bits stay as they are.
 
-    Without limits the image's own are chosen. What is no number becomes 0.
+    What is no number becomes 0.
     """
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.bool_:
         return pixels * np.uint8(255)
-    low, high = np.array(choose_range(pixels) if limits is None else limits, np.float32).T
+    low, high = np.array(limits, np.float32).T
     values = (pixels.astype(np.float32) - low) * (np.float32(255) / np.maximum(high - low, np.float32(1e-30)))
     return np.rint(np.nan_to_num(values, nan=0.0).clip(0, 255)).astype(np.uint8)
 
@@ -282,7 +305,7 @@ def choose_range(values: np.ndarray) -> list[float]:
 
     12 bits in 16 give [0, 4095], fractions [0, 1]; anything else, such as a dim or signed image, its percentiles.
     """
-    values = values[np.isfinite(values)]
+    values = values if values.dtype.kind in "ui" else values[np.isfinite(values)]
     if not values.size:
         return [0.0, 1.0]
     least, most = float(values.min()), float(values.max())

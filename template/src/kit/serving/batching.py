@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from src.kit.errors import UserError
 from src.kit.inference import Drift, Predictor
 from src.kit.storage import checksum
 
 WEIGHTS = (".onnx", ".xml", ".bin")  # of an exported network
 PIXELS = 32_000_000  # decoded at once by a consumer: 0.1 GB
 
-Answer = dict[str, Any] | UserError
+Answer = dict[str, Any] | Exception
 
 
 class Overloaded(Exception):
@@ -44,7 +43,7 @@ class Model:
         self.predictor.drift = self.drift = Drift(self.card)
 
     def predict(self, sources: Sequence[Any], measure: Callable[[Any], int]) -> list[Answer]:
-        """One answer for each source: a prediction, or why there is none. Safe to call from several threads at once.
+        """One answer for each source: a prediction, or the error that it met. Safe to call from several threads.
 
         Args:
             measure: refuses a source by raising `UserError`, or returns the pixels that it has.
@@ -60,7 +59,7 @@ class Model:
                     group, pixels = [], 0
                 group.append((place, self.predictor.read(source)))
                 pixels += size
-            except UserError as error:
+            except Exception as error:  # whatever it is, it is the fault of one
                 answers[place] = error
         self.compute(group, answers)
         return [answer for answer in answers if answer is not None]
@@ -71,7 +70,7 @@ class Model:
             return
         try:
             found: Sequence[Answer] = self.locked([item for _, item in group])
-        except UserError as error:
+        except Exception as error:
             if len(group) > 1:  # the fault of one, such as a row without a column: the others shall not suffer
                 for each in group:
                     self.compute([each], answers)

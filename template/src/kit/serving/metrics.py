@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from src.kit.errors import UserError
 from src.kit.serving.batching import Answer, Batcher, Model
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -83,7 +82,7 @@ class Metrics:
         model = found[-1][0]
         names = (model.card.model, model.version)
         self.labelled(self.answers, *names).observe(time.perf_counter() - started)
-        predicted = sum(not isinstance(answer, UserError) for _, answer in found)
+        predicted = sum(not isinstance(answer, Exception) for _, answer in found)
         self.labelled(self.predictions, *names).inc(predicted)
         return found
 

@@ -193,6 +193,8 @@ class Service:
             if isinstance(answer, UserError):
                 which = f"Number {place + 1}: " if len(sources) > 1 else ""
                 raise HTTPException(422, which + str(answer))
+            if isinstance(answer, Exception):
+                raise answer
             texts[place] = text = ENCODER.encode({"version": used.version, **to_json(answer)})
             if self.cache.most and used is model:
                 self.cache.put(keys[place], text)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from src.kit.errors import UserError
 from src.kit.inference import Shift, outcomes
 from src.kit.serving.batching import Answer, Batcher, Model, Overloaded
 from src.kit.serving.metrics import Metrics
@@ -62,8 +61,8 @@ def agree(mine: Answer, other: Answer) -> bool:
     """Whether two answers name the same class (of the best object, or the largest in a class map), as many objects, or
     numbers that differ by less than 1 %; or are both refusals.
     """
-    if isinstance(mine, UserError) or isinstance(other, UserError):
-        return isinstance(mine, UserError) and isinstance(other, UserError)
+    if isinstance(mine, Exception) or isinstance(other, Exception):
+        return isinstance(mine, Exception) and isinstance(other, Exception)
     one, two = outcomes([mine]), outcomes([other])
     if "predicted value" in one and "predicted value" in two:
         return math.isclose(one["predicted value"][0], two["predicted value"][0], rel_tol=CLOSE)
