@@ -26,6 +26,7 @@ import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -42,6 +43,7 @@ COMPOSE = ["docker", "compose", "-f", "deploy/docker-compose.yml", "-f", "proof.
 UID, GID = 4321, 4322  # that no machine has
 OWNER = {"HOST_UID": str(UID), "HOST_GID": str(GID)}
 PORTS = {"tensorboard": "TENSORBOARD_PORT", "mlflow": "MLFLOW_PORT"}
+RENDERING = threading.Lock()
 SECRET = "swordfish-7f3a"
 TRACKERS = {"lightning": "tensorboard", "paddle": "mlflow"}
 KILL = "import os; [os.kill(int(p), 9) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid())]"
@@ -114,15 +116,8 @@ def main(argv: list[str]) -> int:
     names = parser.parse_args(argv).frameworks or ["lightning", "paddle"]
     with tempfile.TemporaryDirectory() as folder, engine() as found, wheels() as links:
         proofs = [Proof(name, TRACKERS[name], Path(folder, name)) for name in names]
-        for proof in proofs:
-            answers = {"framework": proof.framework, "tracker": proof.tracker}
-            render(proof.project, {**answers, "project_name": f"Proof {proof.framework}"})
-            proof.step("nox -s setup", functools.partial(local_stage, proof))
-            if found:
-                try:
-                    container_stage(proof, links)
-                finally:
-                    clean_up(proof)
+        with ThreadPoolExecutor() as pool:  # a build uses one core, and health checks none
+            list(pool.map(functools.partial(prove, links=links if found else None), proofs))
     rows = [row for proof in proofs for row in proof.rows]
     print("\n".join(f"| {' | '.join(row)} |" for row in [["project", "step", "s", ""], ["---"] * 4, *rows]))
     if not found:
@@ -130,6 +125,19 @@ def main(argv: list[str]) -> int:
     bad = sum("FAILED" in row[-1] for row in rows)
     print(f"containers: {len(rows) - bad} passed, {bad} failed" + (f", {len(proofs)} skipped" if not found else ""))
     return 1 if bad else 0
+
+
+def prove(proof: Proof, links: dict[str, str] | None) -> None:
+    """Render the project and take both stages, the second if there is an engine (`links`)."""
+    answers = {"framework": proof.framework, "tracker": proof.tracker}
+    with RENDERING:
+        render(proof.project, {**answers, "project_name": f"Proof {proof.framework}"})
+    proof.step("nox -s setup", functools.partial(local_stage, proof))
+    if links is not None:
+        try:
+            container_stage(proof, links)
+        finally:
+            clean_up(proof)
 
 
 def local_stage(proof: Proof) -> None:
