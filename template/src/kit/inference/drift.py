@@ -11,7 +11,7 @@ import itertools
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,28 +57,24 @@ class Drift:
 
     def look(self, batch: Batch) -> None:
         """Take note of inputs."""
-        if self.histograms and self.awake("inputs"):
-            started = time.monotonic()
-            self.add(kind_of(self.card).features(self.card, batch))
-            self.rests["inputs"] = time.monotonic() + REST * (time.monotonic() - started)
+        self.count("inputs", lambda: kind_of(self.card).features(self.card, batch))
 
     def hear(self, predictions: Sequence[Mapping[str, Any]]) -> None:
         """Take note of predictions."""
-        if self.histograms and self.awake("predictions"):
-            started = time.monotonic()
-            self.add(outcomes(predictions))
-            self.rests["predictions"] = time.monotonic() + REST * (time.monotonic() - started)
+        self.count("predictions", lambda: outcomes(predictions))
 
-    def awake(self, part: str) -> bool:
-        """Whether a look costs less than 1 / `REST` of the time."""
-        return not self.hurried or time.monotonic() >= self.rests[part]
-
-    def add(self, found: Mapping[str, Any]) -> None:
-        """Count the values of some features, (B,) each."""
-        bins = {name: place(self.histograms[name], values) for name, values in found.items() if name in self.seen}
+    def count(self, part: str, features: Callable[[], Mapping[str, Any]]) -> None:
+        """Count the values of some features, (B,) each, unless that cost more than 1 / `REST` of the time."""
+        started = time.monotonic()
+        if not self.histograms or (self.hurried and started < self.rests[part]):
+            return
+        found = features().items()
+        bins = {name: place(self.histograms[name], values) for name, values in found if name in self.seen}
         with self.lock:
             for name, numbers in bins.items():
                 self.seen[name].extend(numbers)
+        now = time.monotonic()
+        self.rests[part] = now + REST * (now - started)
 
     def shifts(self) -> dict[str, Shift]:
         """Each feature of which enough samples were seen, those that moved most first."""
