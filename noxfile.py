@@ -48,7 +48,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def project(session: nox.Session) -> None:
-    """Run template/tests and internals/ in template/, with everything installed; pytest's arguments after `--`."""
+    """Run internals/ in template/ with everything installed, or `-- tests`, which smoke runs in rendered projects."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "-m", "tests.smoke", "--in-place", *session.posargs)
 

@@ -141,8 +141,9 @@ def run_variant(name: str, answers: dict[str, Any], make: Callable[[Path, dict[s
         with timed(base, "install"):
             python = install(project)
         make_data.write(answers.get("dataset", "digits"), project / "data")
-        with timed(base, "tests"):
-            call([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], project)
+        if make is render:  # an updated project is a fresh one, says tests/test_updates.py
+            with timed(base, "tests"):
+                call([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], project)
     except Exception as error:  # the table reports it, and the other variants still run
         base.failure = " ".join(str(error).split())
         return [base]
@@ -318,7 +319,7 @@ def table(rows: list[Row]) -> str:
 
 
 def test_in_place(arguments: list[str]) -> int:
-    """Run template/tests and internals/ in template/, in an environment with all frameworks and trackers."""
+    """Run internals/ in template/, in an environment with all frameworks and trackers; or the tests in `arguments`."""
     packages = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))["packages"]
     project = ROOT / ".nox" / "in-place"
     shutil.rmtree(project, ignore_errors=True)
@@ -330,7 +331,7 @@ def test_in_place(arguments: list[str]) -> int:
     named = any((ROOT / "template" / argument.partition("::")[0]).exists() for argument in arguments)
     # without --rootdir, pytest would print the tests of internals/ without their files
     command = [python, "-m", "pytest", "-c", "pyproject.toml", "--rootdir", "..", "-q", "-p", "no:cacheprovider"]
-    command += ["-n", "auto", *arguments, *([] if named else ["tests", "../internals"])]
+    command += ["-n", "auto", *arguments, *([] if named else ["../internals"])]
     # processes that each use all cores wait for one another
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
