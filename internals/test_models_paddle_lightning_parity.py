@@ -3,13 +3,15 @@
 import numpy as np
 import paddle
 import pytest
+import timm
 import torch
+from safetensors.torch import save
 
 import src.kit.lightning as lightning_kit
 import src.kit.paddle as paddle_kit
 from src.kit.errors import UserError
 from src.kit.training.networks import build_model
-from tests.support import CONFIGS, INPUTS, classifiers, model_config, models
+from tests.support import CONFIGS, INPUTS, classifiers, hub, model_config, models
 
 # options of one framework: networks of its libraries
 LIBRARIES = {path.stem for folder in ("lightning", "paddle") for path in CONFIGS.rglob(f"{folder}/*.yaml")}
@@ -42,7 +44,7 @@ def both(name: str, channels: int, size: int):
 def test_both_frameworks_have_the_same_networks():
     ours, theirs = (set(models(framework)) - LIBRARIES for framework in ("lightning", "paddle"))
     assert ours == theirs
-    assert len(SHARED) == 6
+    assert len(SHARED) == 7
 
 
 def test_a_model_of_the_other_framework_names_that_framework():
@@ -88,3 +90,23 @@ def test_batch_norm_learns_at_the_same_pace():
     np.testing.assert_allclose(a["1.running_mean"], b["1.running_mean"], atol=1e-5)
     # PyTorch's running variance is unbiased and Paddle's is not: n / (n - 1) apart, n the values per channel.
     np.testing.assert_allclose(a["1.running_var"], b["1.running_var"], rtol=1e-3)
+
+
+def test_published_weights_of_a_vision_transformer_give_timm_s_logits_at_another_size(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    published = timm.create_model("vit_tiny_patch16_224").state_dict()
+    published = {name: array + 0.02 * torch.randn_like(array) for name, array in published.items()}
+    networks = []
+    with hub("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", save(published), tmp_path, monkeypatch):
+        for framework in ("lightning", "paddle"):
+            networks.append(build_model(model_config(framework, "vit", pretrained=True), 1000, 3, 96))
+            networks[-1].eval()
+    overlay = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": published}}
+    reference = timm.create_model("vit_tiny_patch16_224", img_size=96, **overlay).eval()
+    images = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        expected, found = reference(images).numpy(), networks[0](images).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(networks[1](paddle.to_tensor(images.numpy())).numpy(), expected, atol=1e-4)
+    with pytest.raises(UserError, match=r"model\.patch=16 is larger than data\.image_size=8"):
+        build_model(model_config("paddle", "vit"), 10, 1, 8)

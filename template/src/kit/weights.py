@@ -18,6 +18,7 @@ from src.kit.storage import replace_file, translate_errors
 
 __all__ = [
     "IMAGENET_CLASSES",
+    "adapt_positions",
     "adapt_stem",
     "check_shapes",
     "compressed_shapes",
@@ -168,14 +169,38 @@ def adapt_stem(arrays: Arrays, initial: Arrays) -> Arrays:
     if stem.shape[2:] != shape[2:]:
         log.warning(
             "The pretrained %s has a %dx%d kernel and this network %dx%d: it starts from random values; for every "
-            "pretrained weight set model.stem=imagenet and data.image_size=224.",
+            "pretrained weight set %s and data.image_size=224.",
             *(name, *stem.shape[2:], *shape[2:]),
+            "model.patch=16" if name.startswith("patch_embed") else "model.stem=imagenet",
         )
         stem = initial[name]
     elif stem.shape[1] != shape[1]:
         log.info("The pretrained %s was averaged from %d to %d input channels.", name, stem.shape[1], shape[1])
         stem = np.repeat(stem.mean(axis=1, keepdims=True), shape[1], axis=1) * (stem.shape[1] / shape[1])
     return {**arrays, name: stem.astype(np.float32)}
+
+
+def adapt_positions(arrays: Arrays, initial: Arrays) -> Arrays:
+    """Resize a vision transformer's position embeddings (1, N, D), a square after other tokens, to those of `initial`.
+
+    Bicubic with a filter for smaller grids, as in timm; the other tokens keep theirs.
+    """
+    from PIL import Image
+
+    name = "pos_embed"
+    if name not in arrays or name not in initial or arrays[name].shape == initial[name].shape:
+        return arrays
+    before, after = (math.isqrt(array[name].shape[1]) for array in (arrays, initial))
+    others = arrays[name].shape[1] - before**2
+    if others != initial[name].shape[1] - after**2:
+        return arrays
+    maps = np.moveaxis(arrays[name][0, others:].reshape(before, before, -1).astype(np.float32), 2, 0)
+    resized = [
+        Image.fromarray(np.ascontiguousarray(each)).resize((after, after), Image.Resampling.BICUBIC) for each in maps
+    ]
+    grid = np.stack([np.asarray(each).ravel() for each in resized], axis=1)
+    log.info("The position embeddings were resized from %d x %d to %d x %d patches.", before, before, after, after)
+    return {**arrays, name: np.concatenate([arrays[name][:, :others], grid[None]], axis=1)}
 
 
 def fit_backbone(arrays: Arrays, initial: Arrays, prefix: str) -> Arrays:

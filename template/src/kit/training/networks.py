@@ -30,6 +30,7 @@ from src.kit.config import (
 )
 from src.kit.weights import (
     IMAGENET_CLASSES,
+    adapt_positions,
     adapt_stem,
     compressed_shapes,
     count_classes,
@@ -100,7 +101,7 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
         arrays = merge_adapters(arrays)
         classes = count_classes(metadata)
     backbone = str(constants(cfg).get("BACKBONE", ""))
-    arrays = rename_timm(arrays, initial)
+    arrays = adapt_positions(rename_timm(arrays, initial), initial)
     starts_backbone = bool(backbone) and not set(arrays) & set(initial) and any(backbone + n in initial for n in arrays)
     if starts_backbone:
         arrays = fit_backbone(arrays, initial, backbone)
