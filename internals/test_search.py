@@ -49,6 +49,8 @@ TINY += [f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test"
         ("optimizer.lr=0.1,0.2 --trials=-3", "--trials must be a whole number"),
         ("optimizer.lr=0.1,0.2 --sampler cmaes", "--sampler must be one of tpe, gp, random, grid"),
         ("optimizer.lr=0.1,0.2 --job 2", "Did you mean --jobs?"),
+        ("optimizer.lr=0.1,0.2 --on moon", "--on must be one of here, slurm"),
+        ("optimizer.lr=0.1,0.2 --on slurm", "--on slurm makes each trial a step of a job: run this in a job script"),
         ("optimizer.lr=0.1..0.2 --sampler grid", "write optimizer.lr=A,B,C instead of 0.1..0.2"),
         ("optimizer.rl=0.1..0.2", "Did you mean optimizer.lr?"),
         ("scheduler=cosine,one_cicle", "Did you mean one_cycle?"),

@@ -17,6 +17,7 @@ Options:
     --jobs N         how many to train at once (1); GPUs and processor cores are shared out
     --sampler NAME   tpe (the default), gp (Gaussian process, needs torch), random or grid
     --pruner NAME    median ends a trial that is worse than half of the others after as many epochs; none ends none
+    --on slurm       each trial is a step (srun) of the SLURM job that this command runs in, on any of its nodes
     --objectives A,B more scores than the task's own, each with :min or :max behind it where that is not clear
     --help, --debug (tracebacks)
 """

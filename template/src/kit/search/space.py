@@ -5,6 +5,7 @@ Or a file of src/configs/search, which stands for such words.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "gp", "random", "grid")
 PRUNERS = ("median", "none")
+PLACES = ("here", "slurm")
 OPTIONS: dict[str, Any] = {"trials": int, "jobs": int, "sampler": SAMPLERS, "pruner": PRUNERS, "objectives": str}
+OPTIONS["on"] = PLACES
 FILES = Path(__file__).resolve().parents[2] / "configs" / "search"
 LESS = ("val/loss", "train/loss", "parameters", "duration_s", "epoch_s")  # objectives of which less is better
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -87,6 +90,7 @@ class Plan:
     sampler: str = "tpe"
     pruner: str = "median"
     objectives: tuple[tuple[str, str], ...] = ()  # (name, "min", "max" or ""); none: the task's own score
+    on: str = "here"  # where trials are trained: on this machine, or as steps of the SLURM job that this is in
 
     @property
     def folder(self) -> str:
@@ -109,6 +113,8 @@ class Plan:
         Raises:
             UserError: the configuration's own sentence, such as the nearest key.
         """
+        if self.on == "slurm" and "SLURM_JOB_ID" not in os.environ:
+            raise UserError("--on slurm makes each trial a step of a job: run this in a job script (sbatch) or salloc.")
         load_config(self.fixed)
         options = [part for part in self.dimensions if part.choices and "." not in part.key]
         others = [part for part in self.dimensions if part not in options]

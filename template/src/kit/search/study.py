@@ -195,7 +195,7 @@ class Search:
         words = [f"{part.key}={part.suggest(trial)}" for part in self.plan.dimensions]
         known = next(old for old in self.trials() if old.number == trial.number).intermediate_values
         epochs = dict(word.split("=", 1) for word in words).get("trainer.max_epochs", self.cfg.trainer.max_epochs)
-        return Job(trial.number, words, self.folder, trial, int(epochs), reported=set(known))
+        return Job(trial.number, words, self.folder, trial, int(epochs), reported=set(known), on=self.plan.on)
 
     def settled_before(self, job: Job) -> bool:
         """Whether a trial needs no training: it was trained already, as another trial too, or does not fit the GPU."""
@@ -217,13 +217,14 @@ class Search:
     def share(self) -> Hardware:
         """The machine, as far as one of the jobs may use it."""
         apart = isinstance(self.cfg.trainer.devices, int | str)
-        together = math.ceil(self.plan.jobs / (len(self.hardware.gpus) if apart else 1))
+        jobs = 1 if self.plan.on == "slurm" else self.plan.jobs  # SLURM gives each its own
+        together = math.ceil(jobs / (len(self.hardware.gpus) if apart else 1))
         gpus = tuple(replace(gpu, memory_mib=gpu.memory_mib // together) for gpu in self.hardware.gpus)
         return replace(self.hardware, gpus=gpus)
 
     def environment(self, slot: int) -> dict[str, str]:
         """Share out processor cores, unless the user has, and the GPUs that the user leaves visible."""
-        if self.plan.jobs == 1:
+        if self.plan.jobs == 1 or self.plan.on == "slurm":
             return {}
         cores = max(1, self.hardware.cores // self.plan.jobs)
         shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}

@@ -50,6 +50,7 @@ class Job:
     began: float = field(default_factory=time.monotonic)
     reported: set[int] = field(default_factory=set)  # epochs that the study knows
     deaths: int = 0  # of processes that a signal has ended
+    on: str = "here"
 
     @property
     def name(self) -> str:
@@ -109,7 +110,7 @@ class Job:
             words = [*fixed, *self.words, f"output_dir={self.folder.as_posix()}", f"name={self.name}"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", WATCHED, str(TRAIN), *words],
+                [*launcher(self.on), sys.executable, "-c", WATCHED, str(TRAIN), *words],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -139,6 +140,18 @@ class Job:
         said = [line.removeprefix("error: ") for line in lines[-20:] if line.startswith("error: ")]
         code = self.process.returncode if self.process else None
         return said[-1] if said else f"exit code {code}, see {self.log}"
+
+
+def launcher(on: str) -> list[str]:
+    """What starts a trial elsewhere: for SLURM a step of one task, of the processors that the job gives to each.
+
+    A step without --mem would take all of its node's memory, and the next would wait for it. srun hands its standard
+    input on, so the pipe of `WATCHED` reaches other nodes.
+    """
+    if on != "slurm":
+        return []
+    cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
+    return ["srun", "--nodes=1", "--ntasks=1", "--exact", "--mem=0", "--unbuffered", f"--cpus-per-task={cores}"]
 
 
 def status(run: Path | None) -> str:
