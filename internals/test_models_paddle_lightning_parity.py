@@ -70,6 +70,26 @@ def test_same_weights_give_the_same_logits(name: str, channels: int, size: int):
     assert all(np.array_equal(back[key], arrays[key]) for key in arrays)
 
 
+def test_speed_net_whitens_the_first_batch_that_it_trains_on_alike_in_both_frameworks():
+    networks = [build_model(model_config(framework, "speed_net"), 5, 3, 16) for framework in ("lightning", "paddle")]
+    generator = np.random.default_rng(0)
+    mixed = np.einsum("ck,bkhw->bchw", generator.standard_normal((3, 3)), generator.standard_normal((64, 3, 16, 16)))
+    first, other = mixed.astype(np.float32), 2 * mixed[::-1].astype(np.float32)
+    found = []
+    for network, tensor in zip(networks, (torch.tensor, paddle.to_tensor), strict=True):
+        network.eval()
+        assert not network[0](tensor(first)).detach().numpy().any()
+        network.train()
+        whitened = network[0](tensor(first))
+        network(tensor(other))
+        flat = whitened.detach().numpy().transpose(1, 0, 2, 3).reshape(24, -1)
+        np.testing.assert_allclose(flat[:12] @ flat[:12].T / flat.shape[1], np.eye(12), atol=0.02)
+        np.testing.assert_allclose(flat[12:], -flat[:12], atol=1e-6)
+        assert np.array_equal(whitened.detach().numpy(), network[0](tensor(first)).detach().numpy()), "it stays"
+        found.append(np.abs(flat))  # the sign of an axis is chance
+    np.testing.assert_allclose(*found, atol=1e-3)
+
+
 def test_resnet18_logits_on_imagenet_size():
     ours, theirs, _ = both("resnet18", channels=3, size=224)
     images = np.random.default_rng(1).standard_normal((1, 3, 224, 224), dtype=np.float32)

@@ -110,8 +110,8 @@ def initialise_like_torch(network: nn.Layer) -> nn.Layer:
                 initializer.Constant(0.0)(layer.bias)
         elif isinstance(layer, nn.Linear):
             bound = 1 / math.sqrt(layer.weight.shape[0])
-            initializer.Uniform(-bound, bound)(layer.weight)
-            initializer.Uniform(-bound, bound)(layer.bias)
+            for parameter in (each for each in (layer.weight, layer.bias) if each is not None):
+                initializer.Uniform(-bound, bound)(parameter)
     return network
 
 
