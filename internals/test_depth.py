@@ -13,6 +13,7 @@ from src.kit.catalog import build_dataset
 from src.kit.checks import check
 from src.kit.config import load_config
 from src.kit.errors import UserError
+from src.kit.inference import depth
 from src.kit.inference.depth import choose_range, read_settings
 from src.kit.loading import PLAIN, BandsError, decode, open_rgb
 from src.kit.training import Experiment
@@ -21,6 +22,12 @@ RNG = np.random.default_rng(0)
 SHADES = RNG.integers(0, 256, (24, 32)).astype(np.uint8)  # all of 0..255 occur
 COLOURS = RNG.integers(0, 256, (24, 32, 3)).astype(np.uint8)
 WIDE = {8: lambda x: x, 12: lambda x: x.astype(np.uint16) << 4 | x >> 4, 16: lambda x: x.astype(np.uint16) * 257}
+
+
+@pytest.fixture(autouse=True)
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convert these small images in several parts, as large ones are."""
+    monkeypatch.setattr(depth, "PART", 200)
 
 
 def tiff(pixels: np.ndarray, **options: Any) -> bytes:
