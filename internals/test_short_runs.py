@@ -11,7 +11,7 @@ import pytest
 from src.kit.config import UserError, build_component, load_config
 from src.kit.paddle import refuse_unsupported
 from src.kit.run import Run, read_rows
-from src.kit.training import Experiment, find_checkpoint, train_run
+from src.kit.training import Experiment, TrainingLoop, find_checkpoint, train_run
 from src.kit.weights import load_weights
 from tests.support import fit
 
@@ -114,3 +114,15 @@ def test_frozen_layers_keep_weights_and_statistics_in_a_run(tmp_path, framework)
     frozen = {name for name in start if name.startswith(("0.", "1."))}
     assert any("running" in name for name in frozen)
     assert all(np.array_equal(start[name], end[name]) == (name in frozen) for name in start)
+
+
+def test_an_epoch_that_other_processes_began_is_told(tmp_path, caplog):
+    cfg = load_config([*BASE, f"output_dir={tmp_path.as_posix()}"])
+    two, one = (TrainingLoop(Experiment(cfg), Run(cfg), batches, list) for batches in (39, 78))
+    two.batch = 5
+    one.load_state_dict(two.state_dict())
+    assert "Epoch 1 had 39 batches for each process when it began, and has 78 now" in caplog.text
+    caplog.clear()
+    two.batch = 0  # between two epochs
+    one.load_state_dict(two.state_dict())
+    assert not caplog.text

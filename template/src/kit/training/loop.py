@@ -279,7 +279,8 @@ class TrainingLoop:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides weights and optimizer that a resumed run needs to continue exactly."""
-        own = {"epoch": self.epoch, "batch": self.batch, "step_count": self.step_count, "rows": self.run.rows}
+        own: dict[str, Any] = {"epoch": self.epoch, "batch": self.batch, "batches": self.batches}
+        own |= {"step_count": self.step_count, "rows": self.run.rows}
         return own | {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -288,6 +289,13 @@ class TrainingLoop:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.run.restore_epochs(state["rows"])
+        before = state.get("batches", self.batches)
+        if self.batch and before != self.batches:  # other processes: where a rank was says nothing about the epoch
+            self.run.log.warning(
+                "Epoch %d had %d batches for each process when it began, and has %d now: of the rest of this epoch "
+                "some samples come twice or not at all. Later epochs are whole.",
+                *(self.epoch + 1, before, self.batches),
+            )
 
 
 class LossMeter:
