@@ -33,7 +33,7 @@ CASES: dict[str, tuple[int, list[str], tuple[str, ...], list[str]]] = {
         ["model.width=6", "trainer.max_epochs=45"],
     ),
     "resnet": (
-        2,
+        5,
         ["model=resnet18", "data=digits", "trainer.max_epochs=8"],
         ("--channels 0.55 --epochs 8", "--sparsity 0.8 --epochs 2", "--pattern 2:4 --epochs 2"),
         [],
