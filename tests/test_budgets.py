@@ -37,7 +37,7 @@ def test_files_of_everything(projects: dict[str, Path]) -> None:
 def test_files_of_each_variant(variant: Path) -> None:
     answers = EXAMPLES[variant.name]
     most = 254 + 77 * (answers.get("task", "classification") != "classification") + 91 * (answers.get("task") == "all")
-    most += 8 * ("cluster" in answers.get("extras", []))
+    most += 8 * ("cluster" in answers.get("extras", [])) + ("streaming" in answers.get("extras", []))
     assert len(files_of(variant)) <= most
 
 
