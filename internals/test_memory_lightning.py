@@ -13,7 +13,8 @@ from memory_lightning import hardware, real_step
 from memory_traces import live
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.lightning.memory_trace import bound_bytes, padded_bytes, trace_steps
+from src.kit.lightning.memory_bound import iterate_tensors
+from src.kit.lightning.memory_trace import UnknownValues, bound_bytes, padded_bytes, trace_steps
 from src.kit.memory.allocators import ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import GPUS, DataShape, Estimator, estimate, find_data_shape
 from src.kit.memory.fit import FRAGMENTED, fit_memory, fits_gpu
@@ -47,6 +48,14 @@ def test_every_byte_that_is_kept(name: str, batch: int, keys: list[str]) -> None
     before = kinds.index("gradients")  # the backward pass has begun, with scratch and gradients of activations
     assert forward in series[:before]
     assert step in series[before:]
+
+
+def test_no_memory_is_kept() -> None:
+    cfg = load_config(["model=small_cnn", "model.width=13"])  # that no other test has traced
+    before = len(UnknownValues.results)
+    trace_steps(cfg, find_data_shape(Experiment(cfg)), (2,))
+    assert len(UnknownValues.results) > before
+    assert all(tensor.is_meta for tensor in iterate_tensors(UnknownValues.results.values()))
 
 
 def test_half_precision_as_the_cpu_allocator_sees_it() -> None:

@@ -1,5 +1,8 @@
 """Estimates for Paddle, against its own CPU allocator's statistics."""
 
+import gc
+import traceback
+
 import paddle
 import pytest
 
@@ -47,9 +50,17 @@ def test_the_table_adds_up() -> None:
     assert found.fragmentation >= 0
 
 
-def test_the_network_still_trains_afterwards() -> None:
+def stacks() -> dict[int, int]:
+    """Every Python stack that is kept somewhere, and its length."""
+    return {id(each): len(each) for each in gc.get_objects() if type(each) is traceback.StackSummary}
+
+
+def test_the_network_still_trains_afterwards_and_little_is_kept() -> None:
     cfg = load_config(["framework=paddle", "model=small_cnn"])
+    before = stacks()
     trace_steps(cfg, SHAPE, (2, 4))
+    kept = [length for key, length in stacks().items() if key not in before]
+    assert kept and max(kept) == 1, "Paddle keeps the Python stack of each operation for ever"
     assert paddle.in_dynamic_mode()
     assert float(paddle.ones([2]).sum()) == 2.0
 

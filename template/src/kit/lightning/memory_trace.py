@@ -79,7 +79,8 @@ class UnknownValues(TorchDispatchMode):
             raise RuntimeError(f"{operation} looks at the values of tensors")
         key = (operation, describe_arguments((args, tuple(kwargs.items()))))
         if key not in self.results:
-            self.results[key] = operation(*to_meta(args), **to_meta(kwargs))
+            with _disable_current_modes():  # a mode around this one would return, and this keep, real memory
+                self.results[key] = operation(*to_meta(args), **to_meta(kwargs))
         return allocate_like(self.results[key])
 
 
@@ -217,8 +218,7 @@ class StorageRecorder(UnknownValues):
 
         Forward passes over many channels were best explained by kernels that take scratch and by some that don't.
         """
-        images = inputs[-2]
-        bare = len(inputs) == 2 and images.shape[1] >= FEW_CHANNELS
+        bare = len(inputs) == 2 and inputs[0].shape[1] >= FEW_CHANNELS
         touched = (*inputs, results[0]) if len(inputs) == 2 else inputs
         workspace = convolution_workspace([padded_bytes(tensor) for tensor in touched], groups)
         for tensor in results[:2]:  # the third is the gradient of the bias

@@ -6,6 +6,7 @@ so its rules are applied to the program in float32.
 
 import math
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,6 +103,8 @@ class StaticNetwork:
 
     def build_program(self, batch: int) -> Program:
         """The training step with batches of `batch` images."""
+        limit = getattr(sys, "tracebacklimit", 1000)  # Python's default
+        sys.tracebacklimit = 1  # Paddle keeps the stack of each operation for ever, even after its program
         paddle.enable_static()
         try:
             with warnings.catch_warnings(), paddle.static.program_guard(paddle.static.Program()):
@@ -109,6 +112,7 @@ class StaticNetwork:
                 return self.trace_step(batch)
         finally:
             paddle.disable_static()
+            sys.tracebacklimit = limit
 
     def trace_step(self, batch: int) -> Program:
         """Build the step in Paddle's static mode."""
