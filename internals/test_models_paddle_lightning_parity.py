@@ -44,7 +44,7 @@ def both(name: str, channels: int, size: int):
 def test_both_frameworks_have_the_same_networks():
     ours, theirs = (set(models(framework)) - LIBRARIES for framework in ("lightning", "paddle"))
     assert ours == theirs
-    assert len(SHARED) == 7
+    assert len(SHARED) == 8
 
 
 def test_a_model_of_the_other_framework_names_that_framework():
