@@ -57,7 +57,7 @@ def test_where_images_go_one_by_one_the_peak_is_on_a_line(name: str) -> None:
     estimator = Estimator(cfg)
     direct = estimator.find_peak(trace_steps(cfg, estimator.shape, (16,))[0], 16)
     assert estimator.at(16).allocated * MIB == pytest.approx(direct.allocated, rel=0.02)
-    assert 0.9 * direct.reserved < estimator.at(16).reserved * MIB < 1.2 * direct.reserved  # the margin is 18 %
+    assert 0.92 * direct.reserved < estimator.at(16).reserved * MIB < 1.2 * direct.reserved  # the margin is 18 %
     assert "Batches of 4 and 8 were traced" in estimator.notes[-1]
     assert "6 objects" in estimator.notes[0]
 

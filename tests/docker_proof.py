@@ -35,7 +35,7 @@ from typing import Any
 import yaml
 
 from tests.history import commit_all, git
-from tests.render import ROOT, render
+from tests.render import RENDERING, ROOT, render
 
 VERSIONS = yaml.safe_load((ROOT / "versions.yml").read_text("utf-8"))
 SLIM = f"python:{VERSIONS['python']['docker']}-slim"
@@ -43,7 +43,6 @@ COMPOSE = ["docker", "compose", "-f", "deploy/docker-compose.yml", "-f", "proof.
 UID, GID = 4321, 4322  # that no machine has
 OWNER = {"HOST_UID": str(UID), "HOST_GID": str(GID)}
 PORTS = {"tensorboard": "TENSORBOARD_PORT", "mlflow": "MLFLOW_PORT"}
-RENDERING = threading.Lock()
 SECRET = "swordfish-7f3a"
 TRACKERS = {"lightning": "tensorboard", "paddle": "mlflow"}
 KILL = "import os; [os.kill(int(p), 9) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, os.getpid())]"

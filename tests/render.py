@@ -7,6 +7,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted((ROOT / "examples").glob("*.yml"))}
 EXPECTED = ROOT / "tests" / "expected"
+RENDERING = threading.Lock()  # for what renders in several threads
 PARTS = (
     *("copier.yml", "versions.yml", "questions", "template"),
     *("cookiecutter.json", "cookiecutter_door.py", "hooks", "{{cookiecutter.project_slug}}"),

@@ -26,13 +26,13 @@ import yaml
 
 from tests import end_to_end, history, layouts, make_data
 from tests.readme import commands
-from tests.render import EXAMPLES, ROOT, render
+from tests.render import EXAMPLES, RENDERING, ROOT, render
 from tools import adopt
 
 ENVIRONMENTS = ROOT / ".nox" / "environments"
 VARIANTS = ROOT / ".nox" / "variants"
 TOGETHER = min(4, os.cpu_count() or 1)  # variants that run side by side; each takes up to 2 GB
-RENDERING, INSTALLING, SHOWING = threading.Lock(), threading.Lock(), threading.Lock()
+INSTALLING, SHOWING = threading.Lock(), threading.Lock()
 LOG = threading.local()  # .file: where a variant's commands write, since several run side by side
 # what is predicted, exported and compared: every task in both frameworks, and each framework without the other
 CHAINED = ("both", "lightning", "paddle")

@@ -227,7 +227,8 @@ def simulate_allocator(trace: Trace, framework: str) -> Peak:
 
     Less scratch can reserve more: a freed block that nothing else has cut fits later requests.
     """
-    peaks = [replay(trace, framework, left_out) for left_out in (("host",), ("host", "scratch"))]
+    choices = [("host",), ("host", "scratch")] if "scratch" in trace.kinds.values() else [("host",)]
+    peaks = [replay(trace, framework, left_out) for left_out in choices]
     most = max(peaks, key=lambda peak: peak.allocated)
     return Peak(most.allocated, max(peak.reserved for peak in peaks), most.kinds)
 
