@@ -29,18 +29,21 @@ def files(project: Path) -> dict[str, bytes]:
 def apply(project: Path, example: str, edits: list[Edit], release: str = SYNTHETIC) -> None:
     """Make these edits; numbers wrap around, so each one does something."""
     old, new = files(rendered(release, example)), files(rendered(NEWEST, example))
+    there = [name for name in files(project) if name != ANSWERS and not name.endswith(".png")]
     for number, (kind, file, line, changed) in enumerate(edits):
-        there = [name for name in files(project) if name != ANSWERS and not name.endswith(".png")]
         both = [name for name in there if old.get(name) != new.get(name)] if changed else there
         name = (both or there)[file % len(both or there)]
         if kind == "add":
             name = NAMES[file % len(NAMES)].format(number)
             (project / name).parent.mkdir(exist_ok=True, parents=True)
             (project / name).write_bytes(bytes(range(256)) if name.endswith("png") else f"ours {number}\n".encode())
+            there += [] if name.endswith("png") else [name]
         elif kind == "remove":
             (project / name).unlink()
+            there.remove(name)
         elif kind == "rename":
             (project / name).rename(project / f"{name}.{number}")
+            there[there.index(name)] = f"{name}.{number}"
         else:
             edit_line(project / name, kind, line, number)
 

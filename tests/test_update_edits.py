@@ -15,7 +15,7 @@ from tests.edits import KINDS, Edit, apply, files, losses
 from tests.history import SYNTHETIC, commit_all, git, make_project, update
 from tests.render import EXAMPLES
 
-UPDATES, EDITS = 6, 34  # an update takes seconds, so each carries many edits
+UPDATES, EDITS = 4, 51  # an update takes seconds, so each carries many edits
 SEED = int(os.environ.get("EDIT_SEED", "0"))
 edits_at_random = st.lists(
     st.tuples(st.sampled_from(KINDS), st.integers(0, 999), st.integers(0, 59), st.booleans()),
