@@ -44,7 +44,8 @@ class Mixed(nn.Layer):
         x = self.layers(self.up(images))
         first, second, third = x.split([1, 1, 2], axis=1)
         mixed = paddle.concat([first - second, paddle.maximum(first, second), third.clip(0.1, 0.5)], axis=1)
-        return paddle.log(self.pool(mixed).exp() + 1).sum(axis=[2, 3]) / (mixed.mean(axis=[2, 3]).abs() + 1)
+        sums = paddle.log(self.pool(mixed).exp() + 1).sum(axis=[2, 3]) / (mixed.mean(axis=[2, 3]).abs() + 1)
+        return nn.functional.normalize(sums, axis=1) + sums.norm(p=1, axis=1, keepdim=True)
 
 
 class Rows(nn.Layer):
@@ -78,6 +79,11 @@ class Choosy(nn.Layer):
         return images if bool(images.sum() > 0) else -images
 
 
+class Norm(nn.Layer):
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        return images.norm(p=3, axis=1)
+
+
 class Rare(nn.Layer):
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         return paddle.digamma(images)
@@ -87,6 +93,7 @@ class Rare(nn.Layer):
     ("network", "said"),
     [
         (Choosy(), r"Paddle cannot export Choosy \(.+\): its forward must not choose by values"),
+        (Norm(), r"The network has a norm other than L1 or L2 along one dimension, which cannot be exported to ONNX"),
         (Rare(), "The network uses Paddle's operator digamma, which cannot be exported to ONNX"),
         (nn.GELU(approximate=True), r"The network has gelu\(approximate=True\), which cannot be exported to ONNX"),
     ],

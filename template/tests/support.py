@@ -13,6 +13,7 @@ import huggingface_hub
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from src.kit import clip
 from src.kit.config import find_component
 from src.kit.run import Run
 from src.kit.training import Experiment, load_backend, load_task, load_trainer
@@ -42,6 +43,12 @@ def model_config(framework: str, name: str, /, **changes) -> DictConfig:
     """The model part of a merged config, as `build_model` takes it."""
     model = OmegaConf.merge(OmegaConf.load(next(CONFIGS.rglob(f"{name}.yaml"))), changes)
     return OmegaConf.create({"framework": framework, "model": model})
+
+
+def make_clip_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build two narrow blocks for OpenAI's smallest network, whose 86 M weights would take seconds."""
+    small = clip.Published("nowhere", patch=32, width=128, blocks=2, embedding=32)
+    monkeypatch.setitem(clip.PUBLISHED, "clip-vit-base-patch32", small)
 
 
 @contextmanager
@@ -74,7 +81,7 @@ def hub(
             """Keep the test's output clean."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     download = partial(huggingface_hub.hf_hub_download, endpoint=address, cache_dir=cache)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)

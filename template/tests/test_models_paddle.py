@@ -11,12 +11,13 @@ from src.kit.errors import UserError
 from src.kit.paddle import weights_to_numpy
 from src.kit.training.networks import build_model
 from src.kit.weights import save_weights
-from tests.support import INPUTS, classifiers, hub, model_config
+from tests.support import INPUTS, classifiers, hub, make_clip_small, model_config
 
 
 @pytest.mark.parametrize(("channels", "size"), INPUTS)
 @pytest.mark.parametrize("name", classifiers("paddle"))
-def test_forward_and_backward(name: str, channels: int, size: int):
+def test_forward_and_backward(name: str, channels: int, size: int, monkeypatch):
+    make_clip_small(monkeypatch)
     network = build_model(model_config("paddle", name), classes=5, channels=channels, image_size=size)
     logits = network(paddle.randn([2, channels, size, size]))
     assert logits.shape == [2, 5]

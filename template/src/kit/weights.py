@@ -187,8 +187,8 @@ def adapt_positions(arrays: Arrays, initial: Arrays) -> Arrays:
     """
     from PIL import Image
 
-    name = "pos_embed"
-    if name not in arrays or name not in initial or arrays[name].shape == initial[name].shape:
+    name = next((each for each in initial if each.rpartition(".")[2] == "pos_embed"), "")
+    if name not in arrays or arrays[name].shape == initial[name].shape:
         return arrays
     before, after = (math.isqrt(array[name].shape[1]) for array in (arrays, initial))
     others = arrays[name].shape[1] - before**2

@@ -96,10 +96,9 @@ def integer_tensor(graph: Graph, name: str | list[str]) -> str:
 
 @operator("full", "full_int_array")
 def full(graph: Graph, op: Operation) -> Result:
-    value = op.attributes["value"]
     if op.name == "full_int_array":
-        return graph.constant(value)
-    return graph.constant(np.full(op.shape, value), op.dtype)
+        return graph.constant(op.attributes["value"])
+    return graph.constant(np.full(op.shape, op.attributes["value"]), op.dtype)
 
 
 @operator("arange")
@@ -209,9 +208,8 @@ def relu6(graph: Graph, op: Operation) -> Result:
 
 @operator("clip")
 def clip(graph: Graph, op: Operation) -> Result:
-    x, low, high = op.inputs
-    limits = [graph.add("Cast", [graph.add("Squeeze", [limit])], to=ONNX_TYPES[op.dtype]) for limit in (low, high)]
-    return graph.add("Clip", [x, *limits])
+    limits = [graph.add("Cast", [graph.add("Squeeze", [each])], to=ONNX_TYPES[op.dtype]) for each in op.inputs[1:]]
+    return graph.add("Clip", [op.inputs[0], *limits])
 
 
 @operator("scale")
@@ -278,8 +276,7 @@ def unsqueeze(graph: Graph, name: str, axes: Sequence[int]) -> str:
 
 @operator("split")
 def split(graph: Graph, op: Operation) -> Result:
-    sizes = integers(graph, op.inputs[1])
-    axis = integers(graph, op.inputs[2])[0]
+    sizes, (axis,) = (integers(graph, name) for name in op.inputs[1:3])
     return list(graph.add("Split", [op.inputs[0], graph.constant(sizes)], outputs=len(sizes), axis=axis))
 
 
@@ -292,10 +289,8 @@ def split_equally(graph: Graph, op: Operation) -> Result:
 
 @operator("unbind")
 def unbind(graph: Graph, op: Operation) -> Result:
-    axis = op.attributes["axis"]
-    return [
-        graph.add("Gather", [op.inputs[0], graph.constant(place)], axis=axis) for place in range(op.shapes[0][axis])
-    ]
+    x, axis = op.inputs[0], op.attributes["axis"]
+    return [graph.add("Gather", [x, graph.constant(place)], axis=axis) for place in range(op.shapes[0][axis])]
 
 
 @operator("slice")
@@ -312,6 +307,14 @@ def reduce(graph: Graph, op: Operation) -> Result:
     keep = {"keepdims": int(op.attributes["keepdim"])}
     kind = {"mean": "ReduceMean", "sum": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}[op.name]
     return graph.add(kind, [op.inputs[0], graph.constant(list(axes))] if len(axes) else op.inputs[:1], **keep)
+
+
+@operator("p_norm")
+def norm(graph: Graph, op: Operation) -> Result:
+    if op.attributes["asvector"] or op.attributes["porder"] not in (1, 2):
+        raise NotImplementedError("a norm other than L1 or L2 along one dimension")
+    axes, keep = graph.constant([op.attributes["axis"]]), int(op.attributes["keepdim"])
+    return graph.add(f"ReduceL{op.attributes['porder']:.0f}", [op.inputs[0], axes], keepdims=keep)
 
 
 @operator("topk")

@@ -68,16 +68,16 @@ def build_model(cfg: DictConfig, classes: int, channels: int, image_size: int, *
     pretrained, file = cfg.model.get("pretrained"), cfg.model.get("weights")
     if pretrained and file:
         raise UserError(f"model.pretrained=true and model.weights={file} exclude each other; set one.")
-    create = partial(
-        build_component, "model", cfg.model, cfg.framework, channels=channels, image_size=image_size, **extra
-    )
-    network = create(classes=classes)
+    given = {"channels": channels, "image_size": image_size, **extra}
+    network = build_component("model", cfg.model, cfg.framework, classes=classes, **given)
+    plain = OmegaConf.merge(cfg.model, {"pretrained": False})
+    if "class_names" in plain:
+        plain.class_names = None  # they are as many as the classes of this network only
+    create = partial(build_component, "model", plain, cfg.framework, **given)
     if file or (pretrained and not starts_itself(cfg)):
         load_initial_weights(cfg, network, create)
     if cfg.model.get("lora"):
-        plain = OmegaConf.merge(cfg.model, {"pretrained": False})
-        wider = build_component("model", plain, cfg.framework, classes=classes + 1, **create.keywords)
-        add_adapters(cfg, network, wider)
+        add_adapters(cfg, network, create(classes=classes + 1))
     freeze(network, cfg.model.get("freeze"))
     return network
 
@@ -88,7 +88,7 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
     Building the network for the file's classes too shows which weights depend on the classes.
 
     Args:
-        create: builds the network for `classes`.
+        create: builds the network for `classes`, from nothing.
     """
     framework = import_module(f"src.kit.{cfg.framework}")
     initial, metadata = framework.weights_to_numpy(network), dict[str, str]()

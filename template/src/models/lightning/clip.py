@@ -7,26 +7,17 @@ layer only (linear probe); otherwise everything is trained. The images' network 
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import timm
 import torch
 from torch import nn
 from torch.nn import functional
 
-from src.kit.clip_lightning import class_weights
+from src.kit.clip import LICENCE, PUBLISHED, class_prompts, start_from_clip
 from src.kit.config import UserError
-from src.kit.training import announce_weights
-from src.kit.weights import download_weights, load_weights
+from src.kit.lightning import weights_from_numpy, weights_to_numpy
 
-VISION = {  # OpenAI's names, timm's
-    "clip-vit-base-patch32": "vit_base_patch32_clip_quickgelu_224",
-    "clip-vit-base-patch16": "vit_base_patch16_clip_quickgelu_224",
-    "clip-vit-large-patch14": "vit_large_patch14_clip_quickgelu_224",
-    "clip-vit-large-patch14-336": "vit_large_patch14_clip_quickgelu_336",
-}
-WEIGHTS = "open_clip_model.safetensors"  # both networks in one file
-TOKENS = ("openai/clip-vit-base-patch32", "merges.txt")  # the same for all
 TEMPERATURE = 1 / 0.07  # before training
 
 
@@ -66,28 +57,29 @@ def build(
         class_names: What the prompt calls the classes (null: their names in the data).
 
     Raises:
-        UserError: a prompt without {}, other than one name for each class, or a download failed.
+        UserError: a prompt without {}, other than one name for each class, images smaller than a patch, or a download
+            failed.
     """
-    if "{}" not in prompt:
-        raise UserError(f"model.prompt={prompt!r} needs {{}} where the name of the class is to stand.")
-    if class_names is not None and len(class_names) != classes:
-        raise UserError(f"model.class_names has {len(class_names)} names for {classes} classes.")
-    settings: dict[str, Any] = {"in_chans": channels, "img_size": image_size}
-    file = None
+    prompts, size = class_prompts(prompt, class_names, classes), PUBLISHED[name]
+    if size.patch > image_size:
+        raise UserError(f"{name} needs images of {size.patch} pixels at least: set data.image_size=224.")
+    vision = timm.create_model(
+        "vit_base_patch32_clip_quickgelu_224",
+        patch_size=size.patch,
+        embed_dim=size.width,
+        depth=size.blocks,
+        num_heads=size.width // 64,
+        num_classes=size.embedding,
+        in_chans=channels,
+        img_size=image_size,
+        exportable=True,
+    )
+    network = Clip(vision, size.embedding, classes)
     if pretrained:
-        announce_weights(*source(name))
-        file = download_weights(source(name)[0], WEIGHTS)
-        settings["pretrained_cfg_overlay"] = {"file": str(file), "source": "", "custom_load": False}
-    vision = timm.create_model(VISION[name], pretrained=pretrained, exportable=True, **settings)
-    network = Clip(vision, vision.num_classes, classes)
-    if file and class_names:
-        merges = download_weights(*TOKENS).read_text("utf-8").splitlines()
-        weights = class_weights(load_weights(file)[0], merges, [prompt.replace("{}", each) for each in class_names])
-        network.head.weight.data.copy_(torch.from_numpy(weights))
+        weights_from_numpy(network, start_from_clip(name, weights_to_numpy(network), prompts))
     return network
 
 
 def source(name: str) -> tuple[str, str]:
     """The Hugging Face repository of a network's weights, and their licence."""
-    published = timm.get_pretrained_cfg(f"{VISION[name]}.openai") or timm.models.PretrainedCfg()
-    return str(published.hf_hub_id), published.license or "unknown"
+    return PUBLISHED[name].repository, LICENCE

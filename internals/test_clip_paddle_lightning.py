@@ -1,28 +1,35 @@
 """CLIP as a classifier: tokens, the text network, weights in OpenCLIP's format from a hub on loopback, a run."""
 
-import copy
 import math
 import re
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
+import paddle
 import pytest
 import timm
 import torch
 from safetensors.torch import save
-from timm.models import _registry, generate_default_cfgs, register_model
-from timm.models.vision_transformer import _create_vision_transformer
 from torch import nn
 
-from src.kit.clip_lightning import byte_letters, tokenize
+from memory_paddle import real_step
+from memory_traces import live
+from src.kit import clip
+from src.kit.clip import byte_letters, tokenize
 from src.kit.config import UserError, load_config
 from src.kit.inference import read_card
+from src.kit.memory.estimate import DataShape
+from src.kit.paddle.memory_trace import trace_steps
 from src.kit.training import build_model, find_checkpoint, train
 from src.kit.training.experiment import build_network
+from src.kit.training.exports import export_network
 from src.kit.weights import load_weights
-from src.models.lightning import clip
 from tests.support import hub, model_config
 
+FRAMEWORKS = ["lightning", "paddle"]
 MERGES = ["#version: 0.2", "a t</w>", "c at</w>", "p h", "ph o", "t o</w>", "pho to</w>", "o n", "e </w>", "on e</w>"]
 WIDTH, LAYERS, SIDE, PATCH = 64, 2, 32, 16
 NAMES = ("cat", "photo", "x")
@@ -96,48 +103,52 @@ class Reference(nn.Module):
 
 @pytest.fixture
 def reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A small CLIP, which timm and a hub on loopback know."""
-    tag = {"hf_hub_id": "timm/vit_small_clip.openai", "license": "mit", "num_classes": WIDTH, "classifier": "head"}
-    tag |= {"input_size": (3, SIDE, SIDE), "first_conv": "patch_embed.proj", "fixed_input_size": True}
-
-    def vit_small_clip(pretrained: bool = False, **keys):
-        shape = {"img_size": SIDE, "patch_size": PATCH, "embed_dim": WIDTH, "depth": LAYERS, "num_heads": WIDTH // 64}
-        form = {"pre_norm": True, "norm_layer": "layernorm", "act_layer": "quick_gelu"}
-        return _create_vision_transformer("vit_small_clip", pretrained=pretrained, **{**shape, **form, **keys})
-
-    vit_small_clip.__module__ = "timm.models.vision_transformer"
-    module = timm.models.vision_transformer
-    more = generate_default_cfgs({"vit_small_clip.openai": tag})
-    monkeypatch.setattr(module, "default_cfgs", module.default_cfgs | more)
-    monkeypatch.setattr(module, "__all__", list(module.__all__))
-    for name, held in list(vars(_registry).items()):  # other tests list what timm knows
-        if name.startswith("_") and not name.startswith("__") and isinstance(held, dict | set):
-            monkeypatch.setattr(_registry, name, copy.deepcopy(held))
-    register_model(vit_small_clip)
-    monkeypatch.setitem(clip.VISION, "clip-vit-base-patch32", "vit_small_clip")
+    """A small CLIP, published in OpenCLIP's file by a hub on loopback."""
+    published = clip.Published("timm/small_clip.openai", PATCH, WIDTH, LAYERS, WIDTH)
+    monkeypatch.setitem(clip.PUBLISHED, "clip-vit-base-patch32", published)
     torch.manual_seed(0)
     network = Reference().eval()
-    weights = {"open_clip_model__safetensors": ("timm/vit_small_clip.openai", save(network.published()))}
+    weights = {"open_clip_model__safetensors": (published.repository, save(network.published()))}
     merges = {"merges__txt": ("openai/clip-vit-base-patch32", "\n".join(MERGES).encode())}
     with hub("nothing", b"", tmp_path, monkeypatch, **weights, **merges):
         yield network
 
 
-def configure(**changes):
-    return model_config("lightning", "clip", pretrained=True, **changes)
+def configure(framework: str, **changes):
+    return model_config(framework, "clip", pretrained=True, **changes)
+
+
+def logits(framework: str, network: Any, images: torch.Tensor) -> np.ndarray:
+    network.eval()
+    with torch.no_grad(), paddle.no_grad():
+        return network(images if framework == "lightning" else paddle.to_tensor(images.numpy())).numpy()
+
+
+def test_where_timm_has_the_weights_and_how_large_they_are():
+    for name, published in clip.PUBLISHED.items():
+        model, larger = re.fullmatch(r"clip-vit-(\w+-\w+?)(-336)?", name).groups()
+        model = f"vit_{model.replace('-', '_')}_clip_quickgelu_{336 if larger else 224}"
+        known = timm.get_pretrained_cfg(f"{model}.openai")
+        assert (known.hf_hub_id, known.license) == (published.repository, clip.LICENCE)
+        with torch.device("meta"):
+            vision = timm.create_model(model, weight_init="skip")
+        sizes = (vision.patch_embed.patch_size[0], vision.embed_dim, len(vision.blocks), vision.num_classes)
+        assert sizes == published[1:]
+        assert vision.blocks[0].attn.head_dim == clip.HEAD
 
 
 def test_published_weights_give_the_logits_of_both_networks(reference: Reference):
-    names = ["Cat", "photo", "a cat at 7"]
-    network = build_model(configure(prompt="photo {}", class_names=names), 3, 3, SIDE).eval()
-    images = torch.randn(4, 3, SIDE, SIDE)
+    names, images = ["Cat", "photo", "a cat at 7"], torch.randn(4, 3, SIDE, SIDE)
     with torch.no_grad():
         expected = reference(images, tokenize(MERGES, [f"photo {name}" for name in names]))
-        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
-        assert build_model(configure(class_names=["a", "b"]), 2, 1, 48).eval()(torch.zeros(1, 1, 48, 48)).shape == (
-            1,
-            2,
-        )
+    other = torch.randn(2, 4, 48, 48)
+    resized = []
+    for framework in FRAMEWORKS:
+        network = build_model(configure(framework, prompt="photo {}", class_names=names), 3, 3, SIDE)
+        found = logits(framework, network, images)
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+        resized.append(logits(framework, build_model(configure(framework, class_names=["a", "b"]), 2, 4, 48), other))
+    np.testing.assert_allclose(*resized, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -146,31 +157,52 @@ def test_published_weights_give_the_logits_of_both_networks(reference: Reference
         ({"prompt": "a photo"}, "model.prompt='a photo' needs {} where the name of the class is to stand."),
         ({"class_names": ["a", "b"]}, "model.class_names has 2 names for 3 classes."),
         ({"name": "clip-vit-base"}, "model.name must be one of clip-vit-base-patch32, clip-vit-base-patch16,"),
+        ({"name": "clip-vit-base-patch16"}, "clip-vit-base-patch16 needs images of 16 pixels at least: set"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(changes, message):
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_cannot_be_meant_is_refused(framework: str, changes, message: str):
     with pytest.raises(UserError, match=re.escape(message)):
-        build_model(configure(**changes), 3, 3, SIDE)
+        build_model(configure(framework, **changes), 3, 3, 15)
 
 
-def test_a_run_starts_from_the_names_of_its_classes(reference: Reference, tmp_path: Path):
-    keys = ["model=openai/clip-vit-base-patch32", "data=digits", "trainer=debug", f"output_dir={tmp_path}"]
-    cfg = load_config(
-        [*keys, "data.image_size=32", "data.classes=['1', '7']", "model.pretrained=true", "model.freeze=[vision]"]
-    )
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_run_starts_from_the_names_of_its_classes(framework: str, reference: Reference, tmp_path: Path):
+    keys = [f"framework={framework}", "model=openai/clip-vit-base-patch32", "data=digits", f"output_dir={tmp_path}"]
+    keys += ["data.image_size=32", "trainer=debug", "tracker=none", "trainer.limit_train_batches=1"]
+    keys += ["data.classes=['1', '7']"]
+    cfg = load_config([*keys, "model.pretrained=true", "model.freeze=[vision]"])
     network = build_network(cfg, ("1", "7"), (SIDE, SIDE, 1), {})
-    expected = clip.class_weights(
-        {name: array.numpy() for name, array in reference.published().items()},
-        MERGES,
-        ["a photo of a 1.", "a photo of a 7."],
-    )
-    assert np.array_equal(network.head.weight.detach().numpy(), expected), "zero-shot"
+    before = import_module(f"src.kit.{framework}").weights_to_numpy(network)
+    published = {name: array.numpy() for name, array in reference.published().items()}
+    expected = clip.class_weights(published, MERGES, ["a photo of a 1.", "a photo of a 7."])
+    assert np.array_equal(before["head.weight"], expected), "zero-shot"
     assert np.linalg.norm(expected, axis=1) == pytest.approx([math.exp(2.5)] * 2, rel=1e-5)
     run = train(cfg)
-    assert read_card(run.path).weights["licence"] == "mit"
+    assert read_card(run.path).weights["licence"] == clip.LICENCE
     weights = find_checkpoint(run.path, "last") / "model.safetensors"
     trained = load_weights(weights)[0]
-    assert np.array_equal(trained["vision.cls_token"], network.vision.cls_token.detach().numpy()), "frozen"
-    assert not np.array_equal(trained["head.weight"], expected)
-    keys += ["model.name=openai/clip-vit-base-patch32", f"model.weights={weights}"]
-    assert build_model(load_config(keys), 2, 1, SIDE).head.weight.shape == (2, WIDTH)
+    assert {name for name in before if not np.array_equal(trained[name], before[name])} == {"head.weight"}, "frozen"
+    for other in FRAMEWORKS:
+        changes = [f"framework={other}", f"model.weights={weights}", "model.lora=2", "model.class_names=[a, b, c]"]
+        larger = build_model(load_config([*keys, *changes]), 3, 1, 48)
+        assert larger.vision.pos_embed.shape[1] == 10, "as for any other network of both"
+
+
+def test_paddles_network_is_exported_and_its_memory_estimated(reference: Reference, tmp_path: Path):
+    network = build_model(configure("paddle", class_names=["a", "b"]), 2, 1, SIDE)
+    network.eval()
+    export_network(network, "paddle", (1, SIDE, SIDE), tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for batch in (1, 5):
+        images = torch.randn(batch, 1, SIDE, SIDE)
+        found = session.run(None, {"input": images.numpy()})[0]
+        np.testing.assert_allclose(found, logits("paddle", network, images), rtol=1e-4, atol=1e-4)
+    cfg = load_config(["framework=paddle", "model=clip", "trainer.accelerator=cpu"])
+    shape = DataShape(classes=10, channels=3, image_size=SIDE, images=100)
+    series, kinds = live(trace_steps(cfg, shape, (7, 14))[0])
+    parameters, forward, backward = real_step(cfg, shape, 7)
+    assert parameters == series[kinds.index("data") - 1]
+    before = series[: kinds.index("gradients")]
+    assert min(before, key=lambda size: abs(size - forward)) == pytest.approx(forward, rel=5e-3)
+    assert min(series, key=lambda size: abs(size - backward)) == pytest.approx(backward, abs=64)

@@ -1,6 +1,7 @@
-"""CLIP's text side in NumPy: class names become the weights of a classifier's last layer, once, before training.
+"""OpenAI's CLIP for networks of any framework: the published weights, and its text network in NumPy.
 
-Radford et al. 2021, arXiv 2103.00020, with the names of weights of OpenCLIP's files.
+Class names become the weights of a classifier's last layer, once, before training. Radford et al. 2021, arXiv
+2103.00020, with the names of weights of OpenCLIP's files.
 """
 
 import html
@@ -8,14 +9,102 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["class_weights", "tokenize"]
+from src.kit.config import UserError
+from src.kit.training import announce_weights
+from src.kit.weights import adapt_positions, adapt_stem, download_weights, load_weights
 
-HEAD = 64  # width of an attention head in all of CLIP's text networks
+__all__ = ["LICENCE", "PUBLISHED", "Published", "class_prompts", "class_weights", "start_from_clip", "tokenize"]
+
+
+class Published(NamedTuple):
+    """Where a network's weights are, and how large its images' network is; an attention head is 64 wide."""
+
+    repository: str  # on the Hugging Face hub
+    patch: int  # pixels of a side
+    width: int
+    blocks: int
+    embedding: int  # width of what images and texts become
+
+
+PUBLISHED = {  # by OpenAI's names
+    "clip-vit-base-patch32": Published("timm/vit_base_patch32_clip_224.openai", 32, 768, 12, 512),
+    "clip-vit-base-patch16": Published("timm/vit_base_patch16_clip_224.openai", 16, 768, 12, 512),
+    "clip-vit-large-patch14": Published("timm/vit_large_patch14_clip_224.openai", 14, 1024, 24, 768),
+    "clip-vit-large-patch14-336": Published("timm/vit_large_patch14_clip_336.openai", 14, 1024, 24, 768),
+}
+LICENCE = "apache-2.0"  # of these weights, as their publisher names it
+WEIGHTS = "open_clip_model.safetensors"  # both networks in one file
+TOKENS = ("openai/clip-vit-base-patch32", "merges.txt")  # the same for all
+VISION = (  # OpenCLIP's names, timm's
+    ("conv1", "patch_embed.proj"),
+    ("class_embedding", "cls_token"),
+    ("positional_embedding", "pos_embed"),
+    ("transformer.resblocks", "blocks"),
+    ("in_proj_", "qkv."),
+    ("out_proj", "proj"),
+    ("mlp.c_fc", "mlp.fc1"),
+    ("mlp.c_proj", "mlp.fc2"),
+    ("ln_pre", "norm_pre"),
+    ("ln_post", "norm"),
+    ("ln_", "norm"),
+)
+HEAD = 64  # width of an attention head in all of CLIP's networks
 AT_ONCE = 64  # prompts
 WORD = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+", re.IGNORECASE)
+
+
+def class_prompts(prompt: str, class_names: Sequence[str] | None, classes: int) -> list[str]:
+    """A text for each class; none without names.
+
+    Raises:
+        UserError: a prompt without {}, or other than one name for each class.
+    """
+    if "{}" not in prompt:
+        raise UserError(f"model.prompt={prompt!r} needs {{}} where the name of the class is to stand.")
+    if class_names is not None and len(class_names) != classes:
+        raise UserError(f"model.class_names has {len(class_names)} names for {classes} classes.")
+    return [prompt.replace("{}", each) for each in class_names or ()]
+
+
+def start_from_clip(name: str, initial: dict[str, np.ndarray], prompts: Sequence[str]) -> dict[str, np.ndarray]:
+    """The weights of a classifier that starts from OpenAI's, downloaded.
+
+    Args:
+        initial: of the whole network: "vision." with timm's names, and "head.weight" (K, D).
+        prompts: a text for each class, which makes the last layer; none leaves it as it is.
+
+    Raises:
+        UserError: a download failed.
+    """
+    announce_weights(PUBLISHED[name].repository, LICENCE)
+    arrays = load_weights(download_weights(PUBLISHED[name].repository, WEIGHTS))[0]
+    found = adapt_stem(adapt_positions(rename_vision(arrays), initial), initial)
+    found["head.weight"] = initial["head.weight"]
+    if prompts:
+        merges = download_weights(*TOKENS).read_text("utf-8").splitlines()
+        found["head.weight"] = class_weights(arrays, merges, prompts)
+    return found
+
+
+def rename_vision(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The images' network, with timm's names and shapes under "vision."."""
+    found: dict[str, np.ndarray] = {}
+    for place, array in arrays.items():
+        if not place.startswith("visual."):
+            continue
+        name = place.removeprefix("visual.")
+        for theirs, ours in VISION:
+            name = name.replace(theirs, ours)
+        if name == "proj":
+            name, array = "head.weight", array.T
+            found["vision.head.bias"] = np.zeros(len(array), np.float32)
+        missing = {"cls_token": 3, "pos_embed": 3}.get(name, array.ndim) - array.ndim
+        found[f"vision.{name}"] = array.reshape((1,) * missing + array.shape).astype(np.float32)
+    return found
 
 
 def class_weights(arrays: Mapping[str, np.ndarray], merges: Sequence[str], prompts: Sequence[str]) -> np.ndarray:
