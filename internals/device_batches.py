@@ -61,6 +61,8 @@ class DeviceTests:
     def test_ranks_limits_and_dropped_batches_are_those_of_the_loader(self):
         assert self.compare(arrays(True), "device", augment="basic", shuffle=True, rank=1, world_size=3) == 34
         assert self.compare(arrays(True), "device", shuffle=True, limit=2) == 32
+        assert self.compare(arrays(True), "device", augment="basic", shuffle=True, shift=2, border="mirror") == 100
+        assert self.compare(arrays(True), "device", augment="basic", shift=0, border="mirror") == 100
         assert self.compare(arrays(True), "device", augment="basic", shuffle=True, drop_last=True) == 96
 
     def test_an_epoch_can_begin_in_its_middle(self):

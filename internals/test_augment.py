@@ -37,6 +37,17 @@ def test_basic_moves_every_image_by_its_own_amount_and_mirrors_where_it_may(flip
     assert np.array_equal(images[:, 0], images[:, 2])
 
 
+@pytest.mark.parametrize(("border", "mode"), [("black", "constant"), ("mirror", "reflect")])
+def test_shifts_are_crops_of_the_padded_image_of_every_offset(border, mode):
+    image = np.random.default_rng(0).integers(0, 256, (3, 8, 9), dtype=np.uint8)
+    padded = np.pad(image, [(0, 0), (2, 2), (2, 2)], mode)
+    crops = {padded[:, top : top + 8, left : left + 9].tobytes() for top in range(5) for left in range(5)}
+    moved = build_augmentation("basic", False, 2, border)(np.tile(image, (400, 1, 1, 1)), np.random.default_rng(0))
+    assert {each.tobytes() for each in moved} == crops
+    still = build_augmentation("basic", False, 0, border)(image[None], np.random.default_rng(0))
+    assert np.array_equal(still[0], image)
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("shape", [(5, 1, 8, 8), (5, 1, 28, 28), (5, 3, 32, 32), (3, 3, 96, 96), (9, 3, 4, 4)])
 def test_every_augmentation_keeps_shape_and_type_and_leaves_the_data_alone(name, shape):

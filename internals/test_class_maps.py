@@ -261,6 +261,8 @@ def loader_keys(augment: str) -> Any:
         "sampler": "none",
         "mixup_alpha": 0.0,
         "cutmix_alpha": 0.0,
+        "shift": None,
+        "border": "black",
         "cache": "none",
     }
     trainer = {"limit_train_batches": 1.0, "limit_val_batches": 1.0, "limit_test_batches": 1.0}

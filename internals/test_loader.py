@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.kit.config import load_config
 from src.kit.errors import UserError
-from src.kit.loading import ArrayImages, FileImages, Loader, Split
+from src.kit.loading import ArrayImages, FileImages, Loader, Split, build_image_loader
 from src.kit.loading.sharing import divide
 
 
@@ -115,6 +116,12 @@ def test_options_that_do_not_fit_the_data_are_refused():
         loader(numbered(8), augment="advance")
     with pytest.raises(UserError, match=r"of 1 or 3 channels, not 4"):
         loader(numbered(8, channels=4), augment="advanced")
+    with pytest.raises(UserError, match=r"data.shift=8 moves images of 8 pixels out of sight: set a smaller number\."):
+        loader(numbered(8), augment="basic", shift=8)
+    for key, off in (("shift=2", "null"), ("border=mirror", "black")):
+        cfg = load_config(["data=digits", "data.augment=advanced", f"data.{key}"])
+        with pytest.raises(UserError, match=f"data.{key} is for data.augment=basic: set it to {off}"):
+            build_image_loader(cfg, numbered(8), "val")
     for sizes in ([8, 0], [8.5], ["8"]):
         with pytest.raises(UserError, match=r"data.sizes must be a list of heights in pixels or null, not \["):
             loader(numbered(8), sizes=sizes)

@@ -118,7 +118,9 @@ def test_classes_of_validation_that_training_lacks(tmp_path):
     assert "fish" in sentence
 
 
-@pytest.mark.parametrize("key", ["data.sampler=weighted", "data.mixup_alpha=0.2", "data.cutmix_alpha=1.0"])
+@pytest.mark.parametrize(
+    "key", ["data.sampler=weighted", "data.mixup_alpha=0.2", "data.cutmix_alpha=1.0", "data.shift=2"]
+)
 @pytest.mark.parametrize("task", ["detection", "segmentation", "instance_segmentation"])
 def test_keys_that_only_classification_heeds(photos, task, key):
     cfg = load_config([f"task={task}", "data=coco128", photos, "data.val_fraction=0.5", key])

@@ -137,7 +137,14 @@ def test_an_empty_split_asks_for_rows(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "off"),
-    [("augment=basic", "none"), ("mixup_alpha=0.2", 0), ("cutmix_alpha=1.0", 0), ("sizes=[16, 32]", "null")],
+    [
+        ("augment=basic", "none"),
+        ("mixup_alpha=0.2", 0),
+        ("cutmix_alpha=1.0", 0),
+        ("sizes=[16, 32]", "null"),
+        ("shift=2", "null"),
+        ("border=mirror", "black"),
+    ],
 )
 def test_keys_for_images_are_refused(tmp_path, key, off):
     cfg = mixed_config(tmp_path, f"data.{key}")

@@ -5,7 +5,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from src.kit.config import UserError
 
-__all__ = ["AUGMENTATIONS", "Pipeline", "build_augmentation", "mix_batch"]
+__all__ = ["AUGMENTATIONS", "BORDERS", "Pipeline", "build_augmentation", "farthest_shift", "mix_batch", "pad"]
 
 
 AUGMENTATIONS = ("none", "basic", "advanced")
+BORDERS = {"black": "constant", "mirror": "reflect"}  # what a shift uncovers, and NumPy's name for it
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def build_augmentation(name: str, flippable: bool) -> Augmentation:
+def build_augmentation(name: str, flippable: bool, farthest: int | None = None, border: str = "black") -> Augmentation:
     """Return one of `AUGMENTATIONS`, a function of uint8 (B, C, H, W) and a generator that changes each image.
 
     The same images and generator state give the same result, from any thread. "basic" takes microseconds per batch;
@@ -29,34 +30,49 @@ def build_augmentation(name: str, flippable: bool) -> Augmentation:
 
     Args:
         flippable: whether images may be mirrored.
+        farthest, border: of the shifts of "basic", see `shift`.
     """
     assert name in AUGMENTATIONS, name
     if name == "none":
         return lambda images, rng: images
     if name == "basic":
-        return shift_flip if flippable else shift
+        return partial(shift_flip if flippable else shift, farthest=farthest, border=border)
     from src.kit.augment import build_advanced
 
     return build_advanced(flippable)
 
 
-def shift_flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def shift_flip(images: np.ndarray, rng: np.random.Generator, **options: Any) -> np.ndarray:
     """`shift` uint8 (B, C, H, W), then mirror half of the images left to right."""
-    return flip(shift(images, rng), rng)
+    return flip(shift(images, rng, **options), rng)
 
 
-def shift(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shift each image of uint8 (B, C, H, W) by up to an eighth of its height (4 of 32 pixels), in both directions.
+def farthest_shift(pixels: int | None, height: int) -> int:
+    """By how many pixels `shift` moves images of this height at most: `data.shift`, or an eighth (4 of 32)."""
+    return max(1, height // 8) if pixels is None else pixels
 
-    The uncovered border is black. Equals a random crop of the padded image (https://arxiv.org/abs/1512.03385).
+
+def shift(
+    images: np.ndarray, rng: np.random.Generator, farthest: int | None = None, border: str = "black"
+) -> np.ndarray:
+    """Shift each image of uint8 (B, C, H, W) by up to `farthest_shift` pixels, in both directions.
+
+    Equals a random crop of the padded image (https://arxiv.org/abs/1512.03385).
+
+    Args:
+        border: what is uncovered, one of `BORDERS`: black, or the image mirrored at its outermost pixels.
     """
     batch, channels, height, width = images.shape
-    most = max(1, height // 8)
-    padded = np.zeros((batch, channels, height + 2 * most, width + 2 * most), np.uint8)
-    padded[:, :, most:-most, most:-most] = images
+    most = farthest_shift(farthest, height)
+    padded = pad(images, most, border)
     windows = sliding_window_view(padded, (1, channels, height, width))  # (B, 1, moves, moves, 1, C, H, W)
     top, left = rng.integers(0, 2 * most + 1, (2, batch))
     return windows[np.arange(batch), 0, top, left, 0]
+
+
+def pad(images: np.ndarray, margin: int, border: str) -> np.ndarray:
+    """Add a margin to (B, C, H, W): (B, C, H + 2 margin, W + 2 margin)."""
+    return np.pad(images, [(0, 0), (0, 0), (margin, margin), (margin, margin)], BORDERS[border])
 
 
 def flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

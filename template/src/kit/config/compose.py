@@ -84,15 +84,9 @@ def shorten(cfg: DictConfig) -> None:
     if batches := trainer.overfit_batches:
         trainer.limit_train_batches = trainer.limit_val_batches = batches
         off = {
-            "augment": "none",
-            "mixup_alpha": 0.0,
-            "cutmix_alpha": 0.0,
-            "mosaic": 0.0,
-            "mixup": 0.0,
-            "copy_paste": 0.0,
-            "sizes": None,
-            "sampler": "none",
-            "cache": "none",
+            **dict.fromkeys(("mixup_alpha", "cutmix_alpha", "mosaic", "mixup", "copy_paste"), 0.0),
+            **dict.fromkeys(("augment", "sampler", "cache"), "none"),
+            **{"shift": None, "border": "black", "sizes": None},
         }
         cfg.data.update({key: value for key, value in off.items() if key in cfg.data})
     if batches := int(trainer.fast_dev_run):

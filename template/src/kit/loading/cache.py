@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from omegaconf import DictConfig
 
+from src.kit.augment import pad
 from src.kit.config import UserError
 from src.kit.hardware import SystemProbe, cores
 from src.kit.loading.images import Images, Split, own_order
@@ -127,15 +128,14 @@ def keep_decoded(split: Split, cache: str) -> Split:
     return replace(split, images=CachedImages(split.images))
 
 
-def read_all(images: Images, margin: int, workers: int | None) -> np.ndarray:
-    """Decode all images: uint8 (N, C, H + 2 margin, W + 2 margin), with a black margin around each."""
+def read_all(images: Images, margin: int, workers: int | None, border: str = "black") -> np.ndarray:
+    """Decode all images: uint8 (N, C, H + 2 margin, W + 2 margin), with a margin around each, see `pad`."""
     height, width, channels = images.shape
-    planes = np.zeros((len(images), channels, height + 2 * margin, width + 2 * margin), np.uint8)
-    inside = planes[:, :, margin : margin + height, margin : margin + width]
+    planes = np.empty((len(images), channels, height + 2 * margin, width + 2 * margin), np.uint8)
 
     def fill(number: int) -> None:
         chunk = np.arange(number * CHUNK, min(len(images), (number + 1) * CHUNK))
-        inside[chunk[0] : chunk[-1] + 1] = images.get(chunk).transpose(0, 3, 1, 2)
+        planes[chunk[0] : chunk[-1] + 1] = pad(images.get(chunk).transpose(0, 3, 1, 2), margin, border)
 
     threads = choose_workers(images.in_memory) if workers is None else workers
     for _ in prepare_ahead(fill, -(-len(images) // CHUNK), max(1, threads)):

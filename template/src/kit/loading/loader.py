@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from src.kit.augment import AUGMENTATIONS, build_augmentation, mix_batch
+from src.kit.augment import AUGMENTATIONS, build_augmentation, farthest_shift, mix_batch
 from src.kit.config import UserError, unknown
 from src.kit.inference import normalize, resize
 from src.kit.loading.cache import choose_workers, prepare_ahead
@@ -101,6 +101,7 @@ class Loader:
     Args:
         mean, std: one value per channel, for pixels from 0 to 1.
         augment: one of `AUGMENTATIONS`.
+        shift, border: of augment="basic"; see `src.kit.augment`.
         mixup_alpha, cutmix_alpha: see `mix_batch`; 0 is off.
         sizes: resize each batch to one of these heights and widths, drawn at random, the same on every rank.
         num_workers: threads that prepare batches ahead; 0 prepares each batch on request. None: one per core; for
@@ -109,8 +110,8 @@ class Loader:
 
     Raises:
         UserError: the batch is larger than the training split, `mean` or `std` doesn't fit the channels, the
-            augmentation is unknown or doesn't fit the images, a size isn't positive, the images have an order of their
-            own and a sampler is set, or a limit is out of range.
+            augmentation is unknown or doesn't fit the images, a shift is as large as they are, a size isn't positive,
+            the images have an order of their own and a sampler is set, or a limit is out of range.
     """
 
     def __init__(
@@ -120,6 +121,8 @@ class Loader:
         mean: Sequence[float],
         std: Sequence[float],
         augment: str = "none",
+        shift: int | None = None,
+        border: str = "black",
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
         sizes: Sequence[int] | None = None,
@@ -128,12 +131,15 @@ class Loader:
     ) -> None:
         self.share_out(split, batch_size, **sharing)
         self.mean, self.std, self.augment = tuple(mean), tuple(std), augment
+        self.farthest, self.border = shift, border
         self.alphas, self.sizes = (mixup_alpha, cutmix_alpha), sizes
         # Albumentations works image by image, so even images in memory are worth a thread
         automatic = max(choose_workers(split.images.in_memory), int(augment == "advanced"))
         self.num_workers = automatic if num_workers is None else num_workers
         self.check_images(channels=split.images.shape[2])
-        self.transform = build_augmentation(augment, split.flippable)
+        if shift is not None and shift >= (side := min(split.images.shape[:2])):
+            raise UserError(f"data.shift={shift} moves images of {side} pixels out of sight: set a smaller number.")
+        self.transform = build_augmentation(augment, split.flippable, shift, border)
 
     def share_out(
         self,
@@ -243,8 +249,11 @@ class Loader:
 
 def build_image_loader(cfg: DictConfig, split: Split, kind: str, rank: int = 0, world_size: int = 1) -> Loader:
     """Load `split` as `cfg` says; `kind` is train (shuffled and augmented), val or test."""
+    if cfg.data.augment != "basic":
+        refuse_keys(cfg.data, {"shift": None, "border": "black"}, "is for data.augment=basic")
     alphas: dict[str, Any] = {key: cfg.data[key] if kind == "train" else 0.0 for key in ("mixup_alpha", "cutmix_alpha")}
-    return Loader(split, **image_options(cfg, split, kind, rank, world_size), **alphas)
+    moves = {key: cfg.data[key] for key in ("shift", "border")}
+    return Loader(split, **image_options(cfg, split, kind, rank, world_size), **alphas, **moves)
 
 
 def image_options(cfg: DictConfig, split: Any, kind: str, rank: int, world_size: int) -> dict[str, Any]:
@@ -267,7 +276,7 @@ def image_options(cfg: DictConfig, split: Any, kind: str, rank: int, world_size:
 class Plan:
     """An epoch drawn in advance, for images that stay on a device: the samples and the source of each pixel.
 
-    Pixel (y, x) of sample i is pixel (rows[i, y], columns[i, x]) of image samples[i] with a black margin.
+    Pixel (y, x) of sample i is pixel (rows[i, y], columns[i, x]) of image samples[i] with its margin.
     """
 
     samples: np.ndarray  # int64 (N,)
@@ -276,8 +285,8 @@ class Plan:
 
 
 def margin(loader: Loader) -> int:
-    """Width in pixels of the black margin that the augmentation may shift into the image."""
-    return max(1, loader.split.images.shape[0] // 8) if loader.augment == "basic" else 0
+    """Width in pixels of the margin that the augmentation may shift into the image."""
+    return farthest_shift(loader.farthest, loader.split.images.shape[0]) if loader.augment == "basic" else 0
 
 
 def plan_epoch(loader: Loader) -> Plan:

@@ -19,6 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from src.kit.augment import farthest_shift
 from src.kit.config import UserError
 from src.kit.hardware import detect
 from src.kit.loading import DEVICE_SHARE, largest_batch
@@ -298,7 +299,7 @@ def cached_images(cfg: DictConfig, shape: DataShape, memory_mib: float) -> int:
     if cfg.task != "classification":  # other data are cached in RAM
         return 0
     movable = keys.augment in ("none", "basic") and not (keys.mixup_alpha or keys.cutmix_alpha or keys.sizes)
-    side = shape.image_size + (2 * max(1, shape.image_size // 8) if keys.augment == "basic" else 0)
+    side = shape.image_size + (2 * farthest_shift(keys.shift, shape.image_size) if keys.augment == "basic" else 0)
     size = shape.images * shape.channels * side * side
     fits = keys.cache == "auto" and movable and size <= DEVICE_SHARE * memory_mib * MIB
     return size if keys.cache == "device" or fits else 0

@@ -87,7 +87,8 @@ def build_scene_loader(
     arrays: Callable[[list[Sample]], tuple[np.ndarray, ...]] | None = None,
 ) -> SceneLoader:
     """The loader that the configuration asks for; `kind` is train (shuffled, augmented), val or test."""
-    refuse_keys(cfg.data, {"sampler": "none", "mixup_alpha": 0, "cutmix_alpha": 0}, "is for task=classification")
+    off = {"sampler": "none", "mixup_alpha": 0, "cutmix_alpha": 0, "shift": None, "border": "black"}
+    refuse_keys(cfg.data, off, "is for task=classification")
     options = image_options(cfg, scenes, kind, rank, world_size)
     mix = choose_mix(cfg, scenes)
     if kind == "train" and mix:

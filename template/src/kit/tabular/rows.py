@@ -106,7 +106,7 @@ def build_table_loader(
     Raises:
         UserError: as `TableLoader`, or a key for images is set.
     """
-    off = {"augment": "none", "mixup_alpha": 0, "cutmix_alpha": 0, "sizes": None}
+    off = {"augment": "none", "mixup_alpha": 0, "cutmix_alpha": 0, "sizes": None, "shift": None, "border": "black"}
     refuse_keys(cfg.data, off, f"is for images, and data={cfg.data.name} is a table")
     if not split.classes:
         refuse_keys(cfg.data, {"sampler": "none"}, f"needs classes, and the target of data={cfg.data.name} is a number")
