@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,7 +17,7 @@ __all__ = ["AUGMENTATIONS", "BORDERS", "Pipeline", "build_augmentation", "farthe
 
 
 AUGMENTATIONS = ("none", "basic", "advanced")
-BORDERS = {"black": "constant", "mirror": "reflect"}  # what a shift uncovers, and NumPy's name for it
+BORDERS: dict[str, Literal["constant", "reflect"]] = {"black": "constant", "mirror": "reflect"}  # as NumPy names them
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
