@@ -148,6 +148,29 @@ def test_images_that_may_not_be_mirrored_are_not():
         assert rising.any()
 
 
+@pytest.mark.parametrize("flippable", [True, False])
+def test_each_image_is_mirrored_in_every_other_epoch_if_it_may_be(flippable):
+    split = numbered(200, flippable=flippable)
+    plain = split.images.get(np.arange(200))
+    shown = []
+    for epoch, world_size in ((0, 1), (1, 2), (2, 1), (3, 1)):
+        mirrored = np.zeros(200, bool)
+        for rank in range(world_size):
+            batches = loader(split, 20, augment="basic", shift=0, shuffle=True, rank=rank, world_size=world_size)
+            batches.set_epoch(epoch)
+            for images, targets in batches:
+                pixels = np.rint((images * 0.25 + 0.5) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+                mirrored[targets] = (pixels != plain[targets]).any(axis=(1, 2, 3))
+                assert np.array_equal(
+                    np.where(mirrored[targets, None, None, None], pixels[:, :, ::-1], pixels), plain[targets]
+                )
+        shown.append(mirrored)
+    assert np.array_equal(shown[0], shown[2])
+    assert np.array_equal(shown[1], shown[3])
+    assert np.array_equal(shown[0], ~shown[1]) == flippable
+    assert (80 < shown[0].sum() < 120) == flippable
+
+
 def test_ranks_augment_differently():
     split = Split(ArrayImages(np.full((8, 32, 32, 1), 255, np.uint8)), np.zeros(8, np.int64), ("a", "b"))
     first, second = (next(iter(loader(split, augment="basic", rank=rank, world_size=2)))[0] for rank in (0, 1))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from src.kit.augment import AUGMENTATIONS, build_augmentation, farthest_shift, mix_batch
+from src.kit.augment import AUGMENTATIONS, build_augmentation, choose_mirrored, farthest_shift, mirror, mix_batch
 from src.kit.config import UserError, unknown
 from src.kit.inference import normalize, resize
 from src.kit.loading.cache import choose_workers, prepare_ahead
@@ -140,6 +140,7 @@ class Loader:
         if shift is not None and shift >= (side := min(split.images.shape[:2])):
             raise UserError(f"data.shift={shift} moves images of {side} pixels out of sight: set a smaller number.")
         self.transform = build_augmentation(augment, split.flippable, shift, border)
+        self.mirrored = choose_mirrored(self.seed, len(split)) if augment == "basic" and split.flippable else None
 
     def share_out(
         self,
@@ -233,7 +234,10 @@ class Loader:
         indices = order[number * self.batch_size : (number + 1) * self.batch_size]
         images = self.split.images.get(indices).transpose(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
         rng = np.random.default_rng([self.seed, epoch, self.rank, number])
-        images = resize(self.transform(images, rng), self.size(epoch, number) or images.shape[2:])
+        images = self.transform(images, rng)
+        if self.mirrored is not None:
+            images = mirror(images, self.mirrored[indices] ^ bool(epoch % 2))
+        images = resize(images, self.size(epoch, number) or images.shape[2:])
         normalised, targets = normalize(images, self.mean, self.std), self.split.targets[indices]
         if any(self.alphas):
             return mix_batch(normalised, targets, len(self.split.classes), *self.alphas, rng)
@@ -298,19 +302,19 @@ def plan_epoch(loader: Loader) -> Plan:
     if loader.augment == "none":
         return Plan(chosen, None, None)
     assert loader.augment == "basic", loader.augment
-    moves = [draw_moves(loader, start + number, len(batch)) for number, batch in enumerate(batches)]
+    moves = [draw_moves(loader, start + number, batch) for number, batch in enumerate(batches)]
     rows, columns = (np.concatenate(parts) for parts in zip(*moves, strict=True))
     return Plan(chosen, rows, columns)
 
 
-def draw_moves(loader: Loader, number: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows, int64 (B, H), and columns (B, W) of batch `number`, drawn as by `shift_flip`."""
+def draw_moves(loader: Loader, number: int, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, int64 (B, H), and columns (B, W) of batch `number`, drawn as by `Loader.prepare`; its samples are (B,)."""
     height, width, _ = loader.split.images.shape
-    rng = np.random.default_rng([loader.seed, loader.epoch, loader.rank, number])
+    rng, count = np.random.default_rng([loader.seed, loader.epoch, loader.rank, number]), len(samples)
     top, left = rng.integers(0, 2 * margin(loader) + 1, (2, count))
     columns = np.tile(np.arange(width), (count, 1))
-    if loader.split.flippable:
-        mirrored = rng.random(count) < 0.5
+    if loader.mirrored is not None:
+        mirrored = loader.mirrored[samples] ^ bool(loader.epoch % 2)
         columns[mirrored] = columns[mirrored, ::-1]
     return top[:, None] + np.arange(height), left[:, None] + columns
 
