@@ -1,8 +1,10 @@
 """A user's own network, loss, optimizer and schedule: one file and one YAML each, and no other file is touched."""
 
+import ast
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,18 @@ def build(
     return nn.Sequential(nn.Conv2d(channels, width, 2, stride=2), *blocks, *pool, nn.Linear(width, classes))
 '''
 
+SAME_NETWORK = '''
+from torch import nn
+
+
+def build(*, classes: int, channels: int, image_size: int) -> nn.Module:
+    """The network of benchmarks/plain_lightning.py digits."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((channels, 16), (16, 32), (32, 32)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, classes))
+'''
+
 LOSS = '''
 from collections.abc import Callable
 from typing import Annotated
@@ -110,6 +124,8 @@ FILES = {
     "models/lightning/convnext_like.py": NETWORK,
     "configs/model/convnext_like.yaml": "width: 8\n",
     "configs/model/convnext_deep.yaml": "file: convnext_like\ndepth: 4\n",
+    "models/lightning/same.py": SAME_NETWORK,
+    "configs/model/same.yaml": "name: same\n",
     "tasks/losses/lightning/hinge.py": LOSS,
     "configs/loss/hinge.yaml": "margin: 0.5\n",
     "trainers/optimizers/lightning/nadam.py": OPTIMIZER,
@@ -160,9 +176,30 @@ def test_a_second_yaml_is_a_variant_of_the_same_file(project):
         "from src.kit.training import build_model\n"
         "networks = [build_model(load_config([f'model={name}']), 5, 3, 32) for name in NAMES]\n"
         "print([sum(type(layer).__name__ == 'Block' for layer in network) for network in networks])\n"
+        "print(sum(parameter.numel() for parameter in networks[-1].parameters()))\n"
     )
-    done = run(project, "-c", "NAMES = ['convnext_like', 'convnext_deep']\n" + code)
-    assert done.stdout.strip() == "[2, 4]", done.stderr
+    done = run(project, "-c", "NAMES = ['convnext_like', 'convnext_deep', 'same']\n" + code)
+    assert done.stdout.splitlines() == ["[2, 4, 0]", str(448 + 4_640 + 9_248 + 160 + 165)], done.stderr
+
+
+def test_an_own_network_takes_a_fifth_of_the_lines_of_a_plain_script():
+    """Lines of code without imports, of the same network trained on the same data (Lightning's documentation's way)."""
+    script = (TEMPLATE.parent / "benchmarks" / "plain_lightning.py").read_text("utf-8")
+    unused = 6  # of the script's lines: the network of its other training, and a second constructor
+    plain = count_lines(script, ("Classifier", "digits")) - unused
+    own = count_lines(SAME_NETWORK, ("build",)) + len(FILES["configs/model/same.yaml"].splitlines())
+    print(f"{own} lines beside {plain}")
+    assert own <= 0.2 * plain
+
+
+def count_lines(text: str, names: Sequence[str]) -> int:
+    """The lines of these functions and classes that hold statements other than imports and docstrings."""
+    lines: set[int] = set()
+    for node in (each for top in ast.parse(text).body if getattr(top, "name", "") in names for each in ast.walk(top)):
+        text_only = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if isinstance(node, ast.stmt) and not text_only and not isinstance(node, (ast.Import, ast.ImportFrom)):
+            lines |= {node.lineno} if hasattr(node, "body") else set(range(node.lineno, node.end_lineno + 1))
+    return len(lines)
 
 
 def test_help_shows_their_keys(project):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,11 @@ from PIL import Image
 from paths import TEMPLATE
 from scripts.predict import main
 from src.kit import predictions_scenes
+from src.kit.catalog import build_dataset
+from src.kit.config import load_config
 from src.kit.errors import UserError
 from src.kit.inference import Card
+from src.kit.predictions import Results
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 
@@ -199,6 +203,40 @@ def test_pictures_show_sure_objects_only(tmp_path):
     assert len(json.loads((tmp_path / "coco_results.json").read_text("utf-8"))) == 2
 
 
+def test_what_the_network_is_least_sure_of_joins_the_training_data(network, photos, tmp_path):
+    Image.new("RGB", (60, 40), (130, 120, 30)).save(photos / "deep" / "a.png")  # a second a.png, hardly red
+    Image.new("RGB", (60, 40), (30, 130, 140)).save(photos / "c.png")
+    out = tmp_path / "round-1"
+    main([str(network), str(photos), "--out", str(out), "--label-next", "2"])
+    chosen = out / "label_next"
+    assert {path.relative_to(chosen).as_posix() for path in chosen.rglob("*.png")} == {
+        "red/round-1/a.png",
+        "blue/round-1/c.png",
+    }
+    assert (photos / "c.png").is_file(), "copied, not moved"
+
+    training = tmp_path / "training"
+    for colour in COLOURS:
+        for number in range(4):
+            paint(training / colour / f"{number}.png", colour)
+    (chosen / "green" / "round-1").mkdir(parents=True)
+    (chosen / "red" / "round-1" / "a.png").rename(chosen / "green" / "round-1" / "a.png")  # what a person corrects
+    shutil.copytree(chosen, training, dirs_exist_ok=True)
+    cfg = load_config(["data=image_folder", f"data.root={training.as_posix()}"])
+    splits = [build_dataset(cfg, split) for split in ("train", "val", "test")]
+    counts = sum(np.bincount(split.targets, minlength=3) for split in splits)
+    assert dict(zip(splits[0].classes, counts, strict=True)) == {"blue": 5, "green": 5, "red": 4}
+
+
+@pytest.mark.parametrize("name", ["../../up", "..", "a/b", ".hidden"])
+def test_a_card_cannot_name_a_folder_outside(tmp_path, name):
+    results = Results(tmp_path / "out", Card("colours", "images", (name,), {}, {}), 0)
+    results.records = [{"file": paint(tmp_path / "a.png", "red").as_posix(), "class": name, "score": 0.5}]
+    [copy] = results.label_next(1)
+    assert copy.resolve().is_relative_to((tmp_path / "out" / "label_next").resolve())
+    assert copy.parents[1].parent.name == "label_next"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -210,6 +248,7 @@ def test_pictures_show_sure_objects_only(tmp_path):
         (["NETWORK", "EMPTY"], "holds no images"),
         (["NETWORK", "PHOTOS", "--tile", "64"], "Tiles are for objects and class maps"),
         (["NETWORK", "PHOTOS", "--score", "0.5"], "--score is for objects"),
+        (["MAPS", "PHOTOS", "--label-next", "5"], "--label-next is for classes of images, not for task=colours"),
         (["NETWORK", "PHOTOS", "--out", "PHOTOS"], "exists already: give a new folder"),
         (["NETWORK", "LIST"], "line 3 names 'x.png', which does not exist"),
         (["NETWORK", "COLUMNS"], "lists no images: it needs rows and a column called file"),
@@ -223,6 +262,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(network, photos, tmp_path, 
     (tmp_path / "video.mp4").write_bytes(b"nothing")
     files = {"NETWORK": network, "PHOTOS": photos, "EMPTY": tmp_path / "empty", "LIST": tmp_path / "list.csv"}
     files |= {"COLUMNS": tmp_path / "columns.csv", "VIDEO": tmp_path / "video.mp4"}
+    files |= {"MAPS": export(tmp_path / "maps", maps=True)}
     given = [str(files.get(word, word)) for word in arguments]
     with pytest.raises(UserError, match=message):
         main([*given, *([] if "--out" in given else ["--out", str(tmp_path / "out")])])

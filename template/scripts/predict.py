@@ -29,6 +29,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--score", type=share, metavar="S", help="least score of a reported object")
     parser.add_argument("--every", type=positive, default=1, metavar="N", help="take every Nth frame of a video (1)")
     parser.add_argument("--pictures", type=int, default=100, metavar="N", help="pictures to draw (100)")
+    unsure = "copy the N images it is least sure of to label_next/CLASS/, to correct and to train on"
+    parser.add_argument("--label-next", type=positive, metavar="N", help=unsure)
     if "--help" not in argv and "-h" not in argv:  # help needs no packages
         from src.kit.predictions import predict_command
     options = parser.parse_args(argv)

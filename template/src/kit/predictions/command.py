@@ -51,6 +51,8 @@ def predict_command(options: argparse.Namespace) -> Path:
     if not results.records:
         shutil.rmtree(folder)
         raise UserError(f"None of the files could be read:\n{first_lines(results.skipped)}")
+    if options.label_next:
+        results.label_next(options.label_next)
     if results.skipped:
         sys.stderr.write(f"warning: {len(results.skipped):,} could not be read:\n{first_lines(results.skipped)}\n")
     results.about |= tell_drift(predictor)
@@ -106,6 +108,8 @@ def open_predictor(models: Sequence[Path], options: argparse.Namespace) -> Predi
         if "score" not in predictor.card.output:
             raise UserError(f"--score is for objects, not for task={predictor.card.task}: leave it out.")
         predictor.set_output(score=options.score)
+    if options.label_next and predictor.card.kind != "images":
+        raise UserError(f"--label-next is for classes of images, not for task={predictor.card.task}: leave it out.")
     if len(predictors) == 1 and options.tile is None:
         predictor.drift = Drift(predictor.card, None)
     return predictor

@@ -4,6 +4,8 @@ import base64
 import csv
 import io
 import json
+import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -112,6 +114,24 @@ class Results:
         """Write predictions.json and index.html."""
         write_text(self.folder / "predictions.json", json.dumps(self.records, indent=1, ensure_ascii=False))
         write_text(self.folder / "index.html", self.page())
+
+    def label_next(self, count: int) -> list[Path]:
+        """Copy the `count` image files with the lowest scores to label_next/<class>/<this folder's name>/.
+
+        Correcting what a network is least sure of teaches it most (Lewis and Gale 1994, arXiv cmp-lg/9407020). Frames
+        of videos are no files and are left out.
+        """
+        known = [record for record in self.records if Path(record["file"]).is_file()]
+        copies: list[Path] = []
+        taken: set[str] = set()
+        for record in sorted(known, key=lambda record: float(record["score"]))[:count]:
+            source = Path(record["file"])
+            kind = re.sub(r"[^\w .&()-]|^\.+", "_", record["class"])  # an export's card may come from anybody
+            target = self.folder / "label_next" / kind / self.folder.name
+            target.mkdir(parents=True, exist_ok=True)
+            copies.append(target / f"{name_once(source.name, taken)}{source.suffix}")
+            shutil.copyfile(source, copies[-1])
+        return copies
 
     def page(self) -> str:
         """The page: what was found how often, and the pictures."""
