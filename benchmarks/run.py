@@ -2,7 +2,7 @@
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
     nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
-                                      # tables, kills, search, export, distill, serve, compress, edge
+                                      # tables, kills, search, export, distill, recipes, serve, compress, edge
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
         "search": search,
         "export": export,
         "distill": distill,
+        "recipes": recipes,
         "serve": serve,
         "compress": compress,
     }
@@ -89,6 +90,13 @@ def distill(python: Path) -> list[str]:
     run(python, "scripts/download.py", "data=cifar10")
     rows = run(python, str(ROOT / "benchmarks" / "distill.py")).splitlines()
     return [line for line in rows if line.startswith("|") or not line]
+
+
+def recipes(python: Path) -> list[str]:
+    """Fine-tuning, augmentation and the class weights of pixels, each beside training without it."""
+    for name in ("cifar10", "digit_scenes"):
+        run(python, "scripts/download.py", f"data={name}")
+    return [line for line in run(python, str(ROOT / "benchmarks" / "recipes.py")).splitlines() if line.startswith("|")]
 
 
 def serve(python: Path) -> list[str]:
