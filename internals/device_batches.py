@@ -63,7 +63,8 @@ class DeviceTests:
         assert self.compare(arrays(True), "device", shuffle=True, limit=2) == 32
         assert self.compare(arrays(True), "device", augment="basic", shuffle=True, shift=2, border="mirror") == 100
         assert self.compare(arrays(True), "device", augment="basic", shift=0, border="mirror") == 100
-        assert self.compare(arrays(True), "device", augment="basic", shuffle=True, drop_last=True) == 96
+        dropped = {"rank": 1, "world_size": 2, "drop_single": True}
+        assert self.compare(arrays(True), "device", augment="basic", shuffle=True, **dropped) == 48
 
     def test_an_epoch_can_begin_in_its_middle(self):
         expected, same = (loader(arrays(True), augment="basic", shuffle=True) for _ in range(2))
@@ -73,6 +74,9 @@ class DeviceTests:
         made.loader.set_epoch(1, first_batch=4)
         rest = [images.numpy() for images, _ in made]
         assert all(np.array_equal(one, other) for one, other in zip(rest, whole[4:], strict=True))
+        for batches in (made.loader, expected):
+            assert batches.resume(1, [(2, 9, 2)]) == 5, "the last 14 of 50"
+        assert all(np.array_equal(one, other) for (one, _), (other, _) in zip(made, expected, strict=True))
 
     def on_device(self, batches: Loader) -> Any:
         made = self.build(batches, "device")

@@ -20,8 +20,9 @@ import pytest
 from paths import TEMPLATE
 from several_processes import last_weights, read_record, record
 from src.kit.config.compose import load_config
-from src.kit.run import read_json, read_rows
+from src.kit.run import Run, read_json, read_rows
 from src.kit.training import train_run
+from tests.support import fit
 
 KEYS = ["task=classification", "model=small_cnn", "data=digits", "optimizer=sgd", "tracker=none"]
 KEYS += ["trainer.accelerator=cpu", "trainer.limit_train_batches=4", "trainer.max_epochs=3"]
@@ -91,10 +92,11 @@ class LaunchTests:
                 process.kill()
         return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
 
-    def driver(self, folder: Path, fault: str, name: str) -> list[str]:
+    def driver(self, folder: Path, fault: str, name: str, save_every: int = 3) -> list[str]:
         """The arguments of each process: batches of 32, where one process alone takes 64."""
         (folder / "record").mkdir()
-        keys = self.keys(folder, name, "data.batch_size=32")
+        saving = [f"trainer.checkpoint.every_n_steps={save_every}", "trainer.checkpoint.keep_last=2"]
+        keys = self.keys(folder, name, "data.batch_size=32", *saving)
         return [DRIVER, str(folder / "record"), fault, "--", *keys]
 
     def check_equal_to_one_process(self, folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +115,17 @@ class LaunchTests:
         first_epoch, (mine, other) = read_record(alone)[0][:4], read_record(folder / "record").values()
         for batch, *halves in zip(first_epoch, mine[:4], other[:4], strict=True):
             assert sorted(batch[1]) == sorted(halves[0][1] + halves[1][1])
+        self.check_rest_in_one_process(run, alone)
+
+    def check_rest_in_one_process(self, folder: Path, alone: Path) -> None:
+        """One process with batches of 32 takes the samples that come after the two processes' first step of epoch 3."""
+        cfg = load_config([], base=folder / "config.yaml")
+        with Run(cfg, folder) as run:
+            fit(cfg, run, folder / "checkpoints" / "epoch=002-step=000009")
+        trained = [samples for size, samples in read_record(alone)[0] if size == 1259]
+        assert [len(samples) for samples in trained[12:]] == [32, 32], "the last of 4 batches, as 64 samples were over"
+        assert sorted(trained[12] + trained[13]) == sorted(trained[9])
+        assert [row["step"] for row in run.rows] == [4, 8, 11]
 
     def seconds_since_fault(self, folder: Path) -> float:
         return time.time() - (folder / "record" / "happened").stat().st_mtime

@@ -39,7 +39,7 @@ class TestLaunchLightning(LaunchTests):
         self.check_equal_to_one_process(tmp_path, run, monkeypatch)
 
     def test_a_sharded_run_goes_on_in_one_process_and_equals_one_process(self, tmp_path, monkeypatch):
-        driver = self.driver(tmp_path, "1:13:mistake", "two")
+        driver = self.driver(tmp_path, "1:13:mistake", "two", save_every=99)
         own = ["optimizer=adamw", "data.batch_size=[32,32]", "trainer.gradient_clip_val=0.5"]
         driver += [*own, "trainer.strategy=fsdp_offload"]
         with socket.create_server(("127.0.0.1", 0)) as server:

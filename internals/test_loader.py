@@ -81,11 +81,11 @@ def test_ranks_share_the_samples(world_size):
 
 
 @pytest.mark.parametrize(
-    ("limit", "drop_last", "batches"),
-    [(1.0, False, 6), (1.0, True, 5), (1, False, 1), (3, False, 3), (99, False, 6), (0.5, False, 3), (0.001, False, 1)],
+    ("count", "limit", "batches"),
+    [(22, 1.0, 6), (21, 1.0, 5), (22, 1, 1), (22, 3, 3), (22, 99, 6), (22, 0.5, 3), (22, 0.001, 1)],
 )
-def test_limit_is_a_number_or_a_share_of_batches(limit, drop_last, batches):
-    limited = loader(numbered(22), limit=limit, drop_last=drop_last)
+def test_limit_is_a_number_or_a_share_of_batches(count, limit, batches):
+    limited = loader(numbered(count), limit=limit, drop_single=True)
     assert len(limited) == len(list(limited)) == batches
 
 
@@ -97,9 +97,8 @@ def test_a_limit_out_of_range_is_refused(limit):
 
 def test_a_batch_larger_than_the_training_data_is_refused():
     split = numbered(10)
-    for options in ({"shuffle": True}, {"drop_last": True}):
-        with pytest.raises(UserError, match=r"data.batch_size=11 is more than the 10 training samples"):
-            loader(split, 11, **options)
+    with pytest.raises(UserError, match=r"data.batch_size=11 is more than the 10 training samples"):
+        loader(split, 11, shuffle=True)
     with pytest.raises(UserError, match="batch_size=6 is more than the 5 training samples for each of 2 devices"):
         loader(split, 6, shuffle=True, world_size=2)
     assert len(loader(split, 11)) == 1  # evaluation has no such need
@@ -237,6 +236,48 @@ def test_images_with_an_order_of_their_own_keep_it_and_each_rank_gets_a_block():
     assert list(chain(*shares)) == list(range(60))  # evaluation, too, reads each shard on one rank or two
     with pytest.raises(UserError, match=r"data.sampler=weighted cannot be used with data"):
         loader(split, shuffle=True, sampler="weighted")
+
+
+class Numbers(Loader):
+    """Its batches are the sample numbers."""
+
+    def prepare(self, order, epoch, number):
+        return order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+
+
+def rest_of_epoch(split: Split, ranks: int, size: int | list[int], parts: list) -> tuple[Loader, list[list[int]]]:
+    """A rank's loader, and the samples of each step of all ranks, after `parts` of epoch 3."""
+    options = {"shuffle": True, "seed": 5, "drop_single": True, "num_workers": 0, "world_size": ranks}
+    every = [Numbers(split, size, [0.5], [0.25], rank=rank, **options) for rank in range(ranks)]
+    for each in every:
+        each.resume(3, parts) if parts else each.set_epoch(3)
+    return every[0], [list(chain(*step)) for step in zip(*every, strict=True)]
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_other_processes_share_out_what_is_left_of_an_epoch(blocks):
+    """Up to three changes within an epoch, to any numbers of processes and sizes of batches, equal or not."""
+    chance = np.random.default_rng(0)
+    for _ in range(60):
+        count = 10 * int(chance.integers(12, 30)) + (0 if blocks else int(chance.integers(10)))
+        images = (Shards if blocks else ArrayImages)(np.zeros((count, 1, 1, 1), np.uint8))
+        split, parts, seen, spare = Split(images, np.arange(count), ("a",)), [], [], 0
+        for change in range(4):
+            ranks, size = (int(number) for number in chance.integers(1, 6, 2))
+            unequal = not blocks and ranks > 1 and chance.random() < 0.4
+            sizes = [int(number) for number in chance.integers(2, 6, ranks)] if unequal else size
+            one, steps = rest_of_epoch(split, ranks, sizes, parts)
+            if change == 3 or len(steps) < 2:
+                seen += chain(*steps)
+                break
+            stop = int(chance.integers(1, len(steps)))
+            seen += chain(*steps[:stop])
+            parts = one.position(one.first_batch + stop)
+            assert rest_of_epoch(split, ranks, sizes, parts)[1] == steps[stop:], "the same processes: sample by sample"
+            spare += blocks * (ranks - 1)  # the last block is filled up
+        repeated, lost = len(seen) - len(set(seen)), count - len(set(seen))
+        assert repeated <= spare + 2 * ranks - 1 if not unequal else repeated < sum(sizes), (count, parts, ranks, sizes)
+        assert lost <= (ranks if not unequal else sum(sizes) - 1), "less than a step, as at the end of each epoch"
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -97,7 +97,7 @@ def test_an_epoch_can_begin_at_any_batch(found, workers):
 
 def test_limits_and_the_last_batch(found):
     assert len(loader(found, batch_size=6)) == len(list(loader(found, batch_size=6))) == 4
-    assert len(loader(found, batch_size=6, drop_last=True)) == 3
+    assert len(loader(found, batch_size=19, drop_single=True)) == 1
     assert (len(loader(found, limit=2)), len(loader(found, limit=0.4))) == (2, 2)
 
 

@@ -116,13 +116,27 @@ def test_frozen_layers_keep_weights_and_statistics_in_a_run(tmp_path, framework)
     assert all(np.array_equal(start[name], end[name]) == (name in frozen) for name in start)
 
 
-def test_an_epoch_that_other_processes_began_is_told(tmp_path, caplog):
-    cfg = load_config([*BASE, f"output_dir={tmp_path.as_posix()}"])
-    two, one = (TrainingLoop(Experiment(cfg), Run(cfg), batches, list) for batches in (39, 78))
+def test_a_loop_goes_on_with_an_epoch_that_other_processes_began(tmp_path):
+    words = ["data.batch_size=64", "scheduler=cosine", "trainer.limit_train_batches=1.0", "trainer.max_epochs=1"]
+    cfg = load_config([*BASE, *words, f"output_dir={tmp_path.as_posix()}"])
+    experiment = Experiment(cfg)
+    loaders = [experiment.build_loader("train", 0, ranks) for ranks in (2, 1, 3)]
+    two, one, three = (TrainingLoop(experiment, Run(cfg), loader, list) for loader in loaders)
+    two.load_state_dict(two.state_dict())
+    two.start_epoch()
     two.batch = 5
-    one.load_state_dict(two.state_dict())
-    assert "Epoch 1 had 39 batches for each process when it began, and has 78 now" in caplog.text
-    caplog.clear()
-    two.batch = 0  # between two epochs
-    one.load_state_dict(two.state_dict())
-    assert not caplog.text
+    rates = [two.next_lr()]
+    for before, after in ((two, one), (one, three)):
+        after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+        after.start_epoch()
+        assert after.draw_seed() != two.cfg.seed + 1, "no random numbers of the start again"
+        rates.append(after.next_lr())
+    assert (one.batches, one.batch) == (20, 10), "of 64 samples each"
+    assert (three.batches, three.batch) == (7, 3), "10 x 64 of 1259 were over, and 619 are 4 x 3 x 64"
+    assert len(list(three.loader)) == 4
+    assert rates[0] == pytest.approx(rates[1])
+    assert rates[2] == pytest.approx(rates[1], rel=0.25), "to a batch"
+    two.batch, two.epoch = 0, 1  # between two epochs
+    three.load_state_dict(two.state_dict())
+    three.start_epoch()
+    assert (three.batch, len(list(three.loader))) == (0, 7)

@@ -58,7 +58,7 @@ class Model(paddle.Model):
         if self.loop:
             self.loop.check_loss(loss.detach(), partial(self.network, *arguments))
         # a step's gradient is the mean over its batches, and over ranks of unequal batches
-        scale = self.loop.weight(self.loop.batch) / self.loop.accumulate if self.loop else 1.0
+        scale = self.loop.loader.weight(self.loop.batch) / self.loop.accumulate if self.loop else 1.0
         self.scaler.scale(loss if scale == 1 else loss * scale).backward()
         if self.loop.updates() if self.loop else update:
             if self.loop:
@@ -116,7 +116,7 @@ def fit_process(experiment: Experiment, run: Run, checkpoint: Path | None) -> No
         train, val = load_batches(experiment)
         paddle.seed(cfg.seed)
         network = experiment.build_network(checkpoint=checkpoint)
-        loop = TrainingLoop(experiment, run, len(train), lambda losses: paddle.stack(list(losses)).tolist())
+        loop = TrainingLoop(experiment, run, train.loader, lambda losses: paddle.stack(list(losses)).tolist())
         callback = RunCallback(experiment, model := Model(experiment, network, loop), loop, train)
         if checkpoint:
             callback.load_checkpoint(checkpoint)

@@ -164,8 +164,8 @@ class RunCallback(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if callable(self.handler):  # instead of Lightning's, which ends with code 0 and hangs with several processes
             signal.signal(signal.SIGTERM, self.handler)
-        batches = int(trainer.num_training_batches)
-        self.loop = TrainingLoop(self.experiment, self.run, batches, lambda losses: torch.stack(list(losses)).tolist())
+        loader, batches = trainer.train_dataloader.loader, int(trainer.num_training_batches)
+        self.loop = TrainingLoop(self.experiment, self.run, loader, concatenate_losses, batches)
         self.average = build_average(self.experiment.cfg, pl_module.network)
         if self.restored:
             self.loop.load_state_dict(self.restored)
@@ -175,12 +175,12 @@ class RunCallback(pl.Callback):
         if self.sharded is None:  # a process that looks at a layer alone would wait for the others' parts
             self.loop.inspect(TorchLayers(pl_module.network, self.experiment.cfg.trainer.compile))
         self.masks = find_zeros(pl_module.network)
-        if self.loop.batch:  # Lightning starts no epoch when it continues in the middle of one
+        if self.loop.resumed:  # Lightning starts no epoch when it continues in the middle of one
+            trainer.fit_loop.epoch_loop.batch_progress.current.completed = self.loop.batch - 1  # it has yet to add one
             self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(self.loop.draw_seed())
-        trainer.train_dataloader.loader.set_epoch(self.loop.epoch, self.loop.batch)
         self.loop.start_epoch()
         for layer in frozen_layers(pl_module.network):
             layer.eval()  # keeps its statistics too; Lightning restores it after validation

@@ -13,7 +13,7 @@ from src.kit.config import UserError, unknown
 from src.kit.inference import normalize, resize
 from src.kit.loading.cache import choose_workers, prepare_ahead
 from src.kit.loading.images import Split, own_order
-from src.kit.loading.sharing import count_samples, order, refuse_other_number
+from src.kit.loading.sharing import Part, count_samples, order, refuse_other_number
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -44,13 +44,13 @@ def largest_batch(cfg: DictConfig) -> int:
     return int(max(size) if isinstance(size, ListConfig) else size)
 
 
-def count_batches(samples: int, batch_size: int, drop_last: bool, limit: int | float) -> int:
-    """Number of batches in an epoch.
+def count_batches(samples: int, batch_size: int, drop_single: bool, limit: int | float = 1.0) -> int:
+    """Number of batches in an epoch; `drop_single` leaves out a last one of a single sample.
 
     Raises:
         UserError: the limit is out of range.
     """
-    whole = samples // batch_size if drop_last else -(-samples // batch_size)
+    whole = -(-samples // batch_size) - int(drop_single and samples > 1 and samples % batch_size == 1)
     if limit <= 0 or (isinstance(limit, float) and limit > 1):
         raise UserError(f"A limit of batches must be an integer >= 1 or a fraction above 0 up to 1.0, not {limit!r}.")
     return min(whole, limit if isinstance(limit, int) else max(1, int(whole * limit)))
@@ -75,7 +75,7 @@ def refuse_keys(cfg_data: DictConfig, off: Mapping[str, Any], why: str) -> None:
 class BatchLoader(Protocol):
     """Batches `(images, *targets)` of one rank, in an order that depends on seed, epoch and rank only."""
 
-    samples: int  # of an epoch of this rank
+    samples: int  # of a whole epoch of this rank
     epoch: int  # whose order the next iteration has
 
     def weight(self, number: int) -> float:
@@ -88,6 +88,14 @@ class BatchLoader(Protocol):
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Choose the epoch whose order is drawn next, and the batch (from 0) it begins with."""
+        ...
+
+    def position(self, batch: int) -> list[Part]:
+        """The parts of the epoch that are over when this rank has had `batch` batches of it."""
+        ...
+
+    def resume(self, epoch: int, parts: Sequence[Part]) -> int:
+        """Go on after the parts of an epoch that `position` has told; returns the number of the next batch."""
         ...
 
 
@@ -152,7 +160,7 @@ class Loader:
         limit: int | float = 1.0,
         rank: int = 0,
         world_size: int = 1,
-        drop_last: bool = False,
+        drop_single: bool = False,
     ) -> None:
         """Divide the samples among ranks and batches, the same way for every kind of data.
 
@@ -161,6 +169,7 @@ class Loader:
                 trains the same, and evaluation the largest.
             sampler: how often each class is drawn, one of `METHODS` in `sharing.py`.
             limit: a number of batches if an integer, a share of them if a float (at least one batch).
+            drop_single: leave out a last batch of a single sample, over which batch normalisation has no variance.
         """
         assert 0 <= rank < world_size, (rank, world_size)
         self.rank_sizes: tuple[int, ...] = ()
@@ -171,12 +180,20 @@ class Loader:
             batch_size = self.rank_sizes[rank] if self.rank_sizes else alone
         self.split, self.batch_size, self.sampler = split, batch_size, sampler
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
-        self.epoch = self.first_batch = 0
-        self.samples = count_samples(split, shuffle, sampler, rank, world_size, self.rank_sizes)
-        self.drawn = count_samples(split, shuffle, sampler, 0, 1) if self.rank_sizes else 0  # by all ranks, for weights
-        self.batches = count_batches(self.samples, batch_size, drop_last, limit)
-        if shuffle or drop_last:
+        self.drop_single = drop_single and not self.rank_sizes
+        self.whole = self.count()
+        self.samples = self.whole[0]
+        self.batches = count_batches(self.samples, batch_size, self.drop_single, limit)
+        if shuffle:
             refuse_large_batch(batch_size, self.samples, world_size)
+        self.set_epoch(0)
+
+    def count(self, parts: Sequence[Part] = ()) -> tuple[int, int]:
+        """Samples of an epoch after `parts` of it: this rank's, and those of all ranks if their batches are unequal."""
+        ranks = range(self.world_size) if self.rank_sizes else [self.rank]
+        options = (self.world_size, self.rank_sizes, parts)
+        counts = {rank: count_samples(self.split, self.shuffle, self.sampler, rank, *options) for rank in ranks}
+        return counts[self.rank], sum(counts.values())
 
     def check_images(self, channels: int) -> None:
         """Refuse arguments that don't fit the images."""
@@ -200,6 +217,31 @@ class Loader:
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Set the epoch, which decides order and augmentation, and the first batch of the iterations that follow."""
         self.epoch, self.first_batch = epoch, first_batch
+        self.parts, self.start, self.left = tuple[Part, ...](), 0, self.whole
+
+    def position(self, batch: int) -> list[Part]:
+        """The parts of the epoch that are over when this rank has had `batch` batches of it."""
+        return [*self.parts, (*self.division(), batch - self.start)]
+
+    def division(self) -> tuple[int, int]:
+        """How the samples of a step are divided: among so many processes, with so many for each."""
+        return (1, sum(self.rank_sizes)) if self.rank_sizes else (self.world_size, self.batch_size)
+
+    def resume(self, epoch: int, parts: Sequence[Part]) -> int:
+        """Go on after `parts` of an epoch, which other numbers of processes may have had; returns the next batch.
+
+        What they have left is divided among this run's processes, as its last batches.
+        """
+        self.set_epoch(epoch)
+        *others, (ranks, size, batches) = parts
+        if (ranks, size) != self.division():
+            others, batches = [*parts], 0
+        if others:
+            self.parts, self.left = tuple(others), self.count(others)
+            whole, rest = (count_batches(n, self.batch_size, self.drop_single) for n in (self.samples, self.left[0]))
+            self.start = max(min(whole - rest, self.batches - 1), 0)
+        self.first_batch = self.start + batches
+        return self.first_batch
 
     def __iter__(self) -> Iterator[Batch]:
         chosen = self.order()
@@ -219,15 +261,17 @@ class Loader:
         """
         if not self.rank_sizes:
             return 1.0
-        step = sum(self.rank_sizes)
-        drawn = self.drawn - number * step
-        mine = self.batch_size if drawn >= step else self.samples - number * self.batch_size
+        step, number = sum(self.rank_sizes), number - self.start
+        drawn = self.left[1] - number * step
+        mine = self.batch_size if drawn >= step else self.left[0] - number * self.batch_size
         return mine * self.world_size / min(drawn, step)
 
     def order(self) -> np.ndarray:
-        """This rank's sample numbers in the order of the current epoch."""
+        """This rank's sample numbers in the order of the current epoch; those of earlier parts are zeros."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        return order(self.split, self.shuffle, self.sampler, self.rank, self.world_size, rng, self.rank_sizes)
+        options = (self.rank, self.world_size, rng, self.rank_sizes, self.parts)
+        left = order(self.split, self.shuffle, self.sampler, *options)
+        return np.concatenate([np.zeros(self.start * self.batch_size, np.int64), left]) if self.parts else left
 
     def prepare(self, order: np.ndarray, epoch: int, number: int) -> Batch:
         """Prepare batch `number`."""
@@ -262,16 +306,13 @@ def build_image_loader(cfg: DictConfig, split: Split, kind: str, rank: int = 0, 
 
 def image_options(cfg: DictConfig, split: Any, kind: str, rank: int, world_size: int) -> dict[str, Any]:
     """Arguments of every loader of images, annotated ones too. Only training is augmented."""
-    order, train = order_options(cfg, kind, rank, world_size), kind == "train"
-    size, samples = order["batch_size"], count_samples(split, train, order["sampler"], rank, world_size)
-    alone = size if isinstance(size, int) else sum(size)
-    return order | {
+    train = kind == "train"
+    return order_options(cfg, kind, rank, world_size) | {
         "mean": OmegaConf.to_object(cfg.data.mean),
         "std": OmegaConf.to_object(cfg.data.std),
         "augment": cfg.data.augment if train else "none",
         "sizes": OmegaConf.to_object(cfg.data.sizes) if train and cfg.data.sizes else None,
-        # batch normalisation has no variance over a single sample
-        "drop_last": train and samples > 1 and samples % alone == 1 and (isinstance(size, int) or world_size == 1),
+        "drop_single": train,
         "num_workers": cfg.data.num_workers,
     }
 

@@ -9,16 +9,39 @@ from src.kit.config import UserError
 from src.kit.loading.images import Split, draw_in_rounds, own_order
 
 METHODS = ("none", "weighted", "oversample", "undersample")  # data.sampler
+Part = tuple[int, int, int]  # of an epoch: how many processes, the size of their batches, and how many each had
 
 
 def count_samples(
-    split: Any, shuffle: bool, sampler: str, rank: int, world_size: int, sizes: Sequence[int] = ()
+    split: Any,
+    shuffle: bool,
+    sampler: str,
+    rank: int,
+    world_size: int,
+    sizes: Sequence[int] = (),
+    parts: Sequence[Part] = (),
 ) -> int:
     """Number of samples that `order` returns, the same in every epoch."""
     if not shuffle:
         return len(range(rank, len(split), world_size))
     drawn = len(split) if sampler == "none" else epoch_size(split.targets, sampler)
-    return len(divide(np.arange(drawn), sizes, rank)) if sizes else -(-drawn // world_size)
+    return len(share(np.arange(drawn), rank, world_size, sizes, parts, own_order(split) is not None))
+
+
+def share(
+    drawn: np.ndarray, rank: int, world_size: int, sizes: Sequence[int], parts: Sequence[Part], blocks: bool
+) -> np.ndarray:
+    """This rank's share of what is left of an epoch's samples `drawn` after `parts`; `blocks`: as one piece of them."""
+    for ranks, size, batches in parts:
+        place, each = np.arange(len(drawn)), -(-len(drawn) // ranks)
+        drawn = drawn[(place % each if blocks else place // ranks) >= size * batches]
+    if sizes:
+        own = divide(drawn, sizes, rank)
+        return own if len(own) or not parts else divide(np.resize(drawn, sum(sizes)), sizes, rank)
+    # what is left may be less than the two samples for each rank that batch normalisation needs
+    each = max(-(-len(drawn) // world_size), min(2, parts[-1][1]) if parts else 0)
+    everyone = np.resize(drawn, each * world_size)
+    return everyone[rank * each : (rank + 1) * each] if blocks else everyone[rank::world_size]
 
 
 def divide(drawn: np.ndarray, sizes: Sequence[int], rank: int) -> np.ndarray:
@@ -43,12 +66,13 @@ def order(
     world_size: int,
     rng: np.random.Generator,
     sizes: Sequence[int] = (),
+    parts: Sequence[Part] = (),
 ) -> np.ndarray:
     """Return the sample numbers of one rank in one epoch, int64. `rng` must be in the same state on every rank.
 
     With `shuffle` every rank gets equally many samples, so a few may repeat, or the parts that `divide` gives to
     batches of unequal `sizes`; without it each sample goes to one rank. Images with an order of their own are divided
-    into blocks, all others alternately.
+    into blocks, all others alternately. After `parts` of the epoch only the samples that they left are divided.
     """
     own = own_order(split)
     if not shuffle:
@@ -60,11 +84,7 @@ def order(
         drawn = rng.permutation(len(split))
     else:
         drawn = draw_samples(split.targets, sampler, rng)
-    if sizes:
-        return divide(drawn, sizes, rank)
-    share = -(-len(drawn) // world_size)
-    everyone = np.resize(drawn, share * world_size)
-    return everyone[rank * share : (rank + 1) * share] if own else everyone[rank::world_size]
+    return share(drawn, rank, world_size, sizes, parts, own is not None)
 
 
 def draw_samples(targets: np.ndarray, method: str, rng: np.random.Generator) -> np.ndarray:

@@ -160,7 +160,6 @@ class RunCallback(paddle.callbacks.Callback):
         super().__init__()
         self.experiment, self.trained, self.loop, self.batches = experiment, trained, loop, batches
         self.loader: BatchLoader = batches.loader
-        self.loop.weight = self.loader.weight
         self.average = build_average(experiment.cfg, trained.network)
         self.masks = find_zeros(trained.network)
 
@@ -169,7 +168,6 @@ class RunCallback(paddle.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         paddle.seed(self.loop.draw_seed())
-        self.loader.set_epoch(self.loop.epoch, self.loop.batch)
         self.loop.start_epoch()
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:

@@ -345,6 +345,15 @@ class SameOrder:
         self.epoch = epoch
         self.loader.set_epoch(0, first_batch)
 
+    def position(self, batch: int) -> list[Any]:
+        """As the loader tells it."""
+        return self.loader.position(batch)
+
+    def resume(self, epoch: int, parts: Sequence[Any]) -> int:
+        """Go on within the first epoch."""
+        self.epoch = epoch
+        return self.loader.resume(0, parts)
+
     def weight(self, number: int) -> float:
         """That of the batch of the first epoch."""
         return self.loader.weight(number)

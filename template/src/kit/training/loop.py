@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError, build_component
+from src.kit.loading import BatchLoader
 from src.kit.run import Run
 from src.kit.training.checkpoints import Checkpoints
 from src.kit.training.experiment import Experiment
@@ -101,17 +102,27 @@ class TrainingLoop:
     """Counts batches, optimizer steps and epochs for a backend: `step` after a batch, `end_epoch` after validation."""
 
     def __init__(
-        self, experiment: Experiment, run: Run, batches: int, to_floats: Callable[[Sequence[Any]], list[float]]
+        self,
+        experiment: Experiment,
+        run: Run,
+        loader: BatchLoader,
+        to_floats: Callable[[Sequence[Any]], list[float]],
+        batches: int | None = None,
     ) -> None:
-        """`batches` is the number of batches in an epoch; `to_floats` fetches a list of scalar tensors at once."""
+        """Train with the batches of `loader`, or so many of them in each epoch.
+
+        `to_floats` fetches a list of scalar tensors at once.
+        """
         cfg = experiment.cfg
-        self.cfg, self.run, self.batches, self.task = cfg, run, batches, experiment.task
+        self.cfg, self.run, self.loader, self.task = cfg, run, loader, experiment.task
+        self.batches = batches or len(loader)
         self.score = experiment.score
         saving, stop = cfg.trainer.checkpoint, cfg.trainer.early_stopping
         self.checkpoints = Checkpoints(run.path / "checkpoints", saving.keep_best, saving.keep_last, self.task.mode)
         self.epoch = self.batch = self.step_count = 0  # finished ones; batches of this epoch
+        self.resumed = False  # within this epoch
         self.accumulate = self.first_accumulate = batches_per_step(cfg.trainer, 0)
-        self.steps = math.ceil(batches / self.accumulate)  # in an epoch, before the batch grows
+        self.steps = math.ceil(self.batches / self.accumulate)  # in an epoch, before the batch grows
         self.schedule = experiment.schedule or Schedule(
             cfg.scheduler, cfg.optimizer.lr, self.steps, cfg.trainer.max_epochs
         )
@@ -121,7 +132,6 @@ class TrainingLoop:
         self.log_every, self.save_every = cfg.log_every_n_steps, saving.every_n_steps
         self.lr, self.started = 0.0, time.perf_counter()
         self.inspector: Inspector | None = None
-        self.weight: Callable[[int], float] = lambda batch: 1.0  # of a batch's loss, see `Loader.weight`
         run.progress.start(cfg.trainer.max_epochs)
 
     def inspect(self, layers: Layers) -> None:
@@ -137,15 +147,16 @@ class TrainingLoop:
         return self.lr
 
     def start_epoch(self) -> None:
-        """Start the epoch's clock and losses, or continue in its middle."""
+        """Start the epoch's batches, clock and losses, or continue in its middle."""
         self.started = time.perf_counter()
         self.accumulate = batches_per_step(self.cfg.trainer, self.epoch)
-        if self.batch == 0:
+        if not self.resumed:
+            self.loader.set_epoch(self.epoch)
             self.losses.start()
 
     def draw_seed(self) -> int:
         """Seed of the framework's random numbers from here on: a resumed run needs no generator state."""
-        if self.batch == 0:
+        if self.batch == 0 and not self.resumed:
             return int(self.cfg.seed + self.epoch + 1)
         return int(np.random.SeedSequence([self.cfg.seed, self.epoch, self.batch]).generate_state(1)[0])
 
@@ -262,7 +273,7 @@ class TrainingLoop:
         score = row[self.task.monitor]
         gain = score if self.task.mode == "max" else -score
         self.schedule.epoch_end(-gain if loss is None else loss)
-        self.epoch, self.batch = self.epoch + 1, 0
+        self.epoch, self.batch, self.resumed = self.epoch + 1, 0, False
         stop = self.stopping.should_stop(gain)
         if stop:
             waited = self.stopping.waited
@@ -279,23 +290,18 @@ class TrainingLoop:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides weights and optimizer that a resumed run needs to continue exactly."""
-        own: dict[str, Any] = {"epoch": self.epoch, "batch": self.batch, "batches": self.batches}
-        own |= {"step_count": self.step_count, "rows": self.run.rows}
+        parts = self.loader.position(self.batch) if self.batch else []
+        own: dict[str, Any] = {"epoch": self.epoch, "parts": parts, "step_count": self.step_count}
+        own["rows"] = self.run.rows
         return own | {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`."""
-        self.epoch, self.batch, self.step_count = state["epoch"], state["batch"], state["step_count"]
+        """Continue from `state`, also with another number of processes or samples in a batch than it was saved with."""
+        self.epoch, self.step_count, self.resumed = state["epoch"], state["step_count"], bool(state["parts"])
+        self.batch = min(self.loader.resume(self.epoch, state["parts"]), self.batches - 1) if self.resumed else 0
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.run.restore_epochs(state["rows"])
-        before = state.get("batches", self.batches)
-        if self.batch and before != self.batches:  # other processes: where a rank was says nothing about the epoch
-            self.run.log.warning(
-                "Epoch %d had %d batches for each process when it began, and has %d now: of the rest of this epoch "
-                "some samples come twice or not at all. Later epochs are whole.",
-                *(self.epoch + 1, before, self.batches),
-            )
 
 
 class LossMeter:
