@@ -9,6 +9,7 @@ from src.kit.memory.estimate import (
     convolution_workspace,
     example_targets,
     find_data_shape,
+    refuse_strategy,
 )
 from src.kit.memory.fit import TooLarge, default_batch_size, fit_memory, fit_to_machine, fits_gpu
 
@@ -29,5 +30,6 @@ __all__ = [
     "fit_memory",
     "fit_to_machine",
     "fits_gpu",
+    "refuse_strategy",
     "simulate_allocator",
 ]

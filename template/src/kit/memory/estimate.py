@@ -240,11 +240,22 @@ def count_ranks(cfg: DictConfig) -> int:
 
 def traces_of_rank(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:
     """`trace_once` for one of the processes that divide the weights among them, if they do."""
-    divide = getattr(load_memory(cfg.framework), "divide_traces", None)
-    if divides(cfg) and not divide:
-        raise UserError(f"Paddle has no trainer.strategy={cfg.trainer.strategy}: use auto or ddp.")
+    refuse_strategy(cfg)
     traces = trace_once(cfg, shape, batches)
-    return divide(cfg, shape, traces, count_ranks(cfg)) if divide and divides(cfg) else traces
+    return load_memory(cfg.framework).divide_traces(cfg, shape, traces, count_ranks(cfg)) if divides(cfg) else traces
+
+
+def refuse_strategy(cfg: DictConfig) -> None:
+    """Refuse to divide weights in the framework that cannot.
+
+    Raises:
+        UserError: it was asked for.
+    """
+    if divides(cfg) and cfg.framework == "paddle":
+        raise UserError(
+            f"Paddle has no trainer.strategy={cfg.trainer.strategy}, and its own group_sharded, which needs several "
+            "GPUs, is not built in: use auto or ddp."
+        )
 
 
 def trace_once(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:

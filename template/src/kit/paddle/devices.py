@@ -26,6 +26,7 @@ from src.kit.loading import (
     plan_epoch,
     read_all,
 )
+from src.kit.memory import refuse_strategy
 from src.kit.ranks import Place, find_place, quick_exit
 from src.kit.run import Run
 
@@ -216,11 +217,7 @@ def refuse_unsupported(cfg: DictConfig) -> None:
         raise UserError(f"Paddle has no trainer.precision={keys.precision} on a CPU: use 32-true.")
     if keys.compile:
         raise UserError("Paddle trains without trainer.compile: leave it out.")
-    if keys.strategy not in ("auto", "ddp"):
-        raise UserError(
-            f"Paddle has no trainer.strategy={keys.strategy}, and its own group_sharded, which needs several GPUs, is "
-            "not built in: use auto or ddp."
-        )
+    refuse_strategy(cfg)
     if keys.num_nodes > 1 and paddle.distributed.get_world_size() == 1:
         raise UserError(
             f"Paddle starts its {keys.num_nodes} nodes from outside: run `python -m paddle.distributed.launch "
