@@ -38,6 +38,7 @@ import numpy as np
 
 from src.kit.config import find_component, load_config
 from src.kit.memory import MIB, PREFETCHED, DataShape, Estimator, example_targets, find_data_shape
+from src.kit.storage import read_rows
 from src.kit.training import Experiment, load_benchmark
 
 # model -> its family, its file below src/models, and its keys
@@ -77,10 +78,10 @@ def main(argv: list[str]) -> None:
         print(json.dumps(measure(json.loads(options.row), options.jobs == 1)))
         return
     if options.summary:
-        print("\n".join(summary(read_rows(options.out))))
+        print("\n".join(summary(read_rows(options.out, is_measured))))
         return
     rows = [row for row in all_rows() if options.framework in (None, row["framework"])][: options.limit]
-    done = {row_key(row) for row in read_rows(options.out)}
+    done = {row_key(row) for row in read_rows(options.out, is_measured)}
     if options.plan:
         print("\n".join(map(json.dumps, rows)))
         return
@@ -116,15 +117,9 @@ def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in KEYS)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows measured so far, without a line that was cut off."""
-    rows = []
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+def is_measured(row: Any) -> bool:
+    """Whether a line of the file is whole."""
+    return isinstance(row, dict)
 
 
 def configure(row: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """What must hold for the benchmarks of training and of loading in every framework."""
 
 import json
+import multiprocessing
 from importlib import import_module
 from pathlib import Path
 
@@ -89,6 +90,7 @@ class LoadingBenchmarkTests:
         benchmark_data(
             [f"framework={self.framework}", "model=small_cnn", *data, "--seconds=0.1", "--rounds=1", "--json"]
         )
+        assert not multiprocessing.active_children(), "the workers of the plain pipeline have ended"
         result = json.loads(capsys.readouterr().out)
         assert result["rates"].keys() == {"ours", "plain", "cached", "synthetic", "real"}
         assert result["ratios"].keys() == {"ours / plain", "cached / plain", "real / synthetic"}

@@ -1,7 +1,7 @@
 """Paddle's half of the benchmarks: the plain pipeline, a bare training step, its operations, and peak memory."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +22,17 @@ class PillowDataset(PillowSamples, Dataset):  # type: ignore[misc]
     """Paddle's DataLoader accepts only subclasses of its own `Dataset`."""
 
 
+class PlainLoader(DataLoader):  # type: ignore[misc]
+    """Ends its worker processes with an iteration, which Paddle leaves running when an epoch is not finished."""
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = super().__iter__()
+        try:
+            yield from batches
+        finally:
+            batches._try_shutdown_all()
+
+
 def plain_loader(cfg: DictConfig, split: Split, workers: int) -> DataLoader:
     """Pillow, Paddle's transforms and a DataLoader with worker processes, as in tutorials."""
     from paddle.vision import transforms
@@ -31,7 +42,7 @@ def plain_loader(cfg: DictConfig, split: Split, workers: int) -> DataLoader:
     steps = [transforms.Resize(size), transforms.CenterCrop(size), transforms.Transpose()]
     constants = ([255 * value for value in OmegaConf.to_object(cfg.data[key])] for key in ("mean", "std"))
     steps.append(transforms.Normalize(*constants))
-    return DataLoader(
+    return PlainLoader(
         PillowDataset(split, transforms.Compose(steps)),
         batch_size=largest_batch(cfg),
         shuffle=True,
