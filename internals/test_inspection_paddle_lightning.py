@@ -1,5 +1,6 @@
 """What is looked at inside a training: the same figures in both frameworks as by hand, and whom NaN and leaks name."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -196,11 +197,25 @@ def test_a_gpu_tells_what_it_can_and_no_gpu_nothing(monkeypatch):
     assert GpuMonitor().read() == {}
 
 
-def test_the_debugger_opens_where_the_error_arose():
-    lines = ["from src.kit.errors import run_main", "def main(argv):", "  inside = 6 * len(argv)", "  raise ValueError"]
-    program = "\n".join([*lines, "run_main(main)"])
-    words = [sys.executable, "-c", program, "data=digits", "--debugger"]
-    done = subprocess.run(words, cwd=TEMPLATE, input="p inside * 7\nq\n", capture_output=True, text=True, check=False)
-    assert "42" in done.stdout
-    assert "ValueError" in done.stderr
-    assert done.returncode == 1
+def test_the_debugger_opens_at_a_step_and_where_an_error_arose():
+    lines = ["from src.kit.errors import run_main, stop_at", "def loop(step):", "  stop_at(step)", "def main(argv):"]
+    lines += [
+        "  inside = 6 * len(argv)",
+        "  for step in (1, 2, 3):",
+        "    loop(step)",
+        "  raise ValueError",
+        "run_main(main)",
+    ]
+    words = [sys.executable, "-c", "\n".join(lines), "data=digits", "--debugger"]
+    refused = subprocess.run([*words, "2"], cwd=TEMPLATE, input="", capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --debugger 2 waits for what you type, and this is no terminal")
+    mine, its = os.openpty()
+    started = subprocess.Popen([*words, "2"], cwd=TEMPLATE, stdin=its, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    os.write(mine, b"p inside * 7, step\nc\np inside * 8, step\nq\n")
+    said = started.communicate(timeout=60)[0].decode()
+    os.close(mine)
+    os.close(its)
+    assert "(42, 2)" in said, said
+    assert "(48, 3)" in said[said.index("ValueError") :], said
+    assert started.returncode == 1

@@ -1,6 +1,7 @@
 """trainer.fast_dev_run, trainer.overfit_batches and trainer.profiler, and the presets that set them."""
 
 import gc
+import io
 import json
 import weakref
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.kit import errors
 from src.kit.config import UserError, build_component, load_config
 from src.kit.paddle import refuse_unsupported
 from src.kit.run import Run, read_rows
@@ -88,11 +90,14 @@ def test_a_period_shorter_than_a_step_is_one_step():
 
 
 @pytest.mark.parametrize("framework", ["lightning", "paddle"])
-def test_the_profile_lists_operations(tmp_path, framework):
+def test_the_profile_lists_operations_and_a_debugger_opens_at_a_step(tmp_path, framework, monkeypatch, capsys):
+    monkeypatch.setattr(errors, "STOPS", {3})
+    monkeypatch.setattr("sys.stdin", io.StringIO("p type(self).__name__, self.loop.step_count\nc\n"))
     cfg = load_config([*BASE, "trainer=profile", f"framework={framework}", f"output_dir={tmp_path.as_posix()}"])
     with Run(cfg) as run:
         fit(cfg, run)
     text = Path(run.path / "profile.txt").read_text("utf-8")
+    assert capsys.readouterr().out.count("('RunCallback', 2)") == 1
     assert "conv" in text
     assert "optimizer" in text.lower() or "adam" in text.lower()
     assert json.loads((run.path / "metrics.jsonl").read_text("utf-8"))["step"] == 22

@@ -9,7 +9,8 @@
     python scripts/train.py --lr-find                               # draw the loss at rising rates, and name a rate
     python scripts/train.py trainer.folds=5                         # cross-validation: five runs and their mean
 
-Options: --help (every key of the options you choose), --debug (tracebacks), --debugger (a debugger at an error).
+Options: --help (every key of the options you choose), --debug (tracebacks), --debugger (a debugger at an error),
+--debugger 120 (and before step 120).
 """
 
 import sys

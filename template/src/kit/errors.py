@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-__all__ = ["MASK", "Stopped", "UserError", "exit_with", "hide_passwords", "run_main", "way_out"]
+__all__ = ["MASK", "Stopped", "UserError", "exit_with", "hide_passwords", "run_main", "stop_at", "way_out"]
 
 MASK = "***"
 # scheme://user:password@host, scheme://long-token@host, and ?token=...&signature=... of a signed URL
@@ -37,6 +38,9 @@ DISK |= dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), PLACE)
 DISK[errno.ENAMETOOLONG] = "choose a shorter one"
 
 
+STOPS: set[int] = set()  # training steps at which to open a debugger
+
+
 class UserError(ValueError):
     """What is wrong and what to do about it, in one sentence."""
 
@@ -52,11 +56,17 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
     """Run a script's `main(argv)`; exit with 2 after a `UserError` or an unwritable disk, with 130 after Ctrl-C.
 
     SIGTERM (docker stop, Kubernetes, SLURM) ends it with 143, as cleanly as Ctrl-C. `--debug` anywhere on the command
-    line shows the traceback instead, and `--debugger` opens a debugger where the error arose.
+    line shows the traceback instead. `--debugger` opens a debugger where the error arose; `--debugger 120` before the
+    training step 120 too.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = bool({"--debug", "--debugger"} & set(arguments))
     if "--debugger" in arguments:
+        place = arguments.index("--debugger")
+        if arguments[place + 1 :] and arguments[place + 1].isdecimal():
+            STOPS.add(int(arguments.pop(place + 1)))
+            if not sys.stdin.isatty():
+                exit_with(f"--debugger {min(STOPS)} waits for what you type, and this is no terminal: leave it out.")
         main = debugged(main)
     arguments = [argument for argument in arguments if argument not in ("--debug", "--debugger")]
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -98,11 +108,26 @@ def debugged(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
             main(argv)
         except Exception as error:
             traceback.print_exc()
-            debugger = importlib.import_module("ipdb" if importlib.util.find_spec("ipdb") else "pdb")
-            debugger.post_mortem(error.__traceback__)
+            debugger().post_mortem(error.__traceback__)
             sys.exit(1)
+        for step in STOPS:
+            print(f"--debugger {step}: there was no such step in this process.", file=sys.stderr)
 
     return run
+
+
+def debugger() -> Any:
+    """The module ipdb where it is installed, else Python's own debugger."""
+    return importlib.import_module("ipdb" if importlib.util.find_spec("ipdb") else "pdb")
+
+
+def stop_at(step: int) -> None:
+    """Open a debugger in the function that called the caller if `--debugger` named this step, counted from 1."""
+    if step in STOPS:
+        STOPS.remove(step)
+        module = debugger()
+        opened = module.Pdb() if hasattr(module, "Pdb") else module  # pdb's own function takes no frame
+        opened.set_trace(sys._getframe(2))
 
 
 def way_out(error: OSError, otherwise: str) -> str:

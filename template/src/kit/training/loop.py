@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError, build_component
+from src.kit.errors import stop_at
 from src.kit.loading import BatchLoader
 from src.kit.run import Run
 from src.kit.training.checkpoints import Checkpoints
@@ -139,11 +140,12 @@ class TrainingLoop:
         self.inspector = Inspector(self.cfg.trainer.inspect, self.run, layers)
 
     def next_lr(self) -> float:
-        """Learning rate of the optimizer step that the coming batch belongs to."""
+        """Learning rate of the optimizer step that the coming batch belongs to; may open a debugger in the caller."""
         if self.inspector and self.updates():
             self.inspector.start_step(self.step_count + 1)
         done = self.batch // self.accumulate * self.accumulate / self.first_accumulate
         self.lr = self.schedule.lr(self.epoch * self.steps + done)
+        stop_at(self.step_count + 1)  # the last call, or it would be the next one that the debugger shows
         return self.lr
 
     def start_epoch(self) -> None:
