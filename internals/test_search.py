@@ -18,11 +18,11 @@ from paths import TEMPLATE
 from src.kit.config import UserError, load_config
 from src.kit.hardware import detect
 from src.kit.hardware.hardware import Gpu
-from src.kit.search import read_plan, run_search, space
+from src.kit.search import on_ray, read_plan, run_search, space
 from src.kit.search.page import best_command, find_front, wrapped
 from src.kit.search.space import RANGE
-from src.kit.search.study import NAME, NOT_FINITE, Search
-from src.kit.search.trials import Job
+from src.kit.search.study import NAME, NOT_FINITE, Search, count_gpus
+from src.kit.search.trials import WATCHED, Job
 from src.kit.training.inspection import not_finite
 from src.kit.training.loop import LossMeter
 
@@ -49,8 +49,9 @@ TINY += [f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test"
         ("optimizer.lr=0.1,0.2 --trials=-3", "--trials must be a whole number"),
         ("optimizer.lr=0.1,0.2 --sampler cmaes", "--sampler must be one of tpe, gp, random, grid"),
         ("optimizer.lr=0.1,0.2 --job 2", "Did you mean --jobs?"),
-        ("optimizer.lr=0.1,0.2 --on moon", "--on must be one of here, slurm"),
+        ("optimizer.lr=0.1,0.2 --on moon", "--on must be one of here, slurm, ray"),
         ("optimizer.lr=0.1,0.2 --on slurm", "--on slurm makes each trial a step of a job: run this in a job script"),
+        ("optimizer.lr=0.1,0.2 --on ray", "--on ray needs Ray: install the version of your cluster"),
         ("optimizer.lr=0.1..0.2 --sampler grid", "write optimizer.lr=A,B,C instead of 0.1..0.2"),
         ("optimizer.rl=0.1..0.2", "Did you mean optimizer.lr?"),
         ("scheduler=cosine,one_cicle", "Did you mean one_cycle?"),
@@ -66,7 +67,9 @@ TINY += [f"trainer.limit_{split}_batches=1" for split in ("train", "val", "test"
         ("optimizer.lr=0.1,0.2 -- modle=resnet18", "Did you mean model?"),
     ],
 )
-def test_a_mistake_is_one_sentence(words, said):
+def test_a_mistake_is_one_sentence(words, said, monkeypatch):
+    monkeypatch.setattr(space, "find_spec", lambda name: None)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(UserError) as error:
         read_plan(words.split()).check()
     assert said in str(error.value)
@@ -207,6 +210,10 @@ def test_jobs_share_the_gpus_that_are_visible(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert [search.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4,7", "5", "6"]
     assert search.share().smallest_gpu_mib == 4000  # two jobs on one of them
+    search.plan = replace(plan, on="ray")
+    assert search.share().smallest_gpu_mib == 8000 and not search.environment(0)
+    job = ask(search)
+    assert job.launcher == [sys.executable, on_ray.__file__, str(job.log), "3", "0"], "trainer.accelerator=cpu"
 
 
 def test_runs_without_their_study_are_not_taken_for_others(tmp_path):
@@ -304,9 +311,12 @@ def alive(process: int) -> bool:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory) -> tuple[Path, dict[str, set[int]]]:
+    return kill_and_go_on(tmp_path_factory.mktemp("killed"), "here")
+
+
+def kill_and_go_on(folder: Path, on: str) -> tuple[Path, dict[str, set[int]]]:
     """A search in both frameworks, killed in the middle and started again; and the epochs saved when it was killed."""
-    folder = tmp_path_factory.mktemp("killed")
-    words = ["framework=lightning,paddle", "--sampler", "grid", "--jobs", "2", "--pruner", "none"]
+    words = ["framework=lightning,paddle", "--sampler", "grid", "--jobs", "2", "--pruner", "none", "--on", on]
     words = [*command(folder, *words), "trainer.max_epochs=40"]
     with subprocess.Popen(words, cwd=TEMPLATE, stdout=subprocess.PIPE, text=True) as process:
         wait(lambda: len({path.parents[1] for path in folder.glob("*/trial-*/checkpoints/epoch=*")}) == 2)
@@ -329,7 +339,11 @@ def epochs_saved(run: Path) -> set[int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_killed_and_started_again_it_loses_no_trial_and_repeats_no_epoch(killed):
-    folder, saved = killed
+    check_epochs(*killed)
+
+
+def check_epochs(folder: Path, saved: dict[str, set[int]]) -> None:
+    """Every trial has finished, in the run that it began, and trained no saved epoch twice."""
     assert len(saved) == 2
     study = load_study(folder.parent)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
@@ -349,6 +363,51 @@ def test_killed_and_started_again_it_loses_no_trial_and_repeats_no_epoch(killed)
     for trial in study.trials:
         scores = Job(trial.number, [], folder, None, 40).scores(OBJECTIVES, "val/accuracy", "max")
         assert scores[0] == trial.value and scores[2] > 0 and scores[3] > 0, "those of each framework's run"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_trials_on_two_nodes_of_ray(tmp_path, monkeypatch):
+    """Each node has one CPU, so trials that are trained at once are on both."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs Ray, which is not among the requirements")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        check_epochs(*kill_and_go_on(tmp_path, "ray"))
+    finally:
+        cluster.shutdown()
+
+
+def test_a_trial_on_a_node_ends_with_its_task(tmp_path):
+    """Killed with SIGKILL as Ray kills the tasks of a driver that is gone, in a process that stands for its worker."""
+    log, child = tmp_path / "log", "print('begun', flush=True); import time; time.sleep(60)"
+    (tmp_path / "child.py").write_text(child, "utf-8")
+    words = [sys.executable, "-c", WATCHED, str(tmp_path / "child.py")]
+    work = "import sys; sys.path.insert(0, 'src/kit/search'); import on_ray\n"
+    work += f"on_ray.run({words!r}, {str(tmp_path)!r}, {{}}, {str(log)!r})"
+    with subprocess.Popen([sys.executable, "-c", work], cwd=TEMPLATE) as worker:
+        wait(lambda: log.is_file() and "begun" in log.read_text("utf-8"))
+        (begun,) = children(worker.pid)
+        worker.kill()
+    wait(lambda: not alive(begun), 10)
+    done = [sys.executable, "-c", "import os; print(os.getcwd(), os.environ['A']); raise SystemExit(3)"]
+    assert on_ray.run(done, str(tmp_path), {"A": "b"}, str(log)) == 3
+    assert log.read_text("utf-8").splitlines() == ["begun", f"{tmp_path} b"]
+
+
+def test_shares_of_a_ray_cluster():
+    trainer = {"accelerator": "auto", "devices": [0, 1]}
+    assert count_gpus(OmegaConf.create({"trainer": trainer})) == "2"
+    assert count_gpus(OmegaConf.create({"trainer": trainer | {"devices": "auto"}})) == "auto"
+    head, small, large = {"CPU": 8.0}, {"CPU": 16.0, "GPU": 2.0}, {"CPU": 32.0, "GPU": 4.0}
+    assert on_ray.share([head, head], 2, "auto", 0) == (8, 0)
+    assert on_ray.share([head, head], 3, "auto", 0) == (4, 0)
+    assert on_ray.share([head], 99, "2", 0) == (1, 0), "processes without GPUs"
+    assert on_ray.share([head, small, large], 1, "auto", 0) == (32, 4)
+    assert on_ray.share([head, small, large], 3, "auto", 0) == (16, 2)
+    assert on_ray.share([head, small, large], 9, "auto", 0) == (8, 1), "six at once, the others wait"
+    assert on_ray.share([small, large], 2, "1", 3) == (3, 1), "as many as the user says"
+    assert on_ray.share([], 1, "auto", 0) == (1, 0)
 
 
 def test_the_page_has_the_trials_and_the_best_command(killed):

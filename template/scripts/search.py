@@ -18,6 +18,7 @@ Options:
     --sampler NAME   tpe (the default), gp (Gaussian process, needs torch), random or grid
     --pruner NAME    median ends a trial that is worse than half of the others after as many epochs; none ends none
     --on slurm       each trial is a step (srun) of the SLURM job that this command runs in, on any of its nodes
+    --on ray         each trial is a task of the Ray cluster that this machine belongs to, on any of its nodes
     --objectives A,B more scores than the task's own, each with :min or :max behind it where that is not clear
     --help, --debug (tracebacks)
 """

@@ -10,18 +10,22 @@ taken away, the run goes on from its last checkpoint as soon as Ray has as many 
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from src.kit.errors import UserError, run_main
+from src.kit.errors import Stopped, UserError, run_main
 
 PROJECT = Path(__file__).resolve().parents[2]
 TRAIN = ("deploy/keep_training.py", "--auto-resume")
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_S, POLL_S = 60.0, 0.2  # for processes that are asked to end: a checkpoint has to be whole
 
 
 def main(argv: list[str]) -> None:
@@ -36,12 +40,16 @@ def main(argv: list[str]) -> None:
     options, overrides = parser.parse_known_args(argv)
     if options.nodes < 1 or options.cpus < 1 or min(options.gpus, options.restarts) < 0:
         raise UserError("--nodes and --cpus must be 1 or more, --gpus and --restarts 0 or more.")
-    import ray
-
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise UserError("Ray is missing: install your cluster's version, such as with pip install ray.") from error
     try:
         ray.init(address=options.address, log_to_driver=True)
     except ConnectionError as error:
         raise UserError(f"No Ray cluster at {options.address}: start one with `ray start --head`.") from error
+    except RuntimeError as error:  # another version of Python or Ray
+        raise UserError(f"Cannot join the cluster at {options.address}: {' '.join(str(error).split())}") from error
     for start in range(options.restarts + 1):
         code = train_once(options, overrides)
         if code == 0:
@@ -72,24 +80,39 @@ def train_once(options: Any, overrides: list[str]) -> int:
 
         master = ray.get(on(0, find_address).remote())
         places = [(node, options.nodes, processes, *master) for node in range(options.nodes)]
-        running = [on(place[0], train_node).remote(place, overrides) for place in places]
+        threads = os.environ.get("OMP_NUM_THREADS", str(options.cpus))  # Ray's number is for all processes together
+        running = [on(place[0], train_node).remote(place, overrides, threads) for place in places]
         return first_failure(running)
     finally:
         remove_placement_group(group)
 
 
 def first_failure(running: list[Any]) -> int:
-    """Wait for all nodes; the first exit code that is not 0, and 1 for a node that died."""
+    """Wait for all nodes; the first exit code that is not 0, and 1 for a node that died.
+
+    Raises:
+        Stopped: by a signal, after all processes have ended. Ray's own handler would end them with SIGKILL.
+    """
     import ray
 
-    code = 0
-    while running:
-        [done], running = ray.wait(running)
-        try:
-            code = code or ray.get(done)
-        except ray.exceptions.RayError as error:
-            print(f"A node was lost: {type(error).__name__}", flush=True)
-            code = code or 1
+    code, every = 0, running
+    stopped: list[int] = []
+    before = {number: signal.signal(number, lambda *what: stopped.append(what[0])) for number in SIGNALS}
+    while running and not stopped:
+        done, running = ray.wait(running, timeout=POLL_S)
+        for task in done:
+            try:
+                code = code or ray.get(task)
+            except ray.exceptions.RayError as error:
+                print(f"A node was lost: {type(error).__name__}", flush=True)
+                code = code or 1
+    if stopped:
+        for task in running:
+            ray.cancel(task)
+        ray.wait(every, num_returns=len(every), timeout=PATIENCE_S)
+        raise Stopped(128 + stopped[0])
+    for number, handler in before.items():
+        signal.signal(number, handler)
     return code
 
 
@@ -102,16 +125,22 @@ def find_address() -> tuple[str, int]:
         return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
 
-def train_node(place: tuple[int, int, int, str, int], overrides: list[str]) -> int:
+def train_node(place: tuple[int, int, int, str, int], overrides: list[str], threads: str) -> int:
     """On each node: run its processes until the last one has ended; the first exit code that is not 0."""
     node, nodes, processes, address, port = place
     started = []
     for local in range(processes):
-        own = {"RANK": node * processes + local, "WORLD_SIZE": nodes * processes, "LOCAL_RANK": local}
-        own |= {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": address, "MASTER_PORT": port}
-        variables = {**os.environ, **{name: str(value) for name, value in own.items()}}
+        own: dict[str, Any] = {"RANK": node * processes + local, "WORLD_SIZE": nodes * processes, "LOCAL_RANK": local}
+        own |= {"OMP_NUM_THREADS": threads, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": address, "MASTER_PORT": port}
+        variables = os.environ | {name: str(value) for name, value in own.items()}
         started.append(subprocess.Popen([sys.executable, *TRAIN, *overrides], cwd=PROJECT, env=variables))
-    codes = [process.wait() for process in started]
+    try:
+        while any(process.poll() is None for process in started):
+            time.sleep(POLL_S)
+    finally:  # an exception is Ray's way to cancel
+        for process in started:
+            process.terminate()
+        codes = [process.wait() for process in started]
     return next((code for code in codes if code), 0)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "gp", "random", "grid")
 PRUNERS = ("median", "none")
-PLACES = ("here", "slurm")
+PLACES = ("here", "slurm", "ray")
 OPTIONS: dict[str, Any] = {"trials": int, "jobs": int, "sampler": SAMPLERS, "pruner": PRUNERS, "objectives": str}
 OPTIONS["on"] = PLACES
 FILES = Path(__file__).resolve().parents[2] / "configs" / "search"
@@ -90,7 +91,7 @@ class Plan:
     sampler: str = "tpe"
     pruner: str = "median"
     objectives: tuple[tuple[str, str], ...] = ()  # (name, "min", "max" or ""); none: the task's own score
-    on: str = "here"  # where trials are trained: on this machine, or as steps of the SLURM job that this is in
+    on: str = "here"  # where trials are trained: this machine, steps of the SLURM job that this is in, tasks of Ray
 
     @property
     def folder(self) -> str:
@@ -115,6 +116,8 @@ class Plan:
         """
         if self.on == "slurm" and "SLURM_JOB_ID" not in os.environ:
             raise UserError("--on slurm makes each trial a step of a job: run this in a job script (sbatch) or salloc.")
+        if self.on == "ray" and not find_spec("ray"):
+            raise UserError("--on ray needs Ray: install the version of your cluster, such as with pip install ray.")
         load_config(self.fixed)
         options = [part for part in self.dimensions if part.choices and "." not in part.key]
         others = [part for part in self.dimensions if part not in options]

@@ -195,7 +195,10 @@ class Search:
         words = [f"{part.key}={part.suggest(trial)}" for part in self.plan.dimensions]
         known = next(old for old in self.trials() if old.number == trial.number).intermediate_values
         epochs = dict(word.split("=", 1) for word in words).get("trainer.max_epochs", self.cfg.trainer.max_epochs)
-        return Job(trial.number, words, self.folder, trial, int(epochs), reported=set(known), on=self.plan.on)
+        share = (str(self.plan.jobs), count_gpus(self.cfg))
+        return Job(
+            trial.number, words, self.folder, trial, int(epochs), reported=set(known), on=self.plan.on, share=share
+        )
 
     def settled_before(self, job: Job) -> bool:
         """Whether a trial needs no training: it was trained already, as another trial too, or does not fit the GPU."""
@@ -217,14 +220,14 @@ class Search:
     def share(self) -> Hardware:
         """The machine, as far as one of the jobs may use it."""
         apart = isinstance(self.cfg.trainer.devices, int | str)
-        jobs = 1 if self.plan.on == "slurm" else self.plan.jobs  # SLURM gives each its own
+        jobs = self.plan.jobs if self.plan.on == "here" else 1  # SLURM and Ray give each its own
         together = math.ceil(jobs / (len(self.hardware.gpus) if apart else 1))
         gpus = tuple(replace(gpu, memory_mib=gpu.memory_mib // together) for gpu in self.hardware.gpus)
         return replace(self.hardware, gpus=gpus)
 
     def environment(self, slot: int) -> dict[str, str]:
         """Share out processor cores, unless the user has, and the GPUs that the user leaves visible."""
-        if self.plan.jobs == 1 or self.plan.on == "slurm":
+        if self.plan.jobs == 1 or self.plan.on != "here":
             return {}
         cores = max(1, self.hardware.cores // self.plan.jobs)
         shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
@@ -309,6 +312,14 @@ def choose_objectives(plan: Plan, task: BaseTask) -> list[tuple[str, str]]:
     if unclear := next((name for name, mode in found if not mode), None):
         raise UserError(f"Is more or less {unclear} better? Write {unclear}:max or {unclear}:min in --objectives.")
     return found
+
+
+def count_gpus(cfg: DictConfig) -> str:
+    """How many GPUs a trial takes; "auto" for all that it gets."""
+    devices = cfg.trainer.devices
+    if cfg.trainer.accelerator not in ("auto", "gpu"):
+        return "0"
+    return str(devices if isinstance(devices, int | str) else len(devices))
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

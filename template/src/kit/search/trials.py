@@ -16,6 +16,7 @@ from src.kit.run import has_checkpoint, read_rows
 from src.kit.storage import lock_folder, read_json
 
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
+ON_RAY = Path(__file__).with_name("on_ray.py")
 # Starts a script whose standard input is a pipe from the search. The pipe ends with the search, even with SIGKILL, on
 # every system; then the script ends too. (Linux alone could send a signal, from code that runs between fork and exec.)
 WATCHED = """\
@@ -51,6 +52,7 @@ class Job:
     reported: set[int] = field(default_factory=set)  # epochs that the study knows
     deaths: int = 0  # of processes that a signal has ended
     on: str = "here"
+    share: tuple[str, str] = ("1", "auto")  # for Ray: how many jobs there are, and the GPUs of each
 
     @property
     def name(self) -> str:
@@ -110,7 +112,7 @@ class Job:
             words = [*fixed, *self.words, f"output_dir={self.folder.as_posix()}", f"name={self.name}"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*launcher(self.on), sys.executable, "-c", WATCHED, str(TRAIN), *words],
+                [*self.launcher, sys.executable, "-c", WATCHED, str(TRAIN), *words],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -118,6 +120,21 @@ class Job:
                 pass_fds=() if lock is None else (lock,),
                 start_new_session=True,  # Ctrl-C reaches the search alone, which ends its trials
             )
+
+    @property
+    def launcher(self) -> list[str]:
+        """What starts a trial elsewhere. Both hand the end of their standard input on, so the pipe of `WATCHED` reaches
+        other nodes, and hold the search's lock until the trial has ended there.
+
+        For SLURM it is a step of one task, of the processors that the job gives to each. A step without --mem would
+        take all of its node's memory, and the next would wait for it.
+        """
+        if self.on == "ray":
+            return [sys.executable, str(ON_RAY), str(self.log), *self.share]
+        if self.on == "slurm":
+            cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
+            return ["srun", "--nodes=1", "--ntasks=1", "--exact", "--mem=0", "--unbuffered", f"--cpus-per-task={cores}"]
+        return []
 
     @property
     def killed(self) -> bool:
@@ -140,18 +157,6 @@ class Job:
         said = [line.removeprefix("error: ") for line in lines[-20:] if line.startswith("error: ")]
         code = self.process.returncode if self.process else None
         return said[-1] if said else f"exit code {code}, see {self.log}"
-
-
-def launcher(on: str) -> list[str]:
-    """What starts a trial elsewhere: for SLURM a step of one task, of the processors that the job gives to each.
-
-    A step without --mem would take all of its node's memory, and the next would wait for it. srun hands its standard
-    input on, so the pipe of `WATCHED` reaches other nodes.
-    """
-    if on != "slurm":
-        return []
-    cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
-    return ["srun", "--nodes=1", "--ntasks=1", "--exact", "--mem=0", "--unbuffered", f"--cpus-per-task={cores}"]
 
 
 def status(run: Path | None) -> str:

@@ -1,0 +1,112 @@
+"""Run a command as a task of a Ray cluster: `on_ray.py LOG JOBS GPUS COMMAND...`, a script which needs only Ray.
+
+It exits with the command's code. The command is ended by the end of this process's standard input and by SIGTERM. If
+this process is killed, Ray ends its task, and with the task ends the command's own standard input.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LOST, STOPPED = 137, 143  # exit codes, as after SIGKILL and SIGTERM
+PATIENCE_S, POLL_S = 15.0, 0.2  # for a command that is asked to end; less than the search waits for this process
+
+
+def main(log: str, jobs: int, gpus: str, command: Sequence[str]) -> int:
+    """Run it on any node that has its share free; the exit code, `LOST` if Ray or the node failed."""
+    import ray
+
+    stopped = threading.Event()
+    try:
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        print(f"error: Cannot join a Ray cluster ({reason}): start one with `ray start --head`, or set RAY_ADDRESS.")
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())  # in place of Ray's
+    threading.Thread(target=watch, args=(stopped,), daemon=True).start()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    cpus, mine = share(nodes, jobs, gpus, int(threads) if threads.isdigit() else 0)
+    print(f"Asks Ray for {cpus} CPUs and {mine} GPUs on one node.", flush=True)
+    options = {"num_cpus": cpus, "num_gpus": mine, "max_retries": 0}
+    task = ray.remote(run).options(**options).remote(command, os.getcwd(), dict(os.environ), log)
+    while not ray.wait([task], timeout=POLL_S)[0] and not stopped.is_set():
+        pass
+    try:
+        if stopped.is_set():
+            ray.cancel(task)
+        return int(ray.get(task, timeout=PATIENCE_S + 1))
+    except ray.exceptions.RayError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        return STOPPED if stopped.is_set() else LOST
+
+
+def watch(stopped: threading.Event) -> None:
+    """Wait for the end of standard input."""
+    while os.read(0, 1):
+        pass
+    stopped.set()
+
+
+def share(nodes: Sequence[Mapping[str, float]], jobs: int, gpus: str, cpus: int) -> tuple[int, int]:
+    """CPUs and GPUs of one command: as many as let all jobs run at once, but one of each, if there are any.
+
+    Args:
+        nodes: the resources of each, such as `{"CPU": 16.0, "GPU": 4.0}`.
+        gpus: how many, if the cluster has any, or "auto".
+        cpus: how many; 0: its share.
+    """
+    sizes = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
+
+    def together(cores: int, devices: int) -> int:
+        return sum(min(own // cores, more // devices if devices else own) for own, more in sizes)
+
+    most = max((more for _, more in sizes), default=0)
+    if gpus != "auto":
+        wanted = int(gpus) if most else 0
+    else:
+        wanted = next((count for count in range(most, 0, -1) if together(1, count) >= jobs), min(1, most))
+    jobs = max(1, min(jobs, together(1, wanted)))
+    most = max((own for own, _ in sizes), default=0)
+    return cpus or next((count for count in range(most, 0, -1) if together(count, wanted) >= jobs), 1), wanted
+
+
+def run(command: Sequence[str], folder: str, variables: Mapping[str, str], log: str) -> int:
+    """On the node: run the command until it ends, or Ray cancels this task.
+
+    Args:
+        variables: the search's environment, in which Ray's choice of GPUs wins.
+        log: the file to which its output is added.
+    """
+    chosen = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}
+    with open(log, "ab") as file:
+        process: subprocess.Popen[Any] = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**os.environ, **variables, **chosen},
+        )
+    try:
+        while process.poll() is None:
+            time.sleep(POLL_S)
+    finally:  # an exception is Ray's way to cancel
+        process.terminate()
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]))
