@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LOST, STOPPED = 137, 143  # exit codes, as after SIGKILL and SIGTERM
+JOIN_S = 120.0  # to join the cluster
 PATIENCE_S, POLL_S = 15.0, 0.2  # for a command that is asked to end; less than the search waits for this process
 
 
@@ -22,15 +23,18 @@ def main(log: str, jobs: int, gpus: str, command: Sequence[str]) -> int:
     """Run it on any node that has its share free; the exit code, `LOST` if Ray or the node failed."""
     import ray
 
-    stopped = threading.Event()
+    stopped, joining = threading.Event(), threading.Timer(JOIN_S, give_up)
+    joining.start()
+    threading.Thread(target=watch, args=(stopped, joining), daemon=True).start()
     try:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         reason = next(iter(str(error).splitlines()), "")
         print(f"error: Cannot join a Ray cluster ({reason}): start one with `ray start --head`, or set RAY_ADDRESS.")
         return 2
+    finally:
+        joining.cancel()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())  # in place of Ray's
-    threading.Thread(target=watch, args=(stopped,), daemon=True).start()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     threads = os.environ.get("OMP_NUM_THREADS", "")
     cpus, mine = share(nodes, jobs, gpus, int(threads) if threads.isdigit() else 0)
@@ -48,11 +52,19 @@ def main(log: str, jobs: int, gpus: str, command: Sequence[str]) -> int:
         return STOPPED if stopped.is_set() else LOST
 
 
-def watch(stopped: threading.Event) -> None:
-    """Wait for the end of standard input."""
+def watch(stopped: threading.Event, joining: threading.Timer) -> None:
+    """Wait for the end of standard input; while Ray waits for an answer, nothing else ends this process."""
     while os.read(0, 1):
         pass
     stopped.set()
+    if not joining.finished.is_set():
+        os._exit(STOPPED)
+
+
+def give_up() -> None:
+    """End this process: Ray itself tries for many minutes to reach a cluster that is gone."""
+    print(f"error: The Ray cluster has not answered for {JOIN_S:g} s: see `ray status`.", flush=True)
+    os._exit(2)
 
 
 def share(nodes: Sequence[Mapping[str, float]], jobs: int, gpus: str, cpus: int) -> tuple[int, int]:
