@@ -369,9 +369,10 @@ def check_epochs(folder: Path, saved: dict[str, set[int]]) -> None:
 def test_trials_on_two_nodes_of_ray(tmp_path, monkeypatch):
     """Each node has one CPU, so trials that are trained at once are on both."""
     cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs Ray, which is not among the requirements")
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(**node)
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         check_epochs(*kill_and_go_on(tmp_path, "ray"))
     finally:
