@@ -21,8 +21,8 @@ from src.kit.hardware.hardware import Gpu
 from src.kit.search import on_ray, read_plan, run_search, space
 from src.kit.search.page import best_command, find_front, wrapped
 from src.kit.search.space import RANGE
-from src.kit.search.study import NAME, NOT_FINITE, Search, count_gpus
-from src.kit.search.trials import WATCHED, Job
+from src.kit.search.study import NAME, NOT_FINITE, Search
+from src.kit.search.trials import WATCHED, Job, count_gpus
 from src.kit.training.inspection import not_finite
 from src.kit.training.loop import LossMeter
 

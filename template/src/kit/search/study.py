@@ -23,7 +23,7 @@ from src.kit.memory import TooLarge, fit_memory
 from src.kit.ranks import find_place
 from src.kit.search.page import Board, write_page
 from src.kit.search.space import Plan, keep_config
-from src.kit.search.trials import Job, hold
+from src.kit.search.trials import Job, count_gpus, hold
 from src.kit.storage import replace_file
 from src.kit.training import BaseTask, load_task
 
@@ -195,10 +195,9 @@ class Search:
         words = [f"{part.key}={part.suggest(trial)}" for part in self.plan.dimensions]
         known = next(old for old in self.trials() if old.number == trial.number).intermediate_values
         epochs = dict(word.split("=", 1) for word in words).get("trainer.max_epochs", self.cfg.trainer.max_epochs)
-        share = (str(self.plan.jobs), count_gpus(self.cfg))
-        return Job(
-            trial.number, words, self.folder, trial, int(epochs), reported=set(known), on=self.plan.on, share=share
-        )
+        job = Job(trial.number, words, self.folder, trial, int(epochs), reported=set(known), on=self.plan.on)
+        job.share = (str(self.plan.jobs), count_gpus(self.cfg))
+        return job
 
     def settled_before(self, job: Job) -> bool:
         """Whether a trial needs no training: it was trained already, as another trial too, or does not fit the GPU."""
@@ -312,14 +311,6 @@ def choose_objectives(plan: Plan, task: BaseTask) -> list[tuple[str, str]]:
     if unclear := next((name for name, mode in found if not mode), None):
         raise UserError(f"Is more or less {unclear} better? Write {unclear}:max or {unclear}:min in --objectives.")
     return found
-
-
-def count_gpus(cfg: DictConfig) -> str:
-    """How many GPUs a trial takes; "auto" for all that it gets."""
-    devices = cfg.trainer.devices
-    if cfg.trainer.accelerator not in ("auto", "gpu"):
-        return "0"
-    return str(devices if isinstance(devices, int | str) else len(devices))
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

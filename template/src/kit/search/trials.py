@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from src.kit.config import UserError, unknown
 from src.kit.run import has_checkpoint, read_rows
 from src.kit.storage import lock_folder, read_json
@@ -157,6 +159,14 @@ class Job:
         said = [line.removeprefix("error: ") for line in lines[-20:] if line.startswith("error: ")]
         code = self.process.returncode if self.process else None
         return said[-1] if said else f"exit code {code}, see {self.log}"
+
+
+def count_gpus(cfg: DictConfig) -> str:
+    """How many GPUs a trial takes; "auto" for all that it gets."""
+    devices = cfg.trainer.devices
+    if cfg.trainer.accelerator not in ("auto", "gpu"):
+        return "0"
+    return str(devices if isinstance(devices, int | str) else len(devices))
 
 
 def status(run: Path | None) -> str:
