@@ -193,9 +193,9 @@ class Search:
         trial = optuna.Trial(self.study, trial_id)
         self.seed(trial.number)
         words = [f"{part.key}={part.suggest(trial)}" for part in self.plan.dimensions]
-        known = next(old for old in self.trials() if old.number == trial.number).intermediate_values
         epochs = dict(word.split("=", 1) for word in words).get("trainer.max_epochs", self.cfg.trainer.max_epochs)
-        job = Job(trial.number, words, self.folder, trial, int(epochs), reported=set(known), on=self.plan.on)
+        job = Job(trial.number, words, self.folder, trial, int(epochs), on=self.plan.on)
+        job.reported |= set(next(old for old in self.trials() if old.number == job.number).intermediate_values)
         job.share = (str(self.plan.jobs), count_gpus(self.cfg))
         return job
 
@@ -218,9 +218,8 @@ class Search:
 
     def share(self) -> Hardware:
         """The machine, as far as one of the jobs may use it."""
-        apart = isinstance(self.cfg.trainer.devices, int | str)
-        jobs = self.plan.jobs if self.plan.on == "here" else 1  # SLURM and Ray give each its own
-        together = math.ceil(jobs / (len(self.hardware.gpus) if apart else 1))
+        apart = len(self.hardware.gpus) if isinstance(self.cfg.trainer.devices, int | str) else 1
+        together = math.ceil(self.plan.jobs / apart) if self.plan.on == "here" else 1  # else each has its own
         gpus = tuple(replace(gpu, memory_mib=gpu.memory_mib // together) for gpu in self.hardware.gpus)
         return replace(self.hardware, gpus=gpus)
 
@@ -228,8 +227,9 @@ class Search:
         """Share out processor cores, unless the user has, and the GPUs that the user leaves visible."""
         if self.plan.jobs == 1 or self.plan.on != "here":
             return {}
-        cores = max(1, self.hardware.cores // self.plan.jobs)
-        shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
+        shared = {
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, self.hardware.cores // self.plan.jobs)))
+        }
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(len(self.hardware.gpus))))
         gpus, devices = [name for name in visible.split(",") if name], self.cfg.trainer.devices
         mine = gpus[slot :: self.plan.jobs] or gpus[slot % max(1, len(gpus)) :][:1]
