@@ -28,10 +28,10 @@ from src.kit.storage import replace_file
 from src.kit.training import BaseTask, load_task
 
 NAME, FILE = "search", "study.db"
-POLL_S = 0.3
-PAGE_S = 10.0  # from one page to the next
-MOST_FAILURES = 3  # in a row: then something else than the trials' values is wrong
-MOST_DEATHS = 3  # of one trial's processes, such as by the system when memory runs out
+POLL_S, PAGE_S = 0.3, 10.0  # from one look at the trials to the next, and from one page
+# Of trials in a row: then something else than their values is wrong. Of one trial's processes, such as by the system
+# when memory runs out.
+MOST_FAILURES, MOST_DEATHS = 3, 3
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NOT_FINITE = "The loss became "  # how the trainers' message begins
 
