@@ -204,14 +204,14 @@ def test_jobs_share_the_gpus_that_are_visible(tmp_path, monkeypatch):
     search = Search(plan, load_config(plan.fixed), tmp_path, None, two, [])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert search.environment(2) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "0"}
+    assert search.sharing.environment(2) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "0"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
-    assert search.environment(1)["CUDA_VISIBLE_DEVICES"] == "7"
+    assert search.sharing.environment(1)["CUDA_VISIBLE_DEVICES"] == "7"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    assert [search.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4,7", "5", "6"]
-    assert search.share().smallest_gpu_mib == 4000  # two jobs on one of them
-    search.plan = replace(plan, on="ray")
-    assert search.share().smallest_gpu_mib == 8000 and not search.environment(0)
+    assert [search.sharing.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4,7", "5", "6"]
+    assert search.sharing.part.smallest_gpu_mib == 4000  # two jobs on one of them
+    search.plan, search.sharing = replace(plan, on="ray"), replace(search.sharing, on="ray")
+    assert search.sharing.part.smallest_gpu_mib == 8000 and not search.sharing.environment(0)
     job = ask(search)
     assert job.launcher == [sys.executable, on_ray.__file__, str(job.log), "3", "0"], "trainer.accelerator=cpu"
 

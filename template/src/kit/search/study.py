@@ -1,13 +1,10 @@
 """The search: asks the study for trials, trains them side by side, ends hopeless ones, and tells the study."""
 
-import math
-import os
 import shlex
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,15 +20,15 @@ from src.kit.memory import TooLarge, fit_memory
 from src.kit.ranks import find_place
 from src.kit.search.page import Board, write_page
 from src.kit.search.space import Plan, keep_config
-from src.kit.search.trials import Job, count_gpus, hold
+from src.kit.search.trials import Job, Sharing, count_gpus, hold
 from src.kit.storage import replace_file
 from src.kit.training import BaseTask, load_task
 
 NAME, FILE = "search", "study.db"
-POLL_S, PAGE_S = 0.3, 10.0  # from one look at the trials to the next, and from one page
-# Of trials in a row: then something else than their values is wrong. Of one trial's processes, such as by the system
-# when memory runs out.
-MOST_FAILURES, MOST_DEATHS = 3, 3
+POLL_S = 0.3  # from one look at the trials to the next
+PAGE_S = 10.0  # from one page to the next
+MOST_FAILURES = 3  # of trials in a row: then something else than their values is wrong
+MOST_DEATHS = 3  # of one trial's processes, such as by the system when memory runs out
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NOT_FINITE = "The loss became "  # how the trainers' message begins
 
@@ -102,7 +99,8 @@ class Search:
         self, plan: Plan, cfg: DictConfig, folder: Path, lock: int | None, hardware: Hardware, command: list[str]
     ) -> None:
         self.plan, self.cfg, self.folder, self.lock = plan, cfg, folder, lock
-        self.hardware, self.command = hardware, command
+        self.sharing = Sharing(hardware, plan.jobs, plan.on, cfg.trainer.devices)
+        self.command = command
         self.task = load_task(str(cfg.task))
         self.objectives = choose_objectives(plan, self.task)
         self.monitor, self.mode = self.objectives[0]
@@ -179,7 +177,7 @@ class Search:
 
     def start(self, job: Job) -> None:
         """Train a trial in its slot, or go on."""
-        job.start(self.plan.fixed, passwords(self.cfg), self.lock, self.environment(job.slot))
+        job.start(self.plan.fixed, passwords(self.cfg), self.lock, self.sharing.environment(job.slot))
 
     def seed(self, number: int) -> None:
         """Seed the sampler for one trial, so that a search that was killed asks for what it would have asked for."""
@@ -208,34 +206,13 @@ class Search:
                 job.trial.set_user_attr("same_as", other.number)
                 self.tell(job, TrialState.COMPLETE, other.values, f"as trial {other.number}")
                 return True
-        if self.hardware.gpus:
+        if self.sharing.hardware.gpus:
             try:
-                fit_memory(load_config([*self.plan.fixed, *job.words]), self.share())
+                fit_memory(load_config([*self.plan.fixed, *job.words]), self.sharing.part)
             except TooLarge as error:
                 self.tell(job, TrialState.PRUNED, None, f"not started: {error}")
                 return True
         return False
-
-    def share(self) -> Hardware:
-        """The machine, as far as one of the jobs may use it."""
-        apart = len(self.hardware.gpus) if isinstance(self.cfg.trainer.devices, int | str) else 1
-        together = math.ceil(self.plan.jobs / apart) if self.plan.on == "here" else 1  # else each has its own
-        gpus = tuple(replace(gpu, memory_mib=gpu.memory_mib // together) for gpu in self.hardware.gpus)
-        return replace(self.hardware, gpus=gpus)
-
-    def environment(self, slot: int) -> dict[str, str]:
-        """Share out processor cores, unless the user has, and the GPUs that the user leaves visible."""
-        if self.plan.jobs == 1 or self.plan.on != "here":
-            return {}
-        shared = {
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, self.hardware.cores // self.plan.jobs)))
-        }
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(len(self.hardware.gpus))))
-        gpus, devices = [name for name in visible.split(",") if name], self.cfg.trainer.devices
-        mine = gpus[slot :: self.plan.jobs] or gpus[slot % max(1, len(gpus)) :][:1]
-        if len(gpus) > 1 and (devices == "auto" or (isinstance(devices, int) and devices <= len(mine))):
-            shared["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
-        return shared
 
     def settle(self, job: Job) -> bool:
         """Report a trial's new epochs; end it if it is hopeless; tell the study if it has ended, and return True."""

@@ -1,5 +1,6 @@
 """A trial is a run of `scripts/train.py` in a process of its own, which cannot outlive the search."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -7,13 +8,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from src.kit.config import UserError, unknown
+from src.kit.hardware import Hardware
 from src.kit.run import has_checkpoint, read_rows
 from src.kit.storage import lock_folder, read_json
 
@@ -159,6 +161,43 @@ class Job:
         said = [line.removeprefix("error: ") for line in lines[-20:] if line.startswith("error: ")]
         code = self.process.returncode if self.process else None
         return said[-1] if said else f"exit code {code}, see {self.log}"
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How the trials of a search share out a machine.
+
+    Args:
+        hardware: all of it.
+        jobs: trials at once.
+        on: "here", or what gives each trial cores, memory and GPUs of its own.
+        devices: `trainer.devices` of a trial.
+    """
+
+    hardware: Hardware
+    jobs: int
+    on: str
+    devices: Any
+
+    @property
+    def part(self) -> Hardware:
+        """The machine, as far as one of the trials may use it."""
+        apart = len(self.hardware.gpus) if isinstance(self.devices, int | str) else 1
+        together = math.ceil(self.jobs / apart) if self.on == "here" else 1
+        gpus = tuple(replace(gpu, memory_mib=gpu.memory_mib // together) for gpu in self.hardware.gpus)
+        return replace(self.hardware, gpus=gpus)
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """Share out processor cores, unless the user has, and the GPUs that the user leaves visible."""
+        if self.jobs == 1 or self.on != "here":
+            return {}
+        shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, self.hardware.cores // self.jobs)))}
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(len(self.hardware.gpus))))
+        gpus = [name for name in visible.split(",") if name]
+        mine = gpus[slot :: self.jobs] or gpus[slot % max(1, len(gpus)) :][:1]
+        if len(gpus) > 1 and (self.devices == "auto" or (isinstance(self.devices, int) and self.devices <= len(mine))):
+            shared["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+        return shared
 
 
 def count_gpus(cfg: DictConfig) -> str:
