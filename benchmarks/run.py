@@ -2,7 +2,7 @@
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
     nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
-                                      # tables, kills, search, export, distill, recipes, serve, compress, edge
+                                      # tables, kills, search, export, recipes, serve, compress, edge
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -47,7 +47,6 @@ def main(argv: list[str]) -> int:
         "kills": kills,
         "search": search,
         "export": export,
-        "distill": distill,
         "recipes": recipes,
         "serve": serve,
         "compress": compress,
@@ -85,18 +84,11 @@ def export(python: Path) -> list[str]:
     return rows
 
 
-def distill(python: Path) -> list[str]:
-    """Students with and without teachers, and runs with and without averaged weights."""
-    run(python, "scripts/download.py", "data=cifar10")
-    rows = run(python, str(ROOT / "benchmarks" / "distill.py")).splitlines()
-    return [line for line in rows if line.startswith("|") or not line]
-
-
 def recipes(python: Path) -> list[str]:
-    """Fine-tuning, augmentation and the class weights of pixels, each beside training without it."""
+    """Teachers, averaged weights, fine-tuning, augmentation and class weights, each beside training without it."""
     for name in ("cifar10", "digit_scenes"):
         run(python, "scripts/download.py", f"data={name}")
-    return [line for line in run(python, str(ROOT / "benchmarks" / "recipes.py")).splitlines() if line.startswith("|")]
+    return run(python, str(ROOT / "benchmarks" / "recipes.py")).splitlines()
 
 
 def serve(python: Path) -> list[str]:
