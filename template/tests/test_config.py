@@ -182,6 +182,16 @@ def test_a_models_name_is_a_file_of_this_project():
         load_component("model", "smal_cnn", load_config([]).framework)
 
 
+def test_a_component_without_its_yaml_file_is_told_what_it_lacks(tmp_path, monkeypatch):
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    (tmp_path / "configs" / "model" / "small_cnn.yaml").rename(tmp_path / "configs" / "model" / "mine.yaml")
+    monkeypatch.setattr("src.kit.config.compose.CONFIGS", tmp_path / "configs")
+    with pytest.raises(UserError, match=r"small_cnn\.py has no YAML file .* src/configs/model/small_cnn\.yaml "):
+        load_config(["model=small_cnn"])
+    with pytest.raises(UserError, match=r"Unknown model 'resnet'\. Did you mean resnet"):
+        load_config(["model=resnet"])
+
+
 def test_text_keys_take_the_text_as_it_is():
     for text in ("a #b", "photos: 2024", "yes", "001", "[x]", "1e3"):
         assert load_config(["data=image_folder", f"data.root={text}"]).data.root == text

@@ -190,6 +190,18 @@ def argument_helps(docstring: str) -> dict[str, str]:
     return helps
 
 
+def unknown_option(group: str, name: str, known: Iterable[str], configs: Path) -> str:
+    """One sentence: there is no such option, or only a Python file that no YAML file in `configs` names."""
+    files = [find_component(group, name, framework) for framework in FRAMEWORKS] if group in PLACES else []
+    named = any(f"file: {name}\n" in f"{path.read_text('utf-8')}\n" for path in configs.rglob("*.yaml"))
+    if named or not (file := next(filter(None, files), None)):
+        return unknown(group, name, known)
+    return (
+        f"{file.relative_to(SRC.parent).as_posix()} has no YAML file that makes it an option: create "
+        f"src/configs/{group}/{name}.yaml with the line `name: {name}`."
+    )
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One sentence: the name is unknown, the nearest one, and all there are."""
     names = sorted(known)

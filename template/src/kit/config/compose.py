@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from src.kit.config.aliases import refuse_foreign, understand
-from src.kit.config.components import PLACES, signature, unknown
+from src.kit.config.components import PLACES, signature, unknown, unknown_option
 from src.kit.config.keys import (
     OPEN,
     allowed,
@@ -240,7 +240,7 @@ def option_file(group: str, name: str) -> Path:
     if name not in names:  # other tools write names of classes and of files
         meant = name.lower().removesuffix(".yaml").removesuffix(".yml").removesuffix(".pt")
         if meant not in names:
-            raise UserError(unknown(group, name, names))
+            raise UserError(unknown_option(group, name, names, CONFIGS / group))
         name = meant
     return next((CONFIGS / group).rglob(f"{name}.yaml"))
 
