@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.eval import main as evaluate
 from scripts.predict import main as predict
 from scripts.train import main
 from src.datasets.scenes import digit_scenes
@@ -154,6 +155,7 @@ class SceneTrainingTests:
         assert read_json(run / "run.json")["status"] == "finished"
         assert read_json(run / "run.json")["parameters"] > 1e6
         self.check_predictions(run, task)
+        self.check_views(run, task)
 
     def check_predictions(self, run: Path, task: str) -> None:
         """A run predicts without its data, and its card says what it was scored on."""
@@ -176,6 +178,17 @@ class SceneTrainingTests:
             assert each["class"] in "0123456789"
             assert ("mask" in each) == (task == "instance_segmentation")
         assert first["objects"] or task == "instance_segmentation"
+
+    def check_views(self, run: Path, task: str) -> None:
+        """Scores of several views stand beside the run's own."""
+        own = {path.name: path.read_bytes() for path in run.glob("*.json")}
+        evaluate([str(run), "--tta"])
+        scores = read_json(run / "evaluation-val-tta.json")
+        assert scores["samples"] == 4
+        assert scores["views"].count("px") == 4  # a mirrored digit is none
+        assert all(scores[name] is None or 0 <= scores[name] <= 1 for name in SCORES[task])
+        assert own == {name: (run / name).read_bytes() for name in own}
+        assert "Validation split, in several views" in (run / "report.html").read_text("utf-8")
 
     def check_command(self, run: Path, task: str) -> None:
         """scripts/predict.py writes what other tools read."""

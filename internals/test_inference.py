@@ -12,7 +12,7 @@ from PIL import Image
 
 from paths import TEMPLATE
 from src.kit.errors import UserError
-from src.kit.inference import Card, Ensemble, Predictor, parse_card, postprocess, preprocess, read_card
+from src.kit.inference import Card, Ensemble, Predictor, fused_outputs, parse_card, postprocess, preprocess, read_card
 from src.kit.inference_scenes import encode_mask, fuse
 from src.kit.loading import ArrayImages, FileImages, Loader, Split
 from src.kit.scenes import SceneLoader
@@ -316,13 +316,17 @@ def test_views_are_undone(output, flippable):
     several.use_views()
     assert len(several.views) == (2 if flippable else 5)
     (expected,), (found,) = one.predict([image]), several.predict([image])
+    arrays = preprocess(one.card, [image]).arrays
+    outputs, fused = one.compute(arrays), fused_outputs(several.card, several.views, several.compute, arrays)
     if output is CLASS_MAP:
         np.testing.assert_array_equal(found["class_map"], expected["class_map"])
         assert found["class_map"].sum() == 16 * 16
+        np.testing.assert_array_equal(fused.argmax(1), outputs.argmax(1))
     else:
         assert found["objects"][0]["mask"] == expected["objects"][0]["mask"]
         assert found["objects"][0]["box"] == pytest.approx([4, 8, 20, 24])
         assert len(found["objects"]) == 1
+        np.testing.assert_allclose(fused, outputs, atol=1e-5)
 
 
 def test_tiles_find_what_is_too_small_in_the_whole_image():

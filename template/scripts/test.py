@@ -3,6 +3,7 @@
 python scripts/test.py                                 # the newest run, its best checkpoint
 python scripts/test.py outputs/RUN checkpoint=last
 python scripts/test.py outputs/RUN data.batch_size=32  # any key of the run can be overridden
+python scripts/test.py outputs/RUN --tta                # several views of each image, written beside its own scores
 """
 
 import sys
@@ -14,7 +15,7 @@ from src.kit.errors import run_main
 
 
 def main(argv: list[str]) -> None:
-    """Evaluate `[RUN] [checkpoint=best] [key=value ...]`."""
+    """Evaluate `[RUN] [checkpoint=best] [--tta] [key=value ...]`."""
     if "--help" in argv or "-h" in argv:
         sys.stdout.write(__doc__ or "")
         return

@@ -14,7 +14,7 @@ from scripts.train import main
 from src.kit.config.compose import load_config, option, option_names
 from src.kit.errors import UserError
 from src.kit.run import Run, read_json, read_rows
-from src.kit.training import TrainingLoop, build_loss, find_checkpoint, newest_run, train_run
+from src.kit.training import TrainingLoop, build_loss, find_checkpoint, load_run, newest_run, train_run
 from src.kit.weights import load_weights
 from src.tasks.classification import concatenate
 from tests.support import fit, predict
@@ -215,7 +215,7 @@ class TrainingTests:
         assert "Not trained" in (untrained / "report.html").read_text("utf-8")
 
     def test_eval_and_test_scripts_print_their_split(self, tmp_path, capfd):
-        run, _ = self.run(tmp_path)
+        run, _ = self.run(tmp_path, "data.image_size=32")
         assert newest_run(tmp_path) == run
         capfd.readouterr()
         for script, split in ((scripts.eval, "val"), (scripts.test, "test")):
@@ -223,3 +223,19 @@ class TrainingTests:
             printed, warned = capfd.readouterr()
             assert printed.startswith(f"{split} split, epoch=001")
             assert not warned
+        own = {name: (run / name).read_bytes() for name in ("evaluation-test.json", "predictions-test.csv")}
+        scripts.test.main([str(run), "--tta"])  # a mirrored digit is none, so each is shifted by a pixel
+        assert "views: as it is, 1 px right, 1 px left, 1 px down, 1 px up\n" in capfd.readouterr().out
+        assert own == {name: (run / name).read_bytes() for name in own}, "the run's own scores stand beside"
+        assert 0 <= read_json(run / "evaluation-test-tta.json")["accuracy"] <= 1
+        assert "Test split, in several views" in (run / "report.html").read_text("utf-8")
+        with (run / "predictions-test-tta.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        predictor = load_run(run).predictor
+        predictor.use_views()
+        images = load_run(run).experiment.split("test").images.get(np.arange(len(rows)))
+        found = predictor.predict(list(images))
+        assert [row["predicted"] for row in rows] == [each["class"] for each in found]
+        assert [float(row["score"]) for row in rows] == pytest.approx([each["score"] for each in found], abs=1e-5)
+        with pytest.raises(UserError, match="Images of 8 pixels have one view"):
+            scripts.eval.main([str(run), "--tta", "data.image_size=8"])

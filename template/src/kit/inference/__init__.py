@@ -30,7 +30,7 @@ from src.kit.inference.drift import Drift, Shift, outcomes, refer
 from src.kit.inference.images import check_pixels, existing, softmax
 from src.kit.inference.images import describe as describe_class
 from src.kit.inference.images import features as image_features
-from src.kit.inference.predictor import Ensemble, Predictor, batched
+from src.kit.inference.predictor import Ensemble, Predictor, batched, choose_views, fused_outputs
 
 __all__ = [
     "MAX_PIXELS",
@@ -50,11 +50,13 @@ __all__ = [
     "View",
     "batched",
     "check_pixels",
+    "choose_views",
     "count_channels",
     "decode",
     "describe_class",
     "existing",
     "flatten",
+    "fused_outputs",
     "image_features",
     "is_deep_png",
     "is_tiff",

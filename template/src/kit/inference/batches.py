@@ -41,6 +41,11 @@ class View(NamedTuple):
     right: int = 0
     down: int = 0
 
+    def __str__(self) -> str:
+        moves = {"right": self.right, "left": -self.right, "down": self.down, "up": -self.down}
+        words = ["mirrored"] * self.mirror + [f"{pixels} px {way}" for way, pixels in moves.items() if pixels > 0]
+        return " and ".join(words) or "as it is"
+
     def apply(self, arrays: np.ndarray) -> np.ndarray:
         """Images float32 (B, C, H, W) in this view, a new array."""
         moved = arrays[..., ::-1] if self.mirror else arrays

@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from src.kit.errors import UserError
-from src.kit.inference.batches import Size, View, kind_of, size_of
+from src.kit.inference.batches import Batch, Size, View, kind_of, size_of
 from src.kit.inference.card import Card
 from src.kit.inference.drift import Drift
 
 BATCH = 32
 AS_IS = View()
+
+Compute = Callable[[np.ndarray], np.ndarray]  # float32 (B, C, H, W) -> the network's outputs
 
 
 class Result(NamedTuple):
@@ -106,29 +108,11 @@ class Predictor(ABC):
         batch = self.kind.prepare(self.card, items)
         if self.drift:
             self.drift.look(batch)
-        decoded = []
-        for view in self.views:
-            outputs = self.compute(view.apply(batch.arrays) if view != AS_IS else batch.arrays)
-            if view != AS_IS and hasattr(self.kind, "undo"):
-                outputs = self.kind.undo(self.card, outputs, view)
-            decoded.append(self.kind.decode(self.card, outputs, batch.sizes))
-        return fuse(self.card, decoded, batch.sizes)
+        return predict_views(self.card, self.views, self.compute, batch)
 
     def use_views(self) -> None:
-        """Predict each image as it is and mirrored; or, where a mirrored image would show something else, shifted by
-        1/32 of its size in four directions.
-
-        Raises:
-            UserError: the network takes no images, or images that are too small to be shifted.
-        """
-        shape = self.card.input["shape"]
-        if len(shape) != 3:
-            raise UserError("Only images have several views: leave --tta out.")
-        step = shape[2] // 32
-        shifts = [View(right=step), View(right=-step), View(down=step), View(down=-step)]
-        if not step and not self.card.input["flippable"]:
-            raise UserError(f"Images of {shape[2]} pixels have one view, as they cannot be mirrored: leave --tta out.")
-        self.views = (AS_IS, View(mirror=True)) if self.card.input["flippable"] else (AS_IS, *shifts)
+        """Predict each image in the views that `choose_views` names; raises what it does."""
+        self.views = choose_views(self.card)
 
     def use_tiles(self, side: int = 0) -> None:
         """Predict objects and class maps in overlapping tiles, so that small ones are not lost in large images.
@@ -146,6 +130,51 @@ class Predictor(ABC):
     def set_output(self, **values: Any) -> None:
         """Replace keys of the card's `output`, such as `score`, the least that is reported of an object."""
         self.card = replace(self.card, output={**self.card.output, **values})
+
+
+def choose_views(card: Card) -> Sequence[View]:
+    """An image as it is and mirrored; or, where a mirrored image would show something else, shifted by 1/32 of its size
+    in four directions.
+
+    Raises:
+        UserError: the network takes no images, or images that are too small to be shifted.
+    """
+    shape = card.input["shape"]
+    if len(shape) != 3:
+        raise UserError("Only images have several views: leave --tta out.")
+    step = shape[2] // 32
+    shifts = [View(right=step), View(right=-step), View(down=step), View(down=-step)]
+    if not step and not card.input["flippable"]:
+        raise UserError(f"Images of {shape[2]} pixels have one view, as they cannot be mirrored: leave --tta out.")
+    return (AS_IS, View(mirror=True)) if card.input["flippable"] else (AS_IS, *shifts)
+
+
+def predict_views(card: Card, views: Sequence[View], compute: Compute, batch: Batch) -> list[Result]:
+    """One result a sample, fused of all views, in its own coordinates."""
+    kind: Any = kind_of(card)
+    decoded = []
+    for view in views:
+        outputs = compute(view.apply(batch.arrays) if view != AS_IS else batch.arrays)
+        if view != AS_IS and hasattr(kind, "undo"):
+            outputs = kind.undo(card, outputs, view)
+        decoded.append(kind.decode(card, outputs, batch.sizes))
+    return fuse(card, decoded, batch.sizes)
+
+
+def fused_outputs(card: Card, views: Sequence[View], compute: Compute, arrays: np.ndarray) -> np.ndarray:
+    """What a network that saw all views at once would give for images float32 (B, C, H, W), for a task to collect.
+
+    Returns:
+        Logits whose softmax is the fused probabilities; or fused rows of objects (B, D, 6 or more), where empty ones
+        fill up those of an image.
+    """
+    results = predict_views(card, views, compute, Batch(arrays, [arrays.shape[2:]] * len(arrays)))
+    if "score" not in card.output:
+        return np.asarray(np.log(np.maximum([result.values for result in results], np.finfo(np.float32).tiny)))
+    rows = np.zeros((len(results), max(len(result.values) for result in results), results[0].values.shape[1]), "f4")
+    for row, result in zip(rows, results, strict=True):
+        row[: len(result.values)] = result.values
+    return rows
 
 
 def fuse(card: Card, results: Sequence[Sequence[np.ndarray]], sizes: Sequence[Size]) -> list[Result]:

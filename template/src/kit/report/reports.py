@@ -33,6 +33,7 @@ CURVES = ("loss", "metrics", "learning-rate")
 PLACED = (*CURVES, "training-images", "layers")  # pictures that have a section
 OF_SPLITS = ("curves", "confusion", "predictions", "samples")  # and those of a split
 SPLITS = {"test": "Test split", "val": "Validation split"}
+VIEWS = {f"{split}-tta": f"{title}, in several views" for split, title in SPLITS.items()}
 MOST_CONFUSED = 10
 MOST_IMPORTANT = 20
 NUMBERS = ("rmse", "r2")  # scores that are not percentages
@@ -44,7 +45,9 @@ def write_report(run_dir: Path) -> Path:
     info, rows = read_info(run_dir), read_rows(run_dir / "metrics.jsonl")
     if info.get("status") == "running":  # the report is part of the run, or the run was killed
         del info["status"]
-    evaluations = {split: found for split in SPLITS if (found := read_evaluation(run_dir / f"evaluation-{split}.json"))}
+    titles = SPLITS | VIEWS
+    found = {split: read_evaluation(run_dir / f"evaluation-{split}.json") for split in sorted(titles)}
+    evaluations = {split: evaluation for split, evaluation in found.items() if evaluation}
     folder = run_dir / "pictures"
     known = [*PLACED, *(f"{split}-{name}" for split in SPLITS for name in OF_SPLITS)]
     others = [path for path in sorted(folder.glob("*.png")) if path.stem not in known]
@@ -57,7 +60,7 @@ def write_report(run_dir: Path) -> Path:
             side_by_side([folder / f"{name}.png" for name in CURVES], "chart"),
             details("All epochs", table(rows)),
         ),
-        *(evaluation_section(SPLITS[split], split, evaluation, folder) for split, evaluation in evaluations.items()),
+        *(evaluation_section(titles[split], split, evaluation, folder) for split, evaluation in evaluations.items()),
         section("Data", picture(folder / "training-images.png", "photo")),
         section("More pictures", side_by_side(others, "photo")),
         section(

@@ -45,9 +45,9 @@ def write_card(experiment: Experiment, run: Path, checkpoint: Path) -> Path:
     return card.write(run)
 
 
-def chosen_threshold(run: Path, checkpoint: Path) -> float | None:
+def chosen_threshold(run: Path, checkpoint: Path, split: str = "val") -> float | None:
     """The least score of what is reported, as the evaluation of the validation split chose it for a checkpoint."""
-    threshold: float | None = read_scores(run, "val", checkpoint.name).get("threshold")
+    threshold: float | None = read_scores(run, split, checkpoint.name).get("threshold")
     return threshold
 
 

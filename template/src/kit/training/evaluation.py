@@ -18,6 +18,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, find_component, load_config
+from src.kit.inference import choose_views, fused_outputs
 from src.kit.ranks import Place
 from src.kit.run import Run, has_checkpoint, read_info, read_rows, write_json
 from src.kit.storage import read_layers, write_csv, write_text
@@ -159,11 +160,7 @@ def evaluate_run(
     """
     from src.kit.report import write_report
 
-    checkpoint = find_checkpoint(run, which)
-    metadata = load_metadata(checkpoint / "model.safetensors")
-    how = {"checkpoint": checkpoint.name, **({"overrides": " ".join(overrides)} if overrides else {})}
-    for name in splits:
-        refuse_other_classes(metadata, experiment.task.classes(experiment.split(name)), experiment.cfg.data.name)
+    checkpoint, how = find_evaluated(experiment, run, splits, which, overrides)
     backend = load_backend(experiment.cfg)
     network = backend.load_network(experiment, checkpoint)
     results, collected = {}, {}
@@ -189,12 +186,59 @@ def evaluate_run(
     return results
 
 
-def write_samples(experiment: Experiment, collected: Sequence[Any], split: str, run: Path) -> None:
-    """Write predictions-<split>.csv: the sample, its truth and what was predicted."""
+def evaluate_views(
+    experiment: Experiment, run: Path, split: str, which: str = "best", overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Evaluate a split as `predict.py --tta` predicts, in several views of each image: `evaluation-<split>-tta.json`.
+
+    The run's own scores, which other runs are compared with, its pictures and its card stay as they are.
+
+    Returns:
+        The task's full evaluation.
+
+    Raises:
+        UserError: as `evaluate_run`, and data that have one view only.
+    """
+    from src.kit.report import write_report
+
+    card = experiment.card()
+    views = choose_views(card)
+    checkpoint, how = find_evaluated(experiment, run, [split], which, overrides)
+    backend, task = load_backend(experiment.cfg), experiment.task
+    collected: list[Any] = []
+    compute = partial(backend.predict_images, backend.load_network(experiment, checkpoint))
+    for images, *targets in experiment.build_loader(split):
+        collected += task.collect(fused_outputs(card, views, compute, np.asarray(images, np.float32)), *targets)
+    if split != "val":
+        task.threshold = chosen_threshold(run, checkpoint, "val-tta") or chosen_threshold(run, checkpoint)
+    how["views"] = ", ".join(map(str, views))
+    result = {"split": split, **how, **experiment.evaluate(collected, split)}
+    task.threshold = result.get("threshold")
+    write_json(run / f"evaluation-{split}-tta.json", result)
+    write_samples(experiment, collected, split, run, "-tta")
+    print_scores(result)
+    write_report(run)
+    sys.stdout.write(f"report: {run / 'report.html'}\n")
+    return result
+
+
+def find_evaluated(
+    experiment: Experiment, run: Path, splits: Sequence[str], which: str, overrides: Sequence[str]
+) -> tuple[Path, dict[str, str]]:
+    """The checkpoint, and what an evaluation says of it; raises what `evaluate_run` does."""
+    checkpoint = find_checkpoint(run, which)
+    metadata = load_metadata(checkpoint / "model.safetensors")
+    for name in splits:
+        refuse_other_classes(metadata, experiment.task.classes(experiment.split(name)), experiment.cfg.data.name)
+    return checkpoint, {"checkpoint": checkpoint.name, **({"overrides": " ".join(overrides)} if overrides else {})}
+
+
+def write_samples(experiment: Experiment, collected: Sequence[Any], split: str, run: Path, kind: str = "") -> None:
+    """Write predictions-<split><kind>.csv: the sample, its truth and what was predicted."""
     rows = experiment.task.sample_rows(collected, experiment.classes)
     ids = list_ids(experiment.split(split), Path(experiment.cfg.data.get("root", "."))) or range(len(rows))
     named = [{"sample": sample, **row} for sample, row in zip(ids, rows, strict=False)]  # a limit may leave samples out
-    write_csv(run / f"predictions-{split}.csv", named)
+    write_csv(run / f"predictions-{split}{kind}.csv", named)
 
 
 def refuse_other_classes(metadata: Mapping[str, str], classes: Sequence[str], data: str) -> None:
@@ -238,11 +282,11 @@ def load_experiment(run: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def evaluate_command(argv: Sequence[str], split: str) -> None:
-    """`[RUN] [checkpoint=best] [key=value ...]`: evaluate a run, by default the newest, on `split`."""
-    words = [word for word in argv if "=" not in word]
+    """`[RUN] [checkpoint=best] [--tta] [key=value ...]`: evaluate a run, by default the newest, on `split`."""
+    words = [word for word in argv if "=" not in word and word != "--tta"]
     options = dict(word.split("=", 1) for word in argv if word.startswith("checkpoint="))
     if len(words) > 1 or any(word.startswith("-") for word in words):
-        raise UserError(f"Cannot read {words[-1]!r}: write [RUN] [checkpoint=best] [key=value ...].")
+        raise UserError(f"Cannot read {words[-1]!r}: write [RUN] [checkpoint=best] [--tta] [key=value ...].")
     run = Path(words[0]) if words else newest_run(Path("outputs"))
     overrides = [word for word in argv if "=" in word and not word.startswith("checkpoint=")]
     experiment = load_experiment(run, [*overrides, *score_all(run, overrides, split)])
@@ -253,7 +297,11 @@ def evaluate_command(argv: Sequence[str], split: str) -> None:
     experiment.split(split)
     for note in experiment.notes:
         sys.stderr.write(f"{note}\n")
-    evaluate_run(experiment, run, [split], options.get("checkpoint", "best"), overrides)
+    which = options.get("checkpoint", "best")
+    if "--tta" in argv:
+        evaluate_views(experiment, run, split, which, overrides)
+    else:
+        evaluate_run(experiment, run, [split], which, overrides)
 
 
 def score_all(run: Path, overrides: Sequence[str], split: str) -> list[str]:
@@ -279,7 +327,8 @@ def newest_run(outputs: Path) -> Path:
 
 def print_scores(result: dict[str, Any]) -> None:
     """Print the scores of an evaluation, one line each."""
-    sys.stdout.write(f"{result['split']} split, {result['checkpoint']}, {result['samples']} samples\n")
+    views = f", views: {result['views']}" if "views" in result else ""
+    sys.stdout.write(f"{result['split']} split, {result['checkpoint']}, {result['samples']} samples{views}\n")
     for name, value in result.items():
         if isinstance(value, float):
             sys.stdout.write(f"  {name:<20} {value:.4f}\n")

@@ -22,7 +22,14 @@ from src.kit.run import Run, describe_run, has_checkpoint, new_folder, read_json
 from src.kit.storage import lock_folder
 from src.kit.training.checkpoints import Checkpoints, find_checkpoint, find_resumable, read_intact
 from src.kit.training.distillation import check_teacher
-from src.kit.training.evaluation import evaluate_run, load_backend, load_experiment, load_trainer, own_engine
+from src.kit.training.evaluation import (
+    evaluate_run,
+    evaluate_views,
+    load_backend,
+    load_experiment,
+    load_trainer,
+    own_engine,
+)
 from src.kit.training.experiment import Experiment
 from src.kit.training.exports import RunPredictor, export_run
 from src.kit.training.splits import compare_splits, describe_split, describe_splits, refuse_other_data, write_splits
@@ -245,9 +252,17 @@ def train(cfg: DictConfig) -> TrainedRun:
     return TrainedRun(train_run(cfg))
 
 
-def evaluate(run: TrainedRun | str | Path, split: str = "test", checkpoint: str = "best") -> dict[str, Any]:
-    """Evaluate a run on "val" or "test", write the scores into its folder, and return them."""
+def evaluate(
+    run: TrainedRun | str | Path, split: str = "test", checkpoint: str = "best", tta: bool = False
+) -> dict[str, Any]:
+    """Evaluate a run on "val" or "test", write the scores into its folder, and return them.
+
+    Args:
+        tta: predict several views of each image, and average; the scores stand beside the run's own.
+    """
     run = run if isinstance(run, TrainedRun) else TrainedRun(run)
+    if tta:
+        return evaluate_views(run.experiment, run.path, split, checkpoint)
     return evaluate_run(run.experiment, run.path, [split], checkpoint)[split]
 
 
