@@ -278,3 +278,5 @@ def silence() -> None:
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # `set_epoch` takes the first batch
     warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
     warnings.filterwarnings("ignore", ".*is an instance of `nn.Module` and is already saved.*")
+    if "SLURM_JOB_ID" not in os.environ:
+        warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # where jobs are only sent from
