@@ -1,5 +1,6 @@
 """Networks of timm: names, weights from a hub on loopback, other sizes, and what a run makes of them."""
 
+import json
 import logging
 import re
 import subprocess
@@ -15,8 +16,10 @@ from safetensors.torch import save
 from paths import TEMPLATE
 from src.kit.config import UserError, load_config
 from src.kit.inference import Predictor, read_card
+from src.kit.lightning import weights_to_numpy
 from src.kit.training import RunPredictor, announce_weights, build_model, find_checkpoint, train
 from src.kit.training.networks import weights_origin
+from src.kit.weights import save_weights
 from tests.support import hub, model_config
 
 LIST = TEMPLATE / "src/models/lightning/timm.txt"
@@ -124,6 +127,41 @@ def test_encoders_give_timm_s_features_to_other_networks(name, strides, more, si
     for each, theirs in zip(found[::-1], every[::-1] if len(sizes) > 2 else [every[-1], every[0]], strict=False):
         torch.testing.assert_close(each, theirs)
     assert weights_origin(config)["started_from"] == "timm/test_convnext.r160_in1k"
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "strides"),
+    [
+        ("deeplab_timm", "test_convnext", {"output_stride": 16}),
+        ("deeplab_timm", "test_efficientnet", {"output_stride": 16}),
+        ("deeplab_timm", "test_resnet", {"output_stride": 16}),
+        ("deeplab_timm", "test_mambaout", {}),
+        ("retinanet_timm", "test_convnext", {}),
+        ("mask_rcnn_timm", "test_convnext", {}),
+    ],
+)
+def test_a_run_of_timm_starts_the_same_encoder(name, encoder, strides, tmp_path, caplog):
+    caplog.set_level("INFO", "train")
+    trained = build_model(model_config("lightning", "timm", name=encoder), 7, 3, 96)
+    save_weights(tmp_path / "model.safetensors", weights_to_numpy(trained), {"classes": json.dumps(["thing"] * 7)})
+    config = model_config("lightning", name, encoder=encoder, weights=str(tmp_path / "model.safetensors"))
+    network = build_model(config, 3, 3, 96).eval()
+    body = network.backbone if name == "deeplab_timm" else network.detector.backbone.body
+    overlay = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": trained.state_dict()}}
+    reference = timm.create_model(encoder, features_only=True, **strides, **overlay).eval()
+    images = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        for found, expected in zip(body.network(images), reference(images), strict=True):
+            torch.testing.assert_close(found, expected)
+    assert f"Only the backbone of {name} starts from these weights" in caplog.text
+
+
+def test_a_run_of_another_network_of_timm_does_not_start_an_encoder(tmp_path):
+    trained = build_model(model_config("lightning", "timm", name="convnext_nano"), 7, 3, 32)
+    save_weights(tmp_path / "model.safetensors", weights_to_numpy(trained), {})
+    config = model_config("lightning", "deeplab_timm", encoder="convnext_tiny", weights=f"{tmp_path}/model.safetensors")
+    with pytest.raises(UserError, match=r"do not fit this network's backbone: stages\S+ is missing"):
+        build_model(config, 3, 3, 32)
 
 
 def test_channels_that_come_last_are_put_first():

@@ -20,6 +20,7 @@ __all__ = [
     "IMAGENET_CLASSES",
     "adapt_positions",
     "adapt_stem",
+    "backbone_names",
     "check_shapes",
     "compressed_shapes",
     "compression_of",
@@ -203,21 +204,26 @@ def adapt_positions(arrays: Arrays, initial: Arrays) -> Arrays:
     return {**arrays, name: np.concatenate([arrays[name][:, :others], grid[None]], axis=1)}
 
 
+def backbone_names(names: Iterable[str], initial: Iterable[str], prefix: str) -> dict[str, str]:
+    """A classifier's names of what a backbone has too -> its names there; timm's encoders write stem_0 for stem.0."""
+    known = {name.removeprefix(prefix).replace(".", "_"): name for name in initial if name.startswith(prefix)}
+    return {name: known[flat] for name in names if (flat := name.replace(".", "_")) in known}
+
+
 def fit_backbone(arrays: Arrays, initial: Arrays, prefix: str) -> Arrays:
-    """Put a classifier's weights, without its last layer `fc`, into the backbone of a network with `initial` weights.
+    """Put a classifier's weights, without its last layers, into the backbone of a network with `initial` weights.
 
     Raises:
         UserError: they are those of another classifier.
     """
-    moved = {prefix + name: array for name, array in arrays.items() if not name.startswith("fc.")}
-    wanted = {name for name in initial if name.startswith(prefix)}
-    if differing := sorted(wanted ^ set(moved)):
-        name = differing[0]
-        raise UserError(
-            f"These weights do not fit this network's backbone: {name.removeprefix(prefix)} is "
-            f"{'missing' if name in wanted else 'not part of it'}; take those of the same ResNet."
-        )
-    return {**initial, **moved}
+    names = backbone_names(arrays, initial, prefix)
+    parts = {name.partition(".")[0] for name in names}
+    missing = sorted({name for name in initial if name.startswith(prefix)} - set(names.values()))
+    extra = sorted(name for name in arrays if name not in names and name.partition(".")[0] in parts)
+    if missing or extra:
+        problem = f"{missing[0].removeprefix(prefix)} is missing" if missing else f"{extra[0]} is not part of it"
+        raise UserError(f"These weights do not fit this network's backbone: {problem}; take those of the same network.")
+    return {**initial, **{ours: arrays[theirs] for theirs, ours in names.items()}}
 
 
 def count_classes(metadata: Mapping[str, str]) -> int:
@@ -298,7 +304,7 @@ def check_shapes(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[in
 
 def rename_timm(arrays: Arrays, initial: Mapping[str, np.ndarray]) -> Arrays:
     """Rename the layers of timm's EfficientNet for a network that names them as torchvision does."""
-    if "conv_stem.weight" not in arrays or "conv_stem.weight" in initial:
+    if "conv_stem.weight" not in arrays or "features.0.0.weight" not in initial:
         return arrays
     return {rename_layer(name): array for name, array in arrays.items()}
 

@@ -32,6 +32,7 @@ from src.kit.weights import (
     IMAGENET_CLASSES,
     adapt_positions,
     adapt_stem,
+    backbone_names,
     compressed_shapes,
     count_classes,
     download_weights,
@@ -102,7 +103,7 @@ def load_initial_weights(cfg: DictConfig, network: Any, create: Callable[..., An
         classes = count_classes(metadata)
     backbone = str(constants(cfg).get("BACKBONE", ""))
     arrays = adapt_positions(rename_timm(arrays, initial), initial)
-    starts_backbone = bool(backbone) and not set(arrays) & set(initial) and any(backbone + n in initial for n in arrays)
+    starts_backbone = bool(backbone and not set(arrays) & set(initial) and backbone_names(arrays, initial, backbone))
     if starts_backbone:
         arrays = fit_backbone(arrays, initial, backbone)
     if starts_backbone or cfg.model.get("pretrained"):

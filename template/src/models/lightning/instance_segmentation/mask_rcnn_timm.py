@@ -9,6 +9,8 @@ from src.models.lightning.timm import build_features, source
 
 __all__ = ["build", "source"]
 
+BACKBONE = "detector.backbone.body.network."  # a run of model=timm with the same network fits it
+
 
 def build(
     *,
