@@ -21,7 +21,7 @@ from scripts.train import main
 from src.kit.config import UserError, run_main
 from src.kit.loading import ArrayImages
 from src.kit.ranks import find_place
-from src.kit.training import Experiment, runs
+from src.kit.training import Experiment, build_model, runs
 from src.kit.weights import load_weights
 
 
@@ -29,6 +29,19 @@ def own_rank() -> int:
     """This process's number among those that train."""
     place = find_place()
     return place.rank if place else int(os.environ.get("LOCAL_RANK", 0))
+
+
+def leave_out_normalisation(network: Any) -> Any:
+    """The network, changed in place."""
+    for name, layer in list(network.named_children()):
+        if "BatchNorm" in type(layer).__name__:
+            setattr(network, name, type(network)())  # an empty Sequential
+    return network
+
+
+def build_without_normalisation(*arguments: Any, **keys: Any) -> Any:
+    """`build_model`, as the processes do."""
+    return leave_out_normalisation(build_model(*arguments, **keys))
 
 
 def record(folder: Path, fault: str = "", replace: Callable[..., None] = setattr) -> None:
@@ -50,17 +63,15 @@ def record(folder: Path, fault: str = "", replace: Callable[..., None] = setattr
         return fetch(images, indices)
 
     def without_normalisation(experiment: Experiment, *how: Any, **more: Any) -> Any:
-        network = build(experiment, *how, **more)
-        for name, layer in list(network.named_children()):
-            if "BatchNorm" in type(layer).__name__:
-                setattr(network, name, type(network)())  # an empty Sequential
-        return network
+        return leave_out_normalisation(build(experiment, *how, **more))
 
     replace(ArrayImages, "get", get)
     replace(Experiment, "build_network", without_normalisation)
     replace(runs, "finish", lambda experiment, run, splits: None)
     if any(word.startswith("trainer.strategy=fsdp") for word in sys.argv):
         record_held(folder)
+    if "trainer.strategy=zero_1" in sys.argv:
+        record_state(folder, replace)
 
 
 def record_held(folder: Path) -> None:
@@ -79,6 +90,27 @@ def record_held(folder: Path) -> None:
         (folder / f"{own_rank()}.held").write_text(json.dumps(sizes), "utf-8")
 
     register_optimizer_step_post_hook(write)
+
+
+def record_state(folder: Path, replace: Callable[..., None]) -> None:
+    """`record_held` for Paddle, whose weights and gradients stay whole; Adam's powers of beta are left out."""
+    from src.kit.paddle.sharding import Part, own_state
+
+    attach = Part.attach
+
+    def attach_and_write(part: Part, optimizer: Any) -> None:
+        attach(part, optimizer)
+        step = optimizer.step
+
+        def step_and_write() -> None:
+            step()
+            tensors = [each for each in own_state(optimizer).values() if each.size > 1]
+            held = {"optimizer": sum(each.size * each.element_size() for each in tensors)}
+            (folder / f"{own_rank()}.held").write_text(json.dumps(held), "utf-8")
+
+        optimizer.step = step_and_write
+
+    replace(Part, "attach", attach_and_write)
 
 
 def read_record(folder: Path) -> dict[int, list[tuple[int, list[int]]]]:

@@ -9,13 +9,14 @@ import sys
 import numpy as np
 
 from launching import ADDRESSES, DRIVER, LaunchTests
+from memory_traces import living
 from paths import TEMPLATE
-from several_processes import last_weights, record
+from several_processes import build_without_normalisation, last_weights, record
 from src.kit.config import load_config
 from src.kit.lightning import memory_bound, memory_trace
 from src.kit.memory import DataShape
 from src.kit.run import read_rows
-from src.kit.training import build_model, train_run
+from src.kit.training import train_run
 from src.kit.weights import load_weights
 
 
@@ -73,15 +74,8 @@ class TestLaunchLightning(LaunchTests):
     def check_estimate(self, tmp_path, own, monkeypatch):
         """Each process held what the estimate says, to the byte."""
 
-        def build(*arguments, **keys):
-            network = build_model(*arguments, **keys)
-            for name, layer in list(network.named_children()):
-                if "BatchNorm" in type(layer).__name__:  # as in the processes
-                    setattr(network, name, type(network)())
-            return network
-
         for module in (memory_bound, memory_trace):
-            monkeypatch.setattr(module, "build_model", build)
+            monkeypatch.setattr(module, "build_model", build_without_normalisation)
         cfg, shape = load_config([*self.keys(tmp_path, "estimate"), *own]), DataShape(10, 1, 8, 1000)
         traces = memory_trace.trace_steps(cfg, shape, (2,))
         (trace,) = memory_trace.divide_traces(cfg, shape, traces, 2)
@@ -92,12 +86,3 @@ class TestLaunchLightning(LaunchTests):
         (trace,) = memory_trace.divide_traces(cfg, shape, traces, 2)
         assert not any(living(trace).values())
         assert trace.kinds[trace.events[0][0]] == "workspace"
-
-
-def living(trace) -> dict[str, int]:
-    """Kind -> bytes of what is not freed at the end."""
-    sizes: dict[int, int] = {}
-    for block, size in trace.events:
-        sizes[block] = max(size, 0)
-    kinds = ("parameters", "gradients", "optimizer")
-    return {kind: sum(size for block, size in sizes.items() if trace.kinds[block] == kind) for kind in kinds}

@@ -15,6 +15,7 @@ from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.lightning.memory_bound import iterate_tensors
 from src.kit.lightning.memory_trace import UnknownValues, bound_bytes, padded_bytes, trace_steps
+from src.kit.lightning.ranks import placement
 from src.kit.memory.allocators import ScaledTrace, simulate_allocator
 from src.kit.memory.estimate import GPUS, DataShape, Estimator, estimate, find_data_shape
 from src.kit.memory.fit import FRAGMENTED, fit_memory, fits_gpu
@@ -35,6 +36,10 @@ def test_devices_that_divide_the_weights_and_ram_that_holds_them() -> None:
     assert not whole.notes
     assert parts.notes == ["Weights, gradients and optimizer state are divided among 8 devices."]
     assert rest.notes == ["Weights, gradients and optimizer state are divided among 8 devices and kept in RAM."]
+    refused = load_config([*keys, "trainer.strategy=zero_1"])
+    for act in (lambda: Estimator(refused, SHAPE), lambda: placement(refused)):
+        with pytest.raises(UserError, match=r"Lightning has no trainer\.strategy=zero_1: use fsdp"):
+            act()
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -34,8 +34,9 @@ class Model(paddle.Model):
         self.has_validation_loss = experiment.task.has_validation_loss
         self.frozen = frozen_layers(network)
         self.takes_targets = getattr(network, "takes_targets", False)
-        self.parallel = paddle.DataParallel(network) if paddle.distributed.get_world_size() > 1 else network
-        self.optimizer = build_optimizer(cfg, network)
+        rank, ranks = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
+        self.parallel = paddle.DataParallel(network) if ranks > 1 else network
+        self.optimizer = build_optimizer(cfg, network, rank, ranks)
         self.scaler = paddle.amp.GradScaler(enable=cfg.trainer.precision == "16-mixed", init_loss_scaling=65536.0)
         self.amp = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(cfg.trainer.precision)
         self.collector = Collector(experiment.task, to_numpy)

@@ -21,6 +21,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from src.kit.config import UserError, refuse_extra
 from src.kit.lightning.recipes import Compiled, Tuned
+from src.kit.memory import refuse_strategy
 from src.kit.ranks import Place, find_place
 
 WAIT_S = 300.0
@@ -112,6 +113,7 @@ def placement(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: keys that contradict the launcher, or several nodes without one.
     """
+    refuse_strategy(cfg)
     keys, place = cfg.trainer, find_place()
     strategy: Any = keys.strategy
     if strategy.startswith("fsdp"):

@@ -188,8 +188,10 @@ class Estimator:
             low, high = LARGER_BATCHES
             notes += [f"Batches of {low} and {high} were traced; others are assumed to lie on a straight line."]
         if divides(self.cfg):
-            ranks, kept = count_ranks(self.cfg), " and kept in RAM" * (self.cfg.trainer.strategy == "fsdp_offload")
-            notes += [f"Weights, gradients and optimizer state are divided among {ranks} devices{kept}."]
+            ranks, strategy = count_ranks(self.cfg), self.cfg.trainer.strategy
+            kept = " and kept in RAM" * (strategy == "fsdp_offload")
+            parts = "The optimizer's state is" if strategy == "zero_1" else "Weights, gradients and optimizer state are"
+            notes += [f"{parts} divided among {ranks} devices{kept}."]
         if self.cfg.framework == "paddle" and self.cfg.loss.name == "network":
             notes += ["Activations were measured in 32 bits on this CPU; half precision takes less."]
         return notes
@@ -224,8 +226,8 @@ class Estimator:
 
 
 def divides(cfg: DictConfig) -> bool:
-    """Whether each device has a part of each weight."""
-    return str(cfg.trainer.strategy).startswith("fsdp")
+    """Whether each device has a part of each weight, or of the optimizer's state."""
+    return str(cfg.trainer.strategy).startswith(("fsdp", "zero"))
 
 
 def count_ranks(cfg: DictConfig) -> int:
@@ -239,22 +241,26 @@ def count_ranks(cfg: DictConfig) -> int:
 
 
 def traces_of_rank(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:
-    """`trace_once` for one of the processes that divide the weights among them, if they do."""
+    """`trace_once` for one of the processes that divide weights or state among them, if they do."""
     refuse_strategy(cfg)
     traces = trace_once(cfg, shape, batches)
     return load_memory(cfg.framework).divide_traces(cfg, shape, traces, count_ranks(cfg)) if divides(cfg) else traces
 
 
 def refuse_strategy(cfg: DictConfig) -> None:
-    """Refuse to divide weights in the framework that cannot.
+    """Refuse to divide what the framework cannot.
 
     Raises:
         UserError: it was asked for.
     """
-    if divides(cfg) and cfg.framework == "paddle":
+    strategy = str(cfg.trainer.strategy)
+    if strategy.startswith("fsdp") and cfg.framework == "paddle":
         raise UserError(
-            f"Paddle has no trainer.strategy={cfg.trainer.strategy}, and its own group_sharded, which needs several "
-            "GPUs, is not built in: use auto or ddp."
+            f"Paddle has no trainer.strategy={strategy}: use zero_1, which divides the optimizer's state, auto or ddp."
+        )
+    if strategy == "zero_1" and cfg.framework == "lightning":
+        raise UserError(
+            "Lightning has no trainer.strategy=zero_1: use fsdp, which divides weights and gradients too, auto or ddp."
         )
 
 

@@ -26,6 +26,7 @@ from src.kit.paddle.memory_program import (
     without_weights,
 )
 from src.kit.paddle.optimizers import build_optimizer
+from src.kit.paddle.sharding import share_out
 from src.kit.training import build_loss, build_model
 
 STEPS = 2  # the second one has the optimizer's state
@@ -167,6 +168,25 @@ def count_optimizer_states(cfg: DictConfig) -> int:
         optimizer.step()
         states = [value for value in optimizer.state_dict().values() if isinstance(value, paddle.Tensor)]
     return sum(value.shape == layer.weight.shape for value in states)
+
+
+def divide_traces(cfg: DictConfig, shape: DataShape, traces: Sequence[Trace], ranks: int) -> list[Trace]:
+    """The traces of the process that keeps the largest part with `trainer.strategy=zero_1`.
+
+    Weights, gradients and activations stay whole. The state is a tensor of each weight's size after another.
+    """
+    kinds = count_optimizer_states(cfg)
+    divided = []
+    for trace in traces:
+        state = [event for event in trace.events if trace.kinds[event[0]] == "optimizer"]
+        sizes = [size for _, size in state[: len(state) // max(kinds, 1)]]
+        owners, loads = share_out(sizes, ranks), [0] * ranks
+        for size, owner in zip(sizes, owners, strict=True):
+            loads[owner] += size
+        fullest = loads.index(max(loads))
+        others = {block for (block, _), owner in zip(state, owners * kinds, strict=True) if owner != fullest}
+        divided.append(Trace(tuple(event for event in trace.events if event[0] not in others), trace.kinds))
+    return divided
 
 
 @on_cpu()

@@ -7,16 +7,19 @@ from omegaconf import DictConfig
 
 import paddle
 from src.kit.config import build_component
+from src.kit.paddle.sharding import Part
 from src.kit.training import parameter_groups
 
 
-def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimizer.Optimizer:
-    """Build `cfg.optimizer` for a network's parameters.
+def build_optimizer(
+    cfg: DictConfig, network: paddle.nn.Layer, rank: int = 0, ranks: int = 1
+) -> paddle.optimizer.Optimizer:
+    """Build `cfg.optimizer` for a network's parameters; of several `ranks` each may keep a part of its state.
 
     The component's `build(parameters, *, grad_clip, ...)` gets the parameters, with attributes for a decay of 0 and
     their own factor of the learning rate, and what `trainer.gradient_clip_val` asks for, or None.
     """
-    keys, clip = cfg.trainer, None
+    keys, clip, part = cfg.trainer, None, None
     if keys.gradient_clip_val and keys.gradient_clip_algorithm == "norm":
         clip = paddle.nn.ClipGradByGlobalNorm(keys.gradient_clip_val)
     elif keys.gradient_clip_val:
@@ -27,7 +30,15 @@ def build_optimizer(cfg: DictConfig, network: paddle.nn.Layer) -> paddle.optimiz
         for each in group["params"]:
             each.optimize_attr["learning_rate"] = group["lr_scale"]  # Paddle multiplies
             each.regularizer = paddle.regularizer.L2Decay(0.0) if "weight_decay" in group else None
-    return build_component("optimizer", cfg.optimizer, "paddle", [each for _, each in trained], grad_clip=clip)
+    weights = [each for _, each in trained]
+    if keys.strategy == "zero_1" and ranks > 1:
+        clip = part = Part(weights, clip, rank, ranks)
+    optimizer: paddle.optimizer.Optimizer = build_component(
+        "optimizer", cfg.optimizer, "paddle", weights, grad_clip=clip
+    )
+    if part:
+        part.attach(optimizer)
+    return optimizer
 
 
 def is_decayed(parameter: Any) -> bool:

@@ -19,10 +19,17 @@ from src.kit.loading import BatchLoader, keep_decoded
 from src.kit.paddle.devices import Batches, DeviceBatches, build_batches, choose_image_cache, gather, use_gpu
 from src.kit.paddle.inspection import PaddleLayers
 from src.kit.paddle.recipes import build_average, find_zeros, update_statistics
+from src.kit.paddle.sharding import keeps, save_state
 from src.kit.run import Run
 from src.kit.storage import write_text
 from src.kit.training import Collector, Experiment, TrainingLoop
-from src.kit.weights import check_shapes, compressed_shapes, load_weights, save_weights
+from src.kit.weights import (
+    check_shapes,
+    compressed_shapes,
+    load_weights,
+    open_weights,
+    save_weights,
+)
 
 PROFILED = 20  # steps
 RAW = "raw/"  # in training.safetensors: the weights that were not averaged
@@ -200,24 +207,30 @@ class RunCallback(paddle.callbacks.Callback):
         self.trained.stop_training = self.trained.stop_training or stop
 
     def save(self, folder: Path) -> None:
-        """Write the weights in the neutral format, and optimizer, scaler and loop without any pickle."""
+        """Write the weights in the neutral format, and optimizer, scaler and loop without any pickle.
+
+        Rank 0 writes; the others send it their part of the optimizer's state.
+        """
+        path, optimizer = folder / "training.safetensors", self.trained.optimizer
         if paddle.distributed.get_rank() > 0:
+            save_state(optimizer, path, {}, None)
             return
-        raw = {RAW + name: array for name, array in weights_to_numpy(self.trained.network).items()}
+        network = self.trained.network
+        raw = {RAW + name: array for name, array in weights_to_numpy(network).items()} if self.average else {}
         with self.average.applied() if self.average and self.loop.averaged() else nullcontext():
-            arrays = weights_to_numpy(self.trained.network)
-        save_weights(folder / "model.safetensors", arrays, self.experiment.metadata(self.trained.network))
-        tensors = self.trained.optimizer.state_dict().items()
-        arrays = {name: value.numpy() for name, value in tensors if hasattr(value, "numpy")}
-        arrays |= raw if self.average else {}
+            arrays = weights_to_numpy(network)
+        save_weights(folder / "model.safetensors", arrays, self.experiment.metadata(network))
         scaler = {name: float(value) for name, value in self.trained.scaler.state_dict().items()}
         metadata = {"loop": json.dumps(self.loop.state_dict()), "scaler": json.dumps(scaler)}
-        save_weights(folder / "training.safetensors", arrays, metadata)
+        save_state(optimizer, path, raw, metadata)
 
     def load_checkpoint(self, folder: Path) -> None:
         """Continue from a checkpoint folder."""
         weights_from_numpy(self.trained.network, load_weights(folder / "model.safetensors")[0])
-        arrays, metadata = load_weights(folder / "training.safetensors")
+        with open_weights(folder / "training.safetensors") as file:
+            names = [*file.keys()]
+            own = [name for name in names if name.startswith(RAW) or keeps(self.trained.optimizer, name)]
+            arrays, metadata = {name: file.get_tensor(name) for name in own}, file.metadata() or {}
         if self.average:
             self.average = build_average(self.experiment.cfg, self.trained.network)
             names = [name for name in arrays if name.startswith(RAW)]
