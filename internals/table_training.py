@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
+from pyarrow.csv import read_csv
 
 from scripts.predict import main as predict
 from src.datasets.tabular import table_file
@@ -100,8 +102,19 @@ class TableTests:
         assert [each["row"] for each in labelled] == [str(number) for number in range(1, 201)]
         right = [each["class"] == paid for each, paid in zip(labelled, mixed_columns()["paid"], strict=True)]
         assert np.mean(right) > 0.8
+        self.check_parquet(run, tmp_path, labelled)
         write_csv(file, mixed_columns())
         assert evaluate_run(Experiment(cfg), run, ["test"])["test"]["accuracy"] > 0.8
+
+    def check_parquet(self, run, folder, labelled):
+        """The rows of a Parquet file are labelled as those of the CSV file, with types."""
+        parquet.write_table(read_csv(folder / "mixed.csv"), folder / "mixed.parquet")
+        predict([str(run), str(folder / "mixed.parquet"), "--out", str(folder / "typed")])
+        found = parquet.read_table(folder / "typed" / "predictions.parquet").to_pylist()
+        assert [each["class"] for each in found] == [each["class"] for each in labelled]
+        assert [each["row"] for each in found] == list(range(1, 201))
+        scores = [float(each["score"]) for each in labelled]
+        np.testing.assert_allclose([each["score"] for each in found], scores, rtol=1e-5)
 
     def test_other_rows_are_encoded_as_those_that_were_trained_on(self, tmp_path, capsys):
         run = self.train(mixed_config(tmp_path, *self.keys(tmp_path / "runs", "data.batch_size=16")))

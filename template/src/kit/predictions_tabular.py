@@ -13,7 +13,8 @@ from src.kit.inference import Card
 from src.kit.predictions import Results as ClassResults
 from src.kit.predictions import Source, rounded
 from src.kit.report import section, table
-from src.kit.tabular import Preprocessing, from_json, read_table
+from src.kit.storage import replace_file
+from src.kit.tabular import PARQUET, Preprocessing, from_json, read_table
 
 __all__ = ["ALL_AT_ONCE", "Results", "find_sources"]
 
@@ -75,6 +76,18 @@ class Results(ClassResults):
         kept = {key: rounded(value) for key, value in prediction.items() if key in self.columns}
         self.rows.writerow({"file": file, "row": row, **kept})
         self.counts[prediction.get("class", "numbers")] += 1
+
+    def write(self) -> None:
+        """Write predictions.json and index.html, and predictions.parquet if rows of a Parquet file were predicted."""
+        super().write()
+        if not any(each["file"].lower().endswith(PARQUET) for each in self.records):
+            return
+        import pyarrow  # takes 0.3 s
+        from pyarrow import parquet
+
+        found = pyarrow.table({name: [each[name] for each in self.records] for name in self.columns})
+        with replace_file(self.folder / "predictions.parquet") as partial:
+            parquet.write_table(found, partial)
 
     def gallery(self) -> str:
         """The first rows."""

@@ -15,7 +15,7 @@ from src.kit.tabular.preprocessing import (
     embedding_width,
     from_json,
 )
-from src.kit.tabular.reading import read_table
+from src.kit.tabular.reading import PARQUET, read_table
 from src.kit.tabular.scores import score_probabilities
 from src.kit.tabular.table import Table, is_missing, is_numeric, to_text
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_CATEGORIES",
+    "PARQUET",
     "Form",
     "Preprocessing",
     "Recognised",
