@@ -10,6 +10,7 @@ from src.kit.errors import UserError
 
 KIT = Path(__file__).resolve().parents[1]
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C ten times as fast, where it was built
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 TABLE = Path(__file__).resolve().with_name("aliases.yaml")
 
 

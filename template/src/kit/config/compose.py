@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from src.kit.config.aliases import refuse_foreign, understand
+from src.kit.config.aliases import DUMPER, refuse_foreign, understand
 from src.kit.config.components import PLACES, signature, unknown, unknown_option
 from src.kit.config.keys import (
     OPEN,
@@ -143,18 +143,17 @@ def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
         options.update(read_defaults(part.pop("defaults", []), path))
     options.update({group: name for group, name in chosen.items() if group not in PRESETS})
     framework = framework or next(str(part.framework) for part in reversed(parts) if "framework" in part)
-    cfg = OmegaConf.create({group: option_values(group, name, framework) for group, name in options.items()})
-    known = {*leaves(cfg), *reference(), *options}
-    cfg.framework = framework
-    rules = reference() | component_rules(cfg)
+    values: dict[str, Any] = {group: option_values(group, name, framework) for group, name in options.items()}
+    known = {*leaves(values), *reference(), *options}
+    values["framework"] = framework
+    rules = reference() | component_rules(values)
     for part, path in zip(parts, files, strict=True):
         refuse_unknown(path, known)
         keep_texts(part, path, rules)
         for key in options:
             if key in part and not isinstance(part[key], DictConfig):
                 raise UserError(f"{shown(path)}: {key} is a group: choose an option of it under defaults:.")
-        cfg.merge_with(part)
-    return cfg
+    return OmegaConf.create(overlay(values, *map(contents, parts)))
 
 
 def read_defaults(entries: Any, path: Path) -> dict[str, str]:
@@ -202,7 +201,7 @@ def option_values(group: str, name: str, framework: str) -> dict[str, Any]:
         raise UserError(
             f"{shown(path)}: only config.yaml, a task and an experiment choose options: leave defaults: out."
         )
-    shared = contents(read_base(group, path))
+    shared = read_base(group, path)
     general: dict[str, Any] = {"name": path.stem, **GENERAL.get(group, {})} if group in PLACES else {}
     part = overlay(general, shared, contents(own))
     component = component_file(group, part, framework) if group in PLACES else None
@@ -216,13 +215,11 @@ def option_values(group: str, name: str, framework: str) -> dict[str, Any]:
     return overlay(defaults, general, shared, contents(own))
 
 
-def read_base(group: str, *options: Path) -> DictConfig:
+def read_base(group: str, *options: Path) -> dict[str, Any]:
     """What `default.yaml` says in the folder of a group, and in those below it that hold options, which are files."""
     folders = dict.fromkeys([CONFIGS / group, *(path.parent for path in options)])
     bases = [read(folder / "default.yaml") for folder in folders if (folder / "default.yaml").exists()]
-    shared = OmegaConf.merge({}, *bases)
-    assert isinstance(shared, DictConfig)
-    return shared
+    return overlay(*map(contents, bases))
 
 
 def plain(value: Any) -> Any:
@@ -325,7 +322,11 @@ def help_text(argv: Sequence[str] = ()) -> str:
     rules = reference() | component_rules(cfg)
     for key, value in leaves(cfg).items():
         rule = rules.get(key, {})
-        default = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+        default = (
+            yaml.dump(value, Dumper=DUMPER, default_flow_style=True, width=1000)
+            .removesuffix("\n")
+            .removesuffix("\n...")
+        )
         note = f"{rule.get('help', '')} ({describe(rule)})".strip() if rule else ""
         lines.append(f"  {key + '=' + default:<44} {note}".rstrip())
     return "\n".join(lines) + "\n"

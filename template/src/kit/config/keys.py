@@ -80,13 +80,13 @@ def reference() -> dict[str, Rule]:
     return rows
 
 
-def component_rules(cfg: DictConfig) -> dict[str, Rule]:
+def component_rules(cfg: Mapping[Any, Any]) -> dict[str, Rule]:
     """Dotted key -> rule for the arguments of the components that `cfg` chooses."""
     rules: dict[str, Rule] = {}
     for group in PLACES:
         part = cfg.get(group)
-        if isinstance(part, DictConfig):
-            path = component_file(group, part, cfg.framework)
+        if isinstance(part, (dict, DictConfig)):
+            path = component_file(group, part, cfg["framework"])
             arguments = signature(path) if path else {}
             own = [name for name in arguments if name in part and name not in GENERAL_KEYS]
             rules |= {f"{group}.{name}": rule_of(arguments[name]) for name in own}
@@ -156,7 +156,7 @@ def check(cfg: DictConfig) -> None:
         if not isinstance(OmegaConf.select(cfg, key, default=cfg), DictConfig):
             inside = ", ".join(sorted(name for name in rules if name.startswith(f"{key}.")))
             raise UserError(f"{key} is a group of keys, not a value: set one of {inside}.")
-    refuse_mappings(cfg, rules)
+    refuse_mappings(cfg, rules, leaves(cfg))
     for key, value in leaves(cfg).items():
         rule = rules.get(key)
         if not rule:
@@ -177,14 +177,14 @@ def check(cfg: DictConfig) -> None:
                 check_listed(existing_component(group, "timm", str(cfg.framework)), str(encoder))
 
 
-def refuse_mappings(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
+def refuse_mappings(cfg: DictConfig, rules: Mapping[str, Rule], flat: Mapping[str, Any]) -> None:
     """Refuse keys inside a value, as in `every_n_steps: {a: 1}`, which `leaves` would take for keys without a rule.
 
     Raises:
         UserError: names the key, what it allows and the value.
     """
     for key, rule in rules.items():
-        value = OmegaConf.select(cfg, key, throw_on_resolution_failure=False)
+        value = None if key in flat else OmegaConf.select(cfg, key, throw_on_resolution_failure=False)
         takes_none = (rule.get("type") or rule.get("choices")) and "dict" not in str(rule.get("type"))
         if isinstance(value, DictConfig) and takes_none and not any(name.startswith(f"{key}.") for name in rules):
             raise UserError(f"{key} must be {describe(rule)}, not {shorten(OmegaConf.to_container(value))}.")
