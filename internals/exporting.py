@@ -20,6 +20,7 @@ NETWORKS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
     "deeplab_mobilenet_v2": (3, 48, {}, {"width": 16}),
     "yolov10n": (3, 64, {}, {}),
     "mask_rcnn_resnet18": (3, 64, {}, {"width": 16, "proposals": 32}),
+    "retinanet_resnet18": (3, 64, {}, {}),
 }
 CLASSES = 4
 DETECTORS = ("yolo", "retina", "mask")  # how names of networks begin whose outputs are rows of detections

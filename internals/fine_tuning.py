@@ -64,6 +64,10 @@ class FineTuningTests:
         changes, layers = CASES.get(name) or ({"width": 16}, self.mask_rcnn)
         self.expect(tmp_path, said, name, (before, after), changes, layers)
 
+    def test_a_detector_of_anchors_too(self, tmp_path, said):
+        layers = {"detector.head.classification_head.cls_logits"}
+        self.expect(tmp_path, said, "retinanet_resnet18", (10, 2), {}, layers)
+
     def expect(self, tmp_path, said, name, counts, changes, layers) -> None:
         """Only these layers keep their initial values when the number of classes changes from before to after."""
         before, after = counts
@@ -114,7 +118,7 @@ class FineTuningTests:
             self.build(other, 2, tmp_path / "model.safetensors", **change)
         assert not said.records
 
-    backbones = ("deeplab_resnet18", "mask_rcnn_resnet18")
+    backbones = ("deeplab_resnet18", "mask_rcnn_resnet18", "retinanet_resnet18")
 
     def test_a_classifier_starts_the_backbones(self, tmp_path, said):
         trained = {key: array + 1 for key, array in self.arrays(self.build("resnet18", 7, stem="imagenet")).items()}

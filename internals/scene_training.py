@@ -17,7 +17,7 @@ from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.inference import Predictor
 from src.kit.run import Run, read_json, read_rows
-from src.kit.training import TrainingLoop, find_checkpoint, load_task, train_run
+from src.kit.training import Experiment, TrainingLoop, evaluate_run, find_checkpoint, load_task, train_run
 from src.kit.weights import load_weights
 from tests.support import fit
 
@@ -261,6 +261,14 @@ class SceneTrainingTests:
         with pytest.raises(UserError, match=message):
             self.fit(tmp_path, "detection", *overrides)
         assert not list(tmp_path.iterdir())
+
+    def test_a_network_with_losses_of_its_own_is_evaluated_and_predicts(self, tmp_path):
+        overrides = ["model=retinanet_resnet18", "loss=network"]
+        run, _ = self.fit(tmp_path, "detection", *overrides)
+        evaluate_run(Experiment(self.configure(tmp_path, "detection", *overrides)), run, ["val"])
+        assert 0 <= read_json(run / "evaluation-val.json")["map"] <= 1
+        assert (run / "pictures" / "val-samples.png").is_file()
+        self.check_command(run, "detection")
 
     def test_evaluation_and_repetition_know_the_task(self, tmp_path, capsys):
         run, first = self.fit(tmp_path, "segmentation")

@@ -1,11 +1,17 @@
 """CLIP as a classifier: tokens, the text network, weights in OpenCLIP's format from a hub on loopback, a run."""
 
 import math
+import os
 import re
+import shlex
+import shutil
+import subprocess
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import onnxruntime
 import paddle
@@ -149,6 +155,25 @@ def test_published_weights_give_the_logits_of_both_networks(reference: Reference
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
         resized.append(logits(framework, build_model(configure(framework, class_names=["a", "b"]), 2, 4, 48), other))
     np.testing.assert_allclose(*resized, rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_sentence_about_a_failed_download_advises_helps(reference: Reference, tmp_path, monkeypatch):
+    fetch, other, here = huggingface_hub.hf_hub_download, tmp_path / "other machine", tmp_path / "here"
+    nowhere = partial(fetch.func, endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", nowhere)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here))
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # between attempts
+    config = configure("lightning", class_names=["a", "b"])
+    advice = r"run `(hf download .+)` on another machine and copy (\S+) from its ~/\.cache/huggingface/hub to (.+)\."
+    for file in (clip.WEIGHTS, clip.TOKENS[1]):
+        with pytest.raises(UserError, match=rf"Cannot download .*{file}") as caught:
+            build_model(config, 2, 3, SIDE)
+        command, folder, place = re.search(advice, str(caught.value)).groups()
+        environment = {**os.environ, "HF_ENDPOINT": fetch.keywords["endpoint"], "HF_HOME": str(other)}
+        subprocess.run(shlex.split(command), env=environment, check=True, capture_output=True)
+        shutil.copytree(other / "hub" / folder, Path(place) / folder, symlinks=True)
+    found = build_model(config, 2, 3, SIDE).state_dict()["vision.cls_token"]
+    assert torch.equal(found.flatten(), reference.first)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import paddle
 import pytest
 
 from mask_rcnn import SIDE, MaskRCNNTests
-from src.kit import instance_segmentation_paddle as boxes
-from src.kit.instance_segmentation_paddle import ProposalNetwork
+from src.kit import scenes_paddle as boxes
+from src.kit.instance_segmentation_paddle import ProposalNetwork, offset_loss, sample_examples
 from src.models.paddle.instance_segmentation import mask_rcnn
 
 
@@ -89,19 +89,19 @@ def test_an_object_that_overlaps_nothing_gets_no_box():
 
 def test_examples_are_drawn_at_random_within_their_share():
     kind = paddle.to_tensor(np.repeat([1, -1, 0], [20, 50, 30]))
-    positive, negative = boxes.sample_examples(kind, 16, 0.25)
+    positive, negative = sample_examples(kind, 16, 0.25)
     assert (positive.shape, negative.shape) == ([4], [12])
     assert (kind[positive] == 1).all()
     assert (kind[negative] == -1).all()
     assert len(set(positive.tolist())) == 4
-    positive, negative = boxes.sample_examples(paddle.to_tensor([-1, 1, -1]), 16, 0.25)
+    positive, negative = sample_examples(paddle.to_tensor([-1, 1, -1]), 16, 0.25)
     assert (positive.tolist(), sorted(negative.tolist())) == ([1], [0, 2])
-    positive, _ = boxes.sample_examples(paddle.to_tensor([-1, -1]), 16, 0.25)
+    positive, _ = sample_examples(paddle.to_tensor([-1, -1]), 16, 0.25)
     assert positive.shape == [0]
 
 
 def test_offset_loss_is_quadratic_below_a_ninth():
-    found = boxes.offset_loss(tensor([0.1, 0, 0, 1]), tensor([0, 0, 0, 0]))
+    found = offset_loss(tensor([0.1, 0, 0, 1]), tensor([0, 0, 0, 0]))
     assert found.item() == pytest.approx(4.5 * 0.01 + 1 - 0.5 / 9, abs=1e-5)
 
 

@@ -19,22 +19,25 @@ from src.kit.training import Experiment
 TASKS = {
     "yolov10n": ["task=detection"],
     "yolov10s": ["task=detection", "model=yolov10s"],
+    "retinanet": ["task=detection", "model=retinanet_resnet18", "loss=network"],
     "deeplab": ["task=segmentation", "model=deeplab_resnet18"],
     "mask_rcnn": ["task=instance_segmentation"],
     "tabular": ["task=tabular"],
     "regression": ["task=tabular_regression"],
 }
+OWN_LOSSES = ("mask_rcnn", "retinanet")
 
 
-@pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("batch", [2, 5])
+@pytest.mark.parametrize(
+    ("name", "batch"), [(name, batch) for batch in (2, 5) for name in TASKS if (name, batch) != ("retinanet", 5)]
+)
 def test_what_is_kept(name: str, batch: int) -> None:
     cfg = load_config(["framework=paddle", "trainer.accelerator=cpu", *TASKS[name]])
     shape = find_data_shape(Experiment(cfg))
     series, kinds = live(trace_steps(cfg, shape, (batch,))[0])
     parameters, forward, backward = real_step(cfg, shape, batch)
     # a network with losses of its own has its gradients from the start, as in every step but the first
-    early = backward - parameters if name == "mask_rcnn" else 0
+    early = backward - parameters if name in OWN_LOSSES else 0
     assert parameters + early == series[kinds.index("data") - 1]
     nearest = min(series, key=lambda size: abs(size - forward - early))
     drawn = 0.02 if early else 2e-3  # how many proposals there are depends on the weights, which are drawn
@@ -49,7 +52,7 @@ def test_the_line_through_two_batches(name: str) -> None:
     assert estimator.at(6).allocated * MIB == pytest.approx(direct.allocated, rel=0.05)
     assert estimator.at(6).reserved * MIB == pytest.approx(direct.reserved, rel=0.08)
     assert estimator.notes[0] == "Each image is assumed to have 6 objects."
-    assert len(estimator.notes) == (2 if name == "mask_rcnn" else 1)
+    assert len(estimator.notes) == (2 if name in OWN_LOSSES else 1)
 
 
 def test_half_precision_takes_less() -> None:

@@ -48,8 +48,8 @@ def test_both_frameworks_have_the_same_networks():
 
 
 def test_a_model_of_the_other_framework_names_that_framework():
-    config = model_config("paddle", "retinanet_resnet18")
-    with pytest.raises(UserError, match="model=retinanet_resnet18 exists for lightning only: set framework=lightning"):
+    config = model_config("paddle", "retinanet_timm")
+    with pytest.raises(UserError, match="model=retinanet_timm exists for lightning only: set framework=lightning"):
         build_model(config, 5, 3, 32)
     config.model.file = "retinanett"
     with pytest.raises(UserError, match="Unknown model 'retinanett'"):

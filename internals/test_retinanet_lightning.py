@@ -64,13 +64,14 @@ def test_evaluation_gives_padded_rows_of_box_score_and_class(channels):
 
 
 def serve_published(entry, network: torch.nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a network's weights where torch caches those of an entry, with the digest that their name needs."""
+    """Put a network's weights into a mirror, as those of an entry, with the digest that their name needs."""
     content = io.BytesIO()
     torch.save(network.state_dict(), content)
     name = f"detector-{sha256(content.getvalue()).hexdigest()[:8]}.pth"
     (folder / name).write_bytes(content.getvalue())
     monkeypatch.setenv("TORCH_HOME", str(folder / "cache"))
-    monkeypatch.setattr(entry.value, "url", (folder / name).as_uri())
+    monkeypatch.setenv("DATASET_MIRROR", str(folder))
+    monkeypatch.setattr(entry.value, "url", f"https://download.pytorch.org/models/{name}")
 
 
 def published(make) -> torch.nn.Module:

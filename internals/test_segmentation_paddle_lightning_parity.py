@@ -14,7 +14,9 @@ from src.models.lightning.segmentation import deeplab as lightning
 from src.models.paddle.segmentation import deeplab as theirs
 
 
-@pytest.mark.parametrize(("known", "rare"), [("all", "none"), ("some", "none"), ("none", "balanced"), ("some", "log")])
+@pytest.mark.parametrize(
+    ("known", "rare"), [("all", "none"), ("some", "balanced"), ("none", "balanced"), ("some", "log")]
+)
 @pytest.mark.parametrize("weights", [(1, 0, 0, 2.0), (0, 1, 0, 2.0), (0, 0, 1, 2.0), (0, 0, 1, 0.5), (1, 1, 1, 0.0)])
 def test_losses_and_gradients_are_the_same(weights, known, rare):
     random = np.random.default_rng(0)
@@ -34,7 +36,7 @@ def test_losses_and_gradients_are_the_same(weights, known, rare):
     others = paddle.to_tensor(logits, stop_gradient=False)
     second = build_loss(OmegaConf.create({"framework": "paddle", **cfg}), counts)(others, paddle.to_tensor(true))
     second.backward()
-    assert second.item() == pytest.approx(first.item(), rel=1e-4, abs=1e-6)
+    assert second.item() == pytest.approx(first.item(), rel=1e-5, abs=1e-6)
     assert (first.item() > 0) == (known != "none")
     assert np.isfinite(ours.grad.numpy()).all()
     np.testing.assert_allclose(ours.grad.numpy(), others.grad.numpy(), atol=1e-5)

@@ -87,6 +87,10 @@ def test_pretrained_without_network(tmp_path: Path):
     message = result.stderr.splitlines()[-1]
     assert "UserError: Cannot download the pretrained weights timm/resnet18.tv_in1k" in message
     assert "set HF_ENDPOINT to a mirror" in message
+    assert "`hf download timm/resnet18.tv_in1k model.safetensors`" in message
+    assert message.endswith(
+        f"copy models--timm--resnet18.tv_in1k from its ~/.cache/huggingface/hub to {tmp_path / 'hub'}."
+    )
 
 
 def test_timm_files_get_the_networks_names(tmp_path: Path):

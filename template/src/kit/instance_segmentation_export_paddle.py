@@ -8,7 +8,8 @@ from paddle import nn
 from paddle.nn import functional
 
 from src.kit.inference_scenes_detectors import add_region_pooling
-from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork, decode_boxes
+from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork
+from src.kit.scenes_paddle import decode_boxes
 
 __all__ = ["export_parts"]
 

@@ -8,11 +8,20 @@ import math
 import paddle
 from paddle import nn
 from paddle.nn import functional, initializer
-from paddle.vision import models, ops
+from paddle.vision import ops
 
 from src.kit.paddle import initialise_like_torch
+from src.kit.scenes_paddle import (
+    body_maps,
+    build_body,
+    decode_boxes,
+    encode_boxes,
+    initialise_laterals,
+    match_boxes,
+    merge_maps,
+)
 
-__all__ = ["BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork", "decode_boxes"]
+__all__ = ["BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork"]
 
 STRIDES = (4, 8, 16, 32, 64)  # of the pyramid's maps
 RATIOS = (0.5, 1.0, 2.0)  # height to width of the anchors
@@ -20,45 +29,8 @@ EXAMPLES = 256  # anchors of an image that the proposal losses use
 MIN_SCORE = 0.05  # of a detection
 CLASS_OVERLAP = 0.5  # IoU above which non-maximum suppression drops the less confident of two boxes of a class
 SCALE = (10.0, 10.0, 5.0, 5.0)  # of the second stage's offsets, which are small
-MAX_GROWTH = math.log(1000 / 16)  # limit of a predicted growth: exp of more would overflow
 
 Positives = list[tuple[paddle.Tensor, paddle.Tensor]]  # of each image: boxes (n, 4) and the index (n,) of their object
-
-
-def iou(one: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
-    """Intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
-    shared = paddle.minimum(one[:, None, 2:], other[None, :, 2:]) - paddle.maximum(one[:, None, :2], other[None, :, :2])
-    intersection = shared.clip(min=0).prod(axis=2)
-    return intersection / (area(one)[:, None] + area(other)[None] - intersection + 1e-9)
-
-
-def area(boxes: paddle.Tensor) -> paddle.Tensor:
-    """Area of the boxes, (N,) square pixels."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def match_boxes(
-    boxes: paddle.Tensor, true: paddle.Tensor, low: float, high: float, each: bool = False
-) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """Match (N, 4) boxes to (M, 4) true ones.
-
-    Args:
-        low, high: IoU below which a box is negative, and from which it is positive.
-        each: also make the boxes with the highest IoU of each true box positive, however low it is.
-
-    Returns:
-        int64 (N,) the true box with the highest IoU, and int64 (N,) 1 for positive, -1 for negative, else 0.
-    """
-    if true.shape[0] == 0:
-        return paddle.zeros([boxes.shape[0]], "int64"), paddle.full([boxes.shape[0]], -1, "int64")
-    overlap = iou(boxes, true)
-    best, owner = overlap.max(axis=1), overlap.argmax(axis=1)
-    quality = (best >= high).astype("int64") - (best < low).astype("int64")
-    if each:
-        most = overlap.max(axis=0, keepdim=True)
-        rescued = paddle.logical_and(overlap >= 0.99999 * most, overlap > 0).any(axis=1)
-        quality = paddle.where(rescued, paddle.ones_like(quality), quality)
-    return owner, quality
 
 
 def sample_examples(kind: paddle.Tensor, count: int, share: float) -> tuple[paddle.Tensor, paddle.Tensor]:
@@ -71,21 +43,6 @@ def draw_positions(wanted: paddle.Tensor, count: int) -> paddle.Tensor:
     """Draw at most `count` indices of true values, int64 (n,)."""
     places = wanted.nonzero().flatten()
     return places[paddle.randperm(places.shape[0])[:count]] if places.shape[0] else places
-
-
-def encode_boxes(boxes: paddle.Tensor, true: paddle.Tensor) -> paddle.Tensor:
-    """Return offsets (N, 4) from boxes to true ones: shift / size and logarithm of the growth (arXiv 1311.2524)."""
-    size, true_size = boxes[:, 2:] - boxes[:, :2], true[:, 2:] - true[:, :2]
-    shift = (true[:, :2] + true[:, 2:] - boxes[:, :2] - boxes[:, 2:]) / (2 * size)
-    return paddle.concat([shift, paddle.log(true_size / size)], axis=1)
-
-
-def decode_boxes(boxes: paddle.Tensor, offsets: paddle.Tensor) -> paddle.Tensor:
-    """Invert `encode_boxes`: boxes (N, 4) moved by offsets (N, 4), or by a batch of them (B, N, 4)."""
-    size, centre = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2
-    centre = centre + offsets[..., :2] * size
-    half = paddle.exp(offsets[..., 2:].clip(max=MAX_GROWTH)) * size / 2
-    return paddle.concat([centre - half, centre + half], axis=-1)
 
 
 def offset_loss(offsets: paddle.Tensor, true: paddle.Tensor) -> paddle.Tensor:
@@ -101,27 +58,13 @@ class FeaturePyramid(nn.Layer):
 
     def __init__(self, depth: int, channels: int, width: int) -> None:
         super().__init__()
-        self.body = getattr(models, f"resnet{depth}")(pretrained=False, num_classes=0, with_pool=False)
-        if channels != 3:
-            self.body.conv1 = nn.Conv2D(channels, 64, 7, stride=2, padding=3, bias_attr=False)
-        initialise_like_torch(self.body)
-        first = 64 if depth < 50 else 256
-        self.inner = nn.LayerList([nn.Conv2D(first << level, width, 1) for level in range(4)])
-        self.outer = nn.LayerList([nn.Conv2D(width, width, 3, padding=1) for _ in range(4)])
-        for layer in (*self.inner, *self.outer):  # no activation follows: gain 1
-            initializer.KaimingUniform(negative_slope=1.0, nonlinearity="leaky_relu")(layer.weight)
+        self.body, widths = build_body(depth, channels)
+        self.inner = nn.LayerList([nn.Conv2D(inputs, width, 1) for inputs in widths])
+        self.outer = nn.LayerList([nn.Conv2D(width, width, 3, padding=1) for _ in widths])
+        initialise_laterals([*self.inner, *self.outer])
 
     def forward(self, images: paddle.Tensor) -> list[paddle.Tensor]:
-        body = self.body
-        x = body.maxpool(body.relu(body.bn1(body.conv1(images))))
-        features = []
-        for layer in (body.layer1, body.layer2, body.layer3, body.layer4):
-            x = layer(x)
-            features.append(x)
-        merged = [inner(feature) for inner, feature in zip(self.inner, features, strict=True)]
-        for level in (2, 1, 0):
-            merged[level] = merged[level] + functional.interpolate(merged[level + 1], merged[level].shape[2:])
-        maps = [outer(feature) for outer, feature in zip(self.outer, merged, strict=True)]
+        maps = merge_maps(body_maps(self.body, images), self.inner, self.outer)
         return [*maps, functional.max_pool2d(maps[-1], 1, stride=2)]
 
 

@@ -1,7 +1,6 @@
 """Adapt torchvision's detectors: to batches that are resized and normalised already, and to export in parts."""
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,12 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from src.kit.inference_scenes_detectors import add_region_pooling
-from src.kit.lightning import download_state
+from src.kit.lightning import download_state, weights_from_numpy, weights_to_numpy
+from src.kit.scenes import fit_coco_weights
 from src.kit.training import announce_weights
-from src.kit.weights import adapt_stem
 
 __all__ = ["KeepImages", "Pyramid", "export_mask_rcnn", "export_retinanet", "start_from_coco"]
 
-BY_CLASS = re.compile(r"classification_head\.cls_logits|roi_heads\..*\.(cls_score|bbox_pred|mask_fcn_logits)\.")
-EPSILON = 1e-5  # of batch normalisation
 MAX_GROWTH = math.log(1000 / 16)  # torchvision's limit of a predicted growth
 
 # name -> a part, the shape of its input without the batch, and what completes its .onnx file
@@ -51,23 +48,8 @@ def start_from_coco(detector: nn.Module, published: Any, class_names: Sequence[s
         class_names: of the detector's outputs, without a background.
     """
     announce_weights(str(published.url), "bsd-3-clause")
-    own, weights, known = detector.state_dict(), download_state(str(published.url)), list(published.meta["categories"])
-    first = int(not isinstance(detector, RetinaNet))  # Mask R-CNN counts the background as class 0
-    pairs = [(0, 0)][:first] + [(k + first, known.index(n)) for k, n in enumerate(class_names or ()) if n in known]
-    for name in [name for name in weights if BY_CLASS.search(name)]:
-        anchors = len(weights[name]) // len(known) if first == 0 else 1  # RetinaNet has the classes of each anchor
-        theirs = weights[name].reshape(anchors, len(known), -1)
-        rows = own[name].reshape(anchors, -1, theirs.shape[2]).clone()
-        for here, there in pairs:
-            rows[:, here] = theirs[:, there]
-        weights[name] = rows.reshape(own[name].shape)
-    for name in weights:
-        if name.endswith("running_var"):
-            weights[name] = (weights[name] - EPSILON).clamp(min=0)  # they were trained without it
-    body = "backbone.body."
-    fitted = adapt_stem({body: weights[f"{body}conv1.weight"].numpy()}, {body: own[f"{body}conv1.weight"].numpy()})
-    weights[f"{body}conv1.weight"] = torch.from_numpy(fitted[body])
-    detector.load_state_dict({**own, **weights})
+    weights = {name: value.numpy() for name, value in download_state(str(published.url)).items()}
+    weights_from_numpy(detector, fit_coco_weights(weights, weights_to_numpy(detector), class_names))
 
 
 class Pyramid(nn.Module):

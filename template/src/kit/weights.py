@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from src.kit.config import UserError
+from src.kit.download import fetch
 from src.kit.storage import replace_file, translate_errors
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "compressed_shapes",
     "compression_of",
     "count_classes",
+    "download_published",
     "download_weights",
     "fit_backbone",
     "load_metadata",
@@ -146,6 +149,7 @@ def download_weights(repository: str, file: str = "model.safetensors") -> Path:
         UserError: they cannot be downloaded.
     """
     from huggingface_hub import hf_hub_download  # slow to import: 0.2 s
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -153,9 +157,22 @@ def download_weights(repository: str, file: str = "model.safetensors") -> Path:
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
         raise UserError(
-            f"Cannot download the pretrained weights {repository} ({reason}); set HF_ENDPOINT to a mirror, or fetch "
-            f"{file} on another machine and give it as model.weights=FILE."
+            f"Cannot download the pretrained weights {repository} ({reason}); set HF_ENDPOINT to a mirror, or run "
+            f"`hf download {repository} {file}` on another machine and copy models--{repository.replace('/', '--')} "
+            f"from its ~/.cache/huggingface/hub to {HF_HUB_CACHE}."
         ) from error
+
+
+def download_published(url: str) -> Path:
+    """Fetch a file whose name ends in the first digits of its SHA-256, as PyTorch's do, into PyTorch's cache.
+
+    Raises:
+        UserError: it cannot be downloaded, or is another file.
+    """
+    name = url.rpartition("/")[2]
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    target = Path(home).expanduser() / "hub" / "checkpoints" / name
+    return fetch(url, target, f"sha256-8:{Path(name).stem[-8:]}", quiet=target.is_file())
 
 
 def adapt_stem(arrays: Arrays, initial: Arrays) -> Arrays:

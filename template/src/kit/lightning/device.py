@@ -9,7 +9,6 @@ import torch
 from omegaconf import DictConfig
 from torch.profiler import profile, schedule, supported_activities
 
-from src.kit.errors import UserError
 from src.kit.hardware import SystemProbe, free_ram
 from src.kit.loading import (
     BatchLoader,
@@ -25,6 +24,7 @@ from src.kit.loading import (
 from src.kit.ranks import find_place
 from src.kit.run import Run
 from src.kit.storage import write_text
+from src.kit.weights import download_published
 
 PROFILED = 20  # steps
 
@@ -170,10 +170,5 @@ def download_state(url: str) -> dict[str, torch.Tensor]:
     Raises:
         UserError: they cannot be downloaded.
     """
-    try:
-        weights: dict[str, torch.Tensor] = torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
-        return weights
-    except (OSError, RuntimeError) as error:  # no network, a file that differs
-        raise UserError(f"Cannot download the pretrained weights {url} ({error}).") from error
+    weights: dict[str, torch.Tensor] = torch.load(download_published(url), map_location="cpu", weights_only=True)
+    return weights

@@ -22,6 +22,7 @@ from src.kit.scenes.coco_format import (
     read_coco,
     refuse_missing_maps,
 )
+from src.kit.scenes.coco_weights import fit_coco_weights
 from src.kit.scenes.convert import convert_data_set
 from src.kit.scenes.digit_images import Scene, compose_scene
 from src.kit.scenes.drawing import (
@@ -112,6 +113,7 @@ __all__ = [
     "find_coco_splits",
     "find_mask_splits",
     "find_yolo_splits",
+    "fit_coco_weights",
     "flag",
     "identifier",
     "ink_on",
