@@ -1,6 +1,7 @@
 """Paddle on two machines, started by its own launcher and by SLURM's variables, and with divided optimizer state."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -31,8 +32,13 @@ class TestLaunchPaddle(LaunchTests):
         assert self.drive(folder, "1:13:kill", "--", *keys).returncode != 0
         (run,) = tmp_path.glob("parts-*")
         assert find_checkpoint(run, "last").name == "epoch=000-step=000010"
-        again = self.drive(folder, "--", "--resume", str(run))
+        mine, its = os.openpty()
+        os.write(mine, b"p 'before step', self.loop.step_count + 1\nc\n")
+        again = self.drive(folder, "--", "--resume", str(run), "--debugger", "12", stdin=its)
+        os.close(mine)
+        os.close(its)
         assert again.returncode == 0, again.stderr
+        assert again.stdout.count("('before step', 12)") == 1, "rank 0 opens the debugger"
         for name in ("model", "training"):  # also the state is a whole one, from which any number of processes goes on
             files = [find_checkpoint(each, "last") / f"{name}.safetensors" for each in (two, run)]
             whole, divided = (load_weights(each)[0] for each in files)
@@ -40,9 +46,11 @@ class TestLaunchPaddle(LaunchTests):
             assert all(np.array_equal(whole[key], divided[key]) for key in whole)
         self.check_estimate(folder, keys, monkeypatch)
 
-    def drive(self, folder, *arguments):
+    def drive(self, folder, *arguments, stdin=None):
         command = [sys.executable, DRIVER, str(folder), *arguments]
-        return subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=False, timeout=180)
+        return subprocess.run(
+            command, cwd=TEMPLATE, stdin=stdin, capture_output=True, text=True, check=False, timeout=180
+        )
 
     def check_estimate(self, folder, keys, monkeypatch):
         """The fuller process held what the estimate says, to the byte."""

@@ -141,6 +141,14 @@ def test_a_loop_goes_on_with_an_epoch_that_other_processes_began(tmp_path):
     assert len(list(three.loader)) == 4
     assert rates[0] == pytest.approx(rates[1])
     assert rates[2] == pytest.approx(rates[1], rel=0.25), "to a batch"
+    old = {**two.state_dict(), "batch": 4, "batches": two.batches}  # as earlier versions wrote it
+    del old["parts"]
+    two.load_state_dict(old)
+    assert (two.batch, two.resumed) == (4, True)
+    with pytest.raises(UserError, match=r"an epoch of 10 batches, which are 20 now: go on with as many processes"):
+        one.load_state_dict(old)
+    one.load_state_dict(old | {"batch": 0})
+    assert (one.batch, one.resumed) == (0, False)
     two.batch, two.epoch = 0, 1  # between two epochs
     three.load_state_dict(two.state_dict())
     three.start_epoch()

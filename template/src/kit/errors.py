@@ -16,7 +16,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-__all__ = ["MASK", "Stopped", "UserError", "exit_with", "hide_passwords", "run_main", "stop_at", "way_out"]
+__all__ = [
+    "MASK",
+    "Stopped",
+    "UserError",
+    "exit_with",
+    "give_stops",
+    "hide_passwords",
+    "run_main",
+    "say_unreached",
+    "stop_at",
+    "take_stops",
+    "way_out",
+]
 
 MASK = "***"
 # scheme://user:password@host, scheme://long-token@host, and ?token=...&signature=... of a signed URL
@@ -110,10 +122,29 @@ def debugged(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
             traceback.print_exc()
             debugger().post_mortem(error.__traceback__)
             sys.exit(1)
-        for step in STOPS:
-            print(f"--debugger {step}: there was no such step in this process.", file=sys.stderr)
+        say_unreached()
 
     return run
+
+
+def say_unreached() -> None:
+    """Say that the training ended before the step of `--debugger`."""
+    for step in STOPS:
+        print(f"--debugger {step}: there was no such step in this process.", file=sys.stderr)
+
+
+def give_stops() -> tuple[set[int], str]:
+    """What `take_stops` needs to open the debugger in another process, and no longer in this one."""
+    steps = set(STOPS)
+    STOPS.clear()
+    return steps, os.ttyname(0) if steps and hasattr(os, "ttyname") else "CONIN$"  # Windows' name of the terminal
+
+
+def take_stops(steps: set[int], terminal: str) -> None:
+    """Open a debugger before these steps in this process, whose input the debugger reads from the terminal."""
+    if steps:
+        STOPS.update(steps)
+        sys.stdin = open(terminal, encoding="utf-8")  # noqa: SIM115 (until this process ends)
 
 
 def debugger() -> Any:
@@ -121,10 +152,15 @@ def debugger() -> Any:
     return importlib.import_module("ipdb" if importlib.util.find_spec("ipdb") else "pdb")
 
 
-def stop_at(step: int) -> None:
-    """Open a debugger in the function that called the caller if `--debugger` named this step, counted from 1."""
+def stop_at(step: int, here: bool = True) -> None:
+    """Open a debugger in the function that called the caller if `--debugger` named this step, counted from 1.
+
+    Of several processes only one does so `here`, and the others wait for it.
+    """
     if step in STOPS:
         STOPS.remove(step)
+        if not here:
+            return
         module = debugger()
         opened = module.Pdb() if hasattr(module, "Pdb") else module  # pdb's own function takes no frame
         opened.set_trace(sys._getframe(2))

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import paddle
 from src.kit.config import UserError, refuse_extra
+from src.kit.errors import give_stops, say_unreached, take_stops
 from src.kit.hardware import SystemProbe, cpu_model, free_ram, instructions
 from src.kit.loading import (
     BatchLoader,
@@ -87,7 +88,7 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
     options: dict[str, Any] = {"backend": "gloo"}
     if use_gpu(cfg):
         options = {"backend": "nccl", "gpus": ",".join(map(str, devices))}
-    arguments = (rank, OmegaConf.to_container(cfg), folder, checkpoint)
+    arguments = (rank, OmegaConf.to_container(cfg), folder, checkpoint, *give_stops())
     ranks = paddle.distributed.spawn(start_rank, arguments, nprocs=len(devices), join=False, **options)
     try:
         while any(process.is_alive() for process in ranks.processes):
@@ -139,13 +140,25 @@ def join(cfg: DictConfig, place: Place) -> Iterator[Callable[[Any], list[Any]]]:
     yield gather
 
 
-def start_rank(rank: Callable[..., None], plain: dict[str, Any], folder: Path, checkpoint: Path | None) -> None:
-    """Join the other ranks and run `rank`; a user's mistake is left as a sentence for the process that started it."""
+def start_rank(
+    rank: Callable[..., None],
+    plain: dict[str, Any],
+    folder: Path,
+    checkpoint: Path | None,
+    stops: set[int],
+    terminal: str,
+) -> None:
+    """Join the other ranks and run `rank`; a user's mistake is left as a sentence for the process that started it.
+
+    Rank 0 opens the debugger before the steps `stops`.
+    """
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that started this ends it
     connect()
+    take_stops(stops if paddle.distributed.get_rank() == 0 else set(), terminal)
     try:
         rank(plain, folder, checkpoint)
+        say_unreached()
     except UserError as error:
         (folder / FAILURE).write_text(str(error), "utf-8")
         sys.exit(2)

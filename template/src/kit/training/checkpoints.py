@@ -135,6 +135,25 @@ def write_index(folder: Path, entries: Sequence[dict[str, Any]]) -> None:
     write_json(folder / INDEX, {"best": best, "last": last, "checkpoints": rows}, wait=False)
 
 
+def parts_of(state: Mapping[str, Any], loader: Any, batches: int) -> list[Any]:
+    """The parts of an epoch that are over, as `loader.position` tells them, by the state of a training loop.
+
+    Args:
+        batches: in an epoch. Earlier versions stored them, and how many were over.
+
+    Raises:
+        UserError: an earlier version stored another number of them, which says nothing about the samples.
+    """
+    if "parts" in state or not state["batch"]:
+        return list(state.get("parts", []))
+    if state.get("batches", batches) != batches:
+        raise UserError(
+            f"This checkpoint is of an earlier version, within an epoch of {state['batches']} batches, which are "
+            f"{batches} now: go on with as many processes and samples in a batch as it was written with."
+        )
+    return list(loader.position(state["batch"]))
+
+
 def find_checkpoint(run: Path, which: str) -> Path:
     """Folder of the `best` or the `last` checkpoint of a run, or of the one with that name.
 

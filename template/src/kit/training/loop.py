@@ -13,7 +13,7 @@ from src.kit.config import UserError, build_component
 from src.kit.errors import stop_at
 from src.kit.loading import BatchLoader
 from src.kit.run import Run
-from src.kit.training.checkpoints import Checkpoints
+from src.kit.training.checkpoints import Checkpoints, parts_of
 from src.kit.training.experiment import Experiment
 from src.kit.training.inspection import Inspector, Layers, not_finite
 
@@ -145,7 +145,7 @@ class TrainingLoop:
             self.inspector.start_step(self.step_count + 1)
         done = self.batch // self.accumulate * self.accumulate / self.first_accumulate
         self.lr = self.schedule.lr(self.epoch * self.steps + done)
-        stop_at(self.step_count + 1)  # the last call, or it would be the next one that the debugger shows
+        stop_at(self.step_count + 1, self.run.main)  # last, or the debugger would show the next call
         return self.lr
 
     def start_epoch(self) -> None:
@@ -294,13 +294,13 @@ class TrainingLoop:
         """Everything besides weights and optimizer that a resumed run needs to continue exactly."""
         parts = self.loader.position(self.batch) if self.batch else []
         own: dict[str, Any] = {"epoch": self.epoch, "parts": parts, "step_count": self.step_count}
-        own["rows"] = self.run.rows
-        return own | {name: part.state_dict() for name, part in self.parts.items()}
+        return own | {"rows": self.run.rows} | {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, also with another number of processes or samples in a batch than it was saved with."""
-        self.epoch, self.step_count, self.resumed = state["epoch"], state["step_count"], bool(state["parts"])
-        self.batch = min(self.loader.resume(self.epoch, state["parts"]), self.batches - 1) if self.resumed else 0
+        self.epoch, self.step_count = state["epoch"], state["step_count"]
+        self.resumed = bool(parts := parts_of(state, self.loader, self.batches))
+        self.batch = min(self.loader.resume(self.epoch, parts), self.batches - 1) if parts else 0
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.run.restore_epochs(state["rows"])
