@@ -100,12 +100,12 @@ class MaskRCNNTests:
         assert self.predict(network, images).shape == (1, 100, 6 + 28 * 28)
 
     def test_images_may_be_larger_than_the_network_was_built_for(self, network):
-        """With data.sizes, batches differ in size."""
-        images = np.random.default_rng(1).standard_normal((2, 3, 128, 128), dtype=np.float32)
+        """With data.sizes and data.rectangular, batches differ in size."""
+        images = np.random.default_rng(1).standard_normal((2, 3, 96, 128), dtype=np.float32)
         labels, boxes, kinds, _ = BATCHES["objects"]
-        masks = np.zeros((2, MOST, 128, 128), np.uint8)
-        masks[:, :2, 70:120, 70:120] = 1
-        boxes = np.broadcast_to(np.float32([70, 70, 120, 120]), boxes.shape).copy()
+        masks = np.zeros((2, MOST, 96, 128), np.uint8)
+        masks[:, :2, 70:90, 70:120] = 1
+        boxes = np.broadcast_to(np.float32([70, 70, 120, 90]), boxes.shape).copy()
         losses, _ = self.step(network, images, (labels, boxes, kinds, masks))
         assert np.isfinite(losses).all()
 

@@ -1,6 +1,8 @@
 """Augmented annotations: boxes, outlines and class maps stay on what is painted in the image."""
 
 from dataclasses import replace
+from functools import partial
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -54,16 +56,22 @@ def scene(seed: int) -> Sample:
     return rectangles(rng, int(rng.integers(0, 5)), int(rng.integers(20, 300)), int(rng.integers(20, 300)))
 
 
+def augmenting(name: str, size: int = SIZE, flippable: bool = True):
+    """An augmentation whose results are squares."""
+    return partial(build_augmentation(name, flippable), canvas=(size, size))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_result_is_a_sample_of_the_size(name):
-    augment = build_augmentation(name, SIZE)
-    for seed in range(60):
+    augment = build_augmentation(name)
+    for seed, (height, width) in zip(range(60), cycle([(SIZE, SIZE), (64, SIZE), (SIZE, 32)]), strict=False):
         before = scene(seed)
         kept = (before.image.copy(), before.boxes.copy(), before.masks.copy())
-        after = augment(before, np.random.default_rng(seed))  # Sample itself checks shapes, types and ranges
-        assert after.image.shape == (SIZE, SIZE, 3)
-        assert after.masks.shape == (len(after.boxes), SIZE, SIZE)
-        assert after.semantic.shape == (SIZE, SIZE)
+        # Sample itself checks shapes, types and ranges
+        after = augment(before, np.random.default_rng(seed), (height, width))
+        assert after.image.shape == (height, width, 3)
+        assert after.masks.shape == (len(after.boxes), height, width)
+        assert after.semantic.shape == (height, width)
         assert after.image_id == before.image_id
         assert (after.crowd == (after.labels % 2 == 1)).all()  # flags stay with their labels
         assert (after.boxes[:, 2:] > after.boxes[:, :2]).all()
@@ -74,7 +82,7 @@ def test_the_result_is_a_sample_of_the_size(name):
 @pytest.mark.parametrize(("name", "tolerance"), [("none", 0.51), ("basic", 0.51), ("advanced", 1.3)])
 def test_a_box_goes_where_the_outline_goes(name, tolerance):
     """Moved on its own, without outlines, a box is that of the moved outline, within a pixel."""
-    augment = build_augmentation(name, SIZE)
+    augment = augmenting(name)
     compared = 0
     for seed in range(300):
         whole = scene(seed)
@@ -103,7 +111,7 @@ def test_a_box_goes_where_the_outline_goes(name, tolerance):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outlines_and_class_maps_lie_on_the_painted_pixels(name):
-    augment = build_augmentation(name, SIZE)
+    augment = augmenting(name)
     for seed in range(60):
         before = rectangles(np.random.default_rng(seed), 1, 120, 150, smallest=30)
         before = replace(before, image=np.dstack([before.masks[0].astype(np.uint8) * 255] * 3))
@@ -121,7 +129,7 @@ def test_outlines_and_class_maps_lie_on_the_painted_pixels(name):
 def test_letterbox_keeps_the_aspect_and_pads_both_sides_alike():
     image = np.full((60, 120, 3), 250, np.uint8)
     sample = plain(image, [[0, 0, 120, 60], [30, 15, 60, 45]], semantic=np.full((60, 120), 7, np.uint8))
-    after = build_augmentation("none", 80)(sample, np.random.default_rng(0))
+    after = augmenting("none", 80)(sample, np.random.default_rng(0))
     assert after.boxes.tolist() == [[0, 20, 80, 60], [20, 30, 40, 50]]
     assert (after.image[20:60] == 250).all()
     assert (after.image[:20] == GREY).all()
@@ -129,14 +137,14 @@ def test_letterbox_keeps_the_aspect_and_pads_both_sides_alike():
     assert (after.semantic[20:60] == 7).all()
     assert (after.semantic[:20] == IGNORE).all()
     assert (after.semantic[60:] == IGNORE).all()
-    tall = build_augmentation("none", 80)(plain(np.ones((7, 3, 3), np.uint8)), np.random.default_rng(0))
+    tall = augmenting("none", 80)(plain(np.ones((7, 3, 3), np.uint8)), np.random.default_rng(0))
     assert tall.image.shape == (80, 80, 3)
     assert (tall.image == 1).all(axis=(0, 2)).sum() == 34  # 3 / 7 of 80
 
 
 def test_letterbox_leaves_an_image_of_the_right_size_as_it_is():
     before = rectangles(np.random.default_rng(1), 3, SIZE, SIZE)
-    after = build_augmentation("none", SIZE)(before, np.random.default_rng(0))
+    after = augmenting("none")(before, np.random.default_rng(0))
     for name in ("image", "boxes", "labels", "crowd", "masks", "semantic"):
         assert np.array_equal(getattr(after, name), getattr(before, name)), name
 
@@ -149,7 +157,7 @@ def test_what_leaves_the_image_is_dropped_with_all_that_belongs_to_it(name):
         mask[y1:y2, x1:x2] = True
     sample = plain(np.full((200, 200, 3), 200, np.uint8), boxes, masks=masks)
     for drawn in (sample, replace(sample, masks=None)):
-        results = [build_augmentation(name, 100)(drawn, np.random.default_rng(seed)) for seed in range(80)]
+        results = [augmenting(name, 100)(drawn, np.random.default_rng(seed)) for seed in range(80)]
         seen = [set(result.labels.tolist()) for result in results]
         assert all(2 in labels for labels in seen)  # most of it is always visible
         assert {2} in seen
@@ -167,7 +175,7 @@ def test_outlines_that_pillow_has_drawn_are_kept(name):
     ImageDraw.Draw(drawn).rectangle([10, 10, 80, 60], fill=1)
     sample = plain(np.full((70, 90, 3), 200, np.uint8), [[10, 10, 81, 61]], masks=np.asarray(drawn)[None])
     for seed in range(10):
-        after = build_augmentation(name, SIZE)(sample, np.random.default_rng(seed))
+        after = augmenting(name)(sample, np.random.default_rng(seed))
         assert after.masks.sum() > 100
 
 
@@ -176,7 +184,7 @@ def test_images_without_objects_work(name):
     for masks in (None, np.zeros((0, 50, 70), bool)):
         empty = plain(np.full((50, 70, 3), 9, np.uint8), masks=masks)
         for seed in range(20):
-            after = build_augmentation(name, SIZE)(empty, np.random.default_rng(seed))
+            after = augmenting(name)(empty, np.random.default_rng(seed))
             assert after.image.shape == (SIZE, SIZE, 3)
             assert len(after.boxes) == len(after.labels) == len(after.crowd) == 0
             assert (after.masks is None) == (masks is None)
@@ -188,7 +196,7 @@ def test_only_data_that_may_be_is_mirrored(name):
     left_half[:, : SIZE // 2] = 1
     sample = plain(np.dstack([left_half * 200] * 3), semantic=left_half)
     for flippable, expected in ((True, 0.5), (False, 0.0)):
-        augment, mirrored = build_augmentation(name, SIZE, flippable), []
+        augment, mirrored = augmenting(name, SIZE, flippable), []
         for seed in range(150):
             semantic = augment(sample, np.random.default_rng(seed)).semantic
             columns, others = (np.nonzero(semantic == number)[1] for number in (1, 0))
@@ -199,7 +207,7 @@ def test_only_data_that_may_be_is_mirrored(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_generator_decides_everything(name):
-    augment = build_augmentation(name, SIZE)
+    augment = augmenting(name)
     before = scene(3)
     results = [augment(before, np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert np.array_equal(results[0].image, results[1].image)
@@ -209,7 +217,7 @@ def test_the_generator_decides_everything(name):
 
 def test_basic_zooms_in_and_out():
     before = plain(np.full((100, 100, 3), 255, np.uint8), [[40, 40, 60, 60]])
-    augment = build_augmentation("basic", 100)
+    augment = augmenting("basic", 100)
     boxes = np.concatenate([augment(before, np.random.default_rng(seed)).boxes for seed in range(200)])
     widths = boxes[:, 2] - boxes[:, 0]
     assert widths.max() == pytest.approx(30, abs=1)
@@ -240,9 +248,10 @@ def check_pixels(sample: Sample) -> None:
 def test_a_mosaic_is_right_to_the_pixel(monkeypatch):
     monkeypatch.setattr(augmentation, "ZOOM", (1, 1))  # nothing is resized
     sizes, seen = ((SIZE, 60), (40, SIZE), (SIZE, SIZE), (SIZE, 80)), set()
-    for seed in range(20):
+    for seed, canvas in zip(range(20), cycle([(SIZE, SIZE), (64, SIZE)]), strict=False):
         four = [numbered(4 * seed % 16 + k, *size) for k, size in enumerate(sizes)]
-        found = mosaic(SIZE, True, four, np.random.default_rng(seed))
+        found = mosaic(True, four, np.random.default_rng(seed), canvas)
+        assert found.image.shape == (*canvas, 3)
         check_pixels(found)
         shown = {label for each in four for label in each.labels if (found.image == label + 40).any()}
         assert set(found.labels.tolist()) == shown, "what is seen is annotated, once"
@@ -251,7 +260,7 @@ def test_a_mosaic_is_right_to_the_pixel(monkeypatch):
         assert np.array_equal(found.image[..., 0][inside], found.semantic[inside] + 40)
         assert (found.image[~inside] == GREY).all(), "what no image covers is grey, and is not learned"
         seen |= {number // 10 - 4 * seed % 16 for number in shown}
-        boxes = mosaic(SIZE, True, [replace(each, masks=None) for each in four], np.random.default_rng(seed)).boxes
+        boxes = mosaic(True, [replace(each, masks=None) for each in four], np.random.default_rng(seed), canvas).boxes
         assert len(boxes) >= len(found.boxes)
     assert seen == {0, 1, 2, 3}, "all four images are shown"
 
@@ -281,9 +290,10 @@ def test_mixup_keeps_the_objects_of_both():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_combinations_are_samples_of_the_size(name):
-    augment = build_combination(Mix(0.5, 0.5, 0.5), name, SIZE)
-    for seed in range(20):
+    combination = build_combination(Mix(0.5, 0.5, 0.5), name)
+    for seed, canvas in zip(range(20), cycle([(SIZE, SIZE), (64, SIZE)]), strict=False):
         numbers = iter(range(seed, seed + 20))
-        after = augment(lambda: replace(scene(next(numbers)), semantic=None), np.random.default_rng(seed))  # noqa: B023
-        assert after.masks.shape == (len(after.boxes), SIZE, SIZE)
+        rng = np.random.default_rng(seed)
+        after = combination(lambda: replace(scene(next(numbers)), semantic=None), rng, canvas)  # noqa: B023
+        assert after.masks.shape == (len(after.boxes), *canvas)
         assert (after.crowd == (after.labels % 2 == 1)).all()

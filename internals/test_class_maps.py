@@ -242,9 +242,9 @@ def test_padding_is_ignored_whether_maps_or_outlines_are_given(tmp_path, name):
     save(tmp_path / "b", COLUMNS * 0 + 3)
     for root in ("a", "b"):
         scenes = build(tmp_path / root).as_class_maps()
-        augment = build_augmentation(name, 32, scenes.flippable)
+        augment = build_augmentation(name, scenes.flippable)
         for seed in range(1 if name == "none" else 20):
-            moved = augment(scenes.read(0), np.random.default_rng(seed))
+            moved = augment(scenes.read(0), np.random.default_rng(seed), (32, 32))
             assert set(np.unique(moved.semantic)) <= {1, IGNORE}, "the whole image is a cat, so nothing is background"
             assert moved.masks is None
         if name == "none":

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
 from src.kit.scenes.drawing import boxes_only, draw_objects, draw_scene, with_class_map, with_objects
 from src.kit.scenes.samples import IGNORE, Sample
@@ -50,12 +51,12 @@ def test_masks_are_those_of_the_sure_predictions(sample):
 
 
 def test_outlines_are_drawn_only_where_they_are_predicted(sample, tmp_path, monkeypatch):
-    drawn = {}
+    drawn, cfg = {}, OmegaConf.create({"data": {"image_size": SIDE, "batch_size": 1}})
     monkeypatch.setattr("src.kit.scenes.drawing.read_sample", lambda *_: sample)
     monkeypatch.setattr("src.kit.scenes.drawing.draw_scenes", lambda samples, *_: drawn.update(all=samples))
     for outlines in (None, encode(sample.masks[:1])):
         found = predicted_objects(np.float32([[4, 20, 30, 60, 0.9, 0]]), outlines)
-        draw_objects([(found, found)], SimpleNamespace(classes=["cat"]), None, tmp_path)
+        draw_objects([(found, found)], SimpleNamespace(classes=["cat"]), cfg, tmp_path)
         assert [each.masks is None for each in drawn["all"]] == [outlines is None] * 2
 
 

@@ -13,9 +13,10 @@ from PIL import Image
 from paths import TEMPLATE
 from src.kit.errors import UserError
 from src.kit.inference import Card, Ensemble, Predictor, fused_outputs, parse_card, postprocess, preprocess, read_card
-from src.kit.inference_scenes import encode_mask, fuse
+from src.kit.inference_scenes import canvas_of, decode, encode_mask, fuse
 from src.kit.loading import ArrayImages, FileImages, Loader, Split
-from src.kit.scenes import SceneLoader
+from src.kit.scenes import Sample, SceneLoader
+from src.kit.scenes.augmentation import build_augmentation
 from src.kit.tabular import Table
 from src.kit.tabular.preprocessing import fit
 from test_scenes import scenes
@@ -90,10 +91,11 @@ def test_a_wide_array_is_cropped_as_a_file_is(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(20, 10), (7, 31), (48, 48)])
-def test_annotated_images_are_prepared_as_the_validation_data_are(tmp_path, size):
+@pytest.mark.parametrize("rectangular", [False, True])
+def test_annotated_images_are_prepared_as_the_validation_data_are(tmp_path, size, rectangular):
     found = scenes(tmp_path, [0], [1], size=size)
-    ((expected, _),) = SceneLoader(found, 2, MEAN, STD, 48)
-    batch = preprocess(card("scenes"), [found.path(0), found.path(1)])
+    ((expected, _),) = SceneLoader(found, 2, MEAN, STD, 48, rectangular=rectangular)
+    batch = preprocess(card("scenes", rectangular=rectangular), [found.path(0), found.path(1)])
     np.testing.assert_array_equal(batch.arrays, expected)
     assert batch.sizes == [size[::-1]] * 2
 
@@ -296,8 +298,8 @@ DARK = {"mean": [0.0] * 3, "std": [1.0] * 3}
 CLASS_MAP, MASKS = {"kind": "class_map"}, {"kind": "masks", "side": 2, "score": 0.3}
 
 
-def bright(output: dict, flippable: bool = True) -> Bright:
-    return Bright(card("scenes", ("dark", "bright"), output, flippable=flippable, **DARK))
+def bright(output: dict, flippable: bool = True, **inputs) -> Bright:
+    return Bright(card("scenes", ("dark", "bright"), output, flippable=flippable, **DARK, **inputs))
 
 
 def rectangle(height: int, width: int, top: int, left: int, bottom: int, right: int) -> np.ndarray:
@@ -327,6 +329,46 @@ def test_views_are_undone(output, flippable):
         assert found["objects"][0]["box"] == pytest.approx([4, 8, 20, 24])
         assert len(found["objects"]) == 1
         np.testing.assert_allclose(fused, outputs, atol=1e-5)
+
+
+@pytest.mark.parametrize("flippable", [True, False])
+@pytest.mark.parametrize("output", [CLASS_MAP, MASKS], ids=["class map", "masks"])
+def test_rectangles_are_undone(output, flippable):
+    images = [rectangle(192, 384, 20, 40, 160, 120), rectangle(128, 384, 60, 260, 100, 360)]
+    inputs = {"shape": [3, 96, 96], "rectangular": True}
+    one, several = bright(output, flippable, **inputs), bright(output, flippable, **inputs)
+    several.use_views()
+    for wide in (True, False):
+        batch = images if wide else [image.transpose(1, 0, 2) for image in images]
+        shape = one.kind.prepare(one.card, batch).arrays.shape
+        assert shape == ((2, 3, 64, 96) if wide else (2, 3, 96, 64))
+        for predictor in (one, several):
+            for image, found in zip(batch, predictor.predict(batch), strict=True):
+                expected = image[..., 0] > 128
+                if output is CLASS_MAP:
+                    assert (found["class_map"] != expected).sum() <= 4, "the corners, which are resized bilinearly"
+                    continue
+                ys, xs = np.flatnonzero(expected.any(axis=1)), np.flatnonzero(expected.any(axis=0))
+                assert found["objects"][0]["box"] == pytest.approx([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], abs=1e-3)
+    assert one.kind.prepare(one.card, [images[0], images[0].transpose(1, 0, 2)]).arrays.shape == (2, 3, 96, 96)
+
+
+@pytest.mark.parametrize("rectangular", [False, True])
+def test_boxes_go_back_to_where_they_were(rectangular):
+    rng = np.random.default_rng(0)
+    scenes_card = card("scenes", output={"kind": "boxes", "score": 0.0}, shape=[3, 640, 640], rectangular=rectangular)
+    for _ in range(6):
+        sizes = [tuple(rng.integers(20, 2000, 2).tolist()) for _ in range(3)]
+        canvas, rows, truth = canvas_of(scenes_card, sizes), np.zeros((3, 4, 6), np.float32), []
+        for own, (height, width) in zip(rows, sizes, strict=True):
+            corners = np.sort(rng.uniform(0, 1, (4, 2, 2)), axis=1) * (width, height)
+            truth.append(corners.reshape(4, 4).astype(np.float32))
+            image = np.broadcast_to(np.uint8(0), (height, width, 3))
+            labels = np.arange(4)
+            placed = build_augmentation("none")(Sample(image, truth[-1], labels, labels < 0), rng, canvas)
+            own[:, :4], own[:, 4] = placed.boxes, [0.9, 0.8, 0.7, 0.6]
+        for found, boxes in zip(decode(scenes_card, rows, sizes), truth, strict=True):
+            np.testing.assert_allclose(found[:, :4], boxes, atol=1e-3)
 
 
 def test_tiles_find_what_is_too_small_in_the_whole_image():

@@ -1,8 +1,8 @@
 """Images with boxes, masks or class maps, without a framework: letterboxed for the network, and its outputs undone.
 
-`input` of the card: shape [C, S, S], mean and std, flippable, and pixels, the `Reading` of files. `output`: kind
-"boxes", "masks" (of `side` pixels, stretched over their boxes) or "class_map"; for objects also score, the least that
-is reported.
+`input` of the card: shape [C, S, S], mean and std, flippable, pixels, the `Reading` of files, and rectangular, if each
+batch is only as high and wide as it must be. `output`: kind "boxes", "masks" (of `side` pixels, stretched over their
+boxes) or "class_map"; for objects also score, the least that is reported.
 """
 
 from collections.abc import Sequence
@@ -32,6 +32,7 @@ from src.kit.inference import (
 
 __all__ = [
     "GREY",
+    "canvas_of",
     "cut",
     "decode",
     "describe",
@@ -45,6 +46,7 @@ __all__ = [
     "place_pixels",
     "prepare",
     "read",
+    "rectangle",
     "scaled_size",
     "sure_rows",
     "undo",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 GREY = 114  # outside the image: close to the mean of photos
+STRIDE = 32  # which networks divide height and width by
 LEAST_SCORE = 0.001  # of rows that are kept at all
 EDGE = 2  # pixels: what ends nearer to a tile's inner edge may be cut off
 SAME = 0.55  # overlap from which boxes of several networks show the same object
@@ -71,13 +74,29 @@ def read(card: Card, source: Path | str | bytes | np.ndarray) -> np.ndarray:
 
 
 def prepare(card: Card, items: Sequence[np.ndarray]) -> Batch:
-    """Fit images (H, W, C) into the middle of grey squares and normalise them: float32 (B, C, S, S)."""
-    channels, size, _ = card.input["shape"]
-    squares = np.empty((len(items), size, size, channels), np.uint8)
-    for square, pixels in zip(squares, items, strict=True):
-        square[:] = place_pixels(pixels, size, *letterbox_place(*size_of(pixels), size))
-    planes = squares.transpose(0, 3, 1, 2)
-    return Batch(normalize(planes, card.input["mean"], card.input["std"]), [size_of(item) for item in items])
+    """Fit images (H, W, C) into the middle of `canvas_of` them and normalise them: float32 (B, C, height, width)."""
+    sizes = [size_of(item) for item in items]
+    canvas = canvas_of(card, sizes)
+    placed = np.empty((len(items), *canvas, card.input["shape"][0]), np.uint8)
+    for image, pixels in zip(placed, items, strict=True):
+        image[:] = place_pixels(pixels, canvas, *letterbox_place(*size_of(pixels), canvas))
+    return Batch(normalize(placed.transpose(0, 3, 1, 2), card.input["mean"], card.input["std"]), sizes)
+
+
+def canvas_of(card: Card, sizes: Sequence[Size]) -> Size:
+    """Height and width of a batch of images of these sizes: the card's square, or the `rectangle` that holds them."""
+    size = card.input["shape"][1]
+    return rectangle(sizes, size) if card.input.get("rectangular") else (size, size)
+
+
+def rectangle(sizes: Sequence[Size], size: int) -> Size:
+    """Height and width of the smallest part of a square of `size` pixels that holds images fitted into it.
+
+    Both are multiples of 32, or `size`, as at least one of them is: images are as large as in the square.
+    """
+    extents = np.array([scaled_size(*own, size, 1.0) for own in sizes])
+    width, height = (-(-extents.max(axis=0) // STRIDE) * STRIDE).clip(max=size).tolist()
+    return height, width
 
 
 def scaled_size(height: int, width: int, size: int, zoom: float) -> tuple[int, int]:
@@ -86,33 +105,34 @@ def scaled_size(height: int, width: int, size: int, zoom: float) -> tuple[int, i
     return max(1, round(width * ratio)), max(1, round(height * ratio))
 
 
-def letterbox_place(height: int, width: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(width, height) of an image that fills a square of `size` pixels, and (x, y) of its upper left corner there."""
-    extent = scaled_size(height, width, size, 1.0)
-    return extent, ((size - extent[0]) // 2, (size - extent[1]) // 2)
+def letterbox_place(height: int, width: int, canvas: Size) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(width, height) of an image as long as `canvas` = (height, width), and (x, y) of its upper left corner there."""
+    extent = scaled_size(height, width, max(canvas), 1.0)
+    return extent, ((canvas[1] - extent[0]) // 2, (canvas[0] - extent[1]) // 2)
 
 
-def place_pixels(image: np.ndarray, size: int, extent: tuple[int, int], corner: tuple[int, int]) -> np.ndarray:
-    """Resize an image to `extent` = (width, height) and put its upper left corner at `corner` = (x, y) of a square.
+def place_pixels(image: np.ndarray, canvas: Size, extent: tuple[int, int], corner: tuple[int, int]) -> np.ndarray:
+    """Resize an image to `extent` = (width, height) and put its upper left corner at `corner` = (x, y) of a canvas.
 
-    The rest of the square is grey. What reaches beyond the square is cut off.
+    The rest of `canvas` = (height, width) is grey. What reaches beyond it is cut off.
 
     Returns:
-        uint8 (S, S, C)
+        uint8 (*canvas, C)
     """
     height, width = image.shape[:2]
-    left, top, right, bottom = visible_part(size, extent, corner)
+    left, top, right, bottom = visible_part(canvas, extent, corner)
     scale, offset = np.tile(np.array(extent) / (width, height), 2), np.tile(corner, 2)
     seen = (([left, top, right, bottom] - offset) / scale).clip(0, [width, height] * 2)  # in the source's pixels
-    square = np.full((size, size, image.shape[2]), GREY, np.uint8)
-    square[top:bottom, left:right] = resize_bands(image, (right - left, bottom - top), tuple(seen))
-    return square
+    placed = np.full((*canvas, image.shape[2]), GREY, np.uint8)
+    placed[top:bottom, left:right] = resize_bands(image, (right - left, bottom - top), tuple(seen))
+    return placed
 
 
-def visible_part(size: int, extent: tuple[int, int], corner: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of what a square of `size` pixels shows of an image placed there."""
+def visible_part(canvas: Size, extent: tuple[int, int], corner: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what `canvas` = (height, width) shows of an image placed there."""
     left, top = (max(0, start) for start in corner)
-    right, bottom = (min(size, start + length) for start, length in zip(corner, extent, strict=True))
+    edges = zip(canvas[::-1], corner, extent, strict=True)
+    right, bottom = (min(side, start + length) for side, start, length in edges)
     return left, top, right, bottom
 
 
@@ -120,21 +140,19 @@ def decode(card: Card, outputs: np.ndarray, sizes: Sequence[Size]) -> list[np.nd
     """Undo the letterbox.
 
     Args:
-        outputs: rows (B, D, 6 or more): x1, y1, x2, y2 in the square's pixels, score, class number, and a mask's
-            values; or logits (B, K, S, S).
+        outputs: rows (B, D, 6 or more): x1, y1, x2, y2 in pixels of `canvas_of` the batch, score, class number, and a
+            mask's values; or logits (B, K, height, width).
 
     Returns:
         For each image rows float32 (M, 6 or more) in its own pixels, best first; or the probability of each class,
-        float32 (K, h, w), in the part of the square that the image fills.
+        float32 (K, h, w), in the part of the canvas that the image fills.
     """
-    size = card.input["shape"][1]
+    canvas = canvas_of(card, sizes)
+    places = [letterbox_place(*own, canvas) for own in sizes]
     if card.output["kind"] == "class_map":
-        return [
-            crop_probabilities(logits, letterbox_place(*own, size)) for logits, own in zip(outputs, sizes, strict=True)
-        ]
+        return [crop_probabilities(logits, place) for logits, place in zip(outputs, places, strict=True)]
     results = []
-    for rows, (height, width) in zip(outputs, sizes, strict=True):
-        extent, corner = letterbox_place(height, width, size)
+    for rows, (height, width), (extent, corner) in zip(outputs, sizes, places, strict=True):
         kept = sure_rows(rows, LEAST_SCORE).astype(np.float32)
         kept = kept[np.argsort(-kept[:, 4], kind="stable")]
         scale = np.tile(np.array((width, height)) / extent, 2)
@@ -149,22 +167,21 @@ def sure_rows(rows: np.ndarray, least: float) -> np.ndarray:
 
 
 def crop_probabilities(logits: np.ndarray, place: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
-    """Logits (K, S, S) -> probabilities float32 (K, h, w) of the image's part."""
+    """Logits (K, H, W) -> probabilities float32 (K, h, w) of the image's part."""
     (width, height), (left, top) = place
     part = logits[:, top : top + height, left : left + width]
     return softmax(part.reshape(1, len(part), -1))[0].reshape(part.shape)
 
 
-def undo(card: Card, outputs: np.ndarray, view: View) -> np.ndarray:
-    """Outputs for a mirrored or moved square -> outputs for the square itself."""
-    size = card.input["shape"][1]
+def undo(card: Card, outputs: np.ndarray, view: View, width: int) -> np.ndarray:
+    """Outputs for a mirrored or moved batch of so many pixels' width -> outputs for the batch itself."""
     if card.output["kind"] == "class_map":
         back = shift(outputs, -view.right, -view.down)
         return back[..., ::-1] if view.mirror else back
     rows = outputs.copy()
     rows[..., :4] -= np.tile([view.right, view.down], 2)
     if view.mirror:
-        rows[..., 0], rows[..., 2] = size - rows[..., 2], size - rows[..., 0].copy()
+        rows[..., 0], rows[..., 2] = width - rows[..., 2], width - rows[..., 0].copy()
         side = card.output.get("side", 0)
         masks = rows[..., 6:].reshape(*rows.shape[:-1], side, side)
         rows[..., 6:] = masks[..., ::-1].reshape(*rows.shape[:-1], side * side)

@@ -21,7 +21,7 @@ from src.kit.scenes_paddle import (
     merge_maps,
 )
 
-__all__ = ["BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork"]
+__all__ = ["BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork", "Size"]
 
 STRIDES = (4, 8, 16, 32, 64)  # of the pyramid's maps
 RATIOS = (0.5, 1.0, 2.0)  # height to width of the anchors
@@ -30,6 +30,7 @@ MIN_SCORE = 0.05  # of a detection
 CLASS_OVERLAP = 0.5  # IoU above which non-maximum suppression drops the less confident of two boxes of a class
 SCALE = (10.0, 10.0, 5.0, 5.0)  # of the second stage's offsets, which are small
 
+Size = tuple[float, float]  # of a batch's images: height and width in pixels
 Positives = list[tuple[paddle.Tensor, paddle.Tensor]]  # of each image: boxes (n, 4) and the index (n,) of their object
 
 
@@ -85,9 +86,9 @@ class ProposalNetwork(nn.Layer):
             initializer.Normal(std=0.01)(layer.weight)
 
     def forward(
-        self, features: list[paddle.Tensor], size: float, true_boxes: list[paddle.Tensor] | None = None
+        self, features: list[paddle.Tensor], size: Size, true_boxes: list[paddle.Tensor] | None = None
     ) -> tuple[list[paddle.Tensor], list[paddle.Tensor]]:
-        """Return each image's proposals (n, 4) and, given its `true_boxes` (M, 4), both losses; `size` is in pixels."""
+        """Return each image's proposals (n, 4) and, given its `true_boxes` (M, 4), both losses."""
         hidden = [functional.relu(self.hidden(feature)) for feature in features]
         scores, offsets = [self.object(each) for each in hidden], [self.offsets(each) for each in hidden]
         anchors = [self.anchors(feature.shape[2:], level) for level, feature in enumerate(features)]
@@ -110,12 +111,12 @@ class ProposalNetwork(nn.Layer):
 
     @paddle.no_grad()
     def propose(
-        self, scores: list[paddle.Tensor], offsets: list[paddle.Tensor], anchors: list[paddle.Tensor], size: float
+        self, scores: list[paddle.Tensor], offsets: list[paddle.Tensor], anchors: list[paddle.Tensor], size: Size
     ) -> list[paddle.Tensor]:
         """Return the most confident boxes of all levels after non-maximum suppression at an IoU of 0.7."""
         batch = scores[0].shape[0]
         found: list[list[tuple[paddle.Tensor, paddle.Tensor]]] = [[] for _ in range(batch)]
-        sizes = paddle.full([batch, 2], size)
+        sizes = paddle.to_tensor([size] * batch)
         for score, offset, anchor in zip(scores, offsets, anchors, strict=True):
             boxes, confidence, counts = ops.generate_proposals(
                 functional.sigmoid(score.astype("float32")),
@@ -217,14 +218,15 @@ class BoxHead(nn.Layer):
         own = offsets.gather_nd(paddle.stack([on, label[on]], axis=1))
         return [score, offset_loss(own, paddle.concat(wanted)) / label.shape[0]], positives
 
-    def detect(self, features: list[paddle.Tensor], proposals: paddle.Tensor, size: float, most: int) -> paddle.Tensor:
+    def detect(self, features: list[paddle.Tensor], proposals: paddle.Tensor, size: Size, most: int) -> paddle.Tensor:
         """Return the detections of one image, float32 (n, 6) of box, score and class, most confident first."""
         scores, offsets = self(features, [proposals])
         probability = functional.softmax(scores.astype("float32"), axis=1)[:, : self.classes]
         sure = (probability >= MIN_SCORE).nonzero()  # (n, 2): proposal and class
         if sure.shape[0] == 0:
             return paddle.zeros([0, 6])
-        boxes = decode_boxes(proposals[sure[:, 0]], offsets.gather_nd(sure) / paddle.to_tensor(SCALE)).clip(0.0, size)
+        boxes = decode_boxes(proposals[sure[:, 0]], offsets.gather_nd(sure) / paddle.to_tensor(SCALE)).clip(0.0)
+        boxes = paddle.minimum(boxes, paddle.to_tensor([size[1], size[0]] * 2))
         score = probability.gather_nd(sure)
         kept = ops.nms(boxes, CLASS_OVERLAP, score, sure[:, 1], list(range(self.classes)), min(most, score.shape[0]))
         return paddle.concat(

@@ -85,7 +85,7 @@ def shorten(cfg: DictConfig) -> None:
         trainer.limit_train_batches = trainer.limit_val_batches = batches
         off = {
             **dict.fromkeys(("mixup_alpha", "cutmix_alpha", "mosaic", "mixup", "copy_paste"), 0.0),
-            **dict.fromkeys(("augment", "sampler", "cache"), "none"),
+            **dict.fromkeys(("augment", "sampler", "cache", "rectangular"), "none"),
             **{"shift": None, "border": "black", "sizes": None},
         }
         cfg.data.update({key: value for key, value in off.items() if key in cfg.data})

@@ -25,7 +25,7 @@ class Place(NamedTuple):
 class Batch(NamedTuple):
     """What a network takes, and what its outputs are converted back with."""
 
-    arrays: np.ndarray  # float32 (B, *card.input["shape"])
+    arrays: np.ndarray  # float32 (B, *card.input["shape"]), or smaller where the card says rectangular
     sizes: list[Size]  # (height, width) of each image before it was resized
 
 
@@ -91,8 +91,8 @@ class Kind(Protocol):
 class PlacedKind(Kind, Protocol):
     """A kind whose results have places in the image: they are converted back from views, and joined from tiles."""
 
-    def undo(self, card: Card, outputs: np.ndarray, view: View) -> np.ndarray:
-        """Outputs for a view -> outputs for the image itself."""
+    def undo(self, card: Card, outputs: np.ndarray, view: View, width: int) -> np.ndarray:
+        """Outputs for a view of images of so many pixels' width -> outputs for the images themselves."""
         ...
 
     def cut(self, image: np.ndarray, side: int) -> tuple[list[Place], list[np.ndarray]]:

@@ -156,7 +156,7 @@ def predict_views(card: Card, views: Sequence[View], compute: Compute, batch: Ba
     for view in views:
         outputs = compute(view.apply(batch.arrays) if view != AS_IS else batch.arrays)
         if view != AS_IS and hasattr(kind, "undo"):
-            outputs = kind.undo(card, outputs, view)
+            outputs = kind.undo(card, outputs, view, batch.arrays.shape[-1])
         decoded.append(kind.decode(card, outputs, batch.sizes))
     return fuse(card, decoded, batch.sizes)
 

@@ -217,14 +217,14 @@ def compile_network(cfg: DictConfig, network: nn.Module) -> None:
     """Compile the network's forward and backward pass (`trainer.compile`), in place: no weight changes its name.
 
     Each shape of a batch has kernels of its own, so that a resumed run computes as the first one did; only with many
-    shapes (`data.sizes`) they are general.
+    shapes (`data.sizes`, `data.rectangular`) they are general.
 
     Raises:
         UserError: a network whose course depends on values, which would be compiled again and again.
     """
     if getattr(network, "takes_targets", False):
         raise UserError(f"model={cfg.model.name} chooses by values and cannot be compiled: set trainer.compile=false.")
-    dynamic = None if cfg.data.get("sizes") else False
+    dynamic = None if cfg.data.get("sizes") or cfg.data.get("rectangular", "none") != "none" else False
     # not `network.compile()`, which leaves an nn.Sequential as it is
     network.forward = torch.compile(network.forward, dynamic=dynamic)  # type: ignore[method-assign]
 

@@ -270,8 +270,12 @@ class Loader:
         """This rank's sample numbers in the order of the current epoch; those of earlier parts are zeros."""
         rng = np.random.default_rng([self.seed, self.epoch])
         options = (self.rank, self.world_size, rng, self.rank_sizes, self.parts)
-        left = order(self.split, self.shuffle, self.sampler, *options)
+        left = order(self.split, self.shuffle, self.sampler, *options, arrange=self.arrange)
         return np.concatenate([np.zeros(self.start * self.batch_size, np.int64), left]) if self.parts else left
+
+    def arrange(self, drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An epoch's samples, drawn for training on all ranks, in the order in which steps take them."""
+        return drawn
 
     def prepare(self, order: np.ndarray, epoch: int, number: int) -> Batch:
         """Prepare batch `number`."""

@@ -1,6 +1,6 @@
 """Which samples of an epoch each process gets, and in which order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,12 +67,14 @@ def order(
     rng: np.random.Generator,
     sizes: Sequence[int] = (),
     parts: Sequence[Part] = (),
+    arrange: Callable[[np.ndarray, np.random.Generator], np.ndarray] = lambda drawn, rng: drawn,
 ) -> np.ndarray:
     """Return the sample numbers of one rank in one epoch, int64. `rng` must be in the same state on every rank.
 
     With `shuffle` every rank gets equally many samples, so a few may repeat, or the parts that `divide` gives to
     batches of unequal `sizes`; without it each sample goes to one rank. Images with an order of their own are divided
-    into blocks, all others alternately. After `parts` of the epoch only the samples that they left are divided.
+    into blocks, all others alternately, so that a step takes neighbours of what `arrange` returns. After `parts` of the
+    epoch only the samples that they left are divided.
     """
     own = own_order(split)
     if not shuffle:
@@ -84,7 +86,7 @@ def order(
         drawn = rng.permutation(len(split))
     else:
         drawn = draw_samples(split.targets, sampler, rng)
-    return share(drawn, rank, world_size, sizes, parts, own is not None)
+    return share(arrange(drawn, rng), rank, world_size, sizes, parts, own is not None)
 
 
 def draw_samples(targets: np.ndarray, method: str, rng: np.random.Generator) -> np.ndarray:

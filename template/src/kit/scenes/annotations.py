@@ -3,11 +3,11 @@
 `Outlines` holds polygons and run-length codes, `Record` the annotations of one image, `Annotations` those of all.
 """
 
-import io
 import logging
 import math
 from array import array
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +30,13 @@ Outline = Sequence[np.ndarray] | Mapping[str, Any]
 def shown_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file after its EXIF rotation, without decoding it."""
     try:
-        content = path.read_bytes()
-        if is_tiff(content):  # Pillow opens only some of them
-            header = read_tiff_header(content)
+        with path.open("rb") as file:
+            start = file.read(4)
+        if is_tiff(start):  # Pillow opens only some of them
+            header = read_tiff_header(path.read_bytes())
             size = header.width, header.height
             return size[::-1] if header.orientation >= 5 else size
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(path) as image:
             width, height = image.size
             return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
     except Exception as error:  # Pillow's parsers raise errors of any type
@@ -213,6 +214,7 @@ class Annotations:
         self.areas: Any = array("d")
         self.outlines: Outlines | None = Outlines()
         self.without_outline = ""  # names the first object without one
+        self.shown: dict[int, tuple[int, int]] = {}  # image -> width and height that its file has told
         self.rows = np.empty(0, np.int64)  # the index of each object in `outlines`
         self.starts = np.empty(0, np.int64)  # objects starts[i] to starts[i + 1] are image i's
 
@@ -289,6 +291,20 @@ class Annotations:
                 )
             self.outlines = None
         return self
+
+    def sizes_of(self, images: Sequence[int]) -> list[tuple[int, int]]:
+        """Heights and widths in pixels, read from the files where the annotations don't have them.
+
+        Raises:
+            UserError: a file that is missing or damaged.
+        """
+        unknown = [image for image in images if not self.sizes[2 * image] and image not in self.shown]
+        if unknown:
+            with ThreadPoolExecutor() as pool:
+                paths = (Path(self.paths[image]) for image in unknown)
+                self.shown.update(zip(unknown, pool.map(shown_size, paths), strict=True))
+        known = (self.shown.get(image) or tuple(self.sizes[2 * image : 2 * image + 2]) for image in images)
+        return [(height, width) for width, height in known]
 
     def labels_of(self, image: int) -> np.ndarray:
         """The class numbers int64 (M,) of one image's objects; where no image has any, of its class map."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from src.kit.augment import Pipeline
-from src.kit.inference import size_of
+from src.kit.inference import Size, size_of
 from src.kit.inference_scenes import GREY, letterbox_place, place_pixels, scaled_size, visible_part
 from src.kit.scenes.class_maps import IGNORE
 from src.kit.scenes.samples import Sample
@@ -17,62 +17,63 @@ ZOOM = (0.5, 1.5)
 BLEND = 32.0  # alpha of the Beta distribution of MixUp's shares, which lie close to a half
 PASTED = 0.5  # of the objects of an image, the share that copy-paste takes
 
-Augmentation = Callable[[Sample, np.random.Generator], Sample]
-Combination = Callable[[Callable[[], Sample], np.random.Generator], Sample]
+# the last argument is the canvas: the height and width of the result
+Augmentation = Callable[[Sample, np.random.Generator, Size], Sample]
+Combination = Callable[[Callable[[], Sample], np.random.Generator, Size], Sample]
 
 
-def build_augmentation(name: str, image_size: int, flippable: bool = True) -> Augmentation:
-    """Return a function that maps a sample of any size and a random generator to one of image_size x image_size.
+def build_augmentation(name: str, flippable: bool = True) -> Augmentation:
+    """Return a function that maps a sample of any size, a random generator and a canvas to a sample of that size.
 
-    "none" fits the image into the square, centred on grey, and draws no random numbers. "basic" scales it by 0.5 to 1.5
-    times that, puts it or a crop of it anywhere in the square (large-scale jitter, https://arxiv.org/abs/2012.07177),
-    and mirrors half of the images of `flippable` data. "advanced" then rotates by up to 8 degrees, shears by up to 4,
+    "none" makes the image as long as the canvas, centred on grey, and draws no random numbers. "basic" scales it by 0.5
+    to 1.5 times that, puts it or a crop of it anywhere (large-scale jitter, https://arxiv.org/abs/2012.07177), and
+    mirrors half of the images of `flippable` data. "advanced" then rotates by up to 8 degrees, shears by up to 4,
     changes brightness, contrast and colour, and sometimes adds grey, blur, noise or JPEG artefacts.
 
     Boxes are clipped. Objects that are cut off entirely are dropped. After a random crop or rotation, an object with an
     outline gets the bounding box of what is left of it.
     """
     if name == "none":
-        return partial(letterbox, image_size)
-    basic = partial(jitter, image_size, flippable)
+        return letterbox
+    basic = partial(jitter, flippable)
     if name == "basic":
         return basic
     assert name == "advanced", name
     pipeline = Pipeline(make_steps)
-    return lambda sample, rng: augment_more(pipeline, basic(sample, rng), rng)
+    return lambda sample, rng, canvas: augment_more(pipeline, basic(sample, rng, canvas), rng)
 
 
-def letterbox(size: int, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
-    """Fit the image into the middle of a square of `size` pixels; `rng` is not used."""
-    height, width = sample.image.shape[:2]
-    placed = place_in_square(sample, size, *letterbox_place(height, width, size))
+def letterbox(sample: Sample, rng: np.random.Generator, canvas: Size) -> Sample:
+    """Put the image, as long as the canvas, into its middle; `rng` is not used."""
+    placed = place_on_canvas(sample, canvas, *letterbox_place(*size_of(sample.image), canvas))
     return take_objects(placed, box_areas(placed.boxes) > 0)
 
 
-def jitter(size: int, flippable: bool, sample: Sample, rng: np.random.Generator) -> Sample:
+def jitter(flippable: bool, sample: Sample, rng: np.random.Generator, canvas: Size) -> Sample:
     """Scale at random, put the image or a crop of it at a random place, and mirror half of the images."""
-    extent = scaled_size(*size_of(sample.image), size, rng.uniform(*ZOOM))
-    left, top = (int(rng.integers(min(0, size - length), max(0, size - length) + 1)) for length in extent)
-    placed = place_in_square(sample, size, extent, (left, top))
+    extent = scaled_size(*size_of(sample.image), max(canvas), rng.uniform(*ZOOM))
+    spare = [side - length for side, length in zip(canvas[::-1], extent, strict=True)]
+    left, top = (int(rng.integers(min(0, rest), max(0, rest) + 1)) for rest in spare)
+    placed = place_on_canvas(sample, canvas, extent, (left, top))
     return drop_invisible(mirror(placed) if flippable and rng.random() < 0.5 else placed)
 
 
-def place_in_square(sample: Sample, size: int, extent: tuple[int, int], corner: tuple[int, int]) -> Sample:
-    """Resize to `extent` = (width, height) and put the upper left corner at `corner` = (x, y) of a grey square."""
+def place_on_canvas(sample: Sample, canvas: Size, extent: tuple[int, int], corner: tuple[int, int]) -> Sample:
+    """Resize to `extent` = (width, height) and put the upper left corner at `corner` = (x, y) of a grey canvas."""
     height, width = sample.image.shape[:2]
-    left, top, right, bottom = visible_part(size, extent, corner)
+    left, top, right, bottom = visible_part(canvas, extent, corner)
     scale, offset = np.tile(np.array(extent) / (width, height), 2), np.tile(corner, 2)
-    image = place_pixels(sample.image, size, extent, corner)
+    image = place_pixels(sample.image, canvas, extent, corner)
     columns = ((np.arange(left, right) + 0.5 - offset[0]) / scale[0]).astype(int)  # the source pixel under each centre
     rows = ((np.arange(top, bottom) + 0.5 - offset[1]) / scale[1]).astype(int)
     masks = semantic = None
     if sample.masks is not None:
-        masks = np.zeros((len(sample.masks), size, size), bool)
+        masks = np.zeros((len(sample.masks), *canvas), bool)
         masks[:, top:bottom, left:right] = sample.masks.take(rows, axis=1).take(columns, axis=2)
     if sample.semantic is not None:
-        semantic = np.full((size, size), IGNORE, np.uint8)
+        semantic = np.full(canvas, IGNORE, np.uint8)
         semantic[top:bottom, left:right] = sample.semantic[rows][:, columns]
-    boxes = (sample.boxes * scale + offset).clip(0, size).astype(np.float32)
+    boxes = (sample.boxes * scale + offset).clip(0, canvas[::-1] * 2).astype(np.float32)
     return replace(sample, image=image, boxes=boxes, masks=masks, semantic=semantic)
 
 
@@ -162,51 +163,57 @@ class Mix:
         return any((self.mosaic, self.copy_paste, self.mixup))
 
 
-def build_combination(mix: Mix, name: str, size: int, flippable: bool = True) -> Combination:
+def build_combination(mix: Mix, name: str, flippable: bool = True) -> Combination:
     """`build_augmentation` of samples that are combined first, of what a function reads: an image, then others."""
-    basic = build_augmentation("none" if name == "none" else "basic", size, flippable)
-    together = partial(combine, mix, size, flippable and name != "none", basic)
+    basic = build_augmentation("none" if name == "none" else "basic", flippable)
+    together = partial(combine, mix, flippable and name != "none", basic)
     if name != "advanced":
         return together
     pipeline = Pipeline(make_steps)
-    return lambda read, rng: augment_more(pipeline, together(read, rng), rng)
+    return lambda read, rng, canvas: augment_more(pipeline, together(read, rng, canvas), rng)
 
 
 def combine(
-    mix: Mix, size: int, flippable: bool, basic: Augmentation, read: Callable[[], Sample], rng: np.random.Generator
+    mix: Mix,
+    flippable: bool,
+    basic: Augmentation,
+    read: Callable[[], Sample],
+    rng: np.random.Generator,
+    canvas: Size,
 ) -> Sample:
-    """Make a sample of size x size: an image or a mosaic, with pasted objects, blended with an image or a mosaic."""
+    """Fill a canvas: an image or a mosaic, with pasted objects, blended with an image or a mosaic."""
 
     def base() -> Sample:
         if rng.random() < mix.mosaic:
-            return mosaic(size, flippable, [read() for _ in range(4)], rng)
-        return basic(read(), rng)
+            return mosaic(flippable, [read() for _ in range(4)], rng, canvas)
+        return basic(read(), rng, canvas)
 
     sample = base()
     if rng.random() < mix.copy_paste:
-        sample = paste_objects(sample, basic(read(), rng), rng)
+        sample = paste_objects(sample, basic(read(), rng, canvas), rng)
     if rng.random() < mix.mixup:
         sample = blend(sample, base(), rng.beta(BLEND, BLEND))
     return sample
 
 
-def mosaic(size: int, flippable: bool, samples: Sequence[Sample], rng: np.random.Generator) -> Sample:
-    """Four images around a point in the middle half of the square, each scaled to 0.5 to 1.5 times the square.
+def mosaic(flippable: bool, samples: Sequence[Sample], rng: np.random.Generator, canvas: Size) -> Sample:
+    """Four images around a point in the middle half of the canvas, each scaled to 0.5 to 1.5 times its length.
 
     Each quarter shows the corner of its image that touches the point (Bochkovskiy et al. 2020, arXiv 2004.10934, in
     YOLOv5's form); what an image does not cover is grey. Half of the images of `flippable` data are mirrored.
     """
-    zoom, (x, y) = rng.uniform(*ZOOM), rng.integers(size // 4, size - size // 4 + 1, 2)
+    zoom, (height, width) = rng.uniform(*ZOOM), canvas
+    x, y = (int(rng.integers(side // 4, side - side // 4 + 1)) for side in (width, height))
     parts = []
     for number, sample in enumerate(samples):
         turned = mirror(sample) if flippable and rng.random() < 0.5 else sample
         right, below = number % 2, number // 2
-        extent = scaled_size(*size_of(turned.image), size, zoom)
-        corner = int(x) if right else int(x) - extent[0], int(y) if below else int(y) - extent[1]
-        area = (x if right else 0, y if below else 0, size if right else x, size if below else y)
-        parts.append((place_in_square(turned, size, extent, corner), area))
+        extent = scaled_size(*size_of(turned.image), max(canvas), zoom)
+        corner = x if right else x - extent[0], y if below else y - extent[1]
+        area = (x if right else 0, y if below else 0, width if right else x, height if below else y)
+        parts.append((place_on_canvas(turned, canvas, extent, corner), area))
     image = np.full_like(parts[0][0].image, GREY)
-    semantic = None if samples[0].semantic is None else np.full((size, size), IGNORE, np.uint8)
+    semantic = None if samples[0].semantic is None else np.full(canvas, IGNORE, np.uint8)
     cut = []
     for part, (left, top, right, bottom) in parts:
         inside = np.s_[top:bottom, left:right]

@@ -10,9 +10,11 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import title_of
+from src.kit.inference import Size, size_of
 from src.kit.report import FAINT, INK, new_figure, readable, save_figure, shorten, to_colours
-from src.kit.scenes.augmentation import build_augmentation
+from src.kit.scenes.augmentation import build_augmentation, place_on_canvas
 from src.kit.scenes.class_maps import IGNORE
+from src.kit.scenes.loader import evaluated_canvas
 from src.kit.scenes.samples import Sample, Scenes
 from src.kit.scenes.scores import SHOWN_SCORE, Objects
 
@@ -31,7 +33,7 @@ def draw_objects(
     drawn: list[Sample] = []
     scores: list[np.ndarray | None] = []
     for index, (predicted, _) in enumerate(kept[:SHOWN]):
-        sample = read_sample(dataset, index, cfg)
+        sample = read_sample(dataset, index, evaluated_canvas(cfg, dataset, index))
         truth = boxes_only(sample) if predicted.outlines is None else sample
         shown, certain = with_objects(truth, predicted, least)
         drawn += [truth, shown]
@@ -50,7 +52,7 @@ def draw_class_maps(
     """Draw images by their numbers, each with its true class map, made by `class_map`, and its predicted one (H, W)."""
     drawn = []
     for index, predicted in examples[:SHOWN]:
-        sample = read_sample(dataset, index, cfg)
+        sample = read_sample(dataset, index, evaluated_canvas(cfg, dataset, index))
         drawn += [with_class_map(sample, shown, dataset) for shown in (class_map(sample), predicted)]
     return draw_scenes(drawn, dataset.classes, "true (left) and predicted (right)", path)
 
@@ -59,15 +61,14 @@ def draw_truth(
     dataset: Scenes, chosen: np.ndarray, cfg: DictConfig, path: Path, show: Callable[[Sample], Sample]
 ) -> Path:
     """Draw images by their numbers, with the annotations that `show` leaves."""
-    samples = [show(read_sample(dataset, int(index), cfg)) for index in chosen[:SHOWN]]
+    canvas = cfg.data.image_size, cfg.data.image_size
+    samples = [show(read_sample(dataset, int(index), canvas)) for index in chosen[:SHOWN]]
     return draw_scenes(samples, dataset.classes, f"{readable(title_of(cfg.data))}: training images", path)
 
 
-def read_sample(dataset: Scenes, index: int, cfg: DictConfig) -> Sample:
-    """Read one image as the network saw it."""
-    return build_augmentation("none", cfg.data.image_size, dataset.flippable)(
-        dataset.read(index), np.random.default_rng(0)
-    )
+def read_sample(dataset: Scenes, index: int, canvas: Size) -> Sample:
+    """Read one image as the network saw it in a batch of this height and width."""
+    return build_augmentation("none")(dataset.read(index), np.random.default_rng(0), canvas)
 
 
 def boxes_only(sample: Sample) -> Sample:
@@ -88,13 +89,13 @@ def with_objects(sample: Sample, predicted: Objects, least: float) -> tuple[Samp
     """The sample with predictions of at least the score `least` in place of its objects, and their scores (M,)."""
     from pycocotools.mask import decode
 
-    side = sample.image.shape[0]
-    boxes = predicted.boxes.clip(0, side)
+    height, width = size_of(sample.image)
+    boxes = predicted.boxes.clip(0, np.array([width, height] * 2, np.float32))
     certain = (predicted.scores >= least) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     masks = None
     if predicted.outlines is not None:
         chosen = [decode(predicted.outlines[row]).astype(bool) for row in np.flatnonzero(certain)]
-        masks = np.stack(chosen) if chosen else np.zeros((0, side, side), bool)
+        masks = np.stack(chosen) if chosen else np.zeros((0, height, width), bool)
     boxes, labels, crowd = boxes[certain], predicted.labels[certain], predicted.crowd[certain]
     shown = replace(sample, boxes=boxes, labels=labels, crowd=crowd, masks=masks, semantic=None)
     return shown, predicted.scores[certain]
@@ -107,7 +108,7 @@ def draw_scenes(
     path: Path,
     scores: Sequence[np.ndarray | None] | None = None,
 ) -> Path:
-    """Draw square samples in rows of four, each object in the colour of its class, crowd regions dashed.
+    """Draw samples in rows of four, each object in the colour of its class, crowd regions dashed.
 
     `scores`, 0..1 (M,) of each sample's objects, follow their names.
     """
@@ -120,8 +121,16 @@ def draw_scenes(
         left, top = number % columns * CELL + GAP, TITLE + number // columns * CELL
         side = CELL - 2 * GAP
         axes = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
-        draw_scene(axes, sample, classes, scores[number] if scores else None)
+        draw_scene(axes, in_square(sample), classes, scores[number] if scores else None)
     return save_figure(figure, path, dpi=130)
+
+
+def in_square(sample: Sample) -> Sample:
+    """The sample with grey around it where it is not square."""
+    height, width = size_of(sample.image)
+    side = max(height, width)
+    corner = (side - width) // 2, (side - height) // 2
+    return sample if height == width else place_on_canvas(sample, (side, side), (width, height), corner)
 
 
 def draw_scene(axes: Any, sample: Sample, classes: Sequence[str], scores: np.ndarray | None = None) -> None:

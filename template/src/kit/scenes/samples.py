@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from src.kit.config import UserError, unknown
+from src.kit.inference import Size
 from src.kit.loading import PLAIN, Reading, count_channels, list_broken, open_rgb
 from src.kit.scenes.annotations import Annotations, Outline, Record, rasterise, shown_size
 from src.kit.scenes.class_maps import BACKGROUND, IGNORE, MOST_CLASSES, MapError, read_class_map, refuse_useless_maps
@@ -136,6 +137,15 @@ class Scenes:
     def path(self, index: int) -> Path:
         """One image's file."""
         return Path(self.annotations.paths[int(self.indices[index])])
+
+    def sizes(self, indices: np.ndarray | slice = slice(None)) -> list[Size]:
+        """Heights and widths of these images in pixels, without decoding them; raises what `sizes_of` does."""
+        return self.annotations.sizes_of(self.indices[indices].tolist())
+
+    def by_shape(self) -> "Scenes":
+        """The same images, from the tallest to the widest: neighbours waste little of a `rectangle`."""
+        heights, widths = np.array(self.sizes(), np.float64).reshape(-1, 2).T
+        return self.take(np.argsort(widths / heights, kind="stable"))
 
     def labels(self, index: int) -> np.ndarray:
         """The class numbers int64 (M,) of one image's objects, without decoding it.

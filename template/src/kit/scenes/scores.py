@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from src.kit.config import UserError
 from src.kit.report import describe_batch
 from src.kit.scenes.annotations import shown_size
-from src.kit.scenes.loader import SceneLoader, build_scene_loader, choose_mix
+from src.kit.scenes.loader import SceneLoader, build_scene_loader, choose_mix, is_rectangular
 from src.kit.scenes.samples import Sample, Scenes
 from src.kit.training import BaseTask
 
@@ -260,6 +260,9 @@ class SceneTask(BaseTask):
     ) -> SceneLoader:
         return build_scene_loader(cfg, self.view(dataset), kind, rank, world_size, self.targets)
 
+    def in_order(self, cfg: DictConfig, dataset: Scenes) -> Scenes:
+        return dataset.by_shape() if is_rectangular(cfg) else dataset
+
     def view(self, dataset: Scenes) -> Scenes:
         """The data set as this task reads it."""
         return dataset
@@ -318,6 +321,7 @@ class SceneTask(BaseTask):
         size = cfg.data.image_size
         described: dict[str, Any] = {"shape": [dataset.channels, size, size], "flippable": dataset.flippable}
         described |= {"mean": list(cfg.data.mean), "std": list(cfg.data.std), "pixels": dataset.reading}
+        described |= {"rectangular": True} if is_rectangular(cfg) else {}
         chosen = {} if self.threshold is None else {"score": self.threshold}
         return {"kind": "scenes", "input": described, "output": {**self.output, **chosen}}
 

@@ -175,7 +175,7 @@ def evaluate_run(
         print_scores(results[name])
     for name in splits:  # after the scores: nobody should wait for matplotlib
         experiment.task.draw_predictions(
-            collected[name], experiment.split(name), experiment.cfg, run / "pictures", name
+            collected[name], experiment.evaluated(name), experiment.cfg, run / "pictures", name
         )
     if not any(word.startswith("data") for word in overrides):  # the pictures show the run's own data
         illustrate(experiment, run, backend, network)
@@ -236,7 +236,7 @@ def find_evaluated(
 def write_samples(experiment: Experiment, collected: Sequence[Any], split: str, run: Path, kind: str = "") -> None:
     """Write predictions-<split><kind>.csv: the sample, its truth and what was predicted."""
     rows = experiment.task.sample_rows(collected, experiment.classes)
-    ids = list_ids(experiment.split(split), Path(experiment.cfg.data.get("root", "."))) or range(len(rows))
+    ids = list_ids(experiment.evaluated(split), Path(experiment.cfg.data.get("root", "."))) or range(len(rows))
     named = [{"sample": sample, **row} for sample, row in zip(ids, rows, strict=False)]  # a limit may leave samples out
     write_csv(run / f"predictions-{split}{kind}.csv", named)
 

@@ -80,6 +80,10 @@ class BaseTask(ABC):
     def build_loader(self, cfg: DictConfig, dataset: Any, kind: str, rank: int = 0, world_size: int = 1) -> BatchLoader:
         """Batches `(images, *targets)`; `kind` is train (shuffled, augmented), val or test."""
 
+    def in_order(self, cfg: DictConfig, dataset: Any) -> Any:
+        """A split in the order in which its batches are evaluated."""
+        return dataset
+
     @abstractmethod
     def collect(self, outputs: np.ndarray, *targets: np.ndarray) -> Sequence[Any]:
         """Reduce a batch's outputs and targets to what the metrics need."""
@@ -190,6 +194,10 @@ class Experiment:
             self.keep_range(dataset)
         return self.splits[name]
 
+    def evaluated(self, name: str) -> Any:
+        """A split in the order of what is collected when it is evaluated; raises what `split` does."""
+        return self.task.in_order(self.cfg, self.split(name))
+
     def keep_range(self, dataset: Any) -> None:
         """Write the range that the training split chose into the configuration, and so into the run's folder."""
         reading = reading_of(dataset)
@@ -235,7 +243,7 @@ class Experiment:
         own = {name: float(metric(collected, self.classes)) for name, metric in self.metrics.items()}
         baseline = self.task.baseline(collected, self.classes)
         known = {f"baseline_{name}": value for name, value in baseline.items()}
-        original = self.task.original_scores(self.cfg, collected, self.classes, self.split(split))
+        original = self.task.original_scores(self.cfg, collected, self.classes, self.evaluated(split))
         return self.task.evaluate(collected, self.classes) | original | known | own
 
     @cached_property

@@ -10,17 +10,19 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.kit.config import UserError, load_config
 from src.kit.edge import convert, embed_card
 from src.kit.inference import Batch, Card, Predictor, read_card, refer
+from src.kit.loading import BatchLoader
 from src.kit.storage import partial_path
 from src.kit.training.cards import find_card
 from src.kit.training.checkpoints import find_checkpoint
@@ -111,6 +113,8 @@ def export_run(
     formats = check_formats(load_config([], base=run / "config.yaml"), formats)
     predictor = RunPredictor(run, checkpoint, image_size)
     size = [f"data.image_size={image_size}"] if image_size else []
+    known = predictor.card.input
+    predictor.card = replace(predictor.card, input={key: known[key] for key in known if key != "rectangular"})
     card, cfg = predictor.card, predictor.cfg
     target = target or run / "export"
     partial = partial_path(target)
@@ -221,10 +225,7 @@ def training_batches(experiment: Experiment, card: Card) -> list[np.ndarray]:
     dataset = experiment.split("train")
     chosen = dataset.take(np.linspace(0, len(dataset) - 1, min(CALIBRATION, len(dataset))).astype(int))
     shape = card.input["shape"]
-    return [
-        np.array(images, np.float32).reshape(-1, *shape)
-        for images, *_ in experiment.build_loader("val", dataset=chosen)
-    ]
+    return [np.array(images, np.float32).reshape(-1, *shape) for images, *_ in square_loader(experiment, "val", chosen)]
 
 
 def describe_data(experiment: Experiment, predictor: Predictor) -> dict[str, Any]:
@@ -256,9 +257,7 @@ def draw_batches(experiment: Experiment, split: str, predictor: Predictor) -> It
         parts = (files[start : start + BATCH] for start in range(0, len(files), BATCH))
         batches = (predictor.kind.prepare(predictor.card, [predictor.read(file) for file in part]) for part in parts)
     else:
-        loaded = (
-            np.array(images, np.float32) for images, *_ in experiment.build_loader("val", dataset=dataset.take(order))
-        )
+        loaded = (np.array(images, np.float32) for images, *_ in square_loader(experiment, "val", dataset.take(order)))
         batches = (Batch(arrays.reshape(-1, *shape), [size] * len(arrays)) for arrays in loaded)
     for batch in batches:
         yield batch
@@ -267,10 +266,18 @@ def draw_batches(experiment: Experiment, split: str, predictor: Predictor) -> It
             return
 
 
+def square_loader(experiment: Experiment, split: str, dataset: Any = None) -> BatchLoader:
+    """`Experiment.build_loader` of the one shape that an exported network takes, whatever `data.rectangular` says."""
+    square = copy(experiment)
+    if "rectangular" in square.cfg.data:
+        square.cfg = OmegaConf.merge(square.cfg, {"data": {"rectangular": "none"}})
+    return square.build_loader(split, dataset=dataset)
+
+
 def score(experiment: Experiment, predictor: Predictor, split: str = "val") -> dict[str, float]:
     """The scores of an exported network on a split, computed as in training."""
     collected: list[Any] = []
-    for images, *targets in experiment.build_loader(split):
+    for images, *targets in square_loader(experiment, split):
         arrays = np.asarray(images, np.float32).reshape(-1, *predictor.card.input["shape"])
         collected += experiment.task.collect(predictor.compute(arrays), *targets)
     return experiment.score(collected)

@@ -9,7 +9,7 @@ from paddle.nn import functional
 
 from src.kit.config import Range
 from src.kit.instance_segmentation_export_paddle import export_parts
-from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork
+from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork, Size
 from src.kit.scenes import OBJECT
 
 DETECTIONS = 100  # per image
@@ -38,7 +38,7 @@ class MaskRCNN(nn.Layer):
         self.mask = MaskHead(width, classes)
 
     def forward(self, images: paddle.Tensor, *objects: paddle.Tensor) -> paddle.Tensor:
-        features, size = self.pyramid(images), float(images.shape[2])
+        features, size = self.pyramid(images), (float(images.shape[2]), float(images.shape[3]))
         if self.training:
             return paddle.stack(self.losses(features, size, *objects))
         proposals, _ = self.propose(features, size)
@@ -51,7 +51,7 @@ class MaskRCNN(nn.Layer):
     def losses(
         self,
         features: list[paddle.Tensor],
-        size: float,
+        size: Size,
         labels: paddle.Tensor,
         boxes: paddle.Tensor,
         kinds: paddle.Tensor,
@@ -67,7 +67,7 @@ class MaskRCNN(nn.Layer):
         third = self.mask.loss(features, positives, classes, [masks[k][places] for k, places in enumerate(alone)])
         return [*first, *second, third]
 
-    def detect(self, features: list[paddle.Tensor], image: int, proposals: paddle.Tensor, size: float) -> paddle.Tensor:
+    def detect(self, features: list[paddle.Tensor], image: int, proposals: paddle.Tensor, size: Size) -> paddle.Tensor:
         """Return one image's detections as rows (100, 6 + 28 * 28)."""
         own = [feature[image : image + 1] for feature in features]
         found = self.box.detect(own, proposals, size, DETECTIONS)  # (n, 6)
