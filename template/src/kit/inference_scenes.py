@@ -32,7 +32,6 @@ from src.kit.inference import (
 
 __all__ = [
     "GREY",
-    "canvas_of",
     "cut",
     "decode",
     "describe",
@@ -41,7 +40,6 @@ __all__ = [
     "fuse",
     "join",
     "letterbox_place",
-    "overlap",
     "paste",
     "place_pixels",
     "prepare",
@@ -76,10 +74,9 @@ def read(card: Card, source: Path | str | bytes | np.ndarray) -> np.ndarray:
 def prepare(card: Card, items: Sequence[np.ndarray]) -> Batch:
     """Fit images (H, W, C) into the middle of `canvas_of` them and normalise them: float32 (B, C, height, width)."""
     sizes = [size_of(item) for item in items]
-    canvas = canvas_of(card, sizes)
-    placed = np.empty((len(items), *canvas, card.input["shape"][0]), np.uint8)
-    for image, pixels in zip(placed, items, strict=True):
-        image[:] = place_pixels(pixels, canvas, *letterbox_place(*size_of(pixels), canvas))
+    placed = np.empty((len(items), *canvas_of(card, sizes), card.input["shape"][0]), np.uint8)
+    for image, pixels, own in zip(placed, items, sizes, strict=True):
+        image[:] = place_pixels(pixels, size_of(image), *letterbox_place(*own, size_of(image)))
     return Batch(normalize(placed.transpose(0, 3, 1, 2), card.input["mean"], card.input["std"]), sizes)
 
 
@@ -131,8 +128,9 @@ def place_pixels(image: np.ndarray, canvas: Size, extent: tuple[int, int], corne
 def visible_part(canvas: Size, extent: tuple[int, int], corner: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what `canvas` = (height, width) shows of an image placed there."""
     left, top = (max(0, start) for start in corner)
-    edges = zip(canvas[::-1], corner, extent, strict=True)
-    right, bottom = (min(side, start + length) for side, start, length in edges)
+    right, bottom = (
+        min(side, start + length) for side, start, length in zip(canvas[::-1], corner, extent, strict=True)
+    )
     return left, top, right, bottom
 
 
@@ -183,8 +181,7 @@ def undo(card: Card, outputs: np.ndarray, view: View, width: int) -> np.ndarray:
     if view.mirror:
         rows[..., 0], rows[..., 2] = width - rows[..., 2], width - rows[..., 0].copy()
         side = card.output.get("side", 0)
-        masks = rows[..., 6:].reshape(*rows.shape[:-1], side, side)
-        rows[..., 6:] = masks[..., ::-1].reshape(*rows.shape[:-1], side * side)
+        rows[..., 6:] = rows[..., 6:].reshape(*rows.shape[:-1], side, side)[..., ::-1].reshape(rows[..., 6:].shape)
     return rows
 
 
@@ -294,7 +291,7 @@ def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
     shows, largest first: the mean probability of their pixels and their share of the image.
     """
     if card.output["kind"] == "class_map":
-        return describe_map(card, result, size)
+        return summarise(card, *likeliest_classes(result, size))
     objects = []
     for row in sure_rows(result, card.output["score"]):
         found = {"class": card.classes[int(row[5])], "score": float(row[4]), "box": row[:4].tolist()}
@@ -309,11 +306,6 @@ def features(card: Card, batch: Batch) -> dict[str, np.ndarray]:
     """Those of images, and width / height and pixels of the photos."""
     height, width = np.array(batch.sizes, np.float64).T
     return image_features(card, batch) | {"width / height": width / height, "pixels": width * height}
-
-
-def describe_map(card: Card, probabilities: np.ndarray, size: Size) -> dict[str, Any]:
-    """Describe an image by its probabilities (K, h, w)."""
-    return summarise(card, *likeliest_classes(probabilities, size))
 
 
 def join_maps(card: Card, results: Sequence[np.ndarray], places: Sequence[Place], size: Size) -> dict[str, Any]:
