@@ -271,16 +271,14 @@ def overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     inner = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     shared = inner.clip(0).prod(axis=1)
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    result: np.ndarray = shared / np.maximum(areas - shared, 1e-9)
-    return result
+    return np.asarray(shared / np.maximum(areas - shared, 1e-9))
 
 
 def covered(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The part of the smaller one of a box (4,) and each other (M, 4) that both share: (M,)."""
     inner = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     areas = np.minimum((others[:, 2:] - others[:, :2]).prod(axis=1), (box[2:] - box[:2]).prod())
-    result: np.ndarray = inner.clip(0).prod(axis=1) / np.maximum(areas, 1e-9)
-    return result
+    return np.asarray(inner.clip(0).prod(axis=1) / np.maximum(areas, 1e-9))
 
 
 def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
