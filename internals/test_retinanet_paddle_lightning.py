@@ -123,6 +123,11 @@ def save_published(network: torch.nn.Module, folder: Path, old: bool) -> str:
         elif "_head.conv." in name:
             start, number, _, kind = name.rsplit(".", 3)
             weights[f"{start}.{2 * int(number)}.{kind}"] = weights.pop(name)
+        elif "rpn.head.conv" in name:
+            weights[name.replace("conv.0.0", "conv")] = weights.pop(name)
+        elif "mask_head" in name:
+            start, number, _, kind = name.rsplit(".", 3)
+            weights[f"{start}.mask_fcn{int(number) + 1}.{kind}"] = weights.pop(name)
     content = io.BytesIO()
     torch.save(weights, content, _use_new_zipfile_serialization=not old)
     name = f"detector-{sha256(content.getvalue()).hexdigest()[:8]}.pth"

@@ -4,7 +4,9 @@ Boxes are float32 (N, 4): x1, y1, x2, y2 in pixels.
 """
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional, initializer
@@ -21,7 +23,7 @@ from src.kit.scenes_paddle import (
     merge_maps,
 )
 
-__all__ = ["BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork", "Size"]
+__all__ = ["BoxHead", "FeaturePyramid", "MaskHead", "ProposalNetwork", "Size", "to_own_names", "to_torchvision"]
 
 STRIDES = (4, 8, 16, 32, 64)  # of the pyramid's maps
 RATIOS = (0.5, 1.0, 2.0)  # height to width of the anchors
@@ -31,7 +33,50 @@ CLASS_OVERLAP = 0.5  # IoU above which non-maximum suppression drops the less co
 SCALE = (10.0, 10.0, 5.0, 5.0)  # of the second stage's offsets, which are small
 
 Size = tuple[float, float]  # of a batch's images: height and width in pixels
+
+# layers' names here, and in torchvision's Mask R-CNN
+NAMES = {
+    "pyramid.body": "backbone.body",
+    **{f"pyramid.inner.{level}": f"backbone.fpn.inner_blocks.{level}.0" for level in range(4)},
+    **{f"pyramid.outer.{level}": f"backbone.fpn.layer_blocks.{level}.0" for level in range(4)},
+    "propose.hidden": "rpn.head.conv.0.0",
+    "propose.object": "rpn.head.cls_logits",
+    "propose.offsets": "rpn.head.bbox_pred",
+    "box.layers.1": "roi_heads.box_head.fc6",
+    "box.layers.3": "roi_heads.box_head.fc7",
+    "box.score": "roi_heads.box_predictor.cls_score",
+    "box.offsets": "roi_heads.box_predictor.bbox_pred",
+    **{f"mask.layers.{2 * place}": f"roi_heads.mask_head.{place}.0" for place in range(4)},
+    "mask.layers.8": "roi_heads.mask_predictor.conv5_mask",
+    "mask.classify": "roi_heads.mask_predictor.mask_fcn_logits",
+}
+UNUSED = {"box.offsets": 4, "mask.classify": 1}  # rows that torchvision's last layers have for the background
+
 Positives = list[tuple[paddle.Tensor, paddle.Tensor]]  # of each image: boxes (n, 4) and the index (n,) of their object
+
+
+def to_torchvision(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A Mask R-CNN's weights under torchvision's names, in whose last layers the background is the first class."""
+    found = {}
+    for name, array in arrays.items():
+        layer = next(each for each in NAMES if name.startswith(f"{each}."))
+        if layer == "box.score":
+            array = np.roll(array, 1, axis=0)
+        if layer in UNUSED:
+            array = np.concatenate([np.zeros_like(array[: UNUSED[layer]]), array])
+        found[NAMES[layer] + name.removeprefix(layer)] = array
+    return found
+
+
+def to_own_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Invert `to_torchvision`."""
+    found = {}
+    for name, array in arrays.items():
+        layer, theirs = next(pair for pair in NAMES.items() if name.startswith(f"{pair[1]}."))
+        if layer == "box.score":
+            array = np.roll(array, -1, axis=0)
+        found[layer + name.removeprefix(theirs)] = array[UNUSED.get(layer, 0) :]
+    return found
 
 
 def sample_examples(kind: paddle.Tensor, count: int, share: float) -> tuple[paddle.Tensor, paddle.Tensor]:
@@ -75,8 +120,10 @@ class ProposalNetwork(nn.Layer):
     Ren et al. 2015, arXiv 1506.01497.
     """
 
-    def __init__(self, width: int, image_size: int, count: int) -> None:
+    def __init__(self, width: int, image_size: int, count: int, rounded: bool = False) -> None:
+        """`rounded`: anchors have whole numbers of pixels on each side of their centre, as torchvision's."""
         super().__init__()
+        self.rounded = rounded
         self.smallest = 2 ** math.floor(math.log2(image_size / 16))  # 32 pixels in an image of 800
         self.count = count
         self.hidden = nn.Conv2D(width, width, 3, padding=1)
@@ -105,6 +152,7 @@ class ProposalNetwork(nn.Layer):
         side = float(self.smallest << level)
         ratios = paddle.to_tensor(RATIOS).sqrt()
         half = paddle.stack([side / ratios, side * ratios], axis=1) / 2  # (3, 2): width and height
+        half = half.round() if self.rounded else half
         y, x = paddle.meshgrid(paddle.arange(shape[0], dtype="float32"), paddle.arange(shape[1], dtype="float32"))
         centre = (paddle.stack([x, y], axis=2) * STRIDES[level]).unsqueeze(2)  # (H, W, 1, 2)
         return paddle.concat([centre - half, centre + half], axis=3)

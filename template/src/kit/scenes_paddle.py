@@ -4,8 +4,9 @@ Boxes are float32 (N, 4): x1, y1, x2, y2 in pixels.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional, initializer
@@ -27,6 +28,8 @@ __all__ = [
     "merge_maps",
     "start_from_coco",
 ]
+
+Arrays = dict[str, np.ndarray]
 
 MAX_GROWTH = math.log(1000 / 16)  # limit of a predicted growth: exp of more would overflow
 
@@ -118,16 +121,24 @@ def decode_boxes(boxes: paddle.Tensor, offsets: paddle.Tensor) -> paddle.Tensor:
     return paddle.concat([centre - half, centre + half], axis=-1)
 
 
-def start_from_coco(detector: nn.Layer, url: str, class_names: Sequence[str] | None) -> None:
-    """Load torchvision's weights of COCO into a detector whose layers have torchvision's names.
+def start_from_coco(
+    detector: nn.Layer,
+    url: str,
+    class_names: Sequence[str] | None,
+    to_torchvision: Callable[[Arrays], Arrays] = dict,
+    from_torchvision: Callable[[Arrays], Arrays] = dict,
+) -> None:
+    """Load torchvision's weights of COCO into a detector.
 
     Args:
         url: of the file.
         class_names: of the detector's outputs; those that COCO names alike are known at once.
+        to_torchvision, from_torchvision: give the detector's arrays torchvision's names and shapes, and back.
 
     Raises:
         UserError: the file cannot be downloaded.
     """
     announce_weights(url, "bsd-3-clause")
     weights = read_published(download_published(url))
-    weights_from_numpy(detector, fit_coco_weights(weights, weights_to_numpy(detector), class_names))
+    fitted = fit_coco_weights(weights, to_torchvision(weights_to_numpy(detector)), class_names)
+    weights_from_numpy(detector, from_torchvision(fitted))

@@ -30,10 +30,19 @@ class MaskRCNN(nn.Layer):
 
     takes_targets = True
 
-    def __init__(self, depth: int, classes: int, channels: int, image_size: int, width: int, proposals: int) -> None:
+    def __init__(
+        self,
+        depth: int,
+        classes: int,
+        channels: int,
+        image_size: int,
+        width: int,
+        proposals: int,
+        rounded: bool = False,  # anchors, as in torchvision
+    ) -> None:
         super().__init__()
         self.pyramid = FeaturePyramid(depth, channels, width)
-        self.propose = ProposalNetwork(width, image_size, proposals)
+        self.propose = ProposalNetwork(width, image_size, proposals, rounded)
         self.box = BoxHead(width, classes, examples=max(64, proposals // 4))
         self.mask = MaskHead(width, classes)
 
