@@ -14,6 +14,7 @@ from several_processes import build_without_normalisation
 from src.kit.config import load_config
 from src.kit.memory import DataShape
 from src.kit.paddle import memory_program, memory_trace
+from src.kit.run import read_json, read_rows
 from src.kit.training import find_checkpoint
 from src.kit.weights import load_weights
 
@@ -45,6 +46,16 @@ class TestLaunchPaddle(LaunchTests):
             assert whole.keys() == divided.keys()
             assert all(np.array_equal(whole[key], divided[key]) for key in whole)
         self.check_estimate(folder, keys, monkeypatch)
+
+    def test_the_score_of_a_checkpoint_is_its_own(self, tmp_path):
+        """Each process has its own statistics of batch normalisation, and the checkpoint those of the first."""
+        keys = ["trainer.devices=2", "trainer.max_epochs=1", "data.batch_size=4", "trainer.limit_train_batches=12"]
+        command = [sys.executable, "scripts/train.py", *self.keys(tmp_path, "own", *keys)]
+        done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=False, timeout=180)
+        assert done.returncode == 0, done.stderr
+        (run,) = tmp_path.glob("own-*")
+        (row,) = read_rows(run / "metrics.jsonl")
+        assert row["val/accuracy"] == read_json(run / "evaluation-val.json")["accuracy"]
 
     def drive(self, folder, *arguments, stdin=None):
         command = [sys.executable, DRIVER, str(folder), *arguments]

@@ -198,6 +198,10 @@ class RunCallback(paddle.callbacks.Callback):
                 network = self.trained.network
                 sent = (batch if self.trained.takes_targets else batch[:1] for batch in self.batches)
                 update_statistics(network, (partial(network, *arguments) for arguments in sent))
+        if paddle.distributed.get_world_size() > 1:  # rank 0's statistics, which the checkpoint has
+            for name, tensor in self.trained.network.state_dict().items():
+                if name.endswith(tuple(PADDLE_KINDS.values())):
+                    paddle.distributed.broadcast(tensor, src=0)
 
     def on_eval_end(self, logs: Any = None) -> None:
         if self.average and self.loop.averaged():
