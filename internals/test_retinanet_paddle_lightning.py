@@ -17,7 +17,7 @@ import src.kit.paddle as paddle_kit
 from exporting import liven
 from src.kit.detection_dense_paddle import DenseDetector, suppress
 from src.kit.errors import UserError
-from src.kit.paddle import read_published
+from src.kit.scenes_published_paddle import read_published
 from src.kit.training.networks import build_model
 from src.models.lightning.detection import retinanet as torchvisions
 from src.models.lightning.detection import retinanet_coco as lightning_coco

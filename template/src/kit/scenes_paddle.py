@@ -12,8 +12,9 @@ from paddle import nn
 from paddle.nn import functional, initializer
 from paddle.vision import models
 
-from src.kit.paddle import initialise_like_torch, read_published, weights_from_numpy, weights_to_numpy
+from src.kit.paddle import initialise_like_torch, weights_from_numpy, weights_to_numpy
 from src.kit.scenes import fit_coco_weights
+from src.kit.scenes_published_paddle import read_published
 from src.kit.training import announce_weights
 from src.kit.weights import download_published
 

@@ -129,7 +129,7 @@ class FileDownload:
                     self.try_sources(sources)
         except OSError as error:
             reason = f"Cannot write {self.target}: {error.strerror or error}"
-            advice = way_out(error, "free some space or set data.root to a writable folder")
+            advice = way_out(error, "free some space or set data.root (of weights: TORCH_HOME) to a writable folder")
             raise UserError(f"{reason}; {advice}.") from error
 
     def try_sources(self, sources: list[str]) -> None:

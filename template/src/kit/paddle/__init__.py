@@ -20,7 +20,6 @@ from src.kit.paddle.devices import (
     use_gpu,
 )
 from src.kit.paddle.optimizers import StepOptimizer, build_optimizer, is_decayed
-from src.kit.paddle.published import read_published
 from src.kit.paddle.recipes import add_lora, build_distillation, recomputed
 from src.kit.paddle.trainer import (
     Profile,
@@ -57,7 +56,6 @@ __all__ = [
     "open_process",
     "predict",
     "predict_images",
-    "read_published",
     "readable_errors",
     "recomputed",
     "refuse_unsupported",

@@ -14,6 +14,8 @@ import numpy as np
 
 from src.kit.config import UserError
 
+__all__ = ["read_published"]
+
 DTYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
