@@ -2,7 +2,8 @@
 
     nox -s bench                      # everything, two hours on 2 cores, of which learning takes most
     nox -s bench -- overhead          # some of: overhead, start, render, accuracy, updates, data, streaming, learning,
-                                      # tables, kills, search, export, recipes, serve, compress, edge
+                                      # tables, kills, search, export, recipes, rectangles, serve,
+                                      # compress, edge
 
 Data sets come from their publishers, or from the folder or mirror in DATASET_MIRROR. Results go to benchmarks/results.
 """
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> int:
         "search": search,
         "export": export,
         "recipes": recipes,
+        "rectangles": rectangles,
         "serve": serve,
         "compress": compress,
     }
@@ -82,6 +84,12 @@ def export(python: Path) -> list[str]:
     for framework in ("lightning", "paddle"):
         rows += run(python, str(ROOT / "benchmarks" / "export.py"), framework).splitlines()
     return rows
+
+
+def rectangles(python: Path) -> list[str]:
+    """Squares against rectangles on photos."""
+    run(python, "scripts/download.py", "data=coco128")
+    return run(python, str(ROOT / "benchmarks" / "rectangles.py")).splitlines()
 
 
 def recipes(python: Path) -> list[str]:

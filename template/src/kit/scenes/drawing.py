@@ -23,6 +23,8 @@ CELL = 3.4  # inches
 GAP = 0.06
 TITLE = 0.5
 SHOWN = 8  # images of a picture
+NAME = 10  # points of names: 9 pixels of a picture of four columns that a page shows 900 pixels wide
+LETTER, LINE = 0.027, 0.057  # width and height of a name, as shares of its cell
 
 
 def draw_objects(
@@ -149,7 +151,7 @@ def draw_scene(axes: Any, sample: Sample, classes: Sequence[str], scores: np.nda
     if sample.semantic is not None:
         name_regions(axes, sample.semantic, classes)
     elif not len(sample.labels):
-        axes.text(side * 0.02, side * 0.03, "no objects", color="white", backgroundcolor=FAINT, fontsize=7, va="top")
+        axes.text(side * 0.02, side * 0.03, "no objects", color="white", backgroundcolor=FAINT, fontsize=NAME, va="top")
 
 
 def draw_object(axes: Any, sample: Sample, row: int, classes: Sequence[str], score: str) -> None:
@@ -161,11 +163,11 @@ def draw_object(axes: Any, sample: Sample, row: int, classes: Sequence[str], sco
     corners = ([left, right, right, left, left], [top, top, bottom, bottom, top])
     axes.plot(*corners, color="white", linewidth=2.4, alpha=0.55, solid_joinstyle="miter")  # visible on any background
     axes.plot(*corners, color=colour, linewidth=1.4, linestyle=style, solid_joinstyle="miter")
-    if max(right - left, bottom - top) < side / 22:
+    if max(right - left, bottom - top) < side * LINE:
         return  # a name would hide more than the object itself
     name = shorten(classes[sample.labels[row]], 16) + (" (crowd)" if sample.crowd[row] else score)
-    above = top > side / 24
-    x, y = max(min(left, side * (0.99 - 0.0165 * len(name))), side * 0.006), top + side * (-0.004 if above else 0.012)
+    above = top > side * LINE
+    x, y = max(min(left, side * (0.99 - LETTER * len(name))), side * 0.006), top + side * (-0.004 if above else 0.012)
     write_name(axes, x, y, name, colour, va="bottom" if above else "top")
 
 
@@ -175,13 +177,18 @@ def name_regions(axes: Any, semantic: np.ndarray, classes: Sequence[str]) -> Non
         places = np.argwhere(semantic == number)
         if len(places) > semantic.size / 300:
             y, x = places[((places - places.mean(axis=0)) ** 2).sum(axis=1).argmin()]
-            write_name(axes, x, y, shorten(classes[number], 16), class_colour(int(number)), ha="center", va="center")
+            name, colour = shorten(classes[number], 16), class_colour(int(number))
+            edge = LETTER * semantic.shape[1] * len(name) / 2  # names of regions at the border stay whole
+            x = np.clip(x, edge, max(edge, semantic.shape[1] - edge))
+            write_name(axes, x, y, name, colour, edge=ink_on(colour), ha="center", va="center")
 
 
-def write_name(axes: Any, x: float, y: float, name: str, colour: tuple[float, float, float], **keys: str) -> None:
-    """Write a name on a background of this colour."""
-    box = {"facecolor": colour, "edgecolor": "none", "pad": 1.2}
-    axes.text(x, y, name, color=ink_on(colour), fontsize=6, bbox=box, clip_on=True, **keys)
+def write_name(
+    axes: Any, x: float, y: float, name: str, colour: tuple[float, float, float], edge: str = "none", **keys: str
+) -> None:
+    """Write a name on a background of this colour; `edge` sets it off from a region of the same."""
+    box = {"facecolor": colour, "edgecolor": edge, "linewidth": 0.8, "pad": 1.5}
+    axes.text(x, y, name, color=ink_on(colour), fontsize=NAME, bbox=box, clip_on=True, **keys)
 
 
 def paint_regions(sample: Sample) -> np.ndarray:
