@@ -17,7 +17,17 @@ from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.inference import Predictor
 from src.kit.run import Run, read_json, read_rows
-from src.kit.training import Experiment, TrainingLoop, evaluate_run, find_checkpoint, load_task, train_run
+from src.kit.training import (
+    Experiment,
+    TrainingLoop,
+    evaluate_run,
+    find_checkpoint,
+    list_ids,
+    load_backend,
+    load_experiment,
+    load_task,
+    train_run,
+)
 from src.kit.weights import load_weights
 from tests.support import fit
 
@@ -240,6 +250,19 @@ class SceneTrainingTests:
         assert row["step"] == 3
         assert np.isfinite(row["train/loss"])
         assert all(np.isfinite(array).all() for array in arrays.values())
+        if task == "detection" and not empty:
+            self.check_order(run)
+
+    def check_order(self, run: Path) -> None:
+        """Predictions in rectangles stand beside the images that they are for."""
+        experiment = load_experiment(run, ["trainer.limit_test_batches=1.0"])
+        backend = load_backend(experiment.cfg)
+        network = backend.load_network(experiment, find_checkpoint(run, "last"))
+        collected = backend.predict(experiment, network, "test")
+        names = [Path(name).stem for name in list_ids(experiment.evaluated("test"), Path())]
+        objects = {name: len(true) for name, (_, true) in zip(names, collected, strict=True)}
+        assert objects == {"1": 3, "2": 0, "3": 2, "4": 0, "5": 1, "6": 0}
+        assert names[-1] == "6", "the widest"
 
     @pytest.mark.parametrize("task", SCENE_TASKS)
     def test_batches_of_several_sizes_are_learned_from(self, tmp_path, task):

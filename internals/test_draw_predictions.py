@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from src.kit.scenes.drawing import boxes_only, draw_objects, draw_scene, with_class_map, with_objects
+from src.kit.scenes.drawing import CELL, COLUMNS, boxes_only, draw_objects, draw_scene, with_class_map, with_objects
 from src.kit.scenes.samples import IGNORE, Sample
 from src.kit.scenes.scores import SHOWN_SCORE, encode, predicted_objects
 
@@ -42,6 +42,16 @@ def test_sure_predictions_stand_with_their_scores(sample):
     assert sorted(texts(sample, ["cat", "dog", "owl"])) == ["cat", "owl"]
     nothing, none = with_objects(sample, predicted_objects(rows[:0], []), SHOWN_SCORE)
     assert texts(nothing, ["cat"], none) == ["no objects"]
+
+
+def test_names_can_be_read_where_a_page_shrinks_the_picture(sample):
+    regions = np.zeros((SIDE, SIDE), np.uint8)
+    for shown in (sample, boxes_only(sample), with_class_map(sample, regions, SimpleNamespace(has_background=False))):
+        axes = Figure().add_subplot()
+        draw_scene(axes, shown, ["cat", "dog", "owl"])
+        pixels = [text.get_fontsize() * 900 / 72 / (COLUMNS * CELL) for text in axes.texts]
+        assert pixels
+        assert min(pixels) >= 9
 
 
 def test_masks_are_those_of_the_sure_predictions(sample):
