@@ -1,19 +1,24 @@
 """Splits: every part gets its share of every class or set of classes, and no group is in two parts."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from src.kit.catalog import build_dataset
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
+from src.kit.loading import ArrayImages, Split
 from src.kit.scenes import read_yolo
 from src.kit.splitting import SplitRule, group_by_pattern, split_by_fractions
 from src.kit.training import Experiment
 from src.kit.training.splits import (
     compare_splits,
+    count_trained,
     describe_split,
     describe_splits,
     refuse_other_data,
@@ -177,3 +182,20 @@ def test_the_ids_of_annotated_images_are_their_paths(tmp_path):
     (tmp_path / "labels" / "train" / "1.txt").write_text("0 0.5 0.5 0.5 0.5", "utf-8")
     relabelled = read_yolo(tmp_path / "images" / "train", tmp_path / "labels" / "train", ("cat", "dog"))
     assert describe_split(relabelled, tmp_path)["sha256"] != first["sha256"]
+
+
+def test_a_publishers_test_split_has_numbers_of_its_own(tmp_path):
+    """Whose test samples are numbered from 0, as its training samples are."""
+    images = ArrayImages(np.zeros((9, 4, 4, 1), np.uint8), 4)
+
+    def split(name: str, numbers: range) -> Split:
+        return Split(images, np.zeros(9, np.int64), ("a",), ids=np.array(numbers)[:9])
+
+    data = {"name": "mnist", "root": "."}
+    splits = {"train": split("train", range(9)), "test": split("test", range(9))}
+    (tmp_path / "config.yaml").write_text("data: {name: mnist, root: .}", "utf-8")
+    write_splits({name: describe_split(each, Path()) for name, each in splits.items()}, tmp_path)
+    experiment = SimpleNamespace(cfg=OmegaConf.create({"data": data}), split=splits.get)
+    assert count_trained(experiment, tmp_path, "test") == 0
+    splits["test"] = split("test", range(5, 14))
+    assert count_trained(experiment, tmp_path, "test") == 4

@@ -91,11 +91,13 @@ def compare_splits(splits: dict[str, dict[str, Any]], run: Path) -> list[str]:
 
 def count_trained(experiment: Experiment, run: Path, split: str) -> int:
     """How many samples of a split a run was trained on; 0 if unknown, as for data from elsewhere."""
-    trained = read_splits(run).get("train", {}).get("ids")
-    before, data = OmegaConf.load(run / "config.yaml").data, experiment.cfg.data
+    known, before, data = read_splits(run), OmegaConf.load(run / "config.yaml").data, experiment.cfg.data
+    trained = known.get("train", {}).get("ids")
     if not trained or any(data.get(key) != before.get(key) for key in ("name", "root")):
         return 0
     ids = list_ids(experiment.split(split), Path(data.get("root", ".")))
+    if ids == known.get(split, {}).get("ids"):  # those of the start; a publisher's test split is numbered from 0 too
+        return 0
     return len(set(trained).intersection(ids or ()))
 
 
