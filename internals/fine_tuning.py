@@ -48,7 +48,7 @@ class FineTuningTests:
         cfg = model_config(self.framework, name, **changes, weights=str(file) if file else None)
         self.seed()
         if name == "tabular_mlp":
-            return build_model(cfg, classes, 7, 1, cardinalities=(3, 4))
+            return build_model(cfg, classes, 7, 1, cardinalities=(3, 4), knots=((-1.0, 0.0, 1.0), (), (), (), ()))
         return build_model(cfg, classes, 3, 64)
 
     def arrays(self, network) -> dict[str, np.ndarray]:

@@ -45,5 +45,5 @@ def table_config(path: Path, *overrides: str, target: str = "paid") -> DictConfi
 
 
 def mixed_config(folder: Path, *overrides: str) -> DictConfig:
-    """The configuration of a run on the mixed table, which is written into the folder."""
-    return table_config(write_csv(folder / "mixed.csv", mixed_columns()), *overrides)
+    """The configuration of a short run on the mixed table, which is written into the folder."""
+    return table_config(write_csv(folder / "mixed.csv", mixed_columns()), "trainer.max_epochs=15", *overrides)

@@ -29,7 +29,7 @@ NETWORKS = {
 
 
 def build(framework: str, name: str, classes: int = 5, **changes):
-    rows = {"cardinalities": (3, 4)} if name == "tabular_mlp" else {}
+    rows = {"cardinalities": (3, 4), "knots": ((-1.0, 0.0, 1.0), (), (), (), ())} if name == "tabular_mlp" else {}
     channels, size = (7, 1) if rows else (3, SIZE)
     network = build_model(model_config(framework, name, **changes), classes, channels, size, **rows)
     network.eval()

@@ -14,7 +14,15 @@ from src.models.paddle.tabular.tabular_mlp import build as paddle_mlp
 from src.tasks.losses.lightning.tabular.mse import build as build_loss
 from src.tasks.losses.paddle.tabular.mse import build as paddle_loss
 
-SIZES = {"classes": 3, "channels": 7, "image_size": 1, "cardinalities": (4, 200), "dropout": 0.5}
+KNOTS = ((-1.0, 0.0, 0.5), (), (-0.3, 0.2, 0.9, 1.5), (), ())
+SIZES = {
+    "classes": 3,
+    "channels": 7,
+    "image_size": 1,
+    "cardinalities": (4, 200),
+    "knots": KNOTS,
+    "dropout": 0.5,
+}
 
 
 def both(**changes):
@@ -55,9 +63,31 @@ def test_both_start_alike_and_an_unknown_category_says_nothing():
     for arrays in (lightning_kit.weights_to_numpy(both()[0]), paddle_kit.weights_to_numpy(both()[1])):
         assert not arrays["embeddings.1.weight"][0].any()
         assert arrays["embeddings.1.weight"][1:].std() == pytest.approx(0.1, rel=0.05)
-        bound = 57**-0.5
+        bound = (57 + 5) ** -0.5
         assert 0.9 * bound < np.abs(arrays["layers.0.weight"]).max() <= bound
         assert arrays["layers.0.weight"].std() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def test_bins_say_how_far_a_number_has_come():
+    values = np.array([-9, -1, -0.5, 0, 0.25, 0.5, 9], np.float32)
+    wanted = np.column_stack([np.clip(values + 1, 0, 1), np.clip(values / 0.5, 0, 1)])
+    given = rows()[:7]
+    given[:, 0] = values
+    weights = np.eye(SIZES["channels"] - 2 + 5 + 52, dtype=np.float32)  # each output is one input of the first layer
+    for network, kit, convert in zip(
+        both(hidden=[], classes=len(weights)),
+        (lightning_kit, paddle_kit),
+        (torch.tensor, paddle.to_tensor),
+        strict=True,
+    ):
+        arrays = kit.weights_to_numpy(network)
+        kit.weights_from_numpy(network, arrays | {"layers.0.weight": weights, "layers.0.bias": 0 * weights[0]})
+        seen = network(convert(given)).detach().numpy()
+        np.testing.assert_array_equal(seen[:, :5], given[:, :5])
+        np.testing.assert_allclose(seen[:, 5:7], wanted, atol=1e-6)
+        assert (seen[:, 7:10].min(), seen[:, 7:10].max()) == (0, 1)
+    plain, _ = both(piecewise=False)
+    assert plain.layers[0].in_features == 57
 
 
 def test_same_regression_loss_of_the_first_column():

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from src.datasets.tabular import table_file
 from src.kit.catalog import build_dataset, call_with_keys
 from src.kit.errors import UserError
-from src.kit.tabular.preprocessing import MOST_CATEGORIES, fit, from_json
+from src.kit.tabular.preprocessing import MOST_CATEGORIES, fit, from_json, list_bins
 from src.kit.tabular.table import Table
 from src.kit.weights import load_weights, save_weights
 from src.tasks import tabular
@@ -90,6 +90,29 @@ def test_the_rarest_of_too_many_categories_are_unknown():
     fitted = fit(Table({"c": texts(*many, *many[5:])}), "y")
     assert fitted.cardinalities == (MOST_CATEGORIES + 1,)
     assert fitted.transform(Table({"c": texts(*many[:6])}))[:, 0].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_bins_end_at_quantiles_of_the_training_rows():
+    values = np.random.default_rng(0).lognormal(size=1000)
+    columns = {
+        "x": values,
+        "few": values.round().clip(0, 3),
+        "hour": np.arange(1000) % 24.0,
+        "two": (values > 1) * 1.0,
+        "one": values * 0,
+    }
+    columns["close"] = np.where(values > 3, 1e9, values)  # where float32 tells nothing apart
+    columns["x"] = np.where(np.arange(1000) < 40, np.nan, values)
+    fitted = fit(Table(columns), "y")
+    found = dict(zip(fitted.names, fitted.knots, strict=True))
+    known = (values[40:] - fitted.numbers[0].mean) / fitted.numbers[0].scale
+    np.testing.assert_allclose(found["x"], np.quantile(known, np.arange(17) / 16), rtol=1e-6)
+    assert [len(found[name]) for name in ("few", "hour")] == [4, 24]
+    assert [found[name] for name in ("two", "one", "close")] == [(), (), ()]
+    assert from_json(fitted.to_json()) == fitted
+    number, low, width = list_bins(fitted.knots)
+    assert number.tolist() == [0] * 16 + [1] * 3 + [2] * 23
+    np.testing.assert_allclose(low + width, [*found["x"][1:], *found["few"][1:], *found["hour"][1:]], rtol=1e-6)
 
 
 def test_a_constant_column_does_no_harm():

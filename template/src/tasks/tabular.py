@@ -25,7 +25,8 @@ class Task(classification.Task):
         return shape
 
     def network_arguments(self, dataset: Any) -> dict[str, Any]:
-        return {"cardinalities": dataset.preprocessing.cardinalities}
+        fitted = dataset.preprocessing
+        return {"cardinalities": fitted.cardinalities, "knots": fitted.knots}
 
     def metadata(self, dataset: Any) -> dict[str, str]:
         """The fitted preprocessing, so that new rows are encoded as the training rows were."""

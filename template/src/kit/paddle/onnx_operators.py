@@ -258,11 +258,6 @@ def expand(graph: Graph, op: Operation) -> Result:
     return graph.add("Expand", [op.inputs[0], graph.constant(np.abs(np.ravel(sizes)))])  # -1 keeps the size, as 1 does
 
 
-@operator("concat")
-def concat(graph: Graph, op: Operation) -> Result:
-    return graph.add("Concat", op.inputs[0], axis=integers(graph, op.inputs[1])[0])
-
-
 @operator("stack")
 def stack(graph: Graph, op: Operation) -> Result:
     axis = op.attributes["axis"]
@@ -348,10 +343,12 @@ OPERATORS.update(
         "builtin.combine": lambda graph, op: list(op.inputs),
         "builtin.split": lambda graph, op: tuple(op.inputs[0]),
         "cast": lambda graph, op: graph.add("Cast", op.inputs, to=ONNX_TYPES[op.dtype]),
+        "concat": lambda graph, op: graph.add("Concat", op.inputs[0], axis=integers(graph, op.inputs[1])[0]),
         "embedding": lambda graph, op: graph.add("Gather", [op.inputs[1], op.inputs[0]], axis=0),
         "hardsigmoid": lambda graph, op: graph.add(
             "HardSigmoid", op.inputs, alpha=op.attributes["slope"], beta=op.attributes["offset"]
         ),
+        "index_select": lambda graph, op: graph.add("Gather", op.inputs, axis=op.attributes["axis"]),
         "leaky_relu": lambda graph, op: graph.add("LeakyRelu", op.inputs, alpha=op.attributes["negative_slope"]),
         "reshape": lambda graph, op: graph.add("Reshape", [op.inputs[0], integer_tensor(graph, op.inputs[1])]),
         "squeeze": lambda graph, op: graph.add("Squeeze", [op.inputs[0], integer_tensor(graph, op.inputs[1])]),

@@ -14,6 +14,7 @@ from src.kit.tabular.preprocessing import (
     check_hidden,
     embedding_width,
     from_json,
+    list_bins,
 )
 from src.kit.tabular.reading import PARQUET, read_table
 from src.kit.tabular.scores import score_probabilities
@@ -40,6 +41,7 @@ __all__ = [
     "interpret",
     "is_missing",
     "is_numeric",
+    "list_bins",
     "load_table",
     "many_categories",
     "read_fitted",

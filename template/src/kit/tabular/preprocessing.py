@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,16 +24,22 @@ UNKNOWN = 0  # the code of categories not seen in training
 MOST_ROWS = 10_000  # random rows used to score columns: more take minutes and hardly change the order
 TREES = 200
 NEIGHBOURS = 5  # of SMOTE
+BINS = 16  # of a column of numbers, for networks that know in which one a number is
+NEAREST = 1e-6  # standard deviations between two knots
 
 
 @dataclass(frozen=True)
 class Number:
-    """A column of numbers, encoded as `(value - mean) / scale`; `fill`, the median, replaces missing values."""
+    """A column of numbers, encoded as `(value - mean) / scale`; `fill`, the median, replaces missing values.
+
+    `knots` are the ends of bins, ascending, see `find_knots`.
+    """
 
     name: str
     fill: float
     mean: float
     scale: float
+    knots: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,16 @@ class Preprocessing:
     def cardinalities(self) -> tuple[int, ...]:
         """Number of codes of each column of categories, including the one for unknown values."""
         return tuple(len(column.values) + 1 for column in self.categories)
+
+    @property
+    def knots(self) -> tuple[tuple[float, ...], ...]:
+        """The ends of each number's bins, encoded as the numbers are; none of a column that has a single bin."""
+        found = []
+        for column in self.numbers:
+            encoded = (np.array(column.knots) - column.mean) / column.scale
+            apart = encoded[np.diff(encoded, prepend=-np.inf) > NEAREST]
+            found.append(tuple(apart.tolist()) if len(apart) > 2 else ())
+        return tuple(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,7 +144,7 @@ class Preprocessing:
 def from_json(text: str) -> Preprocessing:
     """Undo `Preprocessing.to_json`."""
     fields = json.loads(text)
-    numbers = tuple(Number(**column) for column in fields.pop("numbers"))
+    numbers = tuple(Number(**{**column, "knots": tuple(column.get("knots", ()))}) for column in fields.pop("numbers"))
     categories = tuple(Category(column["name"], tuple(column["values"])) for column in fields.pop("categories"))
     forms = {
         name: Form(form["kind"], form["style"], tuple(form["parts"])) for name, form in fields.pop("forms", {}).items()
@@ -143,7 +160,7 @@ def fit(
     target_scale: float = 1.0,
     forms: Mapping[str, Form] | None = None,
 ) -> Preprocessing:
-    """Learn medians, scales and categories from the training rows, read by `forms` (without the target column).
+    """Learn medians, scales, bins and categories from the training rows, read by `forms` (without the target column).
 
     Raises:
         UserError: a column without values.
@@ -157,10 +174,18 @@ def fit(
             known = column[np.isfinite(column)]
             fill = float(np.median(known))
             filled = np.where(np.isfinite(column), column, fill)
-            numbers.append(Number(name, fill, float(filled.mean()), float(filled.std()) or 1.0))
+            numbers.append(Number(name, fill, float(filled.mean()), float(filled.std()) or 1.0, find_knots(known)))
         else:
             categories.append(Category(name, frequent(column)))
     return Preprocessing(tuple(numbers), tuple(categories), target, target_mean, target_scale, forms or {})
+
+
+def find_knots(values: np.ndarray) -> tuple[float, ...]:
+    """The ends of the bins of float64 (N,): quantiles, or all values where these are few, such as hours."""
+    distinct = np.unique(values)
+    if len(distinct) > 2 * BINS:
+        distinct = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
+    return tuple(distinct.tolist())
 
 
 def frequent(column: np.ndarray) -> tuple[str | None, ...]:
@@ -301,6 +326,17 @@ def build_smote(inputs: np.ndarray, numbers: int, smaller: dict[int, int], neigh
 def embedding_width(cardinality: int) -> int:
     """Return the width of an embedding: half the number of codes, rounded up, at most 50 (the usual rule of thumb)."""
     return min(50, (cardinality + 1) // 2)
+
+
+def list_bins(knots: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All bins of a table's numbers, (M,) each: int64 number, float32 lower end and width.
+
+    Args:
+        knots: of each number, see `Preprocessing.knots`.
+    """
+    bins = [(number, low, high) for number, ends in enumerate(knots) for low, high in pairwise(ends)]
+    numbers, lows, highs = np.array(bins, np.float64).reshape(-1, 3).T
+    return numbers.astype(np.int64), lows.astype(np.float32), (highs - lows).astype(np.float32)
 
 
 def check_hidden(hidden: Sequence[int]) -> list[int]:

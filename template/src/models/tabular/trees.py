@@ -15,6 +15,7 @@ def build(
     channels: int,
     image_size: int,
     cardinalities: Sequence[int],
+    knots: Sequence[Sequence[float]],
     iterations: Annotated[int, Range(min=1)] = 300,
     shrinkage: Annotated[float, Range(above=0, max=1)] = 0.1,
     leaves: Annotated[int, Range(min=2)] = 31,

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron over scaled numbers and embedded categories."""
+"""A multi-layer perceptron over scaled numbers, their bins, and embedded categories."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -8,7 +8,7 @@ from paddle import nn
 
 from src.kit.config import Range
 from src.kit.paddle import initialise_like_torch
-from src.kit.tabular import check_hidden, embedding_width
+from src.kit.tabular import check_hidden, embedding_width, list_bins
 
 PRUNABLE = ("layers.0 > layers.3", "layers.3 > layers.6", "layers.6 > layers.9", "layers.9 > layers.12")  # hidden units
 
@@ -16,14 +16,26 @@ PRUNABLE = ("layers.0 > layers.3", "layers.3 > layers.6", "layers.6 > layers.9",
 class TabularMLP(nn.Layer):
     """float32 (B, F) -> (B, K): `numeric` numbers, then one code for each of `cardinalities`.
 
-    Each category has a learned embedding (Guo and Berkhahn 2016, arXiv 1604.06737).
+    Each category has a learned embedding (Guo and Berkhahn 2016, arXiv 1604.06737). Beside each number stand how far it
+    has come through each of its bins, in [0, 1], so that a layer can bend at their ends as trees split there (Gorishniy
+    et al. 2022, arXiv 2203.05556).
     """
 
     def __init__(
-        self, numeric: int, cardinalities: Sequence[int], num_outputs: int, hidden: Sequence[int], dropout: float
+        self,
+        numeric: int,
+        cardinalities: Sequence[int],
+        knots: Sequence[Sequence[float]],
+        num_outputs: int,
+        hidden: Sequence[int],
+        dropout: float,
     ) -> None:
         super().__init__()
         self.numeric = numeric
+        bins = list_bins(knots)
+        for name, values in zip(("number", "low", "width"), bins, strict=True):  # no weights: they come with the data
+            self.register_buffer(name, paddle.to_tensor(values), persistable=False)
+        self.bins = len(bins[0])
         widths = [embedding_width(count) for count in cardinalities]
         self.embeddings = nn.LayerList(
             nn.Embedding(count, width) for count, width in zip(cardinalities, widths, strict=True)
@@ -33,7 +45,7 @@ class TabularMLP(nn.Layer):
             with paddle.no_grad():
                 embedding.weight[0] = 0.0  # code 0 is an unknown category
         layers: list[nn.Layer] = []
-        inputs = numeric + sum(widths)
+        inputs = numeric + self.bins + sum(widths)
         for outputs in hidden:
             layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
             inputs = outputs
@@ -43,7 +55,11 @@ class TabularMLP(nn.Layer):
         rows = rows.flatten(1)
         codes = rows[:, self.numeric :].astype("int64")
         vectors = [embedding(codes[:, column]) for column, embedding in enumerate(self.embeddings)]
-        logits: paddle.Tensor = self.layers(paddle.concat([rows[:, : self.numeric], *vectors], axis=1))
+        numbers = [rows[:, : self.numeric]]
+        if self.bins:
+            chosen = paddle.index_select(numbers[0], self.number, axis=1)
+            numbers.append(((chosen - self.low) / self.width).clip(0, 1))
+        logits: paddle.Tensor = self.layers(paddle.concat([*numbers, *vectors], axis=1))
         return logits
 
 
@@ -53,17 +69,23 @@ def build(
     channels: int,
     image_size: int,
     cardinalities: Sequence[int],
+    knots: Sequence[Sequence[float]],
+    piecewise: bool = True,
     hidden: Sequence[int] = (256, 256),
     dropout: Annotated[float, Range(min=0, below=1)] = 0.1,
 ) -> nn.Layer:
     """Return the network: float32 (B, F), or (B, F, 1, 1), -> logits (B, K); K is 1 to predict a number.
 
-    The task supplies `cardinalities`, the numbers of codes of the last columns.
+    The task supplies `cardinalities`, the numbers of codes of the last columns, and `knots`, the ends of the bins of
+    each number.
 
     Args:
+        piecewise: Whether the network sees how far each number has come through each of its bins.
         hidden: Widths of the layers between input and output.
         dropout: Share of the features dropped in training.
     """
     assert image_size == 1, "a row is like an image of one pixel"
     numeric = channels - len(cardinalities)
-    return initialise_like_torch(TabularMLP(numeric, cardinalities, classes, check_hidden(hidden), dropout))
+    return initialise_like_torch(
+        TabularMLP(numeric, cardinalities, knots if piecewise else (), classes, check_hidden(hidden), dropout)
+    )
