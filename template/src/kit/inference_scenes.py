@@ -250,20 +250,20 @@ def fuse_rows(results: Sequence[np.ndarray]) -> np.ndarray:
     """
     rows = np.concatenate(results)
     clusters: list[np.ndarray] = []
-    fused = np.zeros((0, rows.shape[1]), np.float32)
+    space = np.zeros(rows.shape, np.float32)
     for row in rows[np.argsort(-rows[:, 4], kind="stable")]:
-        overlaps = overlap(row[:4], fused[:, :4]) * (fused[:, 5] == row[5])
-        best = int(overlaps.argmax()) if len(fused) else -1
+        overlaps = overlap(row[:4], space[: len(clusters), :4]) * (space[: len(clusters), 5] == row[5])
+        best = int(overlaps.argmax()) if clusters else -1
         if best >= 0 and overlaps[best] > SAME:
             clusters[best] = np.concatenate([clusters[best], row[None]])
-            fused[best] = np.average(clusters[best], axis=0, weights=clusters[best][:, 4])
-            fused[best, 5] = row[5]  # a mean of equal numbers is rounded
+            space[best] = np.average(clusters[best], axis=0, weights=clusters[best][:, 4])
+            space[best, 5] = row[5]  # a mean of equal numbers is rounded
         else:
+            space[len(clusters)] = row
             clusters.append(row[None])
-            fused = np.concatenate([fused, row[None]])
-    for row, members in zip(fused, clusters, strict=True):
+    for row, members in zip(space, clusters, strict=False):  # what is left of the space stays empty
         row[4] = members[: len(results), 4].sum() / len(results)
-    return fused[np.argsort(-fused[:, 4], kind="stable")]
+    return space[np.argsort(-space[: len(clusters), 4], kind="stable")]
 
 
 def overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
