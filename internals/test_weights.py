@@ -106,7 +106,8 @@ def test_timm_files_get_the_networks_names(tmp_path: Path):
     arrays = {name: np.full(1, index, np.float32) for index, name in enumerate(names)}
     arrays["bn2.num_batches_tracked"] = np.array(3)
     save_weights(tmp_path / "model.safetensors", arrays, {})
-    loaded = rename_timm(load_weights(tmp_path / "model.safetensors")[0], {})
+    initial = {"features.0.0.weight": arrays["conv_stem.weight"]}  # of a network that has torchvision's names
+    loaded = rename_timm(load_weights(tmp_path / "model.safetensors")[0], initial)
     assert {name: int(array[0]) for name, array in loaded.items()} == {
         new: index for index, new in enumerate(names.values())
     }
