@@ -165,7 +165,7 @@ class ResumeTests:
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
         (run,) = tmp_path.iterdir()
-        assert process.returncode == code
+        assert process.returncode == code, f"{process.returncode}: {output}"
         assert output.splitlines()[-1] == f"Interrupted: continue with --resume {run}."
         assert "Traceback" not in output
         assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "interrupted"

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -170,7 +171,9 @@ def test_what_the_sentence_about_a_failed_download_advises_helps(reference: Refe
             build_model(config, 2, 3, SIDE)
         command, folder, place = re.search(advice, str(caught.value)).groups()
         environment = {**os.environ, "HF_ENDPOINT": fetch.keywords["endpoint"], "HF_HOME": str(other)}
-        subprocess.run(shlex.split(command), env=environment, check=True, capture_output=True)
+        program, *words = shlex.split(command)  # of this environment, which need not be active
+        program = str(Path(sys.executable).with_name(program))
+        subprocess.run([program, *words], env=environment, check=True, capture_output=True)
         shutil.copytree(other / "hub" / folder, Path(place) / folder, symlinks=True)
     found = build_model(config, 2, 3, SIDE).state_dict()["vision.cls_token"]
     assert torch.equal(found.flatten(), reference.first)
