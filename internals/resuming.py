@@ -43,6 +43,7 @@ class ResumeTests:
     """Subclasses name the framework."""
 
     framework: str
+    script = "scripts/train.py"
 
     def configure(self, folder: Path, *overrides: str) -> DictConfig:
         return load_config([f"framework={self.framework}", f"output_dir={folder.as_posix()}", *KEYS, *overrides])
@@ -155,7 +156,7 @@ class ResumeTests:
     def test_a_signal_ends_the_run_with_its_exit_code_and_a_line(self, tmp_path, number, code, devices):
         keys = [*DIGITS, "trainer.max_epochs=1000", f"framework={self.framework}", "tracker=none"]
         keys += ["trainer.accelerator=cpu", f"trainer.devices={devices}"]
-        command = [sys.executable, "scripts/train.py", *keys, f"output_dir={tmp_path.as_posix()}"]
+        command = [sys.executable, self.script, *keys, f"output_dir={tmp_path.as_posix()}"]
         process = subprocess.Popen(
             command, cwd=TEMPLATE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )

@@ -254,6 +254,7 @@ class RunCallback(pl.Callback):
         if isinstance(exception, Stopped) and hasattr(trainer.strategy.launcher, "kill"):
             at_once = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has the second only, as hard there
             trainer.strategy.launcher.kill(at_once)  # the other ranks, which would wait for this one
+            trainer.strategy.launcher.procs.clear()  # or Lightning, which looks every 5 s, would kill this one as well
 
     def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, folder: Path) -> None:
         """Write the weights in the neutral format, and Lightning's own checkpoint next to them."""
