@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from jinja2 import Template
 
 from paths import TEMPLATE
-from test_search import check_epochs, kill_and_go_on
+from test_search import check_epochs, kill_and_go_on, wait
 
 # The first node's name is the address of its processes, and their port follows from the job's number.
 CONFIG = """
@@ -89,14 +88,6 @@ def slurm(tmp_path_factory) -> Iterator[None]:
 def ask(*command: str) -> str:
     """What a command of SLURM prints."""
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
-
-
-def wait(condition, seconds: float = 90) -> None:
-    """Until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("framework", ["lightning", "paddle"])
