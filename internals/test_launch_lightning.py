@@ -71,6 +71,14 @@ class TestLaunchLightning(LaunchTests):
         first, second = last_weights(whole), last_weights(run)
         assert all(np.allclose(first[name], second[name], rtol=0, atol=1e-6) for name in first)
 
+    def test_a_process_with_fewer_batches_to_validate_sends_its_parts_until_all_have_done(self, tmp_path):
+        """135 and 134 samples in batches of 67; blocks are gathered each time."""
+        keys = ["model=resnet18", "trainer.devices=2", "trainer.max_epochs=1", "data.batch_size=67"]
+        keys += ["trainer.strategy=fsdp", "trainer.limit_train_batches=1"]
+        command = [sys.executable, "scripts/train.py", *self.keys(tmp_path, "own", *keys)]
+        done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=False, timeout=180)
+        assert done.returncode == 0, done.stderr
+
     def check_estimate(self, tmp_path, own, monkeypatch):
         """Each process held what the estimate says, to the byte."""
 

@@ -260,9 +260,11 @@ def fused(cfg: DictConfig) -> bool:
     """Whether an optimizer may take its step as one kernel.
 
     Not where gradients are scaled (fp16) or clipped in mixed precision: a fused step unscales them itself, so Lightning
-    refuses to clip them before it, in bf16 too.
+    refuses to clip them before it, in bf16 too. Nor SGD's on weights that FSDP divides, for which PyTorch has none.
     """
     keys = {**cfg.trainer, **cfg.trainer.extra}
+    if keys["strategy"].startswith("fsdp") and cfg.optimizer.name == "sgd":
+        return False
     return bool(keys["precision"] == "32-true" or (keys["precision"] != "16-mixed" and not keys["gradient_clip_val"]))
 
 

@@ -21,6 +21,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from src.kit.config import UserError
+from src.kit.lightning.ranks import gather
 from src.kit.weights import open_weights, stream_weights
 
 WEIGHTS, STATE = "model.safetensors", "training.safetensors"
@@ -80,11 +81,20 @@ class Sharded(ModelParallelStrategy):
         assert self.lightning_module
         save_state(self.lightning_module.network, self.optimizers[0], folder, metadata)
 
-    def equal_buffers(self) -> None:
-        """Give all ranks rank 0's BatchNorm statistics, which the checkpoint has, as DDP does."""
+    def on_validation_start(self) -> None:
+        """Give all ranks rank 0's BatchNorm statistics, which the checkpoint has, as DDP does, and count batches."""
         assert self.lightning_module
+        own = int(sum(self.lightning_module.trainer.num_val_batches))
+        self.others = max(gather(own, self.world_size)) - own  # batches that another rank has more
         for buffer in self.lightning_module.network.buffers():
             torch.distributed.broadcast(buffer, src=0)
+
+    def on_validation_end(self) -> None:
+        """Pass zeros through the network while other ranks validate, whose layers wait for this one's parts."""
+        assert self.lightning_module
+        height, width, channels = self.lightning_module.hparams["input_shape"]
+        for _ in range(self.others):
+            self.lightning_module.network(torch.zeros(1, channels, height, width, device=self.root_device))
 
 
 def refuse_unsharded(cfg: DictConfig) -> None:

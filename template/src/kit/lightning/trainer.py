@@ -216,8 +216,6 @@ class RunCallback(pl.Callback):
             torch.manual_seed(self.loop.draw_seed())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.sharded:
-            self.sharded.equal_buffers()
         if self.average and self.loop.averaged():
             self.average.swap()
             if self.experiment.cfg.trainer.swa is not None:
