@@ -48,8 +48,12 @@ class TestLaunchPaddle(LaunchTests):
         self.check_estimate(folder, keys, monkeypatch)
 
     def test_the_score_of_a_checkpoint_is_its_own(self, tmp_path):
-        """Each process has its own statistics of batch normalisation, and the checkpoint those of the first."""
-        keys = ["trainer.devices=2", "trainer.max_epochs=1", "data.batch_size=4", "trainer.limit_train_batches=12"]
+        """Each process has its own statistics of batch normalisation, and the checkpoint those of the first.
+
+        The first also has a batch more to validate, for which the other sends its weights.
+        """
+        keys = ["trainer.devices=2", "trainer.max_epochs=1", "data.batch_size=2", "trainer.limit_train_batches=12"]
+        keys += ["trainer.strategy=fsdp"]
         command = [sys.executable, "scripts/train.py", *self.keys(tmp_path, "own", *keys)]
         done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=False, timeout=180)
         assert done.returncode == 0, done.stderr
@@ -81,7 +85,7 @@ class TestLaunchPaddle(LaunchTests):
         machines,
         monkeypatch,
     ):
-        driver = [*self.driver(tmp_path, "1:13:mistake", "two"), "trainer.strategy=zero_1"]
+        driver = [*self.driver(tmp_path, "1:13:mistake", "two"), "trainer.strategy=fsdp"]
         options = ["--nnodes=2", "--nproc_per_node=1", f"--master={ADDRESSES[0]}:29400"]
         launcher = ["-m", "paddle.distributed.launch", *options, f"--log_dir={tmp_path / 'log'}"]
         job = {"SLURM_JOB_ID": "77"}

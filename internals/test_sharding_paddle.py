@@ -1,16 +1,129 @@
-"""Processes that divide the optimizer's state in Paddle; test_launch_paddle.py runs two."""
+"""Processes that divide optimizer state, gradients and weights in Paddle; test_launch_paddle.py runs whole trainings.
+
+This file is also the program of the two processes that one of its tests starts.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 
 from memory_traces import living
+from paths import TEMPLATE
 from src.kit.config import UserError, load_config
 from src.kit.memory import DataShape, Estimator
-from src.kit.paddle import build_optimizer, memory_trace, refuse_unsupported, weights_to_numpy
-from src.kit.paddle.sharding import own_state, share_out
+from src.kit.paddle import (
+    backward,
+    build_optimizer,
+    connect_ranks,
+    memory_trace,
+    refuse_unsupported,
+    weights_to_numpy,
+)
+from src.kit.paddle.sharding import DividedWeights, fetch_weight, gathered_bytes, own_state, refuse_undivided, share_out
+from src.kit.training import build_model
 
 BASE = ["framework=paddle", "model=small_cnn", "trainer.accelerator=cpu"]
+SHAPE = DataShape(10, 3, 32, 5000)
+RECOMPUTED = [
+    "optimizer=sgd",
+    "optimizer.lr=0.01",
+    "trainer.gradient_checkpointing=true",
+    "trainer.gradient_clip_val=0.1",
+]
+CASES = {
+    # its first steps have the size of the learning rate for whatever is not 0, and rounding decides what is 0
+    "adamw": ["optimizer=adamw", "optimizer.lr=1e-5", "trainer.gradient_clip_val=0.1"],
+    "muon": [
+        "optimizer=muon",
+        "optimizer.lr=0.001",
+        "optimizer.adam_lr=1e-5",
+        "trainer.gradient_clip_val=0.1",
+        "trainer.gradient_clip_algorithm=value",
+    ],
+    "resnet18": [*RECOMPUTED, "model=resnet18"],
+    "vit": [*RECOMPUTED, "model=vit", "model.patch=8", "data.image_size=32"],  # has weights outside its blocks
+    "branches": ["optimizer=sgd", "optimizer.weight_decay=0", "trainer.gradient_clip_val=0.1"],
+}
+
+
+class Branches(paddle.nn.Layer):
+    """A layer that is used twice, two that share a weight, a frozen one, and one that few samples need."""
+
+    def __init__(self):
+        super().__init__()
+        self.rare, self.twice, self.first, self.second, self.frozen = (paddle.nn.Linear(32, 32) for _ in range(5))
+        self.second.weight = self.first.weight
+        self.frozen.weight.stop_gradient = True
+
+    def forward(self, images):
+        x = self.twice(self.twice(images.mean(axis=[1, 2])).tanh())
+        x = self.frozen(self.second(self.first(x).tanh()))
+        bright = (images[:, 0, :1, 0] > 0).astype("float32")
+        return x + self.rare(x) * bright if float(bright.sum()) else x
+
+
+def train(name, strategy, rank=0, ranks=1):
+    """Two steps of two batches of four samples each, of which rank 0 of two has three.
+
+    Returns:
+        The weights, and the bytes that this process holds, by kind.
+    """
+    cfg = load_config([*BASE, *CASES[name], f"trainer.strategy={strategy}"])
+    images = np.random.default_rng(1).standard_normal((4, 3, 32, 32), np.float32)
+    images[:, 0, 0, 0] = [-1, -1, -1, 1 if strategy != "fsdp" else -1]  # all layers' weights are needed by all ranks
+    own = paddle.to_tensor(images[3 * rank : 3 + rank] if ranks > 1 else images)
+    with paddle.utils.unique_name.guard():
+        paddle.seed(0)
+        network = Branches() if name == "branches" else build_model(cfg, 10, 3, 32)
+        for layer in network.sublayers():
+            layer.training = "Norm2D" not in type(layer).__name__
+        optimizer = build_optimizer(cfg, network, rank, ranks)
+        together = connect_ranks(network, optimizer, ranks)
+        for _ in range(2):
+            for scale in (0.2, 0.8):
+                loss = together(own).square().mean() * scale * len(own) * ranks / 4
+                backward(loss, optimizer)
+            optimizer.step()
+            optimizer.clear_grad()
+    layers = optimizer.part.layers if ranks > 1 else None
+    tensors = network.state_dict()
+    held = {
+        "parameters": [each for each in tensors.values() if each._is_initialized()],
+        "gradients": [each.grad for each in tensors.values() if each.grad is not None],
+        "optimizer": [each for each in own_state(optimizer).values() if each.size > 1],
+    }
+    sizes = {kind: sum(each.size * each.element_size() for each in every) for kind, every in held.items()}
+    arrays = {key: fetch_weight(layers, each) if layers else each.numpy() for key, each in tensors.items()}
+    return arrays, sizes | {"gathered": gathered_bytes(network)}
+
+
+def compare(folder):
+    """As one of two processes, train each case with each strategy, and alone; write what differs and what is held."""
+    paddle.distributed.init_parallel_env()
+    rank, most = paddle.distributed.get_rank(), 0
+    gather = DividedWeights.gather
+
+    def gather_and_count(layers, indices):
+        nonlocal most
+        gather(layers, indices)
+        most = max(most, sum(layers.weights[index].size * 4 for index in layers.whole))
+
+    DividedWeights.gather = gather_and_count
+    rows = {}
+    for name in CASES:
+        for strategy in ("zero_2", "fsdp"):
+            most = 0
+            whole, _ = train(name, strategy)
+            arrays, held = train(name, strategy, rank, 2)
+            apart = max(float(np.abs(arrays[key] - whole[key]).max()) for key in whole)
+            rows[f"{name} {strategy}"] = held | {"apart": apart, "most": most}
+    Path(folder, f"{rank}.json").write_text(json.dumps(rows), "utf-8")
 
 
 def take_step(cfg, *rank):
@@ -57,6 +170,51 @@ def test_the_estimate_knows_the_largest_part():
     assert found.notes == ["The optimizer's state is divided among 2 devices."]
 
 
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """What each of two processes wrote: case and strategy -> what differs and what is held."""
+    folder = tmp_path_factory.mktemp("compared")
+    command = [sys.executable, __file__, str(folder)]
+    variables = {**os.environ, "PYTHONPATH": str(TEMPLATE), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=TEMPLATE, env=variables, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return [json.loads((folder / f"{rank}.json").read_text("utf-8")) for rank in "01"]
+
+
+@pytest.mark.parametrize("strategy", ["zero_2", "fsdp"])
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_do_what_one_does(name, strategy, compared):
+    """With unequal batches, accumulated; the weights that a layer needs are gone after it."""
+    rows = [each[f"{name} {strategy}"] for each in compared]
+    assert max(row["apart"] for row in rows) < 1e-6
+    if strategy == "fsdp" and name != "branches":  # a layer used twice waits for both gradients
+        assert 0 < max(row["most"] for row in rows) <= rows[0]["gathered"]
+
+
+@pytest.mark.parametrize("strategy", ["zero_2", "fsdp"])
+def test_a_process_holds_what_the_estimate_says(strategy, compared):
+    """To the byte, the fuller one; what stays whole stays whole."""
+    cfg = load_config([*BASE, *CASES["adamw"], f"trainer.strategy={strategy}"])
+    (whole,) = memory_trace.trace_steps(cfg, SHAPE, (2,))
+    (part,) = memory_trace.divide_traces(cfg, SHAPE, [whole], 2)
+    rows = [each[f"adamw {strategy}"] for each in compared]
+    fuller = max(rows, key=lambda row: row["optimizer"])
+    assert living(part) == {kind: fuller[kind] for kind in living(part)}
+    for kind in ("gradients", "optimizer"):
+        assert sum(row[kind] for row in rows) == living(whole)[kind]
+    assert (fuller["parameters"] < living(whole)["parameters"]) == (strategy == "fsdp")
+
+
 def test_what_paddle_cannot_divide_is_refused():
-    with pytest.raises(UserError, match=r"Paddle has no trainer\.strategy=fsdp: use zero_1"):
-        refuse_unsupported(load_config([*BASE, "trainer.strategy=deepspeed_stage_2"]))
+    with pytest.raises(UserError, match=r"Paddle has no trainer\.strategy=fsdp_offload: use fsdp"):
+        refuse_unsupported(load_config([*BASE, "trainer.strategy=deepspeed_stage_3_offload"]))
+    with pytest.raises(UserError, match=r"trainer\.strategy=fsdp has no trainer\.ema"):
+        refuse_unsupported(load_config([*BASE, "trainer.strategy=fsdp", "trainer.ema=0.9"]))
+    with pytest.raises(UserError, match=r"trainer\.strategy=zero_2 has no trainer\.precision=16-mixed: use bf16"):
+        refuse_undivided(load_config([*BASE, "trainer.strategy=zero_2", "trainer.precision=16-mixed"]))
+
+
+if __name__ == "__main__":
+    paddle.distributed.spawn(compare, (sys.argv[1],), nprocs=2, backend="gloo")

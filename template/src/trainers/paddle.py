@@ -10,8 +10,10 @@ from omegaconf import OmegaConf
 from src.kit.paddle import (
     Profile,
     RunCallback,
+    backward,
     build_distillation,
     build_optimizer,
+    connect_ranks,
     load_batches,
     open_process,
     readable_errors,
@@ -35,8 +37,8 @@ class Model(paddle.Model):
         self.frozen = frozen_layers(network)
         self.takes_targets = getattr(network, "takes_targets", False)
         rank, ranks = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
-        self.parallel = paddle.DataParallel(network) if ranks > 1 else network
         self.optimizer = build_optimizer(cfg, network, rank, ranks)
+        self.parallel = connect_ranks(network, self.optimizer, ranks)
         self.scaler = paddle.amp.GradScaler(enable=cfg.trainer.precision == "16-mixed", init_loss_scaling=65536.0)
         self.amp = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(cfg.trainer.precision)
         self.collector = Collector(experiment.task, to_numpy)
@@ -60,7 +62,7 @@ class Model(paddle.Model):
             self.loop.check_loss(loss.detach(), partial(self.network, *arguments))
         # a step's gradient is the mean over its batches, and over ranks of unequal batches
         scale = self.loop.loader.weight(self.loop.batch) / self.loop.accumulate if self.loop else 1.0
-        self.scaler.scale(loss if scale == 1 else loss * scale).backward()
+        backward(self.scaler.scale(loss if scale == 1 else loss * scale), self.optimizer)
         if self.loop.updates() if self.loop else update:
             if self.loop:
                 self.scaler.unscale_(self.optimizer)

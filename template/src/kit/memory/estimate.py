@@ -35,6 +35,7 @@ KEPT = 100  # files of traces, of up to 0.1 MB
 # keys that no network, loss or optimizer sees
 UNSEEN = {"seed", "name", "output_dir", "log_every_n_steps", "tracker", "scheduler", "batch_size", "root", "cache"}
 PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
+PARTS = {"zero_1": "The optimizer's state is", "zero_2": "Gradients and optimizer state are"}
 MAX_BATCH = 1 << 16
 # Traced batches. PyTorch's batch normalisation refuses a single value; what Paddle must compute takes its time.
 BATCHES = {"lightning": (2, 4), "paddle": (1, 2)}
@@ -190,7 +191,7 @@ class Estimator:
         if divides(self.cfg):
             ranks, strategy = count_ranks(self.cfg), self.cfg.trainer.strategy
             kept = " and kept in RAM" * (strategy == "fsdp_offload")
-            parts = "The optimizer's state is" if strategy == "zero_1" else "Weights, gradients and optimizer state are"
+            parts = PARTS.get(strategy, "Weights, gradients and optimizer state are")
             notes += [f"{parts} divided among {ranks} devices{kept}."]
         if self.cfg.framework == "paddle" and self.cfg.loss.name == "network":
             notes += ["Activations were measured in 32 bits on this CPU; half precision takes less."]
@@ -254,13 +255,11 @@ def refuse_strategy(cfg: DictConfig) -> None:
         UserError: it was asked for.
     """
     strategy = str(cfg.trainer.strategy)
-    if strategy.startswith("fsdp") and cfg.framework == "paddle":
+    if strategy == "fsdp_offload" and cfg.framework == "paddle":
+        raise UserError("Paddle has no trainer.strategy=fsdp_offload: use fsdp, which keeps each part on its GPU.")
+    if strategy.startswith("zero") and cfg.framework == "lightning":
         raise UserError(
-            f"Paddle has no trainer.strategy={strategy}: use zero_1, which divides the optimizer's state, auto or ddp."
-        )
-    if strategy == "zero_1" and cfg.framework == "lightning":
-        raise UserError(
-            "Lightning has no trainer.strategy=zero_1: use fsdp, which divides weights and gradients too, auto or ddp."
+            f"Lightning has no trainer.strategy={strategy}: use fsdp, which divides the weights too, auto or ddp."
         )
 
 

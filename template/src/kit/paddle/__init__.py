@@ -21,6 +21,7 @@ from src.kit.paddle.devices import (
 )
 from src.kit.paddle.optimizers import StepOptimizer, build_optimizer, is_decayed
 from src.kit.paddle.recipes import add_lora, build_distillation, recomputed
+from src.kit.paddle.sharding import backward, connect_ranks
 from src.kit.paddle.trainer import (
     Profile,
     RunCallback,
@@ -43,10 +44,12 @@ __all__ = [
     "RunCallback",
     "StepOptimizer",
     "add_lora",
+    "backward",
     "build_batches",
     "build_distillation",
     "build_optimizer",
     "choose_image_cache",
+    "connect_ranks",
     "initialise_like_torch",
     "is_decayed",
     "join",

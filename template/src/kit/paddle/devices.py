@@ -28,6 +28,7 @@ from src.kit.loading import (
     read_all,
 )
 from src.kit.memory import refuse_strategy
+from src.kit.paddle.sharding import refuse_undivided
 from src.kit.ranks import Place, find_place, quick_exit
 from src.kit.run import Run
 
@@ -189,14 +190,19 @@ def open_process(cfg: DictConfig, run: Run) -> Iterator[None]:
 
 @contextmanager
 def readable_errors(cfg: DictConfig) -> Iterator[None]:
-    """Turn a GPU out of memory into one sentence.
+    """Turn a GPU out of memory, and a weight that `trainer.strategy=fsdp` has freed, into one sentence each.
 
     Raises:
-        UserError: it happened.
+        UserError: one of them happened.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        if cfg.trainer.strategy == "fsdp" and "holds no memory" in str(error):
+            raise UserError(
+                "The network uses a layer's weights without calling the layer, and trainer.strategy=fsdp gathers them "
+                "for that only: use zero_2, or call the layer."
+            ) from error
         if "out of memory" not in str(error).lower():
             raise
         raise UserError(
@@ -231,6 +237,7 @@ def refuse_unsupported(cfg: DictConfig) -> None:
     if keys.compile:
         raise UserError("Paddle trains without trainer.compile: leave it out.")
     refuse_strategy(cfg)
+    refuse_undivided(cfg)
     if keys.num_nodes > 1 and paddle.distributed.get_world_size() == 1:
         raise UserError(
             f"Paddle starts its {keys.num_nodes} nodes from outside: run `python -m paddle.distributed.launch "

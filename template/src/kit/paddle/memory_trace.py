@@ -4,7 +4,7 @@ A value lives until the last operation that reads it, as in Paddle's dynamic gra
 the backward operations read. `clear_grad` fills gradients with zeros and keeps their memory, so that the next step
 makes each gradient a second time. Moments and velocities are float32, and Adam's powers of beta stay in RAM."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from src.kit.paddle.memory_program import (
     without_weights,
 )
 from src.kit.paddle.optimizers import build_optimizer
-from src.kit.paddle.sharding import share_out
+from src.kit.paddle.sharding import STAGES, gathered_bytes, share_out
 from src.kit.training import build_loss, build_model
 
 STEPS = 2  # the second one has the optimizer's state
@@ -171,11 +171,13 @@ def count_optimizer_states(cfg: DictConfig) -> int:
 
 
 def divide_traces(cfg: DictConfig, shape: DataShape, traces: Sequence[Trace], ranks: int) -> list[Trace]:
-    """The traces of the process that keeps the largest part with `trainer.strategy=zero_1`.
+    """The traces of the process that keeps the largest part with `trainer.strategy=zero_1`, `zero_2` or `fsdp`.
 
-    Weights, gradients and activations stay whole. The state is a tensor of each weight's size after another.
+    Activations stay whole. The state is a tensor of each weight's size after another. Gradients and weights of one size
+    are told apart by their order only.
     """
-    kinds = count_optimizer_states(cfg)
+    kinds, stage = count_optimizer_states(cfg), STAGES[cfg.trainer.strategy]
+    gathered = gathered_whole(cfg, shape) if stage == 3 else 0
     divided = []
     for trace in traces:
         state = [event for event in trace.events if trace.kinds[event[0]] == "optimizer"]
@@ -183,10 +185,48 @@ def divide_traces(cfg: DictConfig, shape: DataShape, traces: Sequence[Trace], ra
         owners, loads = share_out(sizes, ranks), [0] * ranks
         for size, owner in zip(sizes, owners, strict=True):
             loads[owner] += size
-        fullest = loads.index(max(loads))
-        others = {block for (block, _), owner in zip(state, owners * kinds, strict=True) if owner != fullest}
-        divided.append(Trace(tuple(event for event in trace.events if event[0] not in others), trace.kinds))
+        own = [(size, owner == loads.index(max(loads))) for size, owner in zip(sizes, owners, strict=True)]
+        others = {block for (block, _), (_, kept) in zip(state, own * kinds, strict=True) if not kept}
+        events = tuple(event for event in trace.events if event[0] not in others)
+        if stage > 1:
+            events = tuple(free_at_once(events, find_others(trace, "gradients", own[::-1])))
+        if stage == 3:
+            others = find_others(trace, "parameters", own)
+            events = tuple(event for event in events if event[0] not in others)
+        first = len(trace.kinds)
+        extra = ((first, gathered),) if gathered else ()
+        divided.append(Trace((*extra, *events), trace.kinds | {block: "workspace" for block, _ in extra}))
     return divided
+
+
+def find_others(trace: Trace, kind: str, own: Sequence[tuple[int, bool]]) -> set[int]:
+    """Blocks of `kind` that other processes keep; `own` has the bytes of each trained weight, and whether it is kept.
+
+    Blocks come in the weights' order, each weight once or more often; what is not trained is kept.
+    """
+    others: set[int] = set()
+    for size in {size for size, _ in own}:
+        kept = [each for other, each in own if other == size]
+        blocks = [block for block, bytes_ in trace.events if bytes_ == size and trace.kinds[block] == kind]
+        rounds = max(1, len(blocks) // len(kept)) if kind == "gradients" else 1
+        others |= {block for block, each in zip(blocks, kept * rounds, strict=False) if not each}
+    return others
+
+
+def free_at_once(events: Sequence[tuple[int, int]], blocks: set[int]) -> Iterator[tuple[int, int]]:
+    """The events with some blocks freed as soon as they are allocated."""
+    for block, size in events:
+        if block not in blocks:
+            yield block, size
+        elif size >= 0:
+            yield from ((block, size), (block, -1))
+
+
+@on_cpu()
+def gathered_whole(cfg: DictConfig, shape: DataShape) -> int:
+    """`gathered_bytes` of the configured network."""
+    network = build_model(without_weights(cfg), shape.classes, shape.channels, shape.image_size, **shape.arguments)
+    return gathered_bytes(network)
 
 
 @on_cpu()

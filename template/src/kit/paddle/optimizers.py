@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 import paddle
 from src.kit.config import build_component
-from src.kit.paddle.sharding import Part
+from src.kit.paddle.sharding import STAGES, Part
 from src.kit.training import parameter_groups
 
 
@@ -31,8 +31,8 @@ def build_optimizer(
             each.optimize_attr["learning_rate"] = group["lr_scale"]  # Paddle multiplies
             each.regularizer = paddle.regularizer.L2Decay(0.0) if "weight_decay" in group else None
     weights = [each for _, each in trained]
-    if keys.strategy == "zero_1" and ranks > 1:
-        clip = part = Part(weights, clip, rank, ranks)
+    if keys.strategy in STAGES and ranks > 1:
+        clip = part = Part(weights, clip, rank, ranks, STAGES[keys.strategy])
     optimizer: paddle.optimizer.Optimizer = build_component(
         "optimizer", cfg.optimizer, "paddle", weights, grad_clip=clip
     )

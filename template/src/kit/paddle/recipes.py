@@ -198,4 +198,5 @@ def find_zeros(network: nn.Layer) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
     """Weights that `scripts/compress.py` has set to zero in part, where they stay, and masks of 0 there, else 1."""
     if not compression_of({"compression": getattr(network, "compression", "")}).get("sparsity"):
         return []
-    return [(weights, (weights != 0).astype(weights.dtype)) for weights in network.parameters() if weights.ndim > 1]
+    own = [weights for weights in network.parameters() if weights.ndim > 1 and weights._is_initialized()]
+    return [(weights, (weights != 0).astype(weights.dtype)) for weights in own]

@@ -19,7 +19,14 @@ from src.kit.loading import BatchLoader, keep_decoded
 from src.kit.paddle.devices import Batches, DeviceBatches, build_batches, choose_image_cache, gather, use_gpu
 from src.kit.paddle.inspection import PaddleLayers
 from src.kit.paddle.recipes import build_average, find_zeros, update_statistics
-from src.kit.paddle.sharding import keeps, save_state
+from src.kit.paddle.sharding import (
+    DividedWeights,
+    divided_weights,
+    divides_gradients,
+    fetch_weight,
+    keeps,
+    save_state,
+)
 from src.kit.run import Run
 from src.kit.storage import write_text
 from src.kit.training import Collector, Experiment, TrainingLoop
@@ -29,6 +36,7 @@ from src.kit.weights import (
     load_weights,
     open_weights,
     save_weights,
+    stream_weights,
 )
 
 PROFILED = 20  # steps
@@ -61,7 +69,19 @@ def weights_from_numpy(
         shapes = named_shapes(network)
     check_shapes(arrays, shapes)
     for name, tensor, transposed in name_weights(network):
-        tensor.set_value(paddle.to_tensor(transpose_linear(arrays[name], transposed)).astype(tensor.dtype))
+        if tensor._is_initialized():  # else another process keeps it
+            tensor.set_value(paddle.to_tensor(transpose_linear(arrays[name], transposed)).astype(tensor.dtype))
+
+
+def save_divided(network: nn.Layer, layers: DividedWeights, path: Path, metadata: dict[str, str] | None) -> None:
+    """Write divided weights, a tensor at a time, on all ranks together; rank 0, which has `metadata`, writes."""
+    every = name_weights(network)
+    arrays = (transpose_linear(fetch_weight(layers, tensor), transposed) for _, tensor, transposed in every)
+    if metadata is None:
+        for _ in arrays:
+            pass
+    else:
+        stream_weights(path, named_shapes(network), arrays, metadata)
 
 
 def named_shapes(network: nn.Layer) -> dict[str, tuple[int, ...]]:
@@ -169,9 +189,12 @@ class RunCallback(paddle.callbacks.Callback):
         self.loader: BatchLoader = batches.loader
         self.average = build_average(experiment.cfg, trained.network)
         self.masks = find_zeros(trained.network)
+        self.layers = divided_weights(trained.optimizer)
+        self.others = 0  # batches that another rank has more to validate
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.loop.inspect(PaddleLayers(self.trained.network))
+        if not divides_gradients(self.trained.optimizer):  # a process that looks alone would wait for the others
+            self.loop.inspect(PaddleLayers(self.trained.network))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         paddle.seed(self.loop.draw_seed())
@@ -202,8 +225,14 @@ class RunCallback(paddle.callbacks.Callback):
             for name, tensor in self.trained.network.state_dict().items():
                 if name.endswith(tuple(PADDLE_KINDS.values())):
                     paddle.distributed.broadcast(tensor, src=0)
+        if self.layers:
+            self.others = max(gather(logs["steps"])) - logs["steps"]
 
     def on_eval_end(self, logs: Any = None) -> None:
+        height, width, channels = self.experiment.input_shape
+        for _ in range(self.others):  # whose layers wait for the weights that this one keeps
+            with paddle.no_grad():
+                self.trained.network(paddle.zeros([1, channels, height, width]))
         if self.average and self.loop.averaged():
             self.average.swap()
         collected, loss = self.trained.collector.result(gather)
@@ -213,17 +242,21 @@ class RunCallback(paddle.callbacks.Callback):
     def save(self, folder: Path) -> None:
         """Write the weights in the neutral format, and optimizer, scaler and loop without any pickle.
 
-        Rank 0 writes; the others send it their part of the optimizer's state.
+        Rank 0 writes; the others send it their part of the optimizer's state, and of the weights.
         """
         path, optimizer = folder / "training.safetensors", self.trained.optimizer
-        if paddle.distributed.get_rank() > 0:
+        network, main = self.trained.network, paddle.distributed.get_rank() == 0
+        described = self.experiment.metadata(network) if main else None
+        if self.layers:
+            save_divided(network, self.layers, folder / "model.safetensors", described)
+        if described is None:
             save_state(optimizer, path, {}, None)
             return
-        network = self.trained.network
         raw = {RAW + name: array for name, array in weights_to_numpy(network).items()} if self.average else {}
-        with self.average.applied() if self.average and self.loop.averaged() else nullcontext():
-            arrays = weights_to_numpy(network)
-        save_weights(folder / "model.safetensors", arrays, self.experiment.metadata(network))
+        if not self.layers:
+            with self.average.applied() if self.average and self.loop.averaged() else nullcontext():
+                arrays = weights_to_numpy(network)
+            save_weights(folder / "model.safetensors", arrays, described)
         scaler = {name: float(value) for name, value in self.trained.scaler.state_dict().items()}
         metadata = {"loop": json.dumps(self.loop.state_dict()), "scaler": json.dumps(scaler)}
         save_state(optimizer, path, raw, metadata)
