@@ -6,7 +6,8 @@
 In a project's folder, or in template/. FOLDER with the data holds cifar10-images.zip, CIFAR-10 as
 train/<class>/*.jpg and test/<class>/*.jpg; proofs that need it are left out without it. Nothing is downloaded.
 OUT/proofs.jsonl gets a line for each proof; the same command again goes on with those that have none. Options: --only
-NAME,NAME; --list. It needs torch, pytorch-lightning, timm, omegaconf, safetensors, matplotlib, rich and scikit-learn.
+NAME,NAME; --list. It needs torch, pytorch-lightning, timm, omegaconf, safetensors, matplotlib, rich and scikit-learn;
+int8 (benchmarks/gpu_inference.py) compares what there is of ONNX Runtime's GPU build, TensorRT and Torch-TensorRT.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from safetensors.numpy import load_file
 
 PLAIN = Path(__file__).with_name("plain_lightning.py")
 MEMORY = Path(__file__).with_name("gpu_memory.py")
+INFERENCE = Path(__file__).with_name("gpu_inference.py")
 QUIET = ["framework=lightning", "tracker=none"]
 BF16 = "trainer.precision=bf16-mixed"
 # timm's network, optimizer and precision as a script of a few lines uses them, on a batch that stays on the device
@@ -188,9 +190,19 @@ class Proofs:
         losses = [json.loads((run / "metrics.jsonl").read_text("utf-8").splitlines()[-1])["val/loss"] for run in runs]
         return {"val_loss": losses[0], "difference": abs(losses[0] - losses[1])}
 
+    def int8(self) -> dict[str, Any]:
+        """A trained ResNet-50 at 224 pixels in each runtime that is installed, in floating point and INT8."""
+        model = "small_cnn" if self.tiny else "resnet50"
+        keys = [f"model={model}", "deterministic=false", "trainer.max_epochs=2", *self.of_photos(224, 256)]
+        run = self.train("int8", *keys, *([] if self.tiny else [BF16]))
+        small = ["--batch", 16, "--seconds", 0.02, "--no-compile"] if self.tiny else []
+        found: dict[str, Any] = json.loads(self.run(INFERENCE, run, *small))
+        return found
 
-ORDER = ("start", "cifar10", "overhead", "repeat", "memory", "mfu", "loading", "tasks", "fsdp")  # by what they tell
-OF_PHOTOS = ("cifar10", "overhead", "mfu", "loading")
+
+# by what they tell
+ORDER = ("start", "cifar10", "overhead", "repeat", "memory", "mfu", "loading", "tasks", "int8", "fsdp")
+OF_PHOTOS = ("cifar10", "overhead", "mfu", "loading", "int8")
 
 
 def unpack(archive: Path, folder: Path) -> Path:

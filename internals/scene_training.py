@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from src.kit.training import (
     Experiment,
     TrainingLoop,
     evaluate_run,
+    find_card,
     find_checkpoint,
     list_ids,
     load_backend,
@@ -28,6 +30,7 @@ from src.kit.training import (
     load_task,
     train_run,
 )
+from src.kit.training.exports import build_loader
 from src.kit.weights import load_weights
 from tests.support import fit
 
@@ -252,6 +255,7 @@ class SceneTrainingTests:
         assert all(np.isfinite(array).all() for array in arrays.values())
         if task == "detection" and not empty:
             self.check_order(run)
+            self.check_shapes(run)
 
     def check_order(self, run: Path) -> None:
         """Predictions in rectangles stand beside the images that they are for."""
@@ -263,6 +267,17 @@ class SceneTrainingTests:
         objects = {name: len(true) for name, (_, true) in zip(names, collected, strict=True)}
         assert objects == {"1": 3, "2": 0, "3": 2, "4": 0, "5": 1, "6": 0}
         assert names[-1] == "6", "the widest"
+
+    def check_shapes(self, run: Path) -> None:
+        """A run in rectangles is exported in squares: the card decides which batches there are."""
+        experiment = load_experiment(run, ["data.batch_size=1", "trainer.limit_test_batches=1.0"])
+        card = find_card(run, find_checkpoint(run, "last"))
+        square = replace(card, input={**card.input, "rectangular": False})
+        shapes = [
+            {images.shape[2:] for images, *_ in build_loader(experiment, each, "test")} for each in (square, card)
+        ]
+        assert shapes[0] == {(64, 64)}
+        assert shapes[1] - shapes[0]
 
     @pytest.mark.parametrize("task", SCENE_TASKS)
     def test_batches_of_several_sizes_are_learned_from(self, tmp_path, task):

@@ -54,6 +54,23 @@ def test_int8_leaves_out_what_follows_the_last_layer_with_weights(tmp_path):
     assert np.abs(expected - coarse).mean() < 0.03 * np.abs(expected).mean()
 
 
+def test_tensorrt_reads_eight_signed_bits_around_zero_and_no_others(tmp_path):
+    weights = numpy_helper.from_array(np.ones((2, 4, 1, 1), np.float32), "weights")
+    bias = numpy_helper.from_array(np.ones(2, np.float32), "bias")
+    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4, 8, 8])
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 2, 8, 8])
+    node = helper.make_node("Conv", ["input", "weights", "bias"], ["output"])
+    graph = helper.make_graph([node], "network", [image], [output], [weights, bias])
+    path, made = tmp_path / "model.onnx", tmp_path / "int8.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    quantize(path, made, [np.random.default_rng(0).random((8, 4, 8, 8), np.float32)], symmetric=True)
+    graph = onnx.load(made).graph
+    arrays = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
+    scaled = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    points = [arrays[node.input[2]] for node in scaled]
+    assert points and all(point.dtype == np.int8 and not point.any() for point in points)
+
+
 def test_there_must_be_something_to_quantize(tmp_path):
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("input", "output")]
     graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "network", value[:1], value[1:])

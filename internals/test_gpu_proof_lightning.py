@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,16 @@ def test_a_proof_that_is_cut_says_so_and_runs_the_next_time(tmp_path):
     (row,) = [json.loads(line) for line in (tmp_path / "proofs.jsonl").read_text("utf-8").splitlines()]
     assert row["error"] == "cut: the time was up"
     assert "There is no speed." in prove(tmp_path, "--only", "speed").stdout
+
+
+def test_int8_is_measured_beside_what_pytorch_computes(tmp_path):
+    done = prove(tmp_path, "--only", "int8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = [json.loads(line) for line in (tmp_path / "proofs.jsonl").read_text("utf-8").splitlines()]
+    found = row["figures"]
+    assert not [name for name in found if name.endswith("failed")]
+    assert 0 < found["ONNX Runtime CPU float difference"] < 1e-4
+    assert 1e-4 < found["ONNX Runtime CPU INT8 difference"] < 0.2
+    assert abs(found["ONNX Runtime CPU INT8 accuracy"] - found["eager float32 accuracy"]) < 0.02
+    assert min(rate for name, rate in found.items() if name.endswith("/s")) > 0
+    assert "tensorrt" in found["not installed"] or find_spec("tensorrt")

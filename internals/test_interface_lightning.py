@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 
 from interface import PAIRS, InterfaceTests
-from src.kit.training import Experiment, find_checkpoint, train
+from src.kit.training import Experiment, export_run, find_checkpoint, train
 from src.trainers.lightning import DataModule, Module, build_module
 
 
@@ -55,6 +55,11 @@ class TestInterfaceLightning(InterfaceTests):
         )
         loaded = torch.load(checkpoint, weights_only=True)["state_dict"]
         assert all(np.array_equal(loaded[name], value) for name, value in module.state_dict().items())
+
+    def test_an_export_is_made_on_the_cpu(self, tmp_path, monkeypatch):
+        run = train(self.configure(tmp_path))
+        monkeypatch.setattr("src.kit.lightning.trainer.use_gpu", lambda cfg: cfg.trainer.accelerator != "cpu")
+        assert (export_run(run.path, ["onnx"])[0] / "model.onnx").is_file(), "where there is a GPU, too"
 
     def check_compression(self, run, images):
         run = super().check_compression(run, images)

@@ -331,5 +331,6 @@ def predict(experiment: Experiment, network: paddle.nn.Layer, split: str) -> lis
 
 def predict_images(network: paddle.nn.Layer, images: Any) -> Any:
     """Outputs, a NumPy array, for one batch of normalised images float32 (B, C, H, W)."""
+    place = network.parameters()[0].place  # an export in between leaves the CPU as Paddle's device
     with paddle.no_grad():
-        return to_numpy(network(paddle.to_tensor(images)))
+        return to_numpy(network(paddle.to_tensor(images, place=place)))

@@ -39,12 +39,15 @@ CALIBRATION = 128  # training samples that INT8 is calibrated with
 class RunPredictor(Predictor):
     """The network of a run, computed by its framework."""
 
-    def __init__(self, run: Path, checkpoint: str = "best", image_size: int | None = None) -> None:
+    def __init__(
+        self, run: Path, checkpoint: str = "best", image_size: int | None = None, on_cpu: bool = False
+    ) -> None:
         """Load the weights.
 
         Args:
             checkpoint: best, last or a checkpoint's name.
             image_size: another side than the one in training, for networks that take any.
+            on_cpu: compute there even if the run's `trainer.accelerator` leads to a GPU.
 
         Raises:
             UserError: no such run or checkpoint.
@@ -56,6 +59,8 @@ class RunPredictor(Predictor):
             card = replace(card, input={**card.input, "shape": shape})
         super().__init__(card)
         self.cfg = load_config([], base=run / "config.yaml")
+        if on_cpu:
+            self.cfg.trainer.accelerator = "cpu"
         self.backend = load_backend(self.cfg)
         self.network = self.backend.load_network(Experiment.from_card(self.cfg, card), self.weights)
 
@@ -111,9 +116,10 @@ def export_run(
         UserError: an unknown format, a network that cannot be exported, or one whose outputs differ.
     """
     formats = check_formats(load_config([], base=run / "config.yaml"), formats)
-    predictor = RunPredictor(run, checkpoint, image_size)
+    # what torch.export writes stays on its device, and a GPU's TF32 is further from ONNX Runtime than TOLERANCE
+    predictor = RunPredictor(run, checkpoint, image_size, on_cpu=True)
     size = [f"data.image_size={image_size}"] if image_size else []
-    known = predictor.card.input
+    known = predictor.card.input  # a graph takes one shape, whatever data.rectangular says
     predictor.card = replace(predictor.card, input={key: known[key] for key in known if key != "rectangular"})
     card, cfg = predictor.card, predictor.cfg
     target = target or run / "export"
@@ -225,7 +231,8 @@ def training_batches(experiment: Experiment, card: Card) -> list[np.ndarray]:
     dataset = experiment.split("train")
     chosen = dataset.take(np.linspace(0, len(dataset) - 1, min(CALIBRATION, len(dataset))).astype(int))
     shape = card.input["shape"]
-    return [np.array(images, np.float32).reshape(-1, *shape) for images, *_ in square_loader(experiment, "val", chosen)]
+    loader = build_loader(experiment, card, "val", chosen)
+    return [np.array(images, np.float32).reshape(-1, *shape) for images, *_ in loader]
 
 
 def describe_data(experiment: Experiment, predictor: Predictor) -> dict[str, Any]:
@@ -257,8 +264,9 @@ def draw_batches(experiment: Experiment, split: str, predictor: Predictor) -> It
         parts = (files[start : start + BATCH] for start in range(0, len(files), BATCH))
         batches = (predictor.kind.prepare(predictor.card, [predictor.read(file) for file in part]) for part in parts)
     else:
-        loaded = (np.array(images, np.float32) for images, *_ in square_loader(experiment, "val", dataset.take(order)))
-        batches = (Batch(arrays.reshape(-1, *shape), [size] * len(arrays)) for arrays in loaded)
+        loader = build_loader(experiment, predictor.card, "val", dataset.take(order))
+        loaded = (np.array(images, np.float32).reshape(-1, *shape) for images, *_ in loader)
+        batches = (Batch(arrays, [size] * len(arrays)) for arrays in loaded)
     for batch in batches:
         yield batch
         seen += len(batch.sizes)
@@ -266,18 +274,18 @@ def draw_batches(experiment: Experiment, split: str, predictor: Predictor) -> It
             return
 
 
-def square_loader(experiment: Experiment, split: str, dataset: Any = None) -> BatchLoader:
-    """`Experiment.build_loader` of the one shape that an exported network takes, whatever `data.rectangular` says."""
-    square = copy(experiment)
-    if "rectangular" in square.cfg.data:
-        square.cfg = OmegaConf.merge(square.cfg, {"data": {"rectangular": "none"}})
-    return square.build_loader(split, dataset=dataset)
+def build_loader(experiment: Experiment, card: Card, split: str, dataset: Any = None) -> BatchLoader:
+    """`Experiment.build_loader` of the shapes that the card's network takes: squares, unless it is `rectangular`."""
+    fitting = copy(experiment)
+    if "rectangular" in fitting.cfg.data and not card.input.get("rectangular"):
+        fitting.cfg = OmegaConf.merge(fitting.cfg, {"data": {"rectangular": "none"}})
+    return fitting.build_loader(split, dataset=dataset)
 
 
 def score(experiment: Experiment, predictor: Predictor, split: str = "val") -> dict[str, float]:
     """The scores of an exported network on a split, computed as in training."""
     collected: list[Any] = []
-    for images, *targets in square_loader(experiment, split):
+    for images, *targets in build_loader(experiment, predictor.card, split):
         arrays = np.asarray(images, np.float32).reshape(-1, *predictor.card.input["shape"])
         collected += experiment.task.collect(predictor.compute(arrays), *targets)
     return experiment.score(collected)
