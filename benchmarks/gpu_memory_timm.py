@@ -25,6 +25,7 @@ import torch
 from src.kit.config import load_config
 from src.kit.lightning.memory_trace import UnknownValues, record_steps
 from src.kit.memory import MIB, DataShape, ScaledTrace, simulate_allocator
+from src.kit.memory.estimate import CUBLAS, fill_handles
 
 FULL_MIB = 36000
 BATCHES = (8, 16)
@@ -42,7 +43,8 @@ def main(argv: list[str]) -> None:
         if kept:
             scaled = trace(name)
             for row in kept:
-                size = simulate_allocator(scaled.at(int(row["batch_size"])), "lightning").reserved / MIB
+                steps = fill_handles(scaled.at(int(row["batch_size"])), CUBLAS["before Hopper"])
+                size = simulate_allocator(steps, "lightning").reserved / MIB
                 measured, naive = float(row["measured_mib"]), float(row["fake_tensor_mib"])
                 found.append((re.split(r"[^a-z]", name)[0], size, measured, naive))
                 print(name, row["batch_size"], round(size), round(measured), flush=True)

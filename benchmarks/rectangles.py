@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
 
 
 def pair(measure: Callable[[Experiment], Callable[[], int]], keys: list[str]) -> str:
-    """One row: both sides in turns, after a warm-up."""
+    """One row: both sides in turns."""
     experiments = [Experiment(load_config([*keys, f"data.rectangular={side}"])) for side in SIDES]
     passes = [measure(experiment) for experiment in experiments]
     split = "test" if measure is evaluation else "train"

@@ -86,6 +86,17 @@ def test_scratch_of_a_convolution_pads_few_channels_and_is_held_beside_what_is_r
     assert padded_bytes(torch.empty(2, 3, 5, 5, dtype=torch.bfloat16)) == 2 * 2 * 8 * 25
 
 
+def test_each_thread_takes_cublas_workspace_with_its_first_product() -> None:
+    trace = trace_steps(load_config(["model=small_cnn"]), SHAPE, (2,))[0]
+    kinds = [trace.kinds[block] for block, size in trace.events if size >= 0]
+    first, second = (place for place, kind in enumerate(kinds) if kind == "handle")
+    assert kinds.index("scratch") < first < second < kinds.index("gradients"), "after the convolutions; in both passes"
+    on_ampere, on_hopper = (
+        Estimator(load_config(["deterministic=false"]), SHAPE, each).at(2) for each in ("8.0", "9.0")
+    )
+    assert on_hopper.allocated - on_ampere.allocated == pytest.approx(2 * (32 - 8.125))
+
+
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18_attention"])
 def test_the_line_through_two_batches_is_exact(name: str) -> None:
     cfg = load_config([f"model={name}", "trainer.precision=16-mixed"])

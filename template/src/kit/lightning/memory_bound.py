@@ -68,6 +68,24 @@ def iterate_tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
             yield from iterate_tensors(value)
 
 
+def describe_arguments(value: Any) -> Any:
+    """A hashable key for arguments: tensors become their shape, strides and dtype."""
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.stride(), value.dtype
+    return tuple(map(describe_arguments, value)) if isinstance(value, list | tuple) else (type(value), value)
+
+
+def to_meta(value: Any) -> Any:
+    """Tensors on the meta device, without memory, in place of tensors."""
+    if isinstance(value, torch.Tensor):
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+    if isinstance(value, torch.device):
+        return torch.device("meta")
+    if isinstance(value, dict):
+        return {key: to_meta(each) for key, each in value.items()}
+    return type(value)(map(to_meta, value)) if isinstance(value, list | tuple) else value
+
+
 def divide_traces(cfg: DictConfig, shape: DataShape, traces: Sequence[Trace], ranks: int) -> list[Trace]:
     """The traces of one of `ranks` processes with `trainer.strategy=fsdp` or `fsdp_offload`.
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
-from src.kit.lightning.memory_bound import INPUTS, iterate_tensors
+from src.kit.lightning.memory_bound import INPUTS, describe_arguments, iterate_tensors, to_meta
 from src.kit.lightning.memory_bound import bound_bytes as bound_bytes
 from src.kit.lightning.memory_bound import divide_traces as divide_traces
 from src.kit.lightning.trainer import build_optimizer
@@ -40,6 +40,7 @@ FLOAT32 = {
 }  # fmt: skip
 HALF = (torch.bfloat16, torch.float16)
 HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot")}  # cuBLAS's
 STEPS = 2  # the second one has the optimizer's state and the last gradients
 FEW_CHANNELS = 8  # fewer are padded, so that a kernel needs a copy
 GROUPS = {2: 8, 3: 9}  # large arguments -> index of the number of groups
@@ -172,29 +173,11 @@ def mask_to_indices(mask: Any) -> tuple[Any, ...]:
     return mask.nonzero(as_tuple=True)
 
 
-def describe_arguments(value: Any) -> Any:
-    """A hashable key for arguments: tensors become their shape, strides and dtype."""
-    if isinstance(value, torch.Tensor):
-        return tuple(value.shape), value.stride(), value.dtype
-    return tuple(map(describe_arguments, value)) if isinstance(value, list | tuple) else (type(value), value)
-
-
 def allocate_like(value: Any) -> Any:
     """Tensors of unknown values in place of tensors on the meta device."""
     if isinstance(value, torch.Tensor):
         return mark_unknown(torch.empty_strided(value.shape, value.stride(), dtype=value.dtype))
     return type(value)(map(allocate_like, value)) if isinstance(value, list | tuple) else value
-
-
-def to_meta(value: Any) -> Any:
-    """Tensors on the meta device, without memory, in place of tensors."""
-    if isinstance(value, torch.Tensor):
-        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-    if isinstance(value, torch.device):
-        return torch.device("meta")
-    if isinstance(value, dict):
-        return {key: to_meta(each) for key, each in value.items()}
-    return type(value)(map(to_meta, value)) if isinstance(value, list | tuple) else value
 
 
 class StorageRecorder(UnknownValues):
@@ -204,6 +187,7 @@ class StorageRecorder(UnknownValues):
         super().__init__()
         self.recorder = recorder
         self.blocks: dict[int, int] = {}  # id of a living storage -> block
+        self.thread, self.handles = "main", set[str]()  # threads that have computed a product
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         results = super().__torch_dispatch__(operation, types, args, kwargs)
@@ -211,7 +195,15 @@ class StorageRecorder(UnknownValues):
             self.add_kernels(args[:inputs], results if inputs == 3 else (results,), args[GROUPS[inputs]])
         for tensor in iterate_tensors((results,)):
             self.add(tensor)
+        if operation._schema.name in PRODUCTS:
+            self.add_handle()
         return results
+
+    def add_handle(self) -> None:
+        """Record the workspace that a thread's first product makes cuBLAS take, for good; `fill_handles` sizes it."""
+        if self.thread not in self.handles:
+            self.handles.add(self.thread)
+            self.recorder.allocate(0, "handle")
 
     def add_kernels(self, inputs: Sequence[torch.Tensor], results: Sequence[Any], groups: int) -> None:
         """Record the scratch of a convolution's kernels, each beside what it and those before it return.
@@ -300,7 +292,9 @@ def record_steps(
             value = forward_pass(network, loss, shape, data, HALF_PRECISION.get(keys.precision))
             if step % parts == 0:
                 optimizer.zero_grad()
+            storages.thread = "autograd"
             value.backward()
+            storages.thread = "main"
             for parameter in network.parameters():
                 storages.add(parameter.grad, "gradients")
             if step % parts == parts - 1:

@@ -22,7 +22,7 @@ class Trace:
 
     `events` holds (block, bytes); bytes of -1 free the block. `kinds` maps each block to its purpose: parameters,
     gradients, optimizer, activations, data (on the GPU), workspace, scratch (a workspace that the library may do
-    without), or host, which takes RAM and no GPU memory.
+    without), handle (cuBLAS's workspace, whose size depends on the GPU), or host, which takes RAM and no GPU memory.
     """
 
     events: tuple[tuple[int, int], ...]

@@ -46,7 +46,7 @@ MARGIN = 0.18
 MARGIN_MIB = 64  # at least: three of the allocator's blocks of 20 MiB, which small networks take or not
 # PyTorch, aten/src/ATen/cuda/CublasHandlePool.cpp: ":4096:2:16:8" before Hopper, 32 MiB on Hopper and Blackwell;
 # Lightning sets CUBLAS_WORKSPACE_CONFIG=":4096:8" for deterministic training. One handle for the forward pass and one
-# for autograd's own thread, and cublasLt's workspace is the same memory.
+# for autograd's own thread, from their first products on, and cublasLt's workspace is the same memory.
 CUBLAS = {"before Hopper": 2 * 4096 * 1024 + 8 * 16 * 1024, "Hopper": 32 * MIB}
 CUBLAS_HANDLES = 2
 # A CUDA context with the framework's kernels loaded, as they are when first used. PyTorch's took 758 to 762 MiB on an
@@ -172,10 +172,8 @@ class Estimator:
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:  # it looks at the pixels
             reason = " ".join(str(error).split())[:200]
             raise NotEstimated(f"The GPU memory of model={cfg.model.name} cannot be estimated: {reason}.") from error
-        self.permanent = {
-            "workspace": cublas_workspace(cfg, capability),
-            "data": cached_images(cfg, self.shape, memory_mib),
-        }
+        self.workspace = cublas_workspace(cfg, capability)
+        self.cached = cached_images(cfg, self.shape, memory_mib)
         self.copies = average_bytes(cfg, self.scaled.traces[0]) + teacher_bytes(cfg)
         images = 4 * self.shape.channels * self.shape.image_size**2
         self.sample_bytes = images + sum(array.nbytes for array in example_targets(cfg.task, self.shape, 1))
@@ -211,8 +209,9 @@ class Estimator:
     def find_peak(self, trace: Trace, batch: int) -> Peak:
         """The peak of a trace made with `batch`, on top of what stays on the GPU throughout."""
         prefetched = PREFETCHED[self.cfg.framework] * batch * self.sample_bytes
-        blocks = [*self.permanent.items(), ("parameters", self.copies), ("data", prefetched)]
-        return simulate_allocator(prepend_blocks(trace, blocks), self.cfg.framework)
+        blocks = [("data", self.cached), ("parameters", self.copies), ("data", prefetched)]
+        trace = prepend_blocks(fill_handles(trace, self.workspace), blocks)
+        return simulate_allocator(trace, self.cfg.framework)
 
     def largest(self, memory_mib: float, most: int = MAX_BATCH) -> int:
         """The largest batch that fits, to within 3 %; 0 if none does."""
@@ -340,11 +339,17 @@ def convolution_workspace(sizes: Sequence[int], groups: int) -> int:
 
 
 def cublas_workspace(cfg: DictConfig, capability: str | None = None) -> int:
-    """Bytes of cuBLAS's workspaces on a GPU of this compute capability; None counts as the largest."""
+    """Bytes of a cuBLAS handle's workspace on a GPU of this compute capability; None counts as the largest."""
     if cfg.framework == "paddle":  # the library allocates them itself, outside Paddle's allocator
         return 0
     hopper = capability is None or float(capability) >= 9.0
-    return CUBLAS_HANDLES * CUBLAS["Hopper" if hopper or cfg.deterministic else "before Hopper"]
+    return CUBLAS["Hopper" if hopper or cfg.deterministic else "before Hopper"]
+
+
+def fill_handles(trace: Trace, size: int) -> Trace:
+    """The trace with cuBLAS's workspaces of `size` bytes, which are allocated in the midst of the first step."""
+    events = tuple((block, size if trace.kinds[block] == "handle" else own) for block, own in trace.events)
+    return Trace(events, {block: "workspace" if kind == "handle" else kind for block, kind in trace.kinds.items()})
 
 
 def prepend_blocks(trace: Trace, blocks: list[tuple[str, int]]) -> Trace:

@@ -16,6 +16,7 @@ from src.kit.hardware import MODULES, Hardware, batch_size, cuda_build, detect
 from src.kit.memory.allocators import MIB
 from src.kit.memory.estimate import (
     CONTEXT_MIB,
+    CUBLAS_HANDLES,
     MARGIN,
     MARGIN_MIB,
     DataShape,
@@ -77,7 +78,8 @@ def clearly_fits(cfg: DictConfig, shape: DataShape, memory: float) -> bool:
     bound = getattr(load_memory(cfg.framework), "bound_bytes", lambda *_: None)(cfg, shape, int(cfg.data.batch_size))
     if bound is None:
         return False
-    reserved = FRAGMENTED * (bound + cached_images(cfg, shape, memory) + cublas_workspace(cfg)) / MIB
+    kept = cached_images(cfg, shape, memory) + CUBLAS_HANDLES * cublas_workspace(cfg)
+    reserved = FRAGMENTED * (bound + kept) / MIB
     return bool((1 + MARGIN) * reserved + MARGIN_MIB + CONTEXT_MIB[cfg.framework] <= memory)
 
 
