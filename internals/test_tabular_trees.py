@@ -96,6 +96,15 @@ def test_trees_stand_beside_every_other_model(tmp_path):
     assert f"{beside['r2']:.4f}" in page
 
 
+@pytest.mark.parametrize("model", ["tabular_mlp", "trees"])
+def test_limited_batches_limit_what_is_evaluated(tmp_path, model):
+    limits = ["trainer.limit_val_batches=2", "trainer.limit_test_batches=1", "data.batch_size=16"]
+    keys = [f"model={model}", "trainer.max_epochs=1", "tracker=none", f"output_dir={tmp_path.as_posix()}"]
+    metrics = train(load_config(["task=tabular", *limits, *keys])).metrics
+    assert [metrics[split]["samples"] for split in ("val", "test")] == [32, 16]
+    assert len(metrics["test"]["importance"]) == 30
+
+
 def test_scores_of_probabilities_are_scikit_learns():
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 3, 500)

@@ -135,8 +135,8 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
     losses = {"train/loss": staged_losses(trees, train), "val/loss": staged_losses(trees, val)}
     best = int(losses["val/loss"].argmin())
     rounds = sorted({*np.linspace(0, len(trees.roots) - 1, ROWS).astype(int).tolist(), best})
-    targets, scores = batches(experiment, "val"), {}
-    for number, outputs in enumerate(trees.staged(val.images.values)):
+    (inputs, targets), scores = evaluated(experiment, "val"), {}
+    for number, outputs in enumerate(trees.staged(inputs)):
         if number in rounds:
             scores[number] = experiment.score(experiment.task.collect(outputs.astype(np.float32), *targets))
     for epoch, number in enumerate(rounds, 1):
@@ -180,10 +180,11 @@ def staged_losses(trees: Trees, split: Any) -> np.ndarray:
     return np.mean(losses, axis=1)
 
 
-def batches(experiment: Experiment, split: str) -> list[np.ndarray]:
-    """The targets of a whole split as the task takes them."""
+def evaluated(experiment: Experiment, split: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Inputs (N, F) of a split and targets as the task takes them; the first N rows if `trainer` limits the batches."""
     parts = [targets for _, *targets in experiment.build_loader(split)]
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    targets = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return experiment.split(split).images.values[: len(targets[0])], targets
 
 
 def load_network(experiment: Experiment, checkpoint: Path) -> Trees:
@@ -197,8 +198,8 @@ def load_network(experiment: Experiment, checkpoint: Path) -> Trees:
 
 def predict(experiment: Experiment, network: Trees, split: str) -> list[Any]:
     """What the task collects from the predictions for a split."""
-    outputs = network(experiment.split(split).images.values).astype(np.float32)
-    return list(experiment.task.collect(outputs, *batches(experiment, split)))
+    inputs, targets = evaluated(experiment, split)
+    return list(experiment.task.collect(network(inputs).astype(np.float32), *targets))
 
 
 def predict_images(network: Trees, images: np.ndarray) -> np.ndarray:
@@ -220,9 +221,9 @@ def compare(experiment: Experiment, split: str) -> dict[str, float]:
 
     The number of rounds is chosen by the validation loss, as `fit` does.
     """
-    trees = grown(experiment)
-    outputs = trees(experiment.split(split).images.values).astype(np.float32)
-    return experiment.task.metrics(experiment.task.collect(outputs, *batches(experiment, split)), experiment.classes)
+    inputs, targets = evaluated(experiment, split)
+    outputs = grown(experiment)(inputs).astype(np.float32)
+    return experiment.task.metrics(experiment.task.collect(outputs, *targets), experiment.classes)
 
 
 def grown(experiment: Experiment) -> Trees:
@@ -249,8 +250,9 @@ def permutation_importance(
     unimportant.
     """
     rng, data = np.random.default_rng(experiment.cfg.seed), experiment.split(split)
-    rows = rng.permutation(len(data))[:SHUFFLED]
-    inputs, targets = data.images.values[rows], [array[rows] for array in batches(experiment, split)]
+    inputs, targets = evaluated(experiment, split)
+    rows = rng.permutation(len(inputs))[:SHUFFLED]
+    inputs, targets = inputs[rows], [array[rows] for array in targets]
     name = "accuracy" if data.classes else "r2"
 
     def score(values: np.ndarray) -> float:
