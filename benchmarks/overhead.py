@@ -1,18 +1,24 @@
-"""Compare the trainer's epoch time with a hand-written loop's in the same process, in turns, and their weights.
+"""Compare the CPU time of the trainer's epochs with a hand-written loop's, in turns in one process, and their weights.
 
     python ../benchmarks/overhead.py lightning     # in a project's folder; prints Markdown rows
 
-Both use the same batches and a constant rate, validate after each epoch, and read the loss every 50 steps. The fastest
-epoch of each counts: whatever else a machine does only adds time.
+Both use the same batches and a constant rate, validate after each epoch, and read the loss every 50 steps. An epoch by
+hand follows each of the trainer's, so that whatever else the machine does slows both: the ratio is the median of the
+pairs', with its quartiles. One thread.
 """
 
+import os
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path.cwd()))
+os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other take CPU time
 
 import numpy as np
 
@@ -21,57 +27,72 @@ from src.kit.run import Run
 from src.kit.training import Experiment, TrainingLoop, find_checkpoint, load_trainer
 from src.kit.weights import load_weights
 
-EPOCHS, ROUNDS = 3, 4
-SIZES = {  # about 1, 5 and 30 ms a step on 2 cores
+PAIRS = 40
+SIZES = {  # about 1, 5 and 30 ms a step on 2 cores; steps of an epoch
     "lightning": (
-        ["data.image_size=8", "data.batch_size=32", "trainer.limit_train_batches=200"],
-        ["model.width=16", "trainer.limit_train_batches=100"],
-        ["model.width=48", "data.batch_size=192", "trainer.limit_train_batches=30"],
+        (100, ["data.image_size=8", "data.batch_size=32"]),
+        (20, ["model.width=16"]),
+        (4, ["model.width=48", "data.batch_size=192"]),
     ),
     "paddle": (
-        ["data.image_size=8", "data.batch_size=8", "trainer.limit_train_batches=200"],
-        ["data.image_size=12", "trainer.limit_train_batches=100"],
-        ["data.batch_size=256", "trainer.limit_train_batches=30"],
+        (100, ["data.image_size=8", "data.batch_size=8"]),
+        (20, ["data.image_size=12"]),
+        (8, ["data.batch_size=256"]),
     ),
 }
-SHARED = ["scheduler=constant", "tracker=none", f"trainer.max_epochs={EPOCHS}", "model=small_cnn", "data=mnist"]
-SHARED += ["trainer.limit_val_batches=10"]
+SHARED = ["scheduler=constant", "tracker=none", f"trainer.max_epochs={PAIRS + 1}", "model=small_cnn", "data=mnist"]
+
+
+class Turns:
+    """Times epochs of a trainer, each with one of the hand-written loop after it."""
+
+    def __init__(self, loop: Iterator[Any]) -> None:
+        self.loop = loop
+        self.pairs: list[tuple[float, float]] = []  # CPU seconds of the trainer's and of the loop's
+
+    def start(self) -> None:
+        """An epoch of the trainer begins."""
+        self.started = time.process_time()
+
+    def end(self) -> None:
+        """It has ended."""
+        ended = time.process_time()
+        self.network = next(self.loop)
+        self.pairs.append((ended - self.started, time.process_time() - ended))
+
+    def ratio(self) -> str:
+        """Median and quartiles of the ratios; the first epoch warms up."""
+        low, middle, high = statistics.quantiles([ours / by_hand for ours, by_hand in self.pairs[1:]], n=4)
+        return f"{middle:.3f} ({low:.2f} to {high:.2f})"
 
 
 def main(framework: str) -> None:
     """Print a row for each step size."""
-    for size in SIZES[framework]:
-        cfg = load_config([f"framework={framework}", *SHARED, *size, *sys.argv[2:]])
-        loops: list[float] = []
-        ours: list[float] = []
-        defaults: list[float] = []
-        for _ in range(ROUNDS):
-            by_hand, expected = LOOPS[framework](cfg)
-            epochs, reached = fit(cfg)
-            loops += by_hand[1:]  # the first epoch warms up
-            ours += epochs[1:]
-            if framework == "lightning":
-                defaults += fit_with_lightning_defaults(cfg)[1:]
-        same = all(np.array_equal(expected[name], reached[name]) for name in expected)
-        steps = len(Experiment(cfg).build_loader("train"))
-        base = min(loops)
-        default = f"{min(defaults) / base:.2f}" if defaults else "-"
-        equal = "bit-equal" if same else "DIFFER"
-        step = f"{base / steps * 1000:.1f} ms"
-        print(f"| {framework} | {step} | {min(ours) / base:.3f} | {default} | {equal} |", flush=True)
+    for steps, size in SIZES[framework]:
+        limits = [f"trainer.limit_train_batches={steps}", f"trainer.limit_val_batches={max(1, steps // 20)}"]
+        cfg = load_config([f"framework={framework}", *SHARED, *limits, *size, *sys.argv[2:]])
+        turns = Turns(LOOPS[framework](cfg))
+        reached = fit(cfg, turns)
+        expected = import_module(f"src.kit.{framework}").weights_to_numpy(turns.network)
+        equal = "bit-equal" if all(np.array_equal(expected[name], reached[name]) for name in expected) else "DIFFER"
+        defaults = "-"
+        if framework == "lightning":
+            fit_with_lightning_defaults(cfg, plain := Turns(loop_in_torch(cfg)))
+            defaults = plain.ratio()
+        step = statistics.median(by_hand for _, by_hand in turns.pairs[1:]) / steps * 1000
+        print(f"| {framework} | {step:.1f} ms | {turns.ratio()} | {defaults} | {equal} |", flush=True)
 
 
-def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
-    """Seconds of each epoch of our trainer, validation, logging and metrics included, and the final weights."""
-    times: list[float] = []
+def fit(cfg: Any, turns: Turns) -> dict[str, np.ndarray]:
+    """Train with our trainer, validation, logging and metrics included; returns the final weights."""
     start, end = TrainingLoop.start_epoch, TrainingLoop.end_epoch
 
     def timed_start(self: TrainingLoop) -> None:
         start(self)
-        times.append(time.perf_counter())
+        turns.start()
 
     def timed_end(self: TrainingLoop, *args: Any, **kwargs: Any) -> bool:
-        times[-1] = time.perf_counter() - times[-1]
+        turns.end()
         return end(self, *args, **kwargs)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -80,14 +101,12 @@ def fit(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         with Run(cfg) as run:
             load_trainer(cfg).fit(Experiment(cfg), run)
         TrainingLoop.start_epoch, TrainingLoop.end_epoch = start, end  # type: ignore[method-assign]
-        return times, load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
+        return load_weights(find_checkpoint(run.path, "last") / "model.safetensors")[0]
 
 
-def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
-    """The loop that a user would write in PyTorch."""
+def loop_in_torch(cfg: Any) -> Iterator[Any]:
+    """The loop that a user would write in PyTorch; gives its network after each epoch."""
     import torch
-
-    from src.kit.lightning import weights_to_numpy
 
     experiment = Experiment(cfg)
     experiment.split("train")
@@ -102,12 +121,10 @@ def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         groups, lr=rule.lr, betas=tuple(rule.betas), weight_decay=rule.weight_decay, fused=True
     )
     loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
-    times = []
-    for epoch in range(EPOCHS):
+    for epoch in range(PAIRS + 1):
         torch.manual_seed(cfg.seed + epoch + 1)
         loader.set_epoch(epoch)
         network.train()
-        started = time.perf_counter()
         for number, (images, targets) in enumerate(loader):
             optimizer.zero_grad()
             loss = loss_function(network(torch.from_numpy(images)), torch.from_numpy(targets))
@@ -119,15 +136,12 @@ def loop_in_torch(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         with torch.no_grad():
             parts = [(network(torch.from_numpy(images)), torch.from_numpy(targets)) for images, targets in val_loader]
             loss_function(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])).item()
-        times.append(time.perf_counter() - started)
-    return times, weights_to_numpy(network)
+        yield network
 
 
-def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
-    """The loop that a user would write in Paddle."""
+def loop_in_paddle(cfg: Any) -> Iterator[Any]:
+    """The loop that a user would write in Paddle; gives its network after each epoch."""
     import paddle
-
-    from src.kit.paddle import weights_to_numpy
 
     experiment = Experiment(cfg)
     experiment.split("train")
@@ -145,12 +159,10 @@ def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         apply_decay_param_fun=matrices.__contains__,
     )
     loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
-    times = []
-    for epoch in range(EPOCHS):
+    for epoch in range(PAIRS + 1):
         paddle.seed(cfg.seed + epoch + 1)
         loader.set_epoch(epoch)
         network.train()
-        started = time.perf_counter()
         for number, (images, targets) in enumerate(loader):
             loss = loss_function(network(paddle.to_tensor(images)), paddle.to_tensor(targets))
             loss.backward()
@@ -162,12 +174,11 @@ def loop_in_paddle(cfg: Any) -> tuple[list[float], dict[str, np.ndarray]]:
         with paddle.no_grad():
             parts = [(network(paddle.to_tensor(images)), paddle.to_tensor(targets)) for images, targets in val_loader]
             loss_function(paddle.concat([part[0] for part in parts]), paddle.concat([part[1] for part in parts])).item()
-        times.append(time.perf_counter() - started)
-    return times, weights_to_numpy(network)
+        yield network
 
 
-def fit_with_lightning_defaults(cfg: Any) -> list[float]:
-    """Seconds of each epoch with Lightning's default trainer: logger, bar, checkpoints, `self.log` every step."""
+def fit_with_lightning_defaults(cfg: Any, turns: Turns) -> None:
+    """Train with Lightning's default trainer: logger, bar, checkpoints, `self.log` every step."""
     import pytorch_lightning as pl
     import torch
 
@@ -176,13 +187,13 @@ def fit_with_lightning_defaults(cfg: Any) -> list[float]:
     class Plain(pl.LightningModule):
         def __init__(self, network: torch.nn.Module) -> None:
             super().__init__()
-            self.network, self.times, self.loss = network, [], torch.nn.CrossEntropyLoss()
+            self.network, self.loss = network, torch.nn.CrossEntropyLoss()
 
         def on_train_epoch_start(self) -> None:
-            self.times.append(time.perf_counter())
+            turns.start()
 
         def on_train_epoch_end(self) -> None:
-            self.times[-1] = time.perf_counter() - self.times[-1]
+            turns.end()
 
         def training_step(self, batch: Any, index: int) -> torch.Tensor:
             loss = self.loss(self.network(batch[0]), batch[1])
@@ -199,10 +210,9 @@ def fit_with_lightning_defaults(cfg: Any) -> list[float]:
     module = Plain(experiment.build_network())
     loaders = [Batches(experiment.build_loader(kind), torch.device("cpu")) for kind in ("train", "val")]
     with tempfile.TemporaryDirectory() as folder:
-        pl.Trainer(max_epochs=EPOCHS, default_root_dir=folder, num_sanity_val_steps=0, enable_model_summary=False).fit(
-            module, *loaders
-        )
-    return module.times
+        pl.Trainer(
+            max_epochs=PAIRS + 1, default_root_dir=folder, num_sanity_val_steps=0, enable_model_summary=False
+        ).fit(module, *loaders)
 
 
 LOOPS = {"lightning": loop_in_torch, "paddle": loop_in_paddle}

@@ -3,10 +3,46 @@
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.profilers import PassThroughProfiler
 
 from interface import PAIRS, InterfaceTests
+from src.kit.lightning import RunCallback, RunLogger, build_trainer
+from src.kit.run import Run
 from src.kit.training import Experiment, export_run, find_checkpoint, train
 from src.trainers.lightning import DataModule, Module, build_module
+
+
+class Logging(Module):
+    """Logs within each step."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("own/loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+
+class Ordinary(Logging):
+    """The same as a plain LightningModule: without what the kit saves."""
+
+    __setattr__ = pl.LightningModule.__setattr__
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx)
+
+
+del Ordinary.training_step.__signature__
+
+
+class Hooks(pl.Callback):
+    """Records each hook of a callback, and which one Lightning says that it is in."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __getattribute__(self, name):
+        if not name.startswith("on_") or name in ("on_save_checkpoint", "on_load_checkpoint"):
+            return super().__getattribute__(name)
+        return lambda trainer, module, *_, **__: self.seen.append((name, module._current_fx_name))
 
 
 class TestInterfaceLightning(InterfaceTests):
@@ -74,3 +110,31 @@ class TestInterfaceLightning(InterfaceTests):
     def test_extra_keys_reach_the_trainer(self, tmp_path):
         run = train(self.configure(tmp_path, "trainer.extra={limit_train_batches: 3, gradient_clip_val: 0.5}"))
         assert run.history[0]["step"] == 3
+
+    def test_what_a_step_saves_changes_nothing(self, tmp_path):
+        assert "__signature__" in vars(Logging.training_step)
+        found = {}
+        for kind in (Logging, Ordinary):
+            keys = ["trainer.max_epochs=2", "trainer.limit_train_batches=4", "trainer.accumulate_grad_batches=2"]
+            experiment, hooks = Experiment(self.configure(tmp_path / kind.__name__, *keys)), Hooks()
+            with Run(experiment.cfg) as run:
+                trainer = build_trainer(experiment.cfg, [hooks, RunCallback(experiment, run)], RunLogger(run))
+                assert type(trainer.profiler) is not PassThroughProfiler
+                if kind is Ordinary:
+                    trainer.profiler = PassThroughProfiler()
+                torch.manual_seed(0)
+                module = build_module(experiment)
+                module.__class__ = kind
+                trainer.fit(module, DataModule(experiment))
+            saved = torch.load(find_checkpoint(run.path, "last") / "training.ckpt", weights_only=True)
+            logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            rows = [{name: row[name] for name in row if name != "epoch_s"} for row in run.rows]
+            found[kind] = saved, logged, rows, hooks.seen
+        (lean, *rest), (plain, *others) = found.values()
+        assert rest == others
+        assert ("on_train_batch_end", "on_train_batch_end") in rest[-1]
+        assert rest[0].keys() >= {"own/loss_step", "own/loss_epoch"}
+        assert lean["loops"] == plain["loops"]
+        assert set(lean) == set(plain)
+        for part in ("state_dict", "optimizer_states"):
+            torch.testing.assert_close(lean[part], plain[part], rtol=0, atol=0)

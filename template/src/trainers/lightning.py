@@ -16,6 +16,7 @@ from src.kit.config import shown_config
 from src.kit.lightning import (
     Batches,
     DeviceBatches,
+    LeanModule,
     Profile,
     RunCallback,
     RunLogger,
@@ -33,7 +34,7 @@ from src.kit.run import Run
 from src.kit.training import Experiment, build_loss, build_network, load_callbacks, load_task
 
 
-class Module(pl.LightningModule):
+class Module(LeanModule):
     """The network, its loss and its optimizer; `RunCallback` follows a run, so nothing here has to."""
 
     def __init__(
@@ -143,8 +144,6 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
     callbacks.append(RunCallback(experiment, run))  # last: it logs what yours have logged
     trainer = build_trainer(cfg, callbacks, RunLogger(run))
     torch.manual_seed(cfg.seed)
-    module = build_module(experiment, checkpoint)
+    module, resumed = build_module(experiment, checkpoint), checkpoint and checkpoint / "training.ckpt"
     with readable_errors(cfg):
-        trainer.fit(
-            module, DataModule(experiment), ckpt_path=checkpoint and checkpoint / "training.ckpt", weights_only=True
-        )
+        trainer.fit(module, DataModule(experiment), ckpt_path=resumed, weights_only=True)

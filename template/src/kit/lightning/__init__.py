@@ -10,7 +10,7 @@ from src.kit.lightning.device import (
     download_state,
     weighted,
 )
-from src.kit.lightning.ranks import build_trainer, join, readable_errors, use_gpu
+from src.kit.lightning.ranks import LeanModule, build_trainer, join, readable_errors, use_gpu
 from src.kit.lightning.recipes import add_lora, build_distillation, recomputed
 from src.kit.lightning.trainer import (
     RunCallback,
@@ -31,6 +31,7 @@ from src.kit.lightning.trainer import (
 __all__ = [
     "Batches",
     "DeviceBatches",
+    "LeanModule",
     "Profile",
     "RunCallback",
     "RunLogger",

@@ -50,8 +50,8 @@ class PaddleLayers:
 
     def gradient_norms(self) -> Tensor:
         with paddle.no_grad():  # Paddle's own clipping uses this kernel; a public norm takes thirty times as long
-            squares = [paddle._C_ops.squared_l2_norm(each).reshape([1]) for each in self.grads()]
-            return paddle.concat(squares).astype("float32").sqrt()
+            squares = [paddle._C_ops.squared_l2_norm(each) for each in self.grads()]
+            return paddle.stack(squares).reshape([-1]).astype("float32").sqrt()
 
     def gradients(self) -> tuple[np.ndarray, list[np.ndarray]]:
         grads = self.grads()

@@ -105,7 +105,7 @@ class Inspector:
                 self.run.tracker.log_histograms(self.named("gradients", samples), step)
                 self.run.tracker.log_histograms(self.named("weights", self.before), step)
         # a sum is finite if they all are, and is found in a fifth of the time
-        return None if not self.layers.on_cpu or math.isfinite(float(norms.sum())) else self.blame(step)
+        return None if not self.layers.on_cpu or math.isfinite(sum(norms.tolist())) else self.blame(step)
 
     def named(self, kind: str, samples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Samples by tracker's name."""
