@@ -66,7 +66,10 @@ def main(framework: str, *cases: str) -> None:
                 if alone:
                     small.append(accuracy(train(load_config([*common, *alone])).path))
                 for way in ways:
-                    done = compress_command([str(run.path), *way.split()], "")
+                    words = way.split()
+                    pairs = zip(words[::2], words[1::2], strict=True)
+                    options = {name[2:]: word if ":" in word else json.loads(word) for name, word in pairs}
+                    done = compress_command([str(run.path)], **options)
                     before, cut, after = json.loads((done / "compression.json").read_text("utf-8"))["rows"]
                     scores = {"whole": accuracy(run.path), "cut": cut["score"], "trained": accuracy(done)}
                     runs[way].append({"before": before, "after": after, **scores})

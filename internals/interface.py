@@ -100,7 +100,7 @@ class InterfaceTests:
 
     def check_export(self, run: TrainedRun, images: np.ndarray, predicted: list[dict]) -> None:
         """An export predicts what its run does; INT8 predicts nearly the same."""
-        folder = export_command([str(run.path), "--int8", "--format", "onnx"], "")
+        folder = export_command(run.path, "onnx", int8=True)
         assert folder == run.path / "export"
         names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         assert names == {"card.json", "model.onnx", "model.safetensors", "int8/card.json", "int8/model.onnx"}
@@ -134,7 +134,7 @@ class InterfaceTests:
     def test_the_fastest_that_keeps_the_score_is_written(self, tmp_path, monkeypatch, capsys):
         run = train(self.configure(tmp_path, "optimizer.lr=0.01"))
         monkeypatch.setattr("src.kit.edge_search.SECONDS", 0.05)
-        folder = optimize_command([str(run.path), "--batch-size", "1,4"], "")
+        folder = optimize_command(run.path, batch_size="1,4")
         assert folder == run.path / "edge-cpu"
         best = json.loads((folder / "optimized.json").read_text("utf-8"))
         with (folder / "candidates.csv").open(encoding="utf-8", newline="") as file:
@@ -158,8 +158,8 @@ class InterfaceTests:
         assert capsys.readouterr().out.count("  best") == 1
 
         model = run.path / "export" / "model.onnx"
-        keys = ["--target-device", "jetson-orin", "--model-path", str(model), "--batch-size", "2"]
-        folder = optimize_command([*keys, "--output", str(tmp_path / "orin")], "")
+        orin: dict[str, Any] = {"model_path": model, "target_device": "jetson-orin", "batch_size": "2"}
+        folder = optimize_command(**orin, output=tmp_path / "orin")
         assert "--onnx=model.int8.onnx --int8 --fp16" in (folder / "build_engine.sh").read_text("utf-8")
         for name in ("model.onnx", "model.int8.onnx"):
             shape = onnx.load(folder / name).graph.input[0].type.tensor_type.shape
@@ -168,11 +168,11 @@ class InterfaceTests:
         larger = gather(replace(card, input={**card.input, "shape": [1, 16, 16]}), None)
         assert np.concatenate(larger.batches).shape == (128, 1, 16, 16), "images of the size of the export"
         with pytest.raises(UserError, match=r"takes images of 8 pixels, not 16: give the run \(.+\) in place of"):
-            optimize_command([*keys, "--input-size", "16x16"], "")
+            optimize_command(**orin, input_size="16x16")
 
     def check_compression(self, run: TrainedRun, images: np.ndarray) -> TrainedRun:
         """A compressed run is a run: half of its channels, of the rest half of the weights, and every command."""
-        path = compress_command([str(run.path), "--channels", "0.5", "--pattern", "2:4", "--epochs", "1"], "")
+        path = compress_command([str(run.path)], channels=0.5, pattern="2:4", epochs=1)
         start = load_weights(run.path / "compressed-channels-0.5-pattern-2-4" / "model.safetensors")[0]
         arrays = load_weights(find_checkpoint(path, "best") / "model.safetensors")[0]
         assert [arrays[name].shape[0] for name in ("0.weight", "3.weight", "6.weight")] == [6, 12, 24]

@@ -188,7 +188,6 @@ def test_a_run_never_imports_what_it_does_without(framework, other, tmp_path):
 @pytest.mark.parametrize(
     ("command", "may"),
     [
-        (["scripts/train.py", "--help"], set()),
         (["-c", "import src, src.kit.run"], set()),
         (["-c", PREPARE], {"numpy", "PIL", "cv2"}),  # up to where a framework is needed, and the scores of its answers
     ],
@@ -199,3 +198,14 @@ def test_what_takes_long_to_import_is_imported_when_a_run_needs_it(command, may)
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "omegaconf" in loaded or "src" in loaded
     assert loaded & HEAVY <= may
+
+
+SCRIPTS = sorted(path.name for path in (TEMPLATE / "scripts").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_loads_no_heavy_packages(script):
+    words = [sys.executable, "-X", "importtime", f"scripts/{script}", "--help"]
+    done = subprocess.run(words, cwd=TEMPLATE, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert done.stdout and not loaded & HEAVY

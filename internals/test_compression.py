@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from src.kit.compression import compress_command, find_rules, prune_channels, prune_weights
+from scripts.compress import main
+from src.kit.compression import find_rules, prune_channels, prune_weights
 from src.kit.errors import UserError
 from tests.support import model_config
 
@@ -97,7 +98,7 @@ def test_two_of_four_input_channels_become_zero():
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
-        compress_command(options, "")
+        main(options)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 

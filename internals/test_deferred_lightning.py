@@ -44,6 +44,18 @@ assert type(torchmetrics) is type(sys) and "MeanMetric" in torchmetrics.__all__
 """
 
 
+COLLECTION = """
+import gc
+from src.kit.config import load_config
+from src.kit.training import load_trainer
+cfg, scans = load_config(["framework=lightning"]), []
+gc.collect()
+gc.callbacks.append(lambda phase, info: scans.append(info["generation"]))
+load_trainer(cfg)
+assert 2 not in scans and gc.isenabled() and gc.get_freeze_count() > 100_000
+"""
+
+
 @pytest.mark.parametrize("name", ["utils", "config"])  # modules inside a package import each other in its order only
 def test_the_compiler_is_whole_whatever_of_it_is_imported_first(name):
     run(f"{START}\nimport torch._dynamo.{name}\n{COMPILER.format(name=name)}")
@@ -51,6 +63,10 @@ def test_the_compiler_is_whole_whatever_of_it_is_imported_first(name):
 
 def test_metrics_and_decorators_are_those_of_the_packages():
     run(START + METRICS)
+
+
+def test_imports_are_not_scanned_for_garbage_and_what_follows_is():
+    run(COLLECTION)
 
 
 def run(code: str) -> None:

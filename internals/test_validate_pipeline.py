@@ -8,7 +8,8 @@ import pytest
 from omegaconf import DictConfig
 
 from paths import TEMPLATE
-from src.kit.benchmarks.pipeline import Report, check_pipeline, choose_task, print_report, validate_pipeline
+from scripts.quick_validate import main
+from src.kit.benchmarks.pipeline import Report, check_pipeline, choose_task, print_report
 from src.kit.catalog import Selection
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
@@ -95,7 +96,7 @@ def test_the_peak_is_what_was_really_used():
 )
 def test_mistakes_of_the_command_line(arguments, message):
     with pytest.raises(UserError) as error:
-        validate_pipeline(arguments, "debug", "")
+        main(arguments)
     assert str(error.value).startswith(message)
 
 

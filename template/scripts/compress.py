@@ -8,6 +8,7 @@
 The result is a run like any other, which can be evaluated, resumed, exported and compressed again.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -18,9 +19,17 @@ from src.kit.errors import run_main
 
 def main(argv: list[str]) -> None:
     """Compress `[RUN] [key=value ...] [options]`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="RUN key=value", help="a run (default: the newest), and its keys")
+    parser.add_argument("--channels", type=float, help="share of the channels to remove, such as 0.5")
+    parser.add_argument("--sparsity", type=float, help="share of the weights to set to zero, such as 0.5")
+    parser.add_argument("--pattern", choices=("2:4",), help="zeros as sparse tensor cores take them: 2 of every 4")
+    parser.add_argument("--epochs", type=int, help="to train on (default: as many as the run was trained)")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a checkpoint's name")
+    options = parser.parse_intermixed_args(argv)
     from src.kit.compression import compress_command
 
-    compress_command(argv, __doc__ or "")
+    compress_command(**vars(options))
 
 
 if __name__ == "__main__":

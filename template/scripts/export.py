@@ -8,6 +8,7 @@
 ONNX Runtime, and no framework.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -18,9 +19,15 @@ from src.kit.errors import run_main
 
 def main(argv: list[str]) -> None:
     """Export `[RUN] [options]`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, help="a run folder (default: the newest)")
+    parser.add_argument("--format", default="", help="comma-separated, such as onnx (default: all that the framework has)")
+    parser.add_argument("--int8", action="store_true", help="also write INT8, calibrated on training samples")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a checkpoint's name")
+    options = parser.parse_args(argv)
     from src.kit.training import export_command
 
-    export_command(argv, __doc__ or "")
+    export_command(**vars(options))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ cores, and writes the fastest that keeps the score. For a Jetson it writes the n
 TensorRT engine there.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -17,12 +18,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.kit.errors import run_main
 
+DEVICES = ("cpu", "jetson-nano", "jetson-orin")
+
 
 def main(argv: list[str]) -> None:
     """Optimize `[RUN] [options]`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, help="a run folder (default: the newest, without --model-path)")
+    parser.add_argument("--model-path", type=Path, help="an .onnx file that scripts/export.py wrote")
+    parser.add_argument("--target-device", choices=DEVICES, default="cpu", help="cpu: this machine, measured")
+    parser.add_argument("--quantization", choices=("int8", "none"), default="int8")
+    parser.add_argument("--input-size", help="HEIGHTxWIDTH, such as 320x320 (default: as trained)")
+    parser.add_argument("--batch-size", default="1", help="such as 1, or 1,8 to try both")
+    parser.add_argument("--calibration", type=Path, help="a folder of images (default: the run's training images)")
+    parser.add_argument("--max-loss", type=float, default=0.01, help="of the score, for INT8 and bf16 (default: 0.01)")
+    parser.add_argument("--output", type=Path, help="folder to write (default: beside the model)")
+    options = parser.parse_args(argv)
     from src.kit.edge_search import optimize_command
 
-    optimize_command(argv, __doc__ or "")
+    optimize_command(**vars(options))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Layers on the left make these channels, layers on the right read them, and no ot
 in all of them, and a part before a colon begins all names. Where a layer is missing, the rule does not apply.
 """
 
-import argparse
 import json
 import math
 import re
@@ -165,78 +164,98 @@ class Row:
     milliseconds: float | None = None  # median of one sample, ONNX Runtime, one thread
 
 
-def compress_command(argv: Sequence[str], description: str) -> Path:
+def compress_command(
+    words: Sequence[str],
+    channels: float | None = None,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    epochs: int | None = None,
+    checkpoint: str = "best",
+) -> Path:
     """Compress a run, train it on, print the table, and return the new run.
+
+    Args:
+        words: the run (none: the newest), and `key=value` of its training.
 
     Raises:
         UserError: a bad option, a network that has no such channels, or what `train_run` raises.
     """
-    options = read_options(argv, description)
-    if find_place():
-        raise UserError("scripts/compress.py starts the processes that it needs itself: run it without a launcher.")
-    run, words = options.run, [option for option in ("channels", "sparsity", "pattern") if getattr(options, option)]
+    check_options(channels, sparsity, pattern, epochs)
+    run, keys = read_words(words)
     restore_config(run)
-    cfg, checkpoint = load_config([], base=run / "config.yaml"), find_checkpoint(run, options.checkpoint)
-    how = "-".join(f"{word}-{str(getattr(options, word)).replace(':', '-')}" for word in words)
-    folder = run / f"compressed-{how}"
+    cfg, dense = load_config([], base=run / "config.yaml"), find_checkpoint(run, checkpoint)
+    folder = run / folder_name(channels=channels, sparsity=sparsity, pattern=pattern)
     overrides = [
         f"model.weights={(folder / 'model.safetensors').as_posix()}",
         "model.pretrained=false",
         "model.lora=null",
-        f"trainer.max_epochs={cfg.trainer.max_epochs if options.epochs is None else options.epochs}",
+        f"trainer.max_epochs={cfg.trainer.max_epochs if epochs is None else epochs}",
         f"name={cfg.name.removesuffix('-compressed')}-compressed",
     ]
-    continued = load_config([*overrides, *options.keys], base=run / "config.yaml")
+    continued = load_config([*overrides, *keys], base=run / "config.yaml")
     rows = []
     if is_main_process():  # Lightning starts its other processes by the same command
-        compress(cfg, checkpoint, folder, options)
+        compress(cfg, dense, folder, channels, sparsity, pattern)
         experiment = load_run(run).experiment
-        rows = [describe(experiment, "before", checkpoint)]
-        rows.append(describe(Experiment(continued, experiment.splits), "compressed", folder))
+        compressed = Experiment(continued, experiment.splits)
+        rows = [describe(experiment, "before", dense), describe(compressed, "compressed", folder)]
         share = rows[1].parameters / rows[0].parameters
         sys.stdout.write(f"{folder}: {share:.0%} of the parameters, {rows[1].zeros:.0%} of them zero; now trained on\n")
     done = train_run(continued, fit_memory=fit_to_machine)
     if is_main_process():
         rows.append(describe(load_run(done).experiment, "trained on", find_checkpoint(done, "best")))
-        time_exports(rows, [(run, options.checkpoint), (done, "best")])
+        time_exports(rows, [(run, checkpoint), (done, "best")])
         metric = experiment.task.monitor
         write_json(done / "compression.json", {"run": str(run), "score": metric, "rows": [asdict(row) for row in rows]})
         sys.stdout.write(f"{table(rows, metric)}written: {done}\n")
     return done
 
 
-def read_options(argv: Sequence[str], description: str) -> argparse.Namespace:
-    """The command's options; `run` and `keys` are its words.
+def folder_name(**removed: float | str | None) -> str:
+    """`sparsity=0.5, pattern="2:4"` -> "compressed-sparsity-0.5-pattern-2-4"."""
+    done = (f"{name}-{str(value).replace(':', '-')}" for name, value in removed.items() if value)
+    return "-".join(["compressed", *done])
+
+
+def read_words(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """The run, or the newest, and the words that are `key=value`.
 
     Raises:
-        UserError: nothing to do, a share that is none, or two that contradict each other.
+        UserError: more than one run.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="RUN key=value", help="a run (default: the newest), and its keys")
-    parser.add_argument("--channels", type=float, help="share of the channels to remove, such as 0.5")
-    parser.add_argument("--sparsity", type=float, help="share of the weights to set to zero, such as 0.5")
-    parser.add_argument("--pattern", choices=("2:4",), help="zeros as sparse tensor cores take them: 2 of every 4")
-    parser.add_argument("--epochs", type=int, help="to train on (default: as many as the run was trained)")
-    parser.add_argument("--checkpoint", default="best", help="best, last or a checkpoint's name")
-    options = parser.parse_intermixed_args(argv)
-    for name in ("channels", "sparsity"):
-        if (share := getattr(options, name)) is not None and not 0 < share < 1:
-            raise UserError(f"--{name} {share:g} must be between 0 and 1: it is the share that is removed.")
-    if options.channels is None and options.sparsity is None and options.pattern is None:
-        raise UserError("Say what to remove: --channels 0.5, --sparsity 0.5 or --pattern 2:4.")
-    if options.pattern and options.sparsity not in (None, 0.5):
-        raise UserError(f"--pattern 2:4 sets half of the weights to zero: leave --sparsity {options.sparsity:g} out.")
-    if options.epochs is not None and options.epochs < 1:
-        raise UserError(f"--epochs {options.epochs} must be 1 or more: what is removed costs accuracy at first.")
-    options.keys = [word for word in options.words if "=" in word]
-    runs = [word for word in options.words if "=" not in word]
+    runs = [word for word in words if "=" not in word]
     if len(runs) > 1:
         raise UserError(f"Cannot read {runs[1]!r}: write [RUN] [key=value ...] and the options.")
-    options.run = Path(runs[0]) if runs else newest_run(Path("outputs"))
-    return options
+    return Path(runs[0]) if runs else newest_run(Path("outputs")), [word for word in words if "=" in word]
 
 
-def compress(cfg: DictConfig, checkpoint: Path, folder: Path, options: argparse.Namespace) -> None:
+def check_options(channels: float | None, sparsity: float | None, pattern: str | None, epochs: int | None) -> None:
+    """Refuse what cannot be followed.
+
+    Raises:
+        UserError: nothing to do, a share that is none, two that contradict each other, or a launcher.
+    """
+    for name, share in (("channels", channels), ("sparsity", sparsity)):
+        if share is not None and not 0 < share < 1:
+            raise UserError(f"--{name} {share:g} must be between 0 and 1: it is the share that is removed.")
+    if channels is None and sparsity is None and pattern is None:
+        raise UserError("Say what to remove: --channels 0.5, --sparsity 0.5 or --pattern 2:4.")
+    if pattern and sparsity not in (None, 0.5):
+        raise UserError(f"--pattern 2:4 sets half of the weights to zero: leave --sparsity {sparsity:g} out.")
+    if epochs is not None and epochs < 1:
+        raise UserError(f"--epochs {epochs} must be 1 or more: what is removed costs accuracy at first.")
+    if find_place():
+        raise UserError("scripts/compress.py starts the processes that it needs itself: run it without a launcher.")
+
+
+def compress(
+    cfg: DictConfig,
+    checkpoint: Path,
+    folder: Path,
+    channels: float | None,
+    sparsity: float | None,
+    pattern: str | None,
+) -> None:
     """Write the compressed weights of a checkpoint, and how they were compressed, as `folder`/model.safetensors.
 
     Raises:
@@ -245,17 +264,17 @@ def compress(cfg: DictConfig, checkpoint: Path, folder: Path, options: argparse.
     dense, metadata = load_weights(checkpoint / "model.safetensors")
     dense = merge_adapters(dense)
     arrays, how = dense, compression_of(metadata)
-    if options.channels is not None:
-        arrays = prune_channels(arrays, find_rules(cfg), options.channels)
+    if channels is not None:
+        arrays = prune_channels(arrays, find_rules(cfg), channels)
         changed = {name: array.shape for name, array in dense.items() if array.shape != arrays[name].shape}
         if not changed:
-            raise UserError(f"model={cfg.model.name} is too narrow for --channels {options.channels:g}: remove more.")
-        how |= {"channels": options.channels, "dense": changed | how.get("dense", {})}
-    if options.sparsity is not None or options.pattern:
-        arrays = prune_weights(arrays, options.sparsity or 0.5, options.pattern)
+            raise UserError(f"model={cfg.model.name} is too narrow for --channels {channels:g}: remove more.")
+        how |= {"channels": channels, "dense": changed | how.get("dense", {})}
+    if sparsity is not None or pattern:
+        arrays = prune_weights(arrays, sparsity or 0.5, pattern)
         if all((array != 0).all() for array in arrays.values() if array.ndim > 1):
             raise UserError(f"model={cfg.model.name} has no weights that could be set to zero: use --channels.")
-        how |= {"sparsity": options.sparsity or 0.5, "pattern": options.pattern}
+        how |= {"sparsity": sparsity or 0.5, "pattern": pattern}
     folder.mkdir(exist_ok=True)
     save_weights(folder / "model.safetensors", arrays, {**metadata, "compression": json.dumps(how)})
 

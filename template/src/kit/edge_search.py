@@ -4,7 +4,6 @@ Nothing is assumed: which precision is fastest depends on the network and the pr
 by more than `--max-loss` is out.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -28,7 +27,6 @@ from src.kit.training import CALIBRATION, export_run, load_experiment, newest_ru
 
 __all__ = ["Candidate", "measure", "optimize_command"]
 
-DEVICES = ("cpu", "jetson-nano", "jetson-orin")
 SECONDS = 1.0  # of measuring each candidate
 ROUNDS = 5
 MEMORY = """
@@ -76,33 +74,35 @@ class Material:
     name: str  # of the score
 
 
-def optimize_command(argv: Sequence[str], description: str) -> Path:
-    """Parse the options, optimize, and print the table; return the folder that was written.
+def optimize_command(
+    run: Path | None = None,
+    model_path: Path | None = None,
+    target_device: str = "cpu",
+    quantization: str = "int8",
+    input_size: str | None = None,
+    batch_size: str = "1",
+    calibration: Path | None = None,
+    max_loss: float = 0.01,
+    output: Path | None = None,
+) -> Path:
+    """Optimize a run's network, and print the table; return the folder that was written.
+
+    Args:
+        run, ...: the options of `scripts/optimize_for_edge.py`, as they are written there.
 
     Raises:
         UserError: a bad option, or what `export_run` raises.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", type=Path, help="a run folder (default: the newest, without --model-path)")
-    parser.add_argument("--model-path", type=Path, help="an .onnx file that scripts/export.py wrote")
-    parser.add_argument("--target-device", choices=DEVICES, default="cpu", help="cpu: this machine, measured")
-    parser.add_argument("--quantization", choices=("int8", "none"), default="int8")
-    parser.add_argument("--input-size", help="HEIGHTxWIDTH, such as 320x320 (default: as trained)")
-    parser.add_argument("--batch-size", default="1", help="such as 1, or 1,8 to try both")
-    parser.add_argument("--calibration", type=Path, help="a folder of images (default: the run's training images)")
-    parser.add_argument("--max-loss", type=float, default=0.01, help="of the score, for INT8 and bf16 (default: 0.01)")
-    parser.add_argument("--output", type=Path, help="folder to write (default: beside the model)")
-    options = parser.parse_args(argv)
-    size = read_size(options.input_size)
-    batches = read_batches(options.batch_size)
+    size = read_size(input_size)
+    batches = read_batches(batch_size)
     with TemporaryDirectory() as scratch:
-        model = find_model(options.run, options.model_path, size, Path(scratch))
-        folder = options.output or default_output(options.run, options.model_path, options.target_device)
-        material = gather(Predictor.open(model).card, options.calibration)
-        int8 = options.quantization == "int8"
-        if options.target_device == "cpu":
-            return optimize_here(model, material, int8, batches, options.max_loss, folder, Path(scratch))
-        return prepare_jetson(model, material, options.target_device, int8, batches[0], folder)
+        model = find_model(run, model_path, size, Path(scratch))
+        folder = output or default_output(run, model_path, target_device)
+        material = gather(Predictor.open(model).card, calibration)
+        int8 = quantization == "int8"
+        if target_device == "cpu":
+            return optimize_here(model, material, int8, batches, max_loss, folder, Path(scratch))
+        return prepare_jetson(model, material, target_device, int8, batches[0], folder)
 
 
 def read_size(text: str | None) -> int | None:

@@ -5,12 +5,12 @@ was not activated is one sentence too. Everything else imports it from `src.kit.
 """
 
 import errno
+import gc
 import importlib.util
 import os
 import re
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -81,9 +81,7 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
                 exit_with(f"--debugger {min(STOPS)} waits for what you type, and this is no terminal: leave it out.")
         main = debugged(main)
     arguments = [argument for argument in arguments if argument not in ("--debug", "--debugger")]
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if not debug and signal.getsignal(number) is not signal.SIG_IGN:  # a shell ignores Ctrl-C in background jobs
-            signal.signal(number, stop)
+    prepare(arguments, debug)
     try:
         main(arguments)
     except UserError as error:
@@ -112,6 +110,15 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
         exit_with(f"Cannot write {what}: {error.strerror}; {way_out(error, DISK[error.errno])}.")
 
 
+def prepare(arguments: Sequence[str], debug: bool) -> None:
+    """Let Ctrl-C and SIGTERM end the program as `stop` does; spare --help what it does not live to need."""
+    if {"--help", "-h"} & set(arguments):
+        gc.disable()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if not debug and signal.getsignal(number) is not signal.SIG_IGN:  # a shell ignores Ctrl-C in background jobs
+            signal.signal(number, stop)
+
+
 def debugged(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
     """`main`, with a debugger at its errors: ipdb where it is installed, else Python's own."""
 
@@ -119,6 +126,8 @@ def debugged(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
         try:
             main(argv)
         except Exception as error:
+            import traceback  # here, since --help does without it
+
             traceback.print_exc()
             debugger().post_mortem(error.__traceback__)
             sys.exit(1)

@@ -3,7 +3,6 @@
 `scripts/quick_validate.py` and `scripts/full_validate.py` share it.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from src.kit.catalog import STAGES, Selection, auto_select_dataset, dataset_specs
+from src.kit.catalog import Selection, auto_select_dataset, dataset_specs
 from src.kit.config import UserError, load_config
 from src.kit.hardware import peak_mib
 
@@ -58,27 +57,23 @@ class Report:
         return {**asdict(self), "passed": self.passed}
 
 
-def validate_pipeline(argv: Sequence[str], stage: str, doc: str) -> None:
+def validate_pipeline(overrides: Sequence[str], stage: str, dataset: str | None = None, as_json: bool = False) -> None:
     """Check the pipeline as the command line says; exit with 1 if a step failed or a limit was exceeded.
 
     Args:
-        stage: default of --stage.
-        doc: text of --help.
+        stage: "debug" or "production".
+        dataset: of `src/configs/data`; None: the stage's own.
+        as_json: print one JSON object and no table.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=STAGES, default=stage)
-    parser.add_argument("--dataset", help="a data set of src/configs/data; default: the stage's own")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
-    options, overrides = parser.parse_known_args(argv)
     if wrong := next((word for word in overrides if word.startswith(("-", "data="))), None):
         raise UserError(f"Cannot read {wrong!r}: write --dataset NAME, key=value, or --help.")
-    overrides = [*choose_task(options.dataset, overrides), *overrides]
+    overrides = [*choose_task(dataset, overrides), *overrides]
     task = load_config([word for word in overrides if word.startswith("task=")]).task
-    selection = auto_select_dataset(task, stage=options.stage, dataset=options.dataset)
+    selection = auto_select_dataset(task, stage=stage, dataset=dataset)
     with tempfile.TemporaryDirectory(prefix="validate-", ignore_cleanup_errors=True) as folder:
         cfg = load_config([*selection.arguments, *KEYS, f"output_dir={Path(folder).as_posix()}", *overrides])
         report = check_pipeline(cfg, selection, STEPS)
-    if options.json:
+    if as_json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         print_report(report)

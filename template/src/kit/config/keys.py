@@ -156,8 +156,8 @@ def check(cfg: DictConfig) -> None:
         if not isinstance(OmegaConf.select(cfg, key, default=cfg), DictConfig):
             inside = ", ".join(sorted(name for name in rules if name.startswith(f"{key}.")))
             raise UserError(f"{key} is a group of keys, not a value: set one of {inside}.")
-    refuse_mappings(cfg, rules, leaves(cfg))
-    for key, value in leaves(cfg).items():
+    refuse_mappings(cfg, rules, flat := leaves(cfg))
+    for key, value in flat.items():
         rule = rules.get(key)
         if not rule:
             continue

@@ -19,7 +19,6 @@ from yaml import YAMLError
 from src.kit.config.components import SRC
 from src.kit.config.keys import LOADER, Rule, leaves
 from src.kit.errors import MASK, UserError, hide_passwords
-from src.kit.storage import write_text
 
 TEXTS: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # reads every value as a text
 LONGEST = 60  # letters of a title
@@ -129,6 +128,8 @@ def overlay(*parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_config(cfg: DictConfig, path: Path) -> None:
     """Save a configuration, as `shown_config` gives it."""
+    from src.kit.storage import write_text  # here, since --help does without it
+
     write_text(path, OmegaConf.to_yaml(OmegaConf.create(shown_config(cfg))))
 
 

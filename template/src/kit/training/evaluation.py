@@ -5,8 +5,8 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -84,10 +84,23 @@ def own_engine(cfg: DictConfig) -> str | None:
 
 def load_trainer(cfg: DictConfig) -> Trainer:
     """Import `src/trainers/<framework>.py`, or what trains the model in its place; raises what `load_module` does."""
-    backend: Any = load_backend(cfg)  # first: it knows how its framework is imported
-    trainer: Trainer = backend if own_engine(cfg) else load_module(f"src.trainers.{cfg.framework}", cfg.framework)
-    freeze_imports()
+    with uncollected():
+        backend: Any = load_backend(cfg)  # first: it knows how its framework is imported
+        trainer: Trainer = backend if own_engine(cfg) else load_module(f"src.trainers.{cfg.framework}", cfg.framework)
+        freeze_imports()
     return trainer
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Import without garbage collection, which scans what a framework has made so far again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @cache
@@ -126,7 +139,8 @@ def load_module(name: str, framework: str) -> Any:
             f"This project was generated without {framework}: add it with `copier update --data framework=both`."
         )
     try:
-        return import_module(name)
+        with uncollected():
+            return import_module(name)
     except ModuleNotFoundError as error:
         if str(error.name).startswith("src"):
             raise

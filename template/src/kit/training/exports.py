@@ -5,7 +5,6 @@ A network whose forward chooses by values, such as a detector, cannot be one gra
 file or None), and the settings of the code that joins them.
 """
 
-import argparse
 import shutil
 import sys
 import time
@@ -69,23 +68,20 @@ class RunPredictor(Predictor):
         return outputs
 
 
-def export_command(argv: Sequence[str], description: str) -> Path:
-    """Export a run and print what was written; return the folder.
+def export_command(run: Path | None, format: str = "", int8: bool = False, checkpoint: str = "best") -> Path:
+    """Export a run, or the newest, and print what was written; return the folder.
+
+    Args:
+        format: names of `FORMATS`, separated by commas; empty: all.
 
     Raises:
-        UserError: an option that does not exist, or a network that cannot be exported.
+        UserError: a format that does not exist, or a network that cannot be exported.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", type=Path, help="a run folder (default: the newest)")
-    parser.add_argument("--format", default="", help="comma-separated: onnx, torch or paddle (default: all there are)")
-    parser.add_argument("--int8", action="store_true", help="also write INT8, calibrated on training samples")
-    parser.add_argument("--checkpoint", default="best", help="best, last or a checkpoint's name")
-    options = parser.parse_args(argv)
-    run = options.run or newest_run(Path("outputs"))
-    folder, difference = export_run(run, [name for name in options.format.split(",") if name], options.checkpoint)
+    run = run or newest_run(Path("outputs"))
+    folder, difference = export_run(run, [name for name in format.split(",") if name], checkpoint)
     if difference is not None:
         sys.stdout.write(f"model.onnx differs from the run by at most {difference:.1e} of the largest output\n")
-    scores = quantize_run(run, folder) if options.int8 else {}
+    scores = quantize_run(run, folder) if int8 else {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         sys.stdout.write(f"{path}  {path.stat().st_size / 1e6:,.2f} MB\n")
     for name, values in scores.items():
