@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     """Export `[RUN] [options]`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path, help="a run folder (default: the newest)")
-    parser.add_argument("--format", default="", help="comma-separated, such as onnx (default: all that the framework has)")
+    parser.add_argument("--format", default="", help="comma-separated, such as onnx (default: all of its framework)")
     parser.add_argument("--int8", action="store_true", help="also write INT8, calibrated on training samples")
     parser.add_argument("--checkpoint", default="best", help="best, last or a checkpoint's name")
     options = parser.parse_args(argv)
