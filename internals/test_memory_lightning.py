@@ -159,10 +159,17 @@ def test_the_same_training_is_traced_once_and_a_damaged_trace_made_again(
     assert not [path for path in tmp_path.rglob("*") if path.suffix not in ("", ".npz")]
 
 
-def test_what_clearly_fits_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg = load_config(["model=resnet18", "data=cifar10"])
-    monkeypatch.setattr("src.kit.lightning.memory_trace.trace_steps", lambda *_: pytest.fail("traced"))
-    assert fit_memory(cfg, hardware(GPUS[80])) == (cfg, "")
+def test_what_clearly_fits_is_not_traced_and_bounded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    bounded: list[object] = []
+    module = "src.kit.lightning.memory_trace"
+    monkeypatch.setattr(f"{module}.trace_steps", lambda *_: pytest.fail("traced"))
+    monkeypatch.setattr(f"{module}.bound_bytes", lambda *args: bounded.append(args) or bound_bytes(*args))
+    for seed, batch in ((1, 32), (2, 32), (1, 64)):
+        cfg = load_config(["model=resnet18", "data=cifar10", f"seed={seed}", f"data.batch_size={batch}"])
+        assert fit_memory(cfg, hardware(GPUS[80])) == (cfg, "")
+    assert [args[-1] for args in bounded] == [32, 64]
     monkeypatch.undo()
     detector = load_config(["task=detection", "data=coco2017"])  # what its loss takes depends on the objects
     assert bound_bytes(detector, find_data_shape(Experiment(detector)), 8) is None

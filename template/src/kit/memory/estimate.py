@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from src.kit.training import Experiment, find_checkpoint, load_memory, load_task
 # GB on the box -> MiB that nvidia-smi reports: RTX 4060, 4070, 4080, 4090, A100, H100, H200
 GPUS = {8: 8188, 12: 12282, 16: 16376, 24: 24564, 40: 40536, 80: 81559, 141: 143771}
 ROOT = Path(__file__).resolve().parents[3]
-KEPT = 100  # files of traces, of up to 0.1 MB
+KEPT = 100  # files of traces, of up to 0.1 MB, and of bounds
 # keys that no network, loss or optimizer sees
 UNSEEN = {"seed", "name", "output_dir", "log_every_n_steps", "tracker", "scheduler", "batch_size", "root", "cache"}
 PREFETCHED = {"lightning": 0, "paddle": 2}  # batches on the GPU besides the one in training
@@ -264,26 +264,37 @@ def refuse_strategy(cfg: DictConfig) -> None:
 
 def trace_once(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> list[Trace]:
     """Trace two steps for each batch size, or read what the same configuration, code and versions gave before."""
-    path = cache_path(cfg, shape, batches)
-    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):  # there is none, or it is damaged
+
+    def trace() -> dict[str, Any]:
+        arrays: dict[str, Any] = {}
+        for batch, found in zip(batches, load_memory(cfg.framework).trace_steps(cfg, shape, batches), strict=True):
+            arrays |= {f"events{batch}": found.events, f"kinds{batch}": [*found.kinds.values()]}
+        return arrays
+
+    saved = cached(cache_path(cfg, shape, batches), trace)
+    rows = [(saved[f"events{batch}"].tolist(), saved[f"kinds{batch}"].tolist()) for batch in batches]
+    return [Trace(tuple(map(tuple, events)), dict(enumerate(kinds))) for events, kinds in rows]
+
+
+def cached(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndarray]:
+    """The arrays in a file of the cache, which `compute` gives if there is none or it is damaged."""
+    with suppress(OSError, ValueError, EOFError, BadZipFile, zlib.error):
         with np.load(path, allow_pickle=False) as saved:
-            rows = [(saved[f"events{batch}"].tolist(), saved[f"kinds{batch}"].tolist()) for batch in batches]
+            arrays = dict(saved)
         os.utime(path)  # the files used last are kept
-        return [Trace(tuple(map(tuple, events)), dict(enumerate(kinds))) for events, kinds in rows]
-    traces: list[Trace] = load_memory(cfg.framework).trace_steps(cfg, shape, batches)
-    arrays: dict[str, Any] = {f"events{batch}": trace.events for batch, trace in zip(batches, traces, strict=True)}
-    arrays |= {f"kinds{batch}": [*trace.kinds.values()] for batch, trace in zip(batches, traces, strict=True)}
+        return arrays
+    arrays = {name: np.asarray(rows) for name, rows in compute().items()}
     with suppress(OSError):  # a full disk, or a folder that may not be written to
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(path, wait=False) as partial, partial.open("wb") as file:
             np.savez_compressed(file, **arrays)
         for old in sorted(path.parent.glob("*.npz"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
             old.unlink()
-    return traces
+    return arrays
 
 
 def cache_path(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> Path:
-    """The file of these traces in the user's cache folder, named by a digest of all that decides them.
+    """The file of the traces with these batches in the user's cache folder, named by a digest of all that decides them.
 
     That is the configuration but for what no network sees, every source file of the project, and the names and versions
     of all installed packages.

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -22,6 +23,8 @@ from src.kit.memory.estimate import (
     DataShape,
     Estimator,
     NotEstimated,
+    cache_path,
+    cached,
     cached_images,
     cublas_workspace,
     find_data_shape,
@@ -75,8 +78,14 @@ def fit_memory(
 
 def clearly_fits(cfg: DictConfig, shape: DataShape, memory: float) -> bool:
     """Whether a bound of what training takes fits, so that the estimate, seconds of CPU time, is not needed."""
-    bound = getattr(load_memory(cfg.framework), "bound_bytes", lambda *_: None)(cfg, shape, int(cfg.data.batch_size))
-    if bound is None:
+    batch = int(cfg.data.batch_size)
+
+    def compute() -> dict[str, Any]:
+        bound = getattr(load_memory(cfg.framework), "bound_bytes", lambda *_: None)(cfg, shape, batch)
+        return {"bytes": bound or 0}  # nothing is known of it
+
+    bound = int(cached(cache_path(cfg, shape, [batch]).with_suffix(".bound.npz"), compute)["bytes"])
+    if not bound:
         return False
     kept = cached_images(cfg, shape, memory) + CUBLAS_HANDLES * cublas_workspace(cfg)
     reserved = FRAGMENTED * (bound + kept) / MIB
