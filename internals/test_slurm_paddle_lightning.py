@@ -74,7 +74,7 @@ def slurm(tmp_path_factory) -> Iterator[None]:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         daemons = [subprocess.Popen(command, **quiet) for command in commands]
         try:
-            wait(lambda: ask("sinfo", "--noheader", "--Node", "--format=%t").split() == ["idle"] * 2, 30)
+            wait(idle, 30)
             yield
             ask("scancel", f"--user={os.geteuid()}")
             wait(lambda: not ask("squeue", "--noheader"), 60)
@@ -90,6 +90,11 @@ def ask(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
 
+def idle() -> bool:
+    """Whether nothing runs on either node."""
+    return ask("sinfo", "--noheader", "--Node", "--format=%t").split() == ["idle"] * 2
+
+
 @pytest.mark.parametrize("framework", ["lightning", "paddle"])
 def test_a_job_stopped_by_sigterm_is_queued_again_and_goes_on(tmp_path, framework):
     (source,) = TEMPLATE.glob("deploy/cluster/train.sbatch*")
@@ -102,7 +107,8 @@ def test_a_job_stopped_by_sigterm_is_queued_again_and_goes_on(tmp_path, framewor
     wait(lambda: [*tmp_path.glob("job-*/checkpoints/epoch=*/checkpoint.json")])
     ask("scancel", "--signal=TERM", job)
     wait(lambda: "queued again" in (tmp_path / "job.log").read_text("utf-8"))
-    wait(lambda: "JobState=PENDING" in ask("scontrol", "show", "job", job))
+    # started again before its old script has ended, the job would get that one's exit code
+    wait(lambda: "JobState=PENDING" in ask("scontrol", "show", "job", job) and idle())
     ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # a requeued job waits for two minutes
     wait(lambda: re.search("JobState=(COMPLETED|FAILED)", ask("scontrol", "show", "job", job)))
     log = (tmp_path / "job.log").read_text("utf-8")

@@ -301,6 +301,10 @@ def test_keep_training_goes_on_with_the_newest_unfinished_run(tmp_path: Path) ->
     make_run(outputs, "folds", "2026-01-03", "running", overrides, checkpoint=False)
     (outputs / "folds" / "fold-1-20260103-000000").mkdir()
     assert kept(tmp_path, "--auto-resume", *overrides) == ["--resume", str(Path("outputs/folds"))]
+    elsewhere = [*overrides, f"output_dir={tmp_path / 'shared'}"]
+    assert kept(tmp_path, "--auto-resume", *elsewhere) == elsewhere
+    make_run(tmp_path / "shared", "ours", "2026-01-01", "running", elsewhere)
+    assert kept(tmp_path, "--auto-resume", *elsewhere) == ["--resume", str(tmp_path / "shared/ours")]
 
 
 def test_keep_training_finds_a_run_whose_password_is_not_recorded(tmp_path: Path) -> None:

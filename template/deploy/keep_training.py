@@ -21,7 +21,8 @@ from src.kit.errors import hide_passwords
 
 OPTION = "--auto-resume"
 TRAIN = "scripts/train.py"
-FOLDERS = ("outputs", "data")
+OUTPUTS = "outputs"
+FOLDERS = (OUTPUTS, "data")
 PATIENCE_S = 3600.0
 
 
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> None:
     if argv == ["--is-healthy"]:
         sys.exit(0 if is_healthy(Path.cwd()) else "Nothing that runs here has written a file in the last hour.")
     arguments = [argument for argument in argv if argument != OPTION]
-    run = find_unfinished(Path("outputs"), arguments) if OPTION in argv else None
+    given = [word.partition("=")[2] for word in arguments if word.startswith("output_dir=")]
+    run = find_unfinished(Path([OUTPUTS, *given][-1]), arguments) if OPTION in argv else None
     command = [sys.executable, TRAIN, *(["--resume", str(run)] if run else arguments)]
     print(f"{TRAIN} {' '.join(command[2:])}", flush=True)
     os.execv(sys.executable, command)

@@ -1,0 +1,93 @@
+"""A search and a training in a real Ray cluster: a head and another node on this machine, a CPU each."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paths import TEMPLATE
+from test_search import TINY, alive, check_epochs, kill_and_go_on, trainings, wait
+
+cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs Ray, which is not among the requirements")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+# A node ends itself if its agents, in Python, have not written their ports within 15 s, which a busy machine exceeds
+# and no setting changes (Ray issue 65983). So they are there before: -1 for what a plain Ray lacks.
+UNUSED = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
+PATIENCE = {"RAY_agent_register_timeout_ms": "120000", "RAY_worker_register_timeout_seconds": "120"}
+NO_SERVICES = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}  # 1 s of CPU time each
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short path, for sockets
+    cluster = cluster_utils.Cluster()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in PATIENCE.items():
+                patch.setenv(name, value)
+            cluster.add_node(session_name="session", **NO_SERVICES, **node(folder))
+            cluster.add_node(**node(folder))
+            patch.setenv("RAY_ADDRESS", cluster.address)
+            yield
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def node(folder: Path) -> dict[str, Any]:
+    """Arguments of a node that need not wait for its agents."""
+    name = secrets.token_hex(28)
+    (folder / "session").mkdir(exist_ok=True)
+    for port in UNUSED:
+        (folder / "session" / f"{port}_{name}").write_text("-1", "ascii")
+    with socket.create_server(("", 0)) as free:
+        agent = free.getsockname()[1]
+    own = {"runtime_env_agent_port": agent, "env_vars": {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": name}}
+    return {"num_cpus": 1, "object_store_memory": 80_000_000, "temp_dir": str(folder), **own}
+
+
+def test_a_killed_search_goes_on_with_its_trials_on_both_nodes(tmp_path):
+    """Each node has one CPU, so trials that are trained at once are on both."""
+    check_epochs(*kill_and_go_on(tmp_path, "ray"))
+
+
+@pytest.mark.parametrize(("framework", "number"), [("lightning", signal.SIGKILL), ("paddle", signal.SIGTERM)])
+def test_a_training_on_both_nodes_ends_together_and_goes_on(tmp_path, framework, number):
+    """After SIGKILL to one process all are started again; after SIGTERM to the script, by the same command."""
+    command = [sys.executable, "deploy/cluster/ray_train.py", "--nodes", "2", "--gpus", "0", "--cpus", "1", *TINY]
+    command += [f"framework={framework}", f"output_dir={tmp_path}", "name=run", "trainer.max_epochs=40"]
+    with (tmp_path / "log").open("w", encoding="utf-8") as log:
+        script = subprocess.Popen(command, cwd=TEMPLATE, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait(lambda: [*tmp_path.glob("run-*/checkpoints/epoch=*/checkpoint.json")], 240)
+            ranks = trainings(tmp_path, "RANK")
+            assert sorted(ranks.values()) == ["0", "1"]
+            if number == signal.SIGKILL:
+                os.kill(next(process for process, rank in ranks.items() if rank == "1"), number)
+            else:
+                script.send_signal(number)
+                assert script.wait(120) == 128 + number
+                assert not any(map(alive, ranks))
+                script = subprocess.Popen(command, cwd=TEMPLATE, stdout=log, stderr=subprocess.STDOUT)
+            code = script.wait(240)
+        finally:
+            script.kill()
+    said = (tmp_path / "log").read_text("utf-8")
+    assert code == 0, said
+    assert ("Start 1 of 4 ended with " in said) == (number == signal.SIGKILL)
+    (run,) = tmp_path.glob("run-*/")
+    about = json.loads((run / "run.json").read_text("utf-8"))
+    assert (about["status"], about["processes"]) == ("finished", 2)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 41))
