@@ -327,6 +327,7 @@ def test_in_place(arguments: list[str]) -> int:
     with (project / "requirements-cpu.txt").open("a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for lines in packages["tracker"].values() for line in lines)
         file.writelines(f"{line}\n" for line in FOR_INTERNALS)
+        file.writelines(f"{line}; sys_platform == 'linux'\n" for line in packages["cluster"])
     python = install(project)
     named = any((ROOT / "template" / argument.partition("::")[0]).exists() for argument in arguments)
     # without --rootdir, pytest would print the tests of internals/ without their files
