@@ -274,6 +274,8 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 BAD_HEADS = [
     GET + b"X: " + b"a" * 200_000 + b"\r\n\r\n",
     GET + b"a: b\r\n" * 30_000 + b"\r\n",
+    GET + b"a: b\r\n" * 11_000 + b"\r\n",  # over the limit with its last bytes only
+    b"GET /health?" + b"a" * 65_600 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /" + b"a" * 500_000,
     (GET + b"\r\n") * 1000,
     POST + b"Content-Length: -1\r\n\r\n",

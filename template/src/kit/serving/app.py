@@ -253,7 +253,7 @@ class Protocol(HttpToolsProtocol):
     """HTTP as uvicorn speaks it; bounds what the parser keeps, and ends connections whose request does not arrive.
 
     Attributes:
-        head: bytes of the headers of a request, and of what follows its body.
+        head: bytes of the address and headers of a request, and of what follows its body.
         kept: bytes that arrived since a head or a part of a body was complete.
     """
 
@@ -286,11 +286,19 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("too many requests at once")  # as the next one: it ends the parser, which answers 400
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        self.count(len(url))
+        super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.head += len(name) + len(value)
+        self.count(len(name) + len(value) + len(": \r\n"))
+        super().on_header(name, value)
+
+    def count(self, size: int) -> None:
+        """Refuse a head that is too long, even if it arrived at once and so is complete before `kept` tells."""
+        self.head += size
         if self.head > HEAD_BYTES:
             raise ValueError("too long")
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self.kept = 0
