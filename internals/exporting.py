@@ -16,6 +16,8 @@ NETWORKS: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
     "small_cnn": (1, 28, {}, {}),
     "resnet18_attention": (3, 32, {}, {"heads": 2}),
     "efficientnet": (3, 32, {}, {}),
+    "speed_net": (3, 16, {}, {"width": 8}),
+    "vit": (3, 32, {}, {}),
     "tabular_mlp": (6, 1, {"cardinalities": [4, 5], "knots": [[-1.0, 0.0, 0.5], [], [-0.5, 0.5, 2.0], []]}, {}),
     "deeplab_mobilenet_v2": (3, 48, {}, {"width": 16}),
     "yolov10n": (3, 64, {}, {}),

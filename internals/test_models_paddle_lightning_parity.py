@@ -87,6 +87,8 @@ def test_speed_net_whitens_the_first_batch_that_it_trains_on_alike_in_both_frame
         np.testing.assert_allclose(flat[:12] @ flat[:12].T / flat.shape[1], np.eye(12), atol=0.02)
         np.testing.assert_allclose(flat[12:], -flat[:12], atol=1e-6)
         assert np.array_equal(whitened.detach().numpy(), network[0](tensor(first)).detach().numpy()), "it stays"
+        with torch.autocast("cpu", torch.bfloat16), paddle.amp.auto_cast(dtype="bfloat16"):  # Paddle's: on a GPU only
+            assert np.array_equal(whitened.detach().numpy(), network[0](tensor(first)).detach().numpy())
         found.append(np.abs(flat))  # the sign of an axis is chance
     np.testing.assert_allclose(*found, atol=1e-3)
 

@@ -62,7 +62,10 @@ class Whitening(nn.Module):
             self.unseen = False
             if not self.weight.any():  # not those of a run that goes on, or of another run
                 self.fit(images)
-        return F.conv2d(images, self.weight, self.bias)
+        if images.is_meta or not torch.is_autocast_enabled(images.device.type):
+            return F.conv2d(images, self.weight, self.bias)
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 blurs the axes of least variance
+            return F.conv2d(images, self.weight, self.bias)
 
     @torch.no_grad()
     def fit(self, images: torch.Tensor) -> None:

@@ -30,7 +30,7 @@ def build(*, classes: int, channels: int, image_size: int, width: Annotated[int,
         layers += pair(inputs, outputs, pool=min(2, side))
         inputs, side = outputs, max(1, side // 2)
     head = nn.Linear(inputs, classes, bias_attr=False)
-    network = initialise_like_torch(nn.Sequential(*layers, nn.AdaptiveMaxPool2D(1), nn.Flatten(), head))
+    network = initialise_like_torch(nn.Sequential(*layers, GlobalMaxPool(), nn.Flatten(), head))
     for layer in network:
         if isinstance(layer, nn.Conv2D):
             Identity()(layer.weight)
@@ -55,6 +55,14 @@ class Identity(nn.initializer.Initializer):
         var.set_value(values)
 
 
+class GlobalMaxPool(nn.Layer):
+    """The largest value of each channel; `nn.AdaptiveMaxPool2D` finds its place too, which ONNX cannot."""
+
+    def forward(self, features: paddle.Tensor) -> paddle.Tensor:
+        """(B, C, H, W) -> (B, C, 1, 1)."""
+        return F.max_pool2d(features, features.shape[2:])
+
+
 class Whitening(nn.Layer):
     """Patches of 2x2 pixels along the axes of their covariance, each of variance 1, and the negatives of these.
 
@@ -74,14 +82,16 @@ class Whitening(nn.Layer):
             self.unseen = False
             if not self.weight.any():  # not those of a run that goes on, or of another run
                 self.fit(images)
-        return F.conv2d(images, self.weight, self.bias)
+        with paddle.amp.auto_cast(enable=False):  # bfloat16 blurs the axes of least variance
+            return F.conv2d(images, self.weight, self.bias)
 
     @paddle.no_grad()
     def fit(self, images: paddle.Tensor) -> None:
         """Set the weights from float32 images (B, C, H, W), the same ones in every process."""
-        patches = F.unfold(images.astype("float32"), PATCH).transpose([0, 2, 1]).flatten(0, 1)  # (N, C 4)
-        variances, axes = paddle.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (axes / (variances + LEAST_VARIANCE).sqrt()).T.reshape([-1, *self.weight.shape[1:]])
+        with paddle.amp.auto_cast(enable=False):
+            patches = F.unfold(images.astype("float32"), PATCH).transpose([0, 2, 1]).flatten(0, 1)  # (N, C 4)
+            variances, axes = paddle.linalg.eigh(patches.T @ patches / len(patches))
+            filters = (axes / (variances + LEAST_VARIANCE).sqrt()).T.reshape([-1, *self.weight.shape[1:]])
         self.weight.set_value(paddle.concat([filters, -filters]))
         if paddle.distributed.get_world_size() > 1:
             paddle.distributed.broadcast(self.weight, 0)
