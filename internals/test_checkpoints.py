@@ -1,6 +1,7 @@
 """Which checkpoints are kept, and that a crash never costs the last good one."""
 
 import json
+import math
 import os
 import resource
 import signal
@@ -50,6 +51,16 @@ def test_the_best_and_the_last_stay(tmp_path, mode, best):
     assert find_checkpoint(tmp_path, "best").name == f"epoch={best:03d}-step={best * 10:06d}"
     assert find_checkpoint(tmp_path, "last").name == "epoch=006-step=000060"
     assert find_checkpoint(tmp_path, "epoch=005-step=000050").is_dir()
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path):
+    kept = Checkpoints(tmp_path / "checkpoints", keep_best=1, keep_last=1, mode="min")
+    kept.add(1, 10, math.nan, save)
+    assert find_checkpoint(tmp_path, "best").name == "epoch=001-step=000010", "there is no other"
+    for epoch, score in enumerate([0.9, 0.5, math.nan], start=2):
+        kept.add(epoch, epoch * 10, score, save)
+    assert find_checkpoint(tmp_path, "best").name == "epoch=003-step=000030"
+    assert names(tmp_path) == ["epoch=003-step=000030", "epoch=004-step=000040"]
 
 
 def test_a_save_that_fails_leaves_the_older_checkpoint_and_nothing_half_written(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from paths import TEMPLATE
-from src.kit.cluster import Cluster, Work, allreduce_s, estimate, interrupted, read_work, scale
+from src.kit.cluster import Cluster, Work, allreduce_s, as_rows, estimate, interrupted, read_work, scale
 from src.kit.errors import UserError
 
 RESNET50 = Work(step_s=0.18, steps=5004, parameters=25_557_032, epochs=90)
@@ -56,7 +56,12 @@ def test_figures_that_can_be_worked_out_by_hand():
     hidden = estimate(RESNET50, Cluster(nodes=2, gbit_s=8, overlap=1))
     assert hidden.step_s == pytest.approx(0.18)
     assert interrupted(3600, 600, 300, math.inf) == 3600
-    assert math.isinf(estimate(RESNET50, Cluster(nodes=1000, interruptions=1000)).hours), "never gets to a checkpoint"
+    for price in (0.0, 2.0):
+        endless = estimate(RESNET50, Cluster(nodes=1000, interruptions=1000, price=price))
+        assert math.isinf(endless.hours), "never gets to a checkpoint"
+        (row,) = as_rows([endless])
+        assert row["hours"] is None and row["cost"] == (None if price else 0)
+        json.dumps(row, allow_nan=False)
 
 
 def test_the_table_goes_from_1_to_1024_processes():

@@ -1,12 +1,13 @@
 """scripts/runs.py: runs side by side, sorted and filtered, on the terminal and as a page."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from scripts.runs import main
-from src.kit.comparison import columns, compare, find_runs, keep, sort_runs
+from src.kit.comparison import RunSummary, columns, compare, find_runs, keep, sort_runs
 from src.kit.config import UserError, load_config, write_config
 from src.kit.run import Run
 
@@ -49,6 +50,13 @@ def test_all_runs_are_found_and_the_best_come_first(outputs):
     assert names(sort_runs(runs, "loss")) == ["trial-000", "one", "two", "zero"]  # the lowest
     assert names(sort_runs(runs, "-test/loss")) == ["two", "one", "trial-000", "zero"]
     assert names(sort_runs(runs[:3], "optimizer.lr"))[-1] == "one"
+
+
+def test_a_score_that_is_not_a_number_comes_last():
+    scores = {"a": 2.0, "b": math.nan, "c": 1.0, "d": 3.0}
+    runs = [RunSummary(Path(), name, scores={"test/rmse": score}) for name, score in scores.items()]
+    assert [run.name for run in sort_runs(runs, None)] == ["c", "a", "d", "b"]
+    assert [run.name for run in sort_runs(runs, "-rmse")] == ["d", "a", "c", "b"]
 
 
 def test_columns_are_scores_and_what_differs(outputs):

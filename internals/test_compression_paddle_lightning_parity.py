@@ -10,7 +10,7 @@ import torch
 import src.kit.lightning as lightning_kit
 import src.kit.paddle as paddle_kit
 from exporting import liven
-from src.kit.compression import find_groups, find_rules, prune_channels
+from src.kit.compression import find_groups, find_rules, multiplications, prune_channels
 from src.kit.errors import UserError
 from src.kit.training.networks import build_model
 from src.kit.weights import save_weights
@@ -85,6 +85,21 @@ def test_both_frameworks_compute_the_same_without_silent_channels(name):
     assert outputs[0].std() > 0.05
     for other in outputs[1:]:
         np.testing.assert_allclose(other, outputs[0], atol=1e-5)
+
+
+def test_multiplications_are_those_of_each_output():
+    """Of a transformer by hand: 16 patches of 8 x 8 pixels and a token, 12 blocks of width 192, and a head."""
+    expected = 16 * (3 * 8 * 8) * 192 + 17 * 12 * (12 * 192 * 192) + 5 * 192
+    for framework, kit in (("lightning", lightning_kit), ("paddle", paddle_kit)):
+        network = build(framework, "vit", patch=8)
+        layers = kit.list_layers(network, (1, 3, SIZE, SIZE))
+        assert multiplications(kit.weights_to_numpy(network), layers) == expected
+        network = build(framework, "tabular_mlp")
+        arrays, layers = kit.weights_to_numpy(network), kit.list_layers(network, (1, 7))
+        tables = {row["name"] for row in layers if row["type"] == "Embedding"}
+        assert len(tables) == 2, "which multiply nothing"
+        weights = [array.size for key, array in arrays.items() if key.removesuffix(".weight") not in tables]
+        assert multiplications(arrays, layers) <= sum(weights)
 
 
 @pytest.mark.parametrize("framework", ["lightning", "paddle"])

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from src.kit.download import files
 from src.kit.download.files import extract, gunzip
 from src.kit.errors import UserError
 
@@ -113,6 +115,24 @@ def test_expansion_beyond_the_limit_is_refused_and_the_old_folder_stays(tmp_path
     with pytest.raises(UserError, match="expands beyond its limit at 'b'"):
         extract(archive, tmp_path / "out", max_bytes=7_000_000)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["archive", "old.txt", "out"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    """Virus scanners hold new files open on Windows for a moment, which then cannot be renamed."""
+    archive, target = tar(tmp_path / "a.tar.gz", ("new.txt", b"new")), tmp_path / "out"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    real = os.replace
+
+    def replace(source: Path, goal: Path) -> None:
+        if source.name.endswith(".new"):
+            raise PermissionError(13, "Permission denied", str(source))
+        real(source, goal)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    with pytest.raises(PermissionError):
+        extract(archive, target, max_bytes=100)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar.gz", "old.txt", "out"]
 
 
 def test_damaged_archives_are_named(tmp_path):

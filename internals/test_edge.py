@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from src.kit.edge import arithmetic_nodes, convert, quantize, set_runtime
-from src.kit.edge_search import Candidate, keep, read_batches, read_size
+from src.kit.edge_search import Candidate, fill, keep, read_batches, read_size
 from src.kit.errors import UserError
 from src.kit.inference import Card, Predictor
 
@@ -69,6 +69,13 @@ def test_tensorrt_reads_eight_signed_bits_around_zero_and_no_others(tmp_path):
     scaled = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     points = [arrays[node.input[2]] for node in scaled]
     assert points and all(point.dtype == np.int8 and not point.any() for point in points)
+
+
+def test_calibration_fills_batches_of_any_size():
+    """TensorRT's engines take batches of one size, which may be larger than what there is to calibrate with."""
+    samples = np.arange(5, dtype=np.float32)[:, None]
+    assert [batch[:, 0].tolist() for batch in fill([samples[:3], samples[3:]], 2)] == [[0, 1], [2, 3]]
+    assert [batch[:, 0].tolist() for batch in fill([samples], 7)] == [[0, 1, 2, 3, 4, 0, 1]]
 
 
 def test_there_must_be_something_to_quantize(tmp_path):

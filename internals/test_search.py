@@ -1,6 +1,7 @@
 """A search: its command line, its mistakes, what it asks for, and that nothing is lost when it is killed."""
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -246,6 +247,20 @@ def test_a_trial_that_diverged_is_a_bad_one_and_no_failure(tmp_path):
     search.fail(ask(search), str(error.value))
     assert search.trials()[0].state == TrialState.PRUNED
     assert search.failed == []
+
+
+def test_a_trial_whose_score_is_not_finite_is_a_bad_one(tmp_path, capsys):
+    search = open_search(tmp_path, "optimizer.lr=0.1,0.2")
+    for last in (math.nan, math.inf):
+        job = ask(search)
+        run = tmp_path / f"{job.name}-20260101-120000"
+        run.mkdir()
+        (run / "run.json").write_text('{"status": "finished"}', "utf-8")
+        monitor = search.monitor
+        (run / "metrics.jsonl").write_text(json.dumps({"epoch": 1, monitor: last}) + "\n", "utf-8")
+        assert search.settle(job)
+    assert [trial.state for trial in search.trials()] == [TrialState.PRUNED] * 2
+    assert capsys.readouterr().out.count("a score is not finite") == 2
 
 
 def test_what_cannot_fit_is_never_started(tmp_path, capsys):

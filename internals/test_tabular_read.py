@@ -1,5 +1,6 @@
 """Reading CSV and Parquet files, and one sentence for what is wrong with them."""
 
+import gzip
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -92,6 +93,15 @@ def test_files_that_are_no_tables(tmp_path):
     (tmp_path / "latin.csv").write_bytes("a,b\nZürich,1\n".encode("latin-1"))
     with pytest.raises(UserError, match="has no column 'c' to drop or to read as categories: it has a, b"):
         read_table(csv(tmp_path, "a,b\n1,2\n"), drop=["c"])
+
+
+@pytest.mark.parametrize("cut", [5, 11, 20, 45, -1])
+def test_a_cut_or_damaged_gzip_file(tmp_path, cut):
+    path, whole = tmp_path / "table.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n3,4\n" * 500)
+    for content in (whole[:cut], whole[:10] + b"\xff" + whole[11:]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"table\.csv\.gz can't be read as a table"):
+            read_table(path)
 
 
 def test_text_that_is_not_utf_8_is_said_to_be_that(tmp_path):

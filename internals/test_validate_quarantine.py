@@ -192,12 +192,24 @@ def test_a_move_that_was_killed_can_be_undone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "manifest",
-    ['{"moved": ["../out.txt"], "rewritten": {}}', '{"moved": ["/out.txt"], "rewritten": {}}', "{", "[]", "1"],
+    [
+        '{"moved": ["../out.txt"], "rewritten": {}}',
+        '{"moved": ["/out.txt"], "rewritten": {}}',
+        '{"moved": [], "rewritten": {"../../../out.txt": "0"}}',
+        '{"moved": ["link/out.txt"], "rewritten": {}}',
+        '{"moved": [1], "rewritten": {}}',
+        "{",
+        "[]",
+        "1",
+    ],
 )
 def test_a_manifest_that_was_forged_moves_nothing(tmp_path, manifest):
     folder = tmp_path / "data" / ".quarantine" / "20260101-120000"
     folder.mkdir(parents=True)
-    (folder.parent / "out.txt").write_text("from the data set")
+    for place in (folder.parent, tmp_path):
+        (place / "out.txt").write_text("from the data set")
+    (tmp_path / "out.txt.new").write_text("of the user")
+    (folder / "link").symlink_to(tmp_path)
     (folder / "manifest.json").write_text(manifest)
     before = tree(tmp_path)
     with pytest.raises(UserError, match="damaged"):

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,13 @@ def is_healthy(project: Path, patience_s: float = PATIENCE_S) -> bool:
     Other containers write there too, so the age of files alone says nothing; their processes can't be seen from here.
     """
     folders = {file.parent for file in open_files() if any((project / name) in file.parents for name in FOLDERS)}
-    written = [file.stat().st_mtime for folder in folders for file in folder.rglob("*") if file.is_file()]
-    return bool(written) and time.time() - max(written) < patience_s
+    written = [0.0]
+    for folder in folders:
+        for parent, _, names in os.walk(folder):  # unlike Path.rglob, it passes over a folder that is deleted meanwhile
+            for name in names:
+                with suppress(OSError):  # a file that is
+                    written.append(os.stat(os.path.join(parent, name)).st_mtime)
+    return time.time() - max(written) < patience_s
 
 
 def open_files() -> set[Path]:

@@ -103,7 +103,11 @@ def test_mnist_reads_idx_files_plain_and_packed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\0\0\x08\x01\0\0\0\x09abc", b"<html>not found</html>", idx(np.zeros((20, 3, 1), "u1"))]
+    "content",
+    [
+        *(b"", b"\0\0\x08\x01\0\0", b"\0\0\x08\x01\0\0\0\x09abc", b"<html>not found</html>"),
+        idx(np.zeros((20, 3, 1), "u1")),
+    ],
 )
 def test_a_damaged_idx_file_is_named(tmp_path, content):
     write_mnist(tmp_path)
@@ -153,7 +157,7 @@ def test_missing_files_name_the_command(tmp_path, name):
         build_dataset(configuration(name, root=str(tmp_path)), "train")
 
 
-def test_classes_keeps_some_and_numbers_them_anew():
+def test_classes_keeps_some_and_renumbers_them():
     part = build_dataset(configuration("digits", classes=[7, "3"]), "test")
     whole = build_dataset(configuration("digits"), "test")
     assert part.classes == ("3", "7")

@@ -4,6 +4,7 @@ The file format: http://yann.lecun.com/exdb/mnist/
 """
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Annotated
@@ -49,9 +50,9 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             f"{packed} is damaged ({error}): delete it and run `python scripts/download.py data=mnist`."
         ) from error
     start = 4 + 4 * dimensions
-    shape = np.frombuffer(content[4:start], ">u4").astype(int)
+    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     # two zero bytes, 8 = unsigned byte, number of dimensions
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + shape.prod():
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + math.prod(shape):
         raise UserError(
             f"{path} is no IDX file of {dimensions} dimensions: "
             "delete it and run `python scripts/download.py data=mnist`."

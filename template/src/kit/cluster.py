@@ -116,7 +116,8 @@ def estimate(work: Work, cluster: Cluster) -> Estimate:
     mean = 3600 / (cluster.interruptions * cluster.nodes) if cluster.interruptions else math.inf
     seconds = interrupted(work.epochs * epoch, cluster.interval_s or epoch, cluster.restart_s, mean)
     hours = seconds / 3600
-    return Estimate(ranks, step, sent, steps, hours, hours * cluster.nodes * cluster.price, alone / seconds / ranks)
+    cost = hours * cluster.nodes * cluster.price if cluster.price else 0.0  # infinity times 0 is not a number
+    return Estimate(ranks, step, sent, steps, hours, cost, alone / seconds / ranks)
 
 
 def scale(work: Work, cluster: Cluster, most: int = 1024) -> list[Estimate]:
@@ -127,5 +128,5 @@ def scale(work: Work, cluster: Cluster, most: int = 1024) -> list[Estimate]:
 
 
 def as_rows(estimates: Iterable[Estimate]) -> list[dict[str, Any]]:
-    """Estimates as JSON writes them."""
-    return [vars(each) | {"hours": None if math.isinf(each.hours) else each.hours} for each in estimates]
+    """Estimates as JSON writes them, which knows no infinity."""
+    return [{key: None if math.isinf(value) else value for key, value in vars(each).items()} for each in estimates]

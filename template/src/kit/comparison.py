@@ -35,7 +35,7 @@ from src.kit.report import (
     side_by_side,
     table,
 )
-from src.kit.storage import read_json, read_rows, write_text
+from src.kit.storage import read_intact, read_rows, write_text
 
 __all__ = ["RunSummary", "columns", "compare", "find_runs", "keep", "print_table", "sort_runs", "write_comparison"]
 
@@ -93,20 +93,12 @@ def find_runs(folder: Path) -> list[RunSummary]:
 def summarize(run: Path, folder: Path) -> RunSummary:
     """Read one run; what is damaged is missing, since it must not hide the others."""
     name = run.relative_to(folder).as_posix() if run != folder else run.name
-    info, rows = readable(run / "run.json"), read_rows(run / "metrics.jsonl")
+    info, rows = read_intact(run / "run.json"), read_rows(run / "metrics.jsonl")
     facts: dict[str, Any] = {"status": info.get("status", "damaged"), "epochs": len(rows)}
     facts |= {key: info[key] for key in ("duration_s", "started") if key in info}
-    evaluation = readable(run / "evaluation-test.json")
+    evaluation = read_intact(run / "evaluation-test.json")
     scores = {f"test/{key}": value for key, value in evaluation.items() if isinstance(value, float)}
     return RunSummary(run, name, facts, scores, read_config(run / "config.yaml"), rows)
-
-
-def readable(path: Path) -> dict[str, Any]:
-    """A JSON file's object, or an empty one if it is missing or damaged."""
-    try:
-        return read_json(path)
-    except UserError:
-        return {}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -155,7 +147,9 @@ def check_key(key: str, runs: Sequence[RunSummary]) -> None:
 
 
 def sort_runs(runs: Sequence[RunSummary], key: str | None) -> list[RunSummary]:
-    """Best scores first, other values in ascending order; `-key` turns it round, and runs without a value come last.
+    """Best scores first, other values in ascending order; `-key` turns it round.
+
+    Runs without a value, or with NaN, come last.
 
     Args:
         key: a fact, a score or a key of the configuration; None: the first score that any run has, else the start.
@@ -170,12 +164,17 @@ def sort_runs(runs: Sequence[RunSummary], key: str | None) -> list[RunSummary]:
         check_key(name, runs)
     score = any(f"test/{name.removeprefix('test/')}" in run.scores for run in runs)
     best_first = score and not any(word in name for word in LOSSES)
-    have = [run for run in runs if run.get(name) is not None]
+    have = [run for run in runs if not is_missing(run.get(name))]
     numbers = all(isinstance(run.get(name), int | float) for run in have)
     ordered = sorted(
         have, key=lambda run: run.get(name) if numbers else str(run.get(name)), reverse=best_first != backwards
     )
-    return [*ordered, *(run for run in runs if run.get(name) is None)]
+    return [*ordered, *(run for run in runs if is_missing(run.get(name)))]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a run has no such value, or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def headlines(runs: Sequence[RunSummary]) -> list[str]:

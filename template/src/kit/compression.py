@@ -14,10 +14,11 @@ import math
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -305,14 +306,25 @@ def describe(experiment: Experiment, name: str, checkpoint: Path) -> Row:
     network = backend.load_network(experiment, checkpoint)
     score = experiment.score(backend.predict(experiment, network, "val"))[experiment.task.monitor.removeprefix("val/")]
     height, width, channels = experiment.input_shape
-    operations = 0
-    for layer in backend.list_layers(network, (1, channels, height, width)):
-        weight = arrays.get(f"{layer['name']}.weight")
-        if weight is not None and weight.ndim > 1:  # a layer is applied at each place of its map
-            operations += weight.size * math.prod(layer["output_shape"][2:])
+    operations = multiplications(arrays, backend.list_layers(network, (1, channels, height, width)))
     zeros = sum(int((array == 0).sum()) for array in trained) / count
     data = file.read_bytes()
     return Row(name, count, zeros, len(data) / 1e6, len(zlib.compress(data)) / 1e6, operations / 1e6, score)
+
+
+def multiplications(arrays: Mapping[str, np.ndarray], layers: Iterable[Mapping[str, Any]]) -> int:
+    """Multiplications by weights, for one sample: those of attention between its own inputs are not counted.
+
+    Args:
+        arrays: of the network, PyTorch's names and layouts.
+        layers: rows of `list_layers`, with the output's shape for one sample.
+    """
+    total = 0
+    for layer in layers:
+        weight = arrays.get(f"{layer['name']}.weight")
+        if weight is not None and weight.ndim > 1 and layer["type"] != "Embedding":  # which looks its rows up
+            total += math.prod(layer["output_shape"]) * math.prod(weight.shape[1:])  # a row of weights for each output
+    return total
 
 
 def time_exports(rows: Sequence[Row], runs: Sequence[tuple[Path, str]]) -> None:

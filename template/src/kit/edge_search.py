@@ -323,6 +323,7 @@ def prepare_jetson(model: Path, material: Material, device: str, int8: bool, bat
 
 
 def fill(batches: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
-    """The same samples in batches of exactly `size`; what is left over is dropped."""
+    """The same samples in batches of exactly `size`; what is left over is dropped, fewer than `size` are repeated."""
     samples = np.concatenate(list(batches))
+    samples = samples[np.arange(max(size, len(samples))) % len(samples)]
     return [samples[start : start + size] for start in range(0, len(samples) - size + 1, size)]

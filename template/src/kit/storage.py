@@ -21,6 +21,7 @@ __all__ = [
     "checksum",
     "lock_folder",
     "partial_path",
+    "read_intact",
     "read_json",
     "read_layers",
     "read_rows",
@@ -184,6 +185,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged (it holds no keys and values): delete it, or restore it from a copy.")
     return values
+
+
+def read_intact(path: Path) -> dict[str, Any]:
+    """A JSON file's object, or an empty one if it is missing or damaged."""
+    try:
+        return read_json(path)
+    except UserError:
+        return {}
 
 
 def read_rows(path: Path, valid: Callable[[Any], bool] | None = None) -> list[dict[str, Any]]:

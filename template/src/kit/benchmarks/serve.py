@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from src.kit.errors import UserError
+
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -63,7 +65,10 @@ def measure(path: Path, seconds: float, clients: int) -> dict[str, Any]:
     )
     try:
         assert process.stdout
-        port = int(process.stdout.readline().partition("127.0.0.1:")[2].split()[0])
+        words = process.stdout.readline().partition("127.0.0.1:")[2].split()
+        if not words:
+            raise UserError("The service did not start, for the reason above.")
+        port = int(words[0])
         load(port, body, kind, 2, 0.5)
         for count in dict.fromkeys((1, clients)):
             before = figures(port)
@@ -97,7 +102,7 @@ def sample(card: Any) -> tuple[Any, bytes, str]:
 
 
 def repeat(function: Callable[[], Any], seconds: float) -> dict[str, Any]:
-    """Call a function for so long."""
+    """Call a function again and again for `seconds`."""
     times, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end:
         started = time.perf_counter()

@@ -21,13 +21,7 @@ from src.kit.checks.findings import KINDS, SEVERITIES, Entry, Facts, Finding, Im
 from src.kit.checks.images import choose_reading, image_findings, inspect_files
 from src.kit.checks.report import Result, own_folder, write_json_report, write_page
 from src.kit.config import UserError, title_of
-from src.kit.loading import (
-    SUFFIXES,
-    Split,
-    find_splits,
-    is_hidden,
-    scan_classes,
-)
+from src.kit.loading import SUFFIXES, Split, find_splits, is_hidden, scan_classes
 from src.kit.run import read_json, write_json
 
 FOLDER = ".quarantine"
@@ -132,13 +126,19 @@ def read_manifest(folder: Path) -> tuple[list[str], dict[str, str]]:
     try:
         manifest: Any = read_json(folder / MANIFEST)
         moved, rewritten = list(manifest["moved"]), dict(manifest["rewritten"])
-        # data sets are shared together with what lies in their folders: no manifest may reach outside
-        safe = all(not Path(path).is_absolute() and ".." not in Path(path).parts for path in moved)
-    except (ValueError, KeyError, TypeError):
+        safe = all(is_inside(folder, path) for path in [*moved, *rewritten])
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError):
         safe = False
     if not safe:
         raise UserError(f"{folder / MANIFEST} is damaged: move the files back by hand.")
     return moved, rewritten
+
+
+def is_inside(folder: Path, path: str) -> bool:
+    """Whether a manifest's path stays within its quarantine: data sets are shared together with their folders."""
+    if Path(path).anchor or ".." in Path(path).parts:  # Windows takes `C:a` and `/a` as relative, and leaves the folder
+        return False
+    return (folder / path).parent.resolve().is_relative_to(folder.resolve())  # no folder in it is a link
 
 
 def must_move_back(original: Path, waiting: Path, replacement: str | None) -> bool:

@@ -186,10 +186,15 @@ def extract(archive: Path, target: Path, max_bytes: int) -> Path:
             unpack(archive, new, max_bytes)
             inner = new / target.name
             whole = inner if [child.name for child in new.iterdir()] == [target.name] and inner.is_dir() else new
+            remove(old)
             if target.exists():
-                remove(old)
                 os.replace(target, old)
-            os.replace(whole, target)
+            try:
+                os.replace(whole, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
         finally:
             remove(new)
             remove(old)

@@ -35,6 +35,8 @@ def export_part(network: nn.Module, shape: Sequence[int], folder: Path, name: st
                 torch.export.save(program, folder / f"{name}.pt2")
             if "onnx" in formats:
                 save_onnx(program, folder / f"{name}.onnx")
+    except OSError:  # a full disk, which says nothing about the network
+        raise
     except Exception as error:  # torch.export raises many kinds
         reason = str(error).strip().partition("\n")[0][:200]
         raise UserError(

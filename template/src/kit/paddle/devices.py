@@ -1,5 +1,6 @@
 """Paddle's devices: which ones train, what they cannot do, one process for each, and batches on them."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -153,7 +154,9 @@ def start_rank(
 
     Rank 0 opens the debugger before the steps `stops`.
     """
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent and parent.pid, "`run_on_devices` starts the ranks"
+    threading.Thread(target=end_with, args=(parent.pid,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that started this ends it
     connect()
     take_stops(stops if paddle.distributed.get_rank() == 0 else set(), terminal)
@@ -166,7 +169,10 @@ def start_rank(
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after the one that started it was killed: it must not write into a run that goes on."""
+    """End this process soon after the one that started it was killed, even while this one was importing Paddle.
+
+    It must not write into a run that goes on.
+    """
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

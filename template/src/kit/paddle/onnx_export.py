@@ -63,6 +63,8 @@ def save_program(network: nn.Layer, shape: Sequence[int], path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             paddle.jit.save(Whole(network), str(path), input_spec=specs)
+    except OSError:  # a full disk, which says nothing about the network
+        raise
     except Exception as error:  # Paddle raises many kinds
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise UserError(

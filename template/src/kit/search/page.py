@@ -129,7 +129,7 @@ def find_front(trials: Sequence[FrozenTrial], objectives: Objectives) -> list[Fr
 
 def describe(objectives: Objectives, values: Sequence[float]) -> str:
     """`"val/accuracy 0.9310, parameters 4210"`."""
-    texts = [f"{value:.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}" for value in values]
+    texts = [f"{value:.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.4f}" for value in values]
     return ", ".join(f"{name} {text}" for (name, _), text in zip(objectives, texts, strict=True))
 
 

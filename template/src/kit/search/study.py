@@ -20,7 +20,7 @@ from src.kit.memory import TooLarge, fit_memory
 from src.kit.ranks import find_place
 from src.kit.search.page import Board, write_page
 from src.kit.search.space import Plan, keep_config
-from src.kit.search.trials import Job, Sharing, count_gpus, hold
+from src.kit.search.trials import Job, Sharing, count_gpus, hold, is_score
 from src.kit.storage import replace_file
 from src.kit.training import BaseTask, load_task
 
@@ -217,7 +217,7 @@ class Search:
     def settle(self, job: Job) -> bool:
         """Report a trial's new epochs; end it if it is hopeless; tell the study if it has ended, and return True."""
         ended = job.process is None or job.process.poll() is not None
-        rows = [row for row in job.rows() if isinstance(row.get(self.monitor), float | int)]
+        rows = [row for row in job.rows() if is_score(row.get(self.monitor))]
         values = {int(row["epoch"]): float(row[self.monitor]) for row in rows}
         several = len(self.objectives) > 1  # Optuna compares trials by one score only
         for epoch in () if several else sorted(values.keys() - job.reported):
@@ -226,6 +226,8 @@ class Search:
         scores = job.scores([name for name, _ in self.objectives], self.task.monitor, self.task.mode)
         if job.finished and ended and len(scores) == len(self.objectives):
             self.tell(job, TrialState.COMPLETE, scores, "")
+        elif job.finished and ended:
+            self.tell(job, TrialState.PRUNED, None, "a score is not finite")
         elif not ended:
             if several or not values or max(values) >= job.epochs or not job.trial.should_prune():
                 return False

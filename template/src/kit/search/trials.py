@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from src.kit.config import UserError, unknown
 from src.kit.hardware import Hardware
 from src.kit.run import has_checkpoint, read_rows
-from src.kit.storage import lock_folder, read_json
+from src.kit.storage import lock_folder, read_intact, read_json
 
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
 ON_RAY = Path(__file__).with_name("on_ray.py")
@@ -37,7 +37,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 SIGNALS = (130, 137, 143)  # exit codes of scripts that a signal has ended
 OF_RUNS = ("parameters", "duration_s")  # numbers of run.json, known when it is evaluated
-LOCK_S, POLL_S = 15.0, 0.3  # wait so long for the processes of a search that was killed, and look so often
+LOCK_S, POLL_S = 15.0, 0.3  # seconds to wait for the processes of a search that was killed, and between two looks
 PATIENCE_S = 20.0  # for a process that is asked to end
 
 
@@ -85,10 +85,12 @@ class Job:
     def scores(self, names: Sequence[str], monitor: str, mode: str) -> list[float]:
         """The objectives at the epoch of the best checkpoint, or the run's own, such as `parameters`; [] before that.
 
+        One that is not finite is left out, as it is no score to the study.
+
         Raises:
             UserError: there is no score of that name.
         """
-        rows = [row for row in self.rows() if isinstance(row.get(monitor), float | int)]
+        rows = [row for row in self.rows() if is_score(row.get(monitor))]
         if not rows:
             return []
         row = (max if mode == "max" else min)(rows, key=lambda row: row[monitor])
@@ -96,7 +98,7 @@ class Job:
         if wrong := next((name for name in names if name not in {*known, *OF_RUNS}), None):
             raise UserError(unknown("objective", wrong, [*known, *OF_RUNS]))
         found = read_json(self.run / "run.json") | row if self.run else row
-        return [float(found[name]) for name in names if isinstance(found.get(name), float | int)]
+        return [float(found[name]) for name in names if is_score(found.get(name))]
 
     def start(self, fixed: Sequence[str], secrets: Sequence[str], lock: int | None, more: Mapping[str, str]) -> None:
         """Train, or go on from the run's last checkpoint.
@@ -208,12 +210,14 @@ def count_gpus(cfg: DictConfig) -> str:
     return str(devices if isinstance(devices, int | str) else len(devices))
 
 
+def is_score(value: Any) -> bool:
+    """Whether trials can be compared by a value."""
+    return isinstance(value, float | int) and math.isfinite(value)
+
+
 def status(run: Path | None) -> str:
     """The status in a run's run.json, or "" if nobody can tell."""
-    try:
-        return str(read_json(run / "run.json").get("status", "")) if run else ""
-    except UserError:
-        return ""
+    return str(read_intact(run / "run.json").get("status", "")) if run else ""
 
 
 @contextmanager

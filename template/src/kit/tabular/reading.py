@@ -1,6 +1,7 @@
 """Read a CSV or Parquet file as a table."""
 
 import gzip
+import zlib
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -97,7 +98,7 @@ def read_file(path: Path, delimiter: str, texts: Collection[str]) -> "pyarrow.Ta
         else:
             raise UserError(f"{path} is neither CSV ({', '.join(CSV)}) nor Parquet ({', '.join(PARQUET)}).")
         return found.rename_columns([name.strip() for name in found.column_names])
-    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+    except (pyarrow.ArrowException, OSError, EOFError, zlib.error, UnicodeError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         undecoded = isinstance(error, UnicodeError) or "invalid UTF8" in reason
         advice = "save it as UTF-8" if undecoded else "check the file and data.columns.delimiter"

@@ -1,6 +1,7 @@
 """A run's checkpoints, of which it keeps the best and the last: written so that no crash costs one, then checked."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from yaml import YAMLError
 
 from src.kit.config import UserError
 from src.kit.run import has_checkpoint, read_info
-from src.kit.storage import checksum, partial_path, read_json, remove, sweep, sync, write_json, write_text
+from src.kit.storage import checksum, partial_path, read_intact, remove, sweep, sync, write_json, write_text
 from src.kit.trackers import flatten
 
 DESCRIPTION, INDEX, WEIGHTS = "checkpoint.json", "index.json", "model.safetensors"
@@ -78,14 +79,6 @@ def seal(folder: Path, entry: dict[str, Any], run: Path) -> dict[str, Any]:
     return entry
 
 
-def read_intact(path: Path) -> dict[str, Any]:
-    """A JSON file's object, or an empty one if it is missing or damaged."""
-    try:
-        return read_json(path)
-    except UserError:
-        return {}
-
-
 def fingerprint(content: Mapping[str, Any]) -> str:
     """SHA-256 of a description, whatever the order of its keys."""
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -122,13 +115,16 @@ def list_checkpoints(folder: Path) -> list[dict[str, Any]]:
 
 
 def rank(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries with a score, best first; among equals the later one, whose loss is usually lower."""
-    scored = [entry for entry in entries if entry["score"] is not None]
+    """The entries with a score, best first; among equals the later one, whose loss is usually lower.
+
+    NaN is no score: a last step can leave weights that are none, and would be the best in any order.
+    """
+    scored = [entry for entry in entries if entry["score"] is not None and not math.isnan(entry["score"])]
     return sorted(scored, key=lambda entry: (SIGNS[entry["mode"]] * entry["score"], entry["step"]), reverse=True)
 
 
 def write_index(folder: Path, entries: Sequence[dict[str, Any]]) -> None:
-    """Write index.json; it needs not be on the disk, since the folders say the same."""
+    """Write index.json; nothing waits until it is on the disk, since the folders say the same."""
     last, public = entries[-1]["name"], ("name", "epoch", "step", "score", "mode", "files")
     best = (rank(entries) or entries[-1:])[0]["name"]
     rows = [{key: entry[key] for key in public} for entry in entries]

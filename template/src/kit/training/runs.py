@@ -19,8 +19,8 @@ from src.kit.errors import Stopped
 from src.kit.ranks import Place, Ranks, find_place, is_main_process, refuse_contradiction, say_if_waiting
 from src.kit.report import collect_folds, write_fold_report
 from src.kit.run import Run, describe_run, has_checkpoint, new_folder, read_json, read_rows, write_json
-from src.kit.storage import lock_folder
-from src.kit.training.checkpoints import Checkpoints, find_checkpoint, find_resumable, read_intact
+from src.kit.storage import lock_folder, read_intact
+from src.kit.training.checkpoints import Checkpoints, find_checkpoint, find_resumable
 from src.kit.training.distillation import check_teacher
 from src.kit.training.evaluation import (
     evaluate_run,
