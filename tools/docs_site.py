@@ -120,7 +120,7 @@ def requirements(language: str) -> str:
 
 
 def write() -> None:
-    """Write docs/site/build anew."""
+    """Write docs/site/build from scratch."""
     shutil.rmtree(SITE / "build", ignore_errors=True)
     for language in LANGUAGES:
         for name, text in assemble(language).items():

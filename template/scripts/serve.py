@@ -6,10 +6,9 @@
     python scripts/serve.py MODEL --other MODEL2 --share 0.1 # MODEL2 answers a tenth of the requests
     SERVE_API_KEY=... python scripts/serve.py --host 0.0.0.0 --port 8000 --rate 50
 
-http://127.0.0.1:8000 is a page to try it, /docs the description of its endpoints, /metrics for Prometheus, /drift
-the latest data beside the training data. Photos that
-arrive while the network computes are its next batch. With the key in the environment, requests need it, and
-/reload and /rollback replace the model.
+http://127.0.0.1:8000 is a page to try it, /docs describes its endpoints, /metrics is for Prometheus, /drift shows the
+latest data beside the training data. Photos that arrive while the network computes are its next batch. With the key in
+the environment, requests need it, and /reload and /rollback replace the model.
 """
 
 import argparse

@@ -49,8 +49,6 @@ def build_augmentation(name: str, flippable: bool, farthest: int | None = None, 
         return lambda images, rng: images
     if name == "basic":
         return partial(shift, farthest=farthest, border=border)
-    from src.kit.augment import build_advanced
-
     return build_advanced(flippable)
 
 

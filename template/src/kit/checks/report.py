@@ -21,6 +21,7 @@ from src.kit.checks.images import FORMATS, MAX_BYTES
 from src.kit.loading import MAX_PIXELS, PLAIN, Reading, flatten, is_deep_png, is_tiff, open_rgb
 from src.kit.report import TEMPLATE, card, details, duration, escaped, section, table, to_colours
 from src.kit.run import read_json, write_json
+from src.kit.storage import replace_file
 
 SHOWN = 12  # thumbnails of each kind
 LISTED = 200  # lines of each kind; the JSON file has all of them
@@ -127,9 +128,8 @@ def write_page(result: Result, path: Path) -> None:
         sections="\n".join([f"<style>{STYLE}</style>", contents(groups), *kinds, *data_sections(result)]),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page, encoding="utf-8", errors="replace")  # a file's name need not be UTF-8
-    partial.replace(path)
+    with replace_file(path, wait=False) as partial:
+        partial.write_text(page, encoding="utf-8", errors="replace")  # a file's name need not be UTF-8
 
 
 def verdict(result: Result) -> str:

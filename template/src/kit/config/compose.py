@@ -330,6 +330,3 @@ def help_text(argv: Sequence[str] = ()) -> str:
         note = f"{rule.get('help', '')} ({describe(rule)})".strip() if rule else ""
         lines.append(f"  {key + '=' + default:<44} {note}".rstrip())
     return "\n".join(lines) + "\n"
-
-
-__all__ = ["allowed", "help_text", "load_config", "option", "option_names"]

@@ -112,7 +112,7 @@ def draw_samples(targets: np.ndarray, method: str, rng: np.random.Generator) -> 
 
 
 def epoch_size(targets: np.ndarray, method: str) -> int:
-    """Number of samples that `draw` returns."""
+    """Number of samples that `draw_samples` returns."""
     if method in ("none", "weighted"):
         return len(targets)
     counts = np.unique(targets, return_counts=True)[1]

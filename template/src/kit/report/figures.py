@@ -3,7 +3,6 @@
 matplotlib is imported inside the functions because importing it takes up to a second."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +13,7 @@ from omegaconf import DictConfig
 from src.kit.config import title_of
 from src.kit.loading import Split, build_image_loader
 from src.kit.report.fonts import families, readable
+from src.kit.storage import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ STYLE: dict[str, Any] = {
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
-    """Return an empty figure in the project's style, sized in inches. `save` writes it."""
+    """Return an empty figure in the project's style, sized in inches. `save_figure` writes it."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -80,9 +80,8 @@ def text_width(figure: "Figure", texts: Sequence[str], size: float) -> float:
 def save_figure(figure: "Figure", path: Path, dpi: int = 130) -> Path:
     """Write a figure as PNG atomically and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=dpi, pil_kwargs={"compress_type": ZLIB_RLE})
-    os.replace(partial, path)
+    with replace_file(path, wait=False) as partial:
+        figure.savefig(partial, format="png", dpi=dpi, pil_kwargs={"compress_type": ZLIB_RLE})
     return path
 
 

@@ -71,7 +71,7 @@ class Model:
         try:
             found: Sequence[Answer] = self.locked([item for _, item in group])
         except Exception as error:
-            if len(group) > 1:  # the fault of one, such as a row without a column: the others shall not suffer
+            if len(group) > 1:  # the fault of one, such as a row without a column: it must not fail the others
                 for each in group:
                     self.compute([each], answers)
                 return

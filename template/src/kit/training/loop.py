@@ -110,7 +110,7 @@ class TrainingLoop:
         to_floats: Callable[[Sequence[Any]], list[float]],
         batches: int | None = None,
     ) -> None:
-        """Train with the batches of `loader`, or so many of them in each epoch.
+        """Train with the batches of `loader`, or with the first `batches` of them in each epoch.
 
         `to_floats` fetches a list of scalar tensors at once.
         """
@@ -188,7 +188,7 @@ class TrainingLoop:
             raise self.explain(math.nan, 1, place)
 
     def explain(self, value: float, after: int, place: str | None = None) -> UserError:
-        """The error of the loss `value` that came `after` so many counted batches; 1 is the coming one's."""
+        """The error of the loss `value` of the batch `after` the last counted one: 1 is the coming one."""
         done = self.batch // self.accumulate if self.batch < self.batches else self.steps_of(self.batch)
         step = self.step_count - done + self.steps_of(self.batch + after)
         place = place or (self.inspector.blame(step) if self.inspector else None)
@@ -219,7 +219,7 @@ class TrainingLoop:
         return min(round(self.cfg.trainer.swa * epochs), epochs - 1)
 
     def steps_of(self, batches: int) -> int:
-        """Optimizer steps that so many batches of an epoch take part in."""
+        """Optimizer steps that the first `batches` of an epoch take part in."""
         return math.ceil(batches / self.accumulate)
 
     def step(self, loss: Any) -> None:
@@ -384,7 +384,7 @@ class Collector:
     def restart(self) -> None:
         """Forget everything."""
         self.collected: list[Any] = []
-        self.loss, self.samples = 0.0, 0  # sum of the losses of so many samples
+        self.loss, self.samples = 0.0, 0  # the sum of the losses of these samples
         self.pending: tuple[Any, Sequence[Any], Any] | None = None
 
     def add(self, outputs: Any, targets: Sequence[Any], loss: Any = None) -> None:

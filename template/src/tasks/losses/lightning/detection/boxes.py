@@ -78,10 +78,6 @@ def distribution_loss(bins: torch.Tensor, distances: torch.Tensor) -> torch.Tens
     return -(below * (1 - share) + above * share).mean(dim=1)
 
 
-ALPHA, BETA = 0.5, 6.0  # the weights of the score and of the overlap
-TINY = 1e-30
-
-
 def assign(
     scores: torch.Tensor,
     boxes: torch.Tensor,

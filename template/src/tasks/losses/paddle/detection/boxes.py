@@ -85,10 +85,6 @@ def distribution_loss(bins: paddle.Tensor, distances: paddle.Tensor) -> paddle.T
     return -(below * (1 - share) + above * share).mean(axis=1)
 
 
-ALPHA, BETA = 0.5, 6.0  # the weights of the score and of the overlap
-TINY = 1e-30
-
-
 def assign(
     scores: paddle.Tensor,
     boxes: paddle.Tensor,
