@@ -82,18 +82,24 @@ ROWS = [
     for row in section["rows"]
     if "run" in row
 ]
-WANTED: dict[tuple[str, ...], set[str]] = {}  # groups that a command chooses -> keys set with them
 COMMANDS = {page: commands(text("en", page)) for page in PAGES} | {"requirements.yml": ROWS}
 
 
 def test_commands_name_what_exists() -> None:
-    """Scripts, options, sessions and answers; collects keys for the test below."""
+    """Scripts, options, sessions and answers; and each choice of groups loads, with all keys and values set with it."""
+    sys.path.insert(0, str(ROOT / "template"))
+    from src.kit.config import load_config  # type: ignore[import-not-found]
+
+    wanted: dict[tuple[str, ...], set[str]] = {}  # groups that a command chooses -> keys set with them
     for page in COMMANDS:
-        check_page(page)
+        check_page(page, wanted)
+    assert len(wanted) > 20
+    for chosen, keys in wanted.items():
+        load_config([*chosen, *sorted(keys)])
 
 
-def check_page(page: str) -> None:
-    """Check the commands of a page."""
+def check_page(page: str, wanted: dict[tuple[str, ...], set[str]]) -> None:
+    """Check the commands of a page, and add its keys to `wanted`."""
     lines = [part for line in COMMANDS[page] for part in line.split(" && ")]
     answers = re.findall(r"--data (task|dataset)=(\w+)", "\n".join(lines))
     given = tuple(f"{'data' if key == 'dataset' else key}={value}" for key, value in answers)
@@ -106,13 +112,15 @@ def check_page(page: str) -> None:
             questions = re.findall(r"^(\w+):", (ROOT / "copier.yml").read_text("utf-8"), re.M)
             assert all(word.partition("=")[0] in questions for word in words if "=" in word), line
         elif script := next((word for word in words if word.startswith("scripts/")), ""):
-            check(script, words[words.index(script) + 1 :], given, line)
+            check_script(script, words[words.index(script) + 1 :], given, line, wanted)
         else:
             assert line.startswith(OTHER_PROGRAMS) or line == ". .venv/bin/activate", line
 
 
-def check(script: str, words: list[str], given: tuple[str, ...], line: str) -> None:
-    """Refuse a script, an option or a key that does not exist."""
+def check_script(
+    script: str, words: list[str], given: tuple[str, ...], line: str, wanted: dict[tuple[str, ...], set[str]]
+) -> None:
+    """Refuse a script or an option that does not exist, and add the keys of its command to `wanted`."""
     source = ROOT / "template" / script
     assert source.is_file(), line
     package = re.findall(r"from src\.kit\.(\w+) import", source.read_text("utf-8"))
@@ -129,17 +137,7 @@ def check(script: str, words: list[str], given: tuple[str, ...], line: str) -> N
             keys = [re.sub(r"(\.\.|,)[^\[\]]*$", "", key) for key in keys if not key.startswith("search=")]
         if "model=tiny_res" not in keys:  # the tutorial's own network
             chosen = tuple(sorted(key for key in keys if "." not in key.partition("=")[0]))
-            WANTED.setdefault(chosen, set()).update(set(keys) - set(chosen))
-
-
-def test_keys_exist() -> None:
-    """Load each choice of groups that the commands name, with all keys and values that they set with it."""
-    sys.path.insert(0, str(ROOT / "template"))
-    from src.kit.config import load_config  # type: ignore[import-not-found]
-
-    assert len(WANTED) > 20
-    for chosen, keys in WANTED.items():
-        load_config([*chosen, *sorted(keys)])
+            wanted.setdefault(chosen, set()).update(set(keys) - set(chosen))
 
 
 def test_strict_build(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from src.kit.errors import UserError
-
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,6 +46,7 @@ def command(argv: Sequence[str]) -> Path:
 
 def measure(path: Path, seconds: float, clients: int) -> dict[str, Any]:
     """The bare network, its prediction in this process, and the service with one client and with several."""
+    from src.kit.errors import UserError
     from src.kit.inference import Predictor
 
     predictor = Predictor.open(path, 1)
