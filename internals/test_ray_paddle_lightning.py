@@ -1,5 +1,6 @@
 """A search and a training in a real Ray cluster: a head and another node on this machine, a CPU each."""
 
+import importlib.util
 import json
 import os
 import secrets
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,21 @@ def node(folder: Path) -> dict[str, Any]:
 def test_a_killed_search_goes_on_with_its_trials_on_both_nodes(tmp_path):
     """Each node has one CPU, so trials that are trained at once are on both."""
     check_epochs(*kill_and_go_on(tmp_path, "ray"))
+
+
+def test_processes_that_wait_for_one_that_failed_are_ended(tmp_path, monkeypatch):
+    """Even those that do not react to SIGTERM, as within a call of NCCL."""
+    spec = importlib.util.spec_from_file_location("ray_train", TEMPLATE / "deploy/cluster/ray_train.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    stuck = "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    stuck += "time.sleep(60) if os.environ['RANK'] == '0' else sys.exit(7)\n"
+    monkeypatch.setattr(module, "TRAIN", ("-c", stuck))
+    monkeypatch.setattr(module, "PATIENCE_S", 1.0)
+    started = time.monotonic()
+    assert module.train_node((0, 1, 2, "127.0.0.1", 1), [], "1") == 7
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(("framework", "number"), [("lightning", signal.SIGKILL), ("paddle", signal.SIGTERM)])

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def train_once(options: Any, overrides: list[str]) -> int:
 def first_failure(running: list[Any]) -> int:
     """Wait for all nodes; the first exit code that is not 0, and 1 for a node that died.
 
+    Then the other nodes' processes are ended: they would wait for those that are gone, for as long as NCCL does.
+
     Raises:
         Stopped: by a signal, after all processes have ended. Ray's own handler would end them with SIGKILL.
     """
@@ -98,7 +101,7 @@ def first_failure(running: list[Any]) -> int:
     code, every = 0, running
     stopped: list[int] = []
     before = {number: signal.signal(number, lambda *what: stopped.append(what[0])) for number in SIGNALS}
-    while running and not stopped:
+    while running and not stopped and not code:
         done, running = ray.wait(running, timeout=POLL_S)
         for task in done:
             try:
@@ -106,10 +109,10 @@ def first_failure(running: list[Any]) -> int:
             except ray.exceptions.RayError as error:
                 print(f"A node was lost: {type(error).__name__}", flush=True)
                 code = code or 1
+    for task in running:
+        ray.cancel(task)
+    ray.wait(every, num_returns=len(every), timeout=PATIENCE_S)
     if stopped:
-        for task in running:
-            ray.cancel(task)
-        ray.wait(every, num_returns=len(every), timeout=PATIENCE_S)
         raise Stopped(128 + stopped[0])
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -126,7 +129,7 @@ def find_address() -> tuple[str, int]:
 
 
 def train_node(place: tuple[int, int, int, str, int], overrides: list[str], threads: str) -> int:
-    """On each node: run its processes until the last one has ended; the first exit code that is not 0."""
+    """On each node: run its processes until all have ended or one has failed, whose exit code is returned; else 0."""
     node, nodes, processes, address, port = place
     started = []
     for local in range(processes):
@@ -135,13 +138,23 @@ def train_node(place: tuple[int, int, int, str, int], overrides: list[str], thre
         variables = os.environ | {name: str(value) for name, value in own.items()}
         started.append(subprocess.Popen([sys.executable, *TRAIN, *overrides], cwd=PROJECT, env=variables))
     try:
-        while any(process.poll() is None for process in started):
+        while None in (codes := [process.poll() for process in started]) and not any(codes):
             time.sleep(POLL_S)
     finally:  # an exception is Ray's way to cancel
-        for process in started:
-            process.terminate()
-        codes = [process.wait() for process in started]
+        end(started)
     return next((code for code in codes if code), 0)
+
+
+def end(processes: "list[subprocess.Popen[bytes]]") -> None:
+    """End processes in order, and those that are stuck at once when `PATIENCE_S` is over."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + PATIENCE_S
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        process.kill()
+        process.wait()
 
 
 if __name__ == "__main__":
