@@ -10,7 +10,7 @@ from src.kit.errors import UserError
 from src.kit.tabular import Table, interpret, read_table
 from src.kit.tabular.forms import Recognised, recognise
 from src.kit.tabular.preprocessing import from_json
-from src.kit.tabular.written import LAYOUTS, read_date, read_number
+from src.kit.tabular.written import LAYOUTS, read_date, read_number, time_of_day
 from src.kit.tabular_checks import check_table
 from table_files import table_config, write_csv
 
@@ -247,3 +247,8 @@ def test_the_report_says_what_was_read_and_what_is_doubtful(tmp_path):
 
 def test_recognised_is_what_it_says() -> None:
     assert recognise(Table({"a": np.arange(3.0), "b": texts("x", "y", None)}), PLAIN) == Recognised({}, [], [])
+
+
+@pytest.mark.parametrize(("fraction", "microseconds"), [("001001", 1001), ("5", 500_000), ("1234567", 123_456)])
+def test_fractions_of_a_second_are_exact(fraction, microseconds):
+    assert time_of_day(f"0:00:00.{fraction}") == microseconds / 86_400_000_000

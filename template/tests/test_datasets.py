@@ -195,6 +195,13 @@ def test_stratified_split_of_skewed_classes():
     assert np.bincount(targets[rest]).tolist() == [700, 70, 1, 0, 0, 2]
 
 
+@pytest.mark.parametrize(("count", "fractions"), [(3, (0.5, 0.4)), (5, (0.3, 0.3, 0.3)), (4, (0.05, 0.9)), (2, (0.9,))])
+def test_a_stratified_split_leaves_each_class_something_to_train_on(count, fractions):
+    parts = stratified_split(np.repeat([0, 1], [count, 40]), fractions, seed=0)
+    assert all((part < count).any() for part in parts)
+    assert sorted(np.concatenate(parts)) == list(range(count + 40))
+
+
 @pytest.mark.parametrize("size", [14, 28, 40])
 def test_images_in_memory_are_resized_as_pillow_does(size):
     array = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), dtype=np.uint8)

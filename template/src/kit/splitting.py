@@ -40,7 +40,8 @@ def stratified_split(targets: np.ndarray, fractions: Sequence[float], seed: int)
 
     Args:
         targets: class numbers int64 (N,).
-        fractions: share of each class in each part. A class with more samples than parts puts at least one in each.
+        fractions: share of each class in each part. A class with more samples than these parts puts at least one in
+            each, and into the rest.
 
     Returns:
         Sorted, disjoint indices that cover all samples: the rest, then one part per fraction.
@@ -53,14 +54,13 @@ def stratified_split(targets: np.ndarray, fractions: Sequence[float], seed: int)
     parts: list[list[np.ndarray]] = [[] for _ in range(len(fractions) + 1)]
     for number in np.unique(targets):
         members = rng.permutation(np.flatnonzero(targets == number))
-        start = 0
-        for part, fraction in zip(parts[1:], fractions, strict=True):
-            count = round(len(members) * fraction)
-            if fraction > 0 and len(members) > np.count_nonzero(fractions):
-                count = max(1, count)
-            part.append(members[start : start + count])
-            start += count
-        parts[0].append(members[start:])
+        enough = len(members) > np.count_nonzero(fractions)
+        counts = [max(round(len(members) * fraction), int(enough and fraction > 0)) for fraction in fractions]
+        while enough and sum(counts) >= len(members):  # rounding has left nothing to train on
+            counts[counts.index(max(counts))] -= 1
+        chosen = np.split(members, np.cumsum(counts))
+        for part, indices in zip(parts, [chosen[-1], *chosen[:-1]], strict=True):
+            part.append(indices)
     return [np.sort(np.concatenate(part)) if part else np.empty(0, np.int64) for part in parts]
 
 

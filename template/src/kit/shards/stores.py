@@ -41,9 +41,13 @@ def open_store(root: str) -> Store:
     """The store of a URL.
 
     Raises:
-        UserError: a URL with a password, of an unknown kind, or one whose package is missing.
+        UserError: no URL, one with a password, of an unknown kind, or one whose package is missing.
     """
-    if urlsplit(root).password:
+    try:
+        password = urlsplit(root).password
+    except ValueError as error:
+        raise UserError(f"data.root={root} is no URL: {error}.") from error
+    if password:
         raise UserError("data.root holds a password, which each run would save: leave it to environment variables.")
     return Web() if root.lower().startswith(("http://", "https://")) else Bucket(root)
 

@@ -104,8 +104,8 @@ def read_time(values: Mapping[str, Any]) -> timedelta:
         raise ValueError(hour)
     zone = re.sub(r"[^\d+-]", "", values["zone"] or "")
     offset = timedelta(hours=int(zone[:3]), minutes=int(zone[0] + zone[3:])) if zone else timedelta(0)
-    fraction = int(float(f"0.{values['fraction'] or 0}") * 1e6)
-    return timedelta(hours=hour, minutes=minute, seconds=second, microseconds=fraction) - offset
+    microseconds = int((values["fraction"] or "")[:6].ljust(6, "0"))
+    return timedelta(hours=hour, minutes=minute, seconds=second, microseconds=microseconds) - offset
 
 
 def time_of_day(text: str) -> float | None:
