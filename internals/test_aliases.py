@@ -1,5 +1,6 @@
 """What users of other tools type is understood, or answered with this project's word."""
 
+import re
 import shutil
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.kit.config import UserError, load_config, option_names, run_main
+from src.kit.config import UserError, compose, load_config, option_names, run_main
 from src.kit.config.aliases import refuse_foreign, table
 from src.kit.config.compose import CONFIGS, group_names
 from src.kit.config.keys import component_rules, leaves, reference
@@ -94,6 +95,44 @@ def test_a_word_is_answered(argument, said):
         load_config([argument])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+@pytest.mark.parametrize(
+    ("argument", "owners"),
+    [
+        ("data.root=photos", "no key of data=digits, but of data=cifar10, image_folder, "),
+        ("optimizer.momentum=0.9", "no key of optimizer=adamw, but of optimizer="),
+        ("model.depth=18", "no key of model=small_cnn, but of model=resnet18, resnet34, resnet50."),
+    ],
+)
+def test_a_key_of_other_options_names_them(framework, argument, owners):
+    with pytest.raises(UserError, match=f"^Unknown key '[a-z]+.[a-z]+': {re.escape(owners)}"):
+        load_config([f"framework={framework}", "task=classification", "data=digits", argument])
+
+
+def test_a_files_key_of_other_options_names_them(monkeypatch, tmp_path):
+    configs = tmp_path / "src" / "configs"
+    shutil.copytree(compose.CONFIGS, configs)
+    (configs / "experiment" / "mine.yaml").write_text("data:\n  root: photos\n", "utf-8")
+    monkeypatch.setattr(compose, "CONFIGS", configs)
+    with pytest.raises(
+        UserError, match=r"mine\.yaml, line 2: Unknown key 'data\.root': no key of data=digits, but of "
+    ):
+        load_config(["task=classification", "data=digits", "experiment=mine"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "rule"),
+    [
+        ("data.batch_size=0", "auto, an integer or a list of integers, each of at least 1, not 0"),
+        ("data.augment=much", "one of none, basic, advanced, not 'much'"),
+        ("data.cutmix_alpha=-1", "a number of at least 0, not -1"),
+    ],
+)
+def test_a_rule_is_said_in_words(argument, rule):
+    with pytest.raises(UserError, match=f" must be {rule}"):
+        load_config(["task=classification", argument])
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_a_bad_image_or_category_is_named(tmp_path, section, changes, message):
     file = write_coco(tmp_path, content)
     content[section][0] |= changes
     file.write_text(json.dumps(content), "utf-8")
-    with pytest.raises(UserError, match=rf"train\.json: .*{message}"):
+    with pytest.raises(UserError, match=rf"train\.json: .*{message}.*validate_data\.py`"):
         coco_format.read_coco(file, tmp_path / "train")
 
 

@@ -204,7 +204,7 @@ def test_damaged_files_are_named(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"no image at all", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"Cannot decode .*image\.jpg: .+ Replace the file"):
+        with pytest.raises(UserError, match=r"Cannot decode .*image\.jpg: .+ Replace it"):
             decode(path, 16)
 
 

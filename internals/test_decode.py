@@ -116,7 +116,7 @@ def test_a_cut_jpeg_is_refused(tmp_path, kept):
     path = tmp_path / "cut.jpg"
     path.write_bytes(content[: int(len(content) * kept)])
     for read in (lambda: decode(path, 64), lambda: open_rgb(path)):
-        with pytest.raises(UserError, match=r"Cannot decode .*cut\.jpg: .+ Replace the file"):
+        with pytest.raises(UserError, match=r"Cannot decode .*cut\.jpg: .+ Replace it"):
             read()
 
 
@@ -129,7 +129,7 @@ def test_what_is_no_image_is_called_that(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_text("not an image", "utf-8")
     for read in (lambda: decode(path, 64), lambda: open_rgb(path)):
-        with pytest.raises(UserError, match=r"Cannot decode .*a\.jpg: its content is no image\. Replace the file or"):
+        with pytest.raises(UserError, match=r"Cannot decode .*a\.jpg: its content is no image\. Replace it or"):
             read()
 
 

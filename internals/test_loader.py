@@ -30,6 +30,23 @@ def targets(batches: Loader) -> list[int]:
     return [int(target) for _, batch in batches for target in batch]
 
 
+@pytest.mark.parametrize(
+    ("pixels", "labels", "said"),
+    [
+        (np.zeros((2, 4, 4, 1), np.float32), np.arange(2), "uint8 (N, H, W, C) of 0 to 255, not float32 (2, 4, 4, 1)"),
+        (np.zeros((2, 4, 4), np.uint8), np.arange(2), "uint8 (N, H, W, C) of 0 to 255, not uint8 (2, 4, 4)"),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.arange(3), "each of its 2 images, not int64 (3,)"),
+        (np.zeros((2, 4, 4, 1), np.uint8), [0, "b"], "each of its 2 images, not <U21 (2,)"),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.eye(2), "each of its 2 images, not float64 (2, 2)"),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.array([1, 2]), "targets from 1 to 2, but 2 classes"),
+    ],
+)
+def test_what_ones_own_data_set_gets_wrong_is_one_sentence(pixels, labels, said):
+    with pytest.raises(UserError) as error:
+        Split(ArrayImages(pixels), labels, ("a", "b"))
+    assert said in str(error.value)
+
+
 def test_batches_are_normalised_contiguous_and_in_order():
     split = numbered(10, channels=3)
     batches = list(Loader(split, 4, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7]))
@@ -261,7 +278,7 @@ def test_other_processes_share_out_what_is_left_of_an_epoch(blocks):
     for _ in range(60):
         count = 10 * int(chance.integers(12, 30)) + (0 if blocks else int(chance.integers(10)))
         images = (Shards if blocks else ArrayImages)(np.zeros((count, 1, 1, 1), np.uint8))
-        split, parts, seen, spare = Split(images, np.arange(count), ("a",)), [], [], 0
+        split, parts, seen, spare = Split(images, np.arange(count), ("a",) * count), [], [], 0
         for change in range(4):
             ranks, size = (int(number) for number in chance.integers(1, 6, 2))
             unequal = not blocks and ranks > 1 and chance.random() < 0.4

@@ -232,6 +232,22 @@ def test_mistakes_in_them_are_one_sentence(project, argument, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def build(num_classes=10, width=8):\n    return None\n", "line 1: keys are the arguments after `*`: write"),
+        ("\ndef build(*, classes:\n    return None\n", "line 2: '(' was never closed."),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_one_sentence(project, source, message):
+    path = project / "src/models/lightning/same.py"
+    path.write_text(source, "utf-8")
+    done = run(project, "scripts/train.py", "model=same")
+    path.write_text(SAME_NETWORK, "utf-8")
+    assert done.returncode == 2
+    assert f"error: src/models/lightning/same.py, {message}" in done.stderr
+
+
 def test_a_misspelt_key_in_the_yaml_names_file_and_line(project):
     path = project / "src/configs/scheduler/steep.yaml"
     path.write_text("file: polynomial\nexponent: 4\n", "utf-8")

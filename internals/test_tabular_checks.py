@@ -47,6 +47,7 @@ def test_columns_of_every_kind_of_fault(tmp_path):
     columns["empty"] = [""] * 200
     columns["same"] = ["x"] * 200
     columns["id"] = [str(row + 1000) for row in range(200)]
+    columns["id"][8] = columns["id"][7]  # a row that came twice
     columns["name"] = [f"person {row}" for row in range(200)]
     columns["status"] = ["overdue" if value == "no" else "closed" for value in paid]
     columns["age"][9] = "abc"

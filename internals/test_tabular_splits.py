@@ -49,7 +49,8 @@ def test_the_newest_rows_are_for_testing(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        (("group=patients",), r"The table has no column 'patients' for data\.split_by\.group: it has age"),
+        (("group=patients",), r"no column 'patients' for data\.split_by\.group: did you mean 'patient'\? It has age"),
+        (("group=town",), r"no column 'town' for data\.split_by\.group: it has age[^()]*$"),  # not "day (month)"
         (("time=city",), r"split_by\.time=city must be a column of numbers or dates without missing values"),
         (("time=income",), r"split_by\.time=income must be a column of numbers or dates without missing values"),
         (("time=day", "group=patient"), "exclude each other: set one"),

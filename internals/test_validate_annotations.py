@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from checked_data import class_folders, coco_folder, configuration, found, picture, run, yolo_folder
+from src.kit.catalog import build_dataset
 from src.kit.checks import check
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
@@ -146,9 +147,24 @@ def test_faulty_yolo_lines_are_named_by_their_number(yolo, line, kind, words):
     assert words in finding.sentence
 
 
+@pytest.mark.parametrize("data", ["image_folder", "coco_folder", "yolo_folder", "mask_folder"])
+@pytest.mark.parametrize("file", ["mine/data.yaml", "mine/annotations/train.json"])
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path, data, file):
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("names: [cat]\n", "utf-8")
+    task = {"image_folder": "classification", "mask_folder": "segmentation"}.get(data, "detection")
+    cfg = load_config([f"task={task}", f"data={data}", f"data.root={tmp_path / file}"])
+    for read in (lambda: build_dataset(cfg, "train"), lambda: run(data, tmp_path / file)):
+        with pytest.raises(
+            UserError, match=rf"data\.root={re.escape(str(tmp_path / file))} is a file: give the folder"
+        ):
+            read()
+
+
 def test_yolo_files_that_do_not_belong_together(yolo):
     (yolo / "labels" / "train" / "a.txt").unlink()
     (yolo / "labels" / "val" / "x.txt").write_text("0 0.5 0.5 0.4 0.4", "utf-8")
+    (yolo / "labels" / "val" / "classes.txt").write_text("cat\ndog\n", "utf-8")  # LabelImg's list
     (yolo / "labels" / "val" / "c.txt").write_text("", "utf-8")  # a background image: meant
     picture(yolo / "images" / "train" / "b.png", 9)  # the same label file as b.jpg
     assert found("yolo_folder", yolo) == {

@@ -76,7 +76,7 @@ def test_two_points_are_no_outline_but_a_box(tmp_path):
 )
 def test_a_bad_line_is_named(tmp_path, line, message):
     root = write_yolo(tmp_path, {"a": f"0 0.5 0.5 0.5 0.5\n{line}\n"})
-    with pytest.raises(UserError, match=rf"a\.txt, line 2.*{message}"):
+    with pytest.raises(UserError, match=rf"a\.txt, line 2.*{message}.*validate_data\.py`"):
         read(root)
 
 

@@ -22,7 +22,7 @@ class TestTrainLightning(TrainingTests):
         ("override", "said"),
         [
             ("trainer.precision=16-mixed", "needs a GPU"),
-            ("trainer.accelerator=gpu", "Lightning refuses"),
+            ("trainer.accelerator=gpu", "sees no GPU"),
             ("trainer.num_nodes=2", "started from outside"),
         ],
     )

@@ -143,7 +143,8 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
         row = {"epoch": epoch, "step": number + 1, "lr": float(cfg.model.shrinkage)}
         row |= {name: float(values[number]) for name, values in losses.items()}
         run.log_epoch(row | {f"val/{name}": value for name, value in scores[number].items()})
-    run.log.info("%d of %d rounds of trees have the lowest validation loss.", best + 1, len(trees.roots))
+    total = len(trees.roots)
+    run.log.info("Kept the first %d of %d rounds of trees: the validation loss is lowest there.", best + 1, total)
     trees.keep(best + 1)
     score = scores[best][experiment.task.monitor.removeprefix("val/")]
     checkpoints = Checkpoints(run.path / "checkpoints", 1, 1, experiment.task.mode)

@@ -21,7 +21,7 @@ from src.kit.checks.findings import KINDS, SEVERITIES, Entry, Facts, Finding, Im
 from src.kit.checks.images import choose_reading, image_findings, inspect_files
 from src.kit.checks.report import Result, own_folder, write_json_report, write_page
 from src.kit.config import UserError, title_of
-from src.kit.loading import SUFFIXES, Split, find_splits, is_hidden, scan_classes
+from src.kit.loading import SUFFIXES, Split, find_splits, is_hidden, refuse_file, scan_classes
 from src.kit.run import read_json, write_json
 
 FOLDER = ".quarantine"
@@ -204,8 +204,8 @@ def print_summary(result: Result) -> None:
     print(f"{count:,} {result.source.items} of {result.name} in {result.seconds:.1f} s ({speed}): {counts}")
     for kind, group in groupby(result.findings, lambda finding: finding.kind):
         found = list(group)
-        first = printable(f"{found[0].path}: {found[0].sentence}")
-        print(f"  {KINDS[kind].severity:7s} {len(found):7,}  {KINDS[kind].title}\n{'':19}such as {first}")
+        first = printable(f"such as {found[0].path}: {found[0].sentence}".removeprefix("such as .: "))
+        print(f"  {KINDS[kind].severity:7s} {len(found):7,}  {KINDS[kind].title}\n{'':19}{first}")
 
 
 def printable(text: str) -> str:
@@ -266,7 +266,7 @@ def is_movable(checker: Checker) -> bool:
 
 def check_files(checker: type[ImageFiles], cfg: DictConfig, workers: int) -> tuple[ImageFiles, Mapping[str, Facts]]:
     """Check a folder of images; returns its source and the facts of every image by path."""
-    root = Path(cfg.data.root).expanduser()
+    refuse_file(root := Path(cfg.data.root).expanduser())
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist: set data.root, or fetch the data with scripts/download.py.")
     source = checker(root)

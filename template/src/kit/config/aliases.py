@@ -1,5 +1,7 @@
 """Words of other tools, such as Hydra's `+key` and Lightning's `trainer.gpus`: understood, or answered."""
 
+import difflib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,27 @@ def answer(word: str) -> str | None:
         return answers[word]
     longest = max((name for name in answers if name[-1] in "./" and word.startswith(name)), key=len, default="")
     return answers.get(longest)
+
+
+def unknown_key(key: str, known: Iterable[str], groups: Iterable[str] = (), elsewhere: str = "") -> str:
+    """One sentence that says that a key does not exist and which one was probably meant.
+
+    Args:
+        elsewhere: what has exactly this key, in words; it goes before keys with a similar name.
+    """
+    last = key.rpartition(".")[2]
+    names = list(known)
+    if said := answer(key):
+        return f"Unknown key {key!r}: {said}."
+    meant = understand(key, "")[0]
+    if elsewhere and meant not in names:
+        return f"Unknown key {key!r}: {elsewhere}."
+    nearest = [meant] if meant in names else difflib.get_close_matches(key, names, n=1)
+    nearest = nearest or [name for name in names if name.rpartition(".")[2] == last]
+    if "." in key and last in set(groups):
+        nearest = [f"{last}=NAME"]
+    nearest = nearest or difflib.get_close_matches(key, list(groups), n=1)
+    return f"Unknown key {key!r}." + (f" Did you mean {nearest[0]}?" if nearest else " --help lists every key.")
 
 
 def refuse_foreign(argument: str) -> None:

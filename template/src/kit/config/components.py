@@ -124,8 +124,16 @@ def buildable(group: str, framework: str = "") -> list[str]:
 
 @cache
 def definition(path: Path) -> ast.FunctionDef | ast.ClassDef | None:
-    """The `build` function (or the class `Task`) in a component's source."""
-    for node in ast.parse(path.read_text("utf-8")).body:
+    """The `build` function (or the class `Task`) in a component's source.
+
+    Raises:
+        UserError: the source is not Python.
+    """
+    try:
+        nodes = ast.parse(path.read_text("utf-8")).body
+    except SyntaxError as error:
+        raise UserError(f"{path.relative_to(SRC.parent).as_posix()}, line {error.lineno}: {error.msg}.") from error
+    for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in ("build", "Task"):
             return node
     return None
@@ -137,6 +145,11 @@ def signature(path: Path) -> dict[str, Argument]:
     function = definition(path)
     if not isinstance(function, ast.FunctionDef):
         return {}
+    if function.args.defaults:
+        shown, name = path.relative_to(SRC.parent).as_posix(), function.args.args[-1].arg
+        raise UserError(
+            f"{shown}, line {function.lineno}: keys are the arguments after `*`: write `def build(*, {name}=...)`."
+        )
     helps = argument_helps(ast.get_docstring(function) or "")
     arguments = {}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):

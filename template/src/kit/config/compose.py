@@ -1,7 +1,7 @@
 """Compose a run's configuration from `src/configs` and the command line; imports no framework."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from src.kit.config.aliases import DUMPER, refuse_foreign, understand
+from src.kit.config.aliases import DUMPER, refuse_foreign, understand, unknown_key
 from src.kit.config.components import PLACES, signature, unknown, unknown_option
 from src.kit.config.keys import (
     OPEN,
@@ -23,9 +23,8 @@ from src.kit.config.keys import (
     leaves,
     reference,
     rule_of,
-    unknown_key,
 )
-from src.kit.config.values import contents, keep_names, keep_texts, overlay, parse, refuse_masked, title_of
+from src.kit.config.values import contents, keep_texts, overlay, parse, read, refuse_masked, shown, title_of
 from src.kit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -123,14 +122,14 @@ def override(cfg: DictConfig, key: str, text: str, groups: set[str]) -> None:
     if old is ... and meant != key and OmegaConf.select(cfg, meant, default=...) is not ...:
         return override(cfg, meant, text, groups)
     if old is ...:
-        raise UserError(unknown_key(key, leaves(cfg), groups))
+        raise UserError(unknown_key(key, leaves(cfg), groups, owners(key, cfg)))
     value = parse(key, text, (reference() | component_rules(cfg)).get(key, {}))
     if isinstance(old, DictConfig) and key not in OPEN and not isinstance(value, dict):
         raise UserError(f"{key} is a group of keys: set one of {', '.join(leaves(old, key))}.")
     if isinstance(value, dict) and isinstance(old, DictConfig) and key not in OPEN:
         for name in leaves(value, key):
             if OmegaConf.select(cfg, name, default=...) is ...:
-                raise UserError(unknown_key(name, leaves(cfg), groups))
+                raise UserError(unknown_key(name, leaves(cfg), groups, owners(name, cfg)))
     OmegaConf.update(cfg, key, value, force_add=free, merge=key not in OPEN)
 
 
@@ -148,7 +147,7 @@ def compose(chosen: dict[str, str], framework: str | None = None) -> DictConfig:
     values["framework"] = framework
     rules = reference() | component_rules(values)
     for part, path in zip(parts, files, strict=True):
-        refuse_unknown(path, known)
+        refuse_unknown(path, known, values=values)
         keep_texts(part, path, rules)
         for key in options:
             if key in part and not isinstance(part[key], DictConfig):
@@ -174,7 +173,7 @@ def read_defaults(entries: Any, path: Path) -> dict[str, str]:
     return options
 
 
-def refuse_unknown(path: Path, known: set[str], prefix: str = "") -> None:
+def refuse_unknown(path: Path, known: set[str], prefix: str = "", values: Mapping[str, Any] | None = None) -> None:
     """Refuse a YAML file's key that nothing knows; keys below a known key that holds others are checked too.
 
     Raises:
@@ -185,7 +184,24 @@ def refuse_unknown(path: Path, known: set[str], prefix: str = "") -> None:
     for name, line in key_lines(path.read_text("utf-8")).items():
         key = f"{prefix}.{name}" if prefix else name
         if key not in known | holders and not any(key.startswith(f"{end}.") for end in ends) and name != "defaults":
-            raise UserError(f"{shown(path)}, line {line}: {unknown_key(key, known)}")
+            elsewhere = owners(key, values) if values else ""
+            raise UserError(f"{shown(path)}, line {line}: {unknown_key(key, known, elsewhere=elsewhere)}")
+
+
+def owners(key: str, values: Mapping[str, Any]) -> str:
+    """Which options of its group have a key that the chosen one lacks, in words; "" if none of this task has it."""
+    group = key.partition(".")[0]
+    if group not in PLACES or group in PRESETS or group not in values:
+        return ""
+    chosen, having = str(values[group]["name"]), []
+    for name in option_names(group):
+        with suppress(UserError):  # a file that is not chosen may be unfinished
+            found = option_values(group, name, str(values["framework"]))
+            fits = values.get("task") in (found.get("tasks") or [values.get("task")])
+            if group == "data":  # whose folders are kinds of data
+                fits = option_file(group, name).parent == option_file(group, chosen).parent
+            having += [name] * (fits and key in leaves(found, group))
+    return f"no key of {group}={chosen}, but of {group}={', '.join(having)}" if having else ""
 
 
 def option(group: str, name: str, framework: str = "") -> DictConfig:
@@ -246,29 +262,6 @@ def option_names(group: str) -> list[str]:
     """What can be chosen; a data set's defaults are not a data set, but a trainer's are a trainer."""
     names = sorted(path.stem for path in (CONFIGS / group).rglob("*.yaml"))
     return [name for name in names if name not in DATA_TABLES and (name != "default" or group == "trainer")]
-
-
-def read(path: Path) -> DictConfig:
-    """Read one YAML file as a configuration."""
-    try:
-        cfg = OmegaConf.load(path)
-        if re.search(r"\bclasses\b", text := path.read_text("utf-8")):
-            cfg = OmegaConf.create(keep_names(OmegaConf.to_container(cfg), text))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{shown(path)} is not text in UTF-8: save it as UTF-8.") from error
-    except (YAMLError, OmegaConfBaseException, RecursionError) as error:
-        raise UserError(f"{shown(path)} is not valid YAML: {' '.join(str(error).split())}.") from error
-    except OSError as error:  # OmegaConf's, for a number
-        raise UserError(f"{shown(path)} must hold keys and values: {error}.") from error
-    if not isinstance(cfg, DictConfig):
-        raise UserError(f"{shown(path)} must hold keys and values.")
-    return cfg
-
-
-def shown(path: Path) -> Path:
-    """A path of the project as users know it: below the project's folder."""
-    root = CONFIGS.parents[1]
-    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def load_saved(path: Path, chosen: dict[str, str], framework: str | None) -> DictConfig:

@@ -4,8 +4,7 @@ A key of the kit has a row in a `keys.yaml` (of this package, or of another one 
 argument of its `build`, so types and bounds come from the signature."""
 
 import ast
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config.aliases import LOADER, answer, understand
+from src.kit.config.aliases import LOADER
 from src.kit.config.components import (
     FRAMEWORKS,
     PLACES,
@@ -248,7 +247,9 @@ def shorten(value: Any) -> str:
 
 def describe(rule: Mapping[str, Any]) -> str:
     """A rule in words, such as "an integer of at least 1 or null"."""
-    text = " or ".join(WORDS[kind] for kind in rule.get("type", "").split("|") if kind)
+    choices = [str(choice) for choice in rule.get("choices", [])]
+    words = [*choices, *(WORDS[kind] for kind in rule.get("type", "").split("|") if kind)]
+    text = " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
     if rule.get("items"):
         text = text.replace("a list", f"a list of {rule.get('length', '')} {MANY[rule['items']]}".replace("  ", " "))
         text += ", each" if any(rule.get(key) is not None for key in BOUNDS) else ""
@@ -256,9 +257,8 @@ def describe(rule: Mapping[str, Any]) -> str:
         text += " of up to 200 letters without / or \\ that can name a folder"
     bounds = [f"{word} {rule[key]}" for key, word in BOUNDS.items() if rule.get(key) is not None]
     text += f" {' and '.join(bounds)}" if bounds else ""
-    choices = ", ".join(str(choice) for choice in rule.get("choices", []))
-    if choices:
-        text = f"{text} or one of {choices}" if text else f"one of {choices}"
+    if choices and "type" not in rule:
+        text = f"one of {', '.join(choices)}"
     return (text or "any value") + (" or null" if rule.get("null") else "")
 
 
@@ -287,21 +287,6 @@ def key_lines(text: str) -> dict[str, int]:
 
     visit(yaml.compose(text, LOADER), "")
     return lines
-
-
-def unknown_key(key: str, known: Iterable[str], groups: Iterable[str] = ()) -> str:
-    """One sentence that says that a key does not exist and which one was probably meant."""
-    last = key.rpartition(".")[2]
-    names = list(known)
-    if said := answer(key):
-        return f"Unknown key {key!r}: {said}."
-    meant = understand(key, "")[0]
-    nearest = [meant] if meant in names else difflib.get_close_matches(key, names, n=1)
-    nearest = nearest or [name for name in names if name.rpartition(".")[2] == last]
-    if "." in key and last in set(groups):
-        nearest = [f"{last}=NAME"]
-    nearest = nearest or difflib.get_close_matches(key, list(groups), n=1)
-    return f"Unknown key {key!r}." + (f" Did you mean {nearest[0]}?" if nearest else " --help lists every key.")
 
 
 def build_component(group: str, keys: Mapping[str, Any], framework: str, *positional: Any, **given: Any) -> Any:

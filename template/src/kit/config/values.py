@@ -111,6 +111,29 @@ def own_data() -> set[str]:
     }
 
 
+def read(path: Path) -> DictConfig:
+    """Read one YAML file as a configuration."""
+    try:
+        cfg = OmegaConf.load(path)
+        if re.search(r"\bclasses\b", text := path.read_text("utf-8")):
+            cfg = OmegaConf.create(keep_names(OmegaConf.to_container(cfg), text))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{shown(path)} is not text in UTF-8: save it as UTF-8.") from error
+    except (YAMLError, OmegaConfBaseException, RecursionError) as error:
+        raise UserError(f"{shown(path)} is not valid YAML: {' '.join(str(error).split())}.") from error
+    except OSError as error:  # OmegaConf's, for a number
+        raise UserError(f"{shown(path)} must hold keys and values: {error}.") from error
+    if not isinstance(cfg, DictConfig):
+        raise UserError(f"{shown(path)} must hold keys and values.")
+    return cfg
+
+
+def shown(path: Path) -> Path:
+    """A path of the project as users know it: below the project's folder."""
+    root = SRC.parent
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
 def contents(cfg: DictConfig) -> dict[str, Any]:
     """A configuration as plain mappings, with its interpolations as they are written."""
     values: Any = OmegaConf.to_container(cfg, resolve=False)

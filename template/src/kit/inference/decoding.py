@@ -144,7 +144,7 @@ def decoding_error(source: Path | bytes, error: Exception) -> UserError:
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):  # whose text is a memory address
         reason = "its content is no image"
-    return UserError(f"Cannot decode {name}: {reason}. Replace the file or move it out of the data set.")
+    return UserError(f"Cannot decode {name}: {reason}. Replace it or leave it out.")
 
 
 def decode_jpeg(content: bytes, image_size: int | None) -> np.ndarray | None:

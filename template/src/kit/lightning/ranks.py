@@ -194,6 +194,10 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
     keys, settings = cfg.trainer, gpu_settings(cfg, use_gpu(cfg))
     if keys.precision == "16-mixed" and not use_gpu(cfg):
         raise UserError("trainer.precision=16-mixed needs a GPU: use bf16-mixed or 32-true on a CPU.")
+    if keys.accelerator == "gpu" and not use_gpu(cfg):
+        raise UserError(
+            "trainer.accelerator=gpu, but PyTorch sees no GPU here: use auto, or run python scripts/doctor.py."
+        )
     options = placement(cfg) | {
         "max_epochs": keys.max_epochs,
         "accelerator": keys.accelerator,
@@ -299,7 +303,7 @@ def fused(cfg: DictConfig) -> bool:
 
 def first_sentence(error: Exception) -> str:
     """The first sentence of a framework's message, on one line."""
-    return " ".join(str(error).split()).split(". ")[0].rstrip(".") + "."
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".!") + "."
 
 
 def silence() -> None:

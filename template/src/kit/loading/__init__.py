@@ -37,6 +37,7 @@ from src.kit.loading.images import (
     is_hidden,
     list_images,
     reading_of,
+    refuse_file,
     scan_classes,
     walk,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "read_settings",
     "read_tiff_header",
     "reading_of",
+    "refuse_file",
     "refuse_keys",
     "resize",
     "scan_classes",

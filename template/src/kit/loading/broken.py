@@ -76,7 +76,7 @@ def brief(sentence: str) -> str:
     """An error of `decode` without what all of them have in common: "photos/cat.jpg: its content is no image"."""
     for word in ("Cannot decode ", "Cannot read ", "the class map "):
         sentence = sentence.removeprefix(word)
-    return sentence.removesuffix(" Replace the file or move it out of the data set.").removesuffix(".")
+    return sentence.removesuffix(" Replace it or leave it out.").removesuffix(".")
 
 
 def drop_broken(dataset: Any, reading: Reading, split: str) -> tuple[Any, str]:

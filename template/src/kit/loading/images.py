@@ -42,9 +42,16 @@ class ArrayImages:
     in_memory = True
 
     def __init__(self, array: np.ndarray, image_size: int | None = None) -> None:
-        """`array`: uint8 (N, H, W, C)."""
-        assert array.dtype == np.uint8, array.dtype
-        assert array.ndim == 4, array.shape
+        """`array`: uint8 (N, H, W, C), from 0 to 255.
+
+        Raises:
+            UserError: another type or shape, as a data set of one's own may have.
+        """
+        if array.dtype != np.uint8 or array.ndim != 4:
+            raise UserError(
+                f"ArrayImages takes uint8 (N, H, W, C) of 0 to 255, not {array.dtype} {array.shape}: convert the "
+                "images, such as with (255 * images).round().astype(np.uint8) and images[..., None]."
+            )
         # channels first, as networks read them, so that no batch has to be transposed
         self.planes = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
         channels, height, width = self.planes.shape[1:]
@@ -198,8 +205,22 @@ class Split:
     ids: np.ndarray | None = None  # (N,) numbers in the publisher's order, or names: splits.json records them
 
     def __post_init__(self) -> None:
-        assert len(self.images) == len(self.targets), (len(self.images), len(self.targets))
-        assert self.targets.dtype == np.int64, self.targets.dtype
+        """Check what a data set of one's own may get wrong.
+
+        Raises:
+            UserError: not one class number for each image.
+        """
+        found = np.asarray(self.targets)
+        if found.dtype != np.int64 or found.shape != (len(self.images),):
+            raise UserError(
+                f"Split takes targets int64 (N,), a class number for each of its {len(self.images):,} images, not "
+                f"{found.dtype} {found.shape}: convert them, such as with np.asarray(labels, np.int64)."
+            )
+        if len(found) and not 0 <= found.min() <= found.max() < len(self.classes):
+            raise UserError(
+                f"Split has targets from {found.min()} to {found.max()}, but {len(self.classes)} classes, which are "
+                "numbered from 0."
+            )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -249,12 +270,19 @@ def list_images(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list
     return paths, np.array(numbers, np.int64)
 
 
+def refuse_file(root: Path) -> None:
+    """Refuse a file, such as one that describes the data set, in place of the data set's folder."""
+    if root.is_file():
+        raise UserError(f"data.root={root} is a file: give the folder of the data set.")
+
+
 def find_splits(root: Path) -> dict[str, Path]:
     """Split -> its folder of class folders, whatever its case; only {"train": root} if `root` itself holds the classes.
 
     Raises:
         UserError: no such folder, two folders for a split, or folders of splits without class folders for training.
     """
+    refuse_file(root)
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist: put the images in {root / '<class>'} or set data.root.")
     folders = [child for child in sorted(root.iterdir()) if child.is_dir() and not is_hidden(child.name)]

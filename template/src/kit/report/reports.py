@@ -142,7 +142,8 @@ def headline(info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], evaluat
     if not evaluations and last:
         cards.append(card(score(last, rows[-1][f"val/{last}"]), f"val {last}, last epoch"))
     if rows:
-        cards.append(card(str(rows[-1].get("epoch", len(rows))), "epochs"))
+        epochs = rows[-1].get("epoch", len(rows))
+        cards.append(card(str(epochs), "epoch" if epochs == 1 else "epochs"))
     if "duration_s" in info:
         cards.append(card(duration(info["duration_s"]), "duration"))
     if "parameters" in info:

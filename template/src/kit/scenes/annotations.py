@@ -22,6 +22,7 @@ from src.kit.scenes.class_maps import list_ids
 
 logger = logging.getLogger(__name__)
 LEAST_SIDE = 1e-6  # of a box, in the unit of its coordinates
+ADVICE = "`python scripts/validate_data.py` with the same data keys lists all that is wrong."
 FAR = 1e7  # where coordinates of outlines are cut off: float32 is exact to a pixel up to there
 # one object: rings float32 (P, 2) of x, y; or {"size": [H, W], "counts": bytes}, COCO's compressed run-length code
 Outline = Sequence[np.ndarray] | Mapping[str, Any]
@@ -40,7 +41,7 @@ def shown_size(path: Path) -> tuple[int, int]:
             width, height = image.size
             return (height, width) if image.getexif().get(ORIENTATION, 1) >= 5 else (width, height)
     except Exception as error:  # Pillow's parsers raise errors of any type
-        raise UserError(f"Cannot read {path}: {error}. Replace the file or move it out of the data set.") from error
+        raise UserError(f"Cannot read {path}: {error}. Replace it or leave it out.") from error
 
 
 def rasterise(outline: Outline, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from src.kit.config import UserError
-from src.kit.scenes.annotations import Annotations, Outline, Record, encode_outline
+from src.kit.loading import refuse_file
+from src.kit.scenes.annotations import ADVICE, Annotations, Outline, Record, encode_outline
 from src.kit.scenes.coco_entries import (
     area_of,
     corners,
@@ -69,6 +70,7 @@ def find_coco_splits(root: Path) -> dict[str, tuple[Path, Path, Path | None]]:
     annotations/; or <split>/_annotations.coco.json. The images are next to it or in <split>/, images/<split>/ or
     images/, the class maps in class_maps/<split>/.
     """
+    refuse_file(root)
     files = sorted((root / "annotations").glob("*.json"))
     annotation_files = by_split(files) or ({"train": files[0]} if len(files) == 1 else {})
     if not annotation_files:
@@ -150,7 +152,7 @@ def read_once(path: Path, images: Path, class_maps: Path | None, stamp: int) -> 
             continue
         known: dict[Any, Any] = images_by_id if section == "images" else categories
         if values["id"] in known:
-            raise UserError(f"{path}: two entries in {section!r} have the id {shown(values['id'])}.")
+            raise UserError(f"{path}: two entries in {section!r} have the id {shown(values['id'])}. {ADVICE}")
         if section == "images":
             images_by_id[values["id"]] = (values["file_name"], values["width"], values["height"])
             numbers.setdefault(values["id"], len(numbers))
@@ -176,7 +178,8 @@ def number_classes(
     known = sorted(categories)
     for row in np.flatnonzero(~np.isin(labels, known))[:1]:
         raise UserError(
-            f"{path}: annotation {shown(ids[row])} has the category_id {labels[row]}, which is not in 'categories'."
+            f"{path}: annotation {shown(ids[row])} has the category_id {labels[row]}, which is not in 'categories'. "
+            f"{ADVICE}"
         )
     annotations.labels = np.searchsorted(known, labels)
     annotations.class_ids = {category: number for number, category in enumerate(known)}
@@ -194,7 +197,8 @@ def add_images(
     listed: dict[Path, set[str]] = {}
     for number in numbers:
         if number not in entries:
-            raise UserError(f"{path}: annotations have the image_id {shown(number)}, which is not in 'images'.")
+            fault = f"annotations have the image_id {shown(number)}, which is not in 'images'"
+            raise UserError(f"{path}: {fault}. {ADVICE}")
         name, width, height = entries[number]
         file = images / name
         if file.parent not in listed:
@@ -202,7 +206,7 @@ def add_images(
         if file.name not in listed[file.parent]:
             raise UserError(
                 f"{path}: image {shown(number)} is {str(file)[:300]}, which does not exist: add the file or drop "
-                "it from the annotations."
+                f"it from the annotations. {ADVICE}"
             )
         class_map = find_class_map(class_maps, name) if class_maps else None
         annotations.add_image(file, number, (width, height), class_map)
@@ -252,7 +256,7 @@ def read_entry(entry: Any, section: str, path: Path) -> dict[str, Any]:
             wrong = (
                 f"has the wrong {key} {shown(entry[key])}: it must be {right}" if key in entry else f"has no {key!r}"
             )
-            raise UserError(f"{path}: {named} in {section!r} {wrong}.")
+            raise UserError(f"{path}: {named} in {section!r} {wrong}. {ADVICE}")
     return values
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.kit.config import UserError
-from src.kit.loading import find_images, walk
+from src.kit.loading import find_images, refuse_file, walk
 from src.kit.scenes.annotations import Annotations
 from src.kit.scenes.class_maps import count_ids, named_ids
 from src.kit.scenes.format_files import by_split, subfolders
@@ -59,6 +59,7 @@ def read_table(root: Path) -> Table:
     Raises:
         UserError: no table, or a row without a name, with something else than an id or a colour, or a second time.
     """
+    refuse_file(root)
     path = table_path(root)
     if path is None:
         raise UserError(f"{root / TABLES[0]} does not exist: {advice(root)}.")

@@ -14,8 +14,8 @@ import numpy as np
 import yaml
 
 from src.kit.config import UserError
-from src.kit.loading import find_images
-from src.kit.scenes.annotations import Annotations, Outline, Record, extent, rasterise
+from src.kit.loading import find_images, refuse_file
+from src.kit.scenes.annotations import ADVICE, Annotations, Outline, Record, extent, rasterise
 from src.kit.scenes.coco_entries import shown, text, whole
 from src.kit.scenes.format_files import by_split, subfolders
 from src.kit.scenes.samples import Scenes
@@ -51,6 +51,7 @@ def find_yolo_splits(root: Path) -> dict[str, tuple[Path, Path]]:
 
 def read_header(root: Path) -> dict[str, Any]:
     """data.yaml with all values as texts, which `names: [yes, no, 001]` are meant as; {} if it holds no keys."""
+    refuse_file(root)
     path = root / "data.yaml"
     try:
         content = yaml.load(path.read_text("utf-8-sig"), TEXTS)
@@ -137,7 +138,7 @@ def read_yolo(images: Path, labels: Path, classes: Sequence[str], keypoints: int
             if label is not None and label >= len(classes):
                 fault = f"the class is {label}, but there are {len(classes)} classes, numbered from 0"
             if fault:
-                raise UserError(f"{where}: {fault}.")
+                raise UserError(f"{where}: {fault}. {ADVICE}")
             poses.add(values, where)
             box, outline = box_of(values)
             annotations.add_object(image, box, label or 0, outline=outline, where="" if outline else where)

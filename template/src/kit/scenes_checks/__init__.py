@@ -28,6 +28,7 @@ from src.kit.scenes_checks.kinds import Outlines, Sides, box_faults, gap
 __all__ = ["CocoFolder", "MaskFolder", "YoloFolder", "find_checker"]
 
 TASKS = ("detection", "segmentation", "instance_segmentation")
+LISTS = ("classes.txt", "predefined_classes.txt")  # names that labelling tools write beside the labels
 
 
 class YoloFolder(ImageFiles):
@@ -58,7 +59,8 @@ class YoloFolder(ImageFiles):
             self.add_strangers(images)
             expected = set(self.label_files.values())
             for file in walk(labels):
-                if file.endswith(".txt") and (name := self.relative(labels / file)) not in expected:
+                name = self.relative(labels / file)
+                if file.endswith(".txt") and name not in expected and Path(file).name not in LISTS:
                     self.add("label_without_image", name, "No image has this name.")
             self.counts[split].update(dict.fromkeys(self.classes, 0))
 

@@ -51,6 +51,8 @@ def draw_search(
 
 def draw_history(results: Sequence[Result], monitor: str, mode: str, path: Path) -> Path:
     """Draw each trial's score, and the best one so far as a line."""
+    from matplotlib.ticker import MaxNLocator
+
     numbers, scores = [row.number for row in results], [row.score for row in results]
     best = (np.maximum if mode == "max" else np.minimum).accumulate(scores)
     figure = new_figure(5.2, 3.9)
@@ -59,6 +61,7 @@ def draw_history(results: Sequence[Result], monitor: str, mode: str, path: Path)
     axes.step(numbers, best, where="post", color=VERMILLION, linewidth=2, label=f"best  {best[-1]:.4g}")
     axes.set_title("History")
     axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(monitor)
     axes.grid(axis="y")
     axes.legend()

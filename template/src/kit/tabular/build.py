@@ -22,7 +22,7 @@ from src.kit.tabular.forms import (
 )
 from src.kit.tabular.preprocessing import MOST_CATEGORIES, Preprocessing, fit, from_json, resample, select_columns
 from src.kit.tabular.rows import Rows, TableSplit
-from src.kit.tabular.table import Table, is_missing, is_numeric, list_columns, to_text
+from src.kit.tabular.table import Table, is_missing, is_numeric, no_column, to_text
 from src.kit.tabular.target import fit_transform, transform_target
 from src.kit.tabular.written import read_number
 from src.kit.weights import load_metadata
@@ -142,7 +142,7 @@ def choose_parts(rule: SplitRule, target: "Target", table: Table, cfg_data: Dict
         raise UserError("data.split_by.group and data.split_by.time exclude each other: set one.")
     for key, name in by.items():
         if name not in table.columns:
-            raise UserError(f"The table has no column {name!r} for data.split_by.{key}: {list_columns(table.columns)}.")
+            raise UserError(f"The table has {no_column(name, f'for data.split_by.{key}', table.columns)}.")
     if "time" in by:
         return split_by_time(rule, table.columns[by["time"]][target.rows], by["time"])
     groups = number_groups(table.columns[by["group"]][target.rows]) if "group" in by else None
@@ -243,7 +243,7 @@ def read_target(table: Table, cfg_data: DictConfig, whole: bool = False) -> Targ
     """
     name, kind = cfg_data.target.column, cfg_data.target.kind
     if name not in table.columns:
-        raise UserError(f"The table has no column {name!r} for data.target.column: {list_columns(table.columns)}.")
+        raise UserError(f"The table has {no_column(name, 'for data.target.column', table.columns)}.")
     if len(table.columns) == 1:
         raise UserError(
             f"The table has no column but the target {name!r}, so there is nothing to predict it from: check "

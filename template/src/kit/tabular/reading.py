@@ -11,7 +11,7 @@ import numpy as np
 
 from src.kit.errors import UserError
 from src.kit.tabular.forms import has_decimal_comma
-from src.kit.tabular.table import Table, list_columns, to_text
+from src.kit.tabular.table import Table, no_column, to_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -54,7 +54,7 @@ def read_table(
         raise UserError(f"{path} has several columns called {', '.join(twice)}: give each a different name.")
     for name in [*drop, *categories]:
         if name not in names:
-            raise UserError(f"{path} has no column {name!r} to drop or to read as categories: {list_columns(names)}.")
+            raise UserError(f"{path} has {no_column(name, 'to drop or to read as categories', names)}.")
     kept = [name for name in names if name not in drop]
     if not kept or found.num_rows == 0:
         raise UserError(f"{path} has {found.num_rows} rows and {len(kept)} columns: there is nothing to learn from.")

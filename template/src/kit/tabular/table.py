@@ -1,5 +1,6 @@
 """A table in memory."""
 
+import difflib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -55,9 +56,16 @@ def to_text(column: np.ndarray) -> np.ndarray:
     return np.array(texts, object)
 
 
-def list_columns(names: Collection[str]) -> str:
-    """The existing columns, as the end of a message."""
-    if len(names) == 1:  # often a whole line, separated by another character
-        return f"its only column is {next(iter(names))[:60]!r}, so check data.columns.delimiter"
-    listed = ", ".join(list(names)[:12])
-    return f"it has {listed}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+def no_column(name: str, use: str, names: Collection[str]) -> str:
+    """The end of a message on a name that no column has: the nearest and the existing columns.
+
+    Args:
+        names: the columns; parts of dates, which are none of the file's, are not shown.
+    """
+    own = [each for each in names if each.rpartition(" (")[0] not in names]
+    nearest = difflib.get_close_matches(name, own, n=1)
+    listed = ", ".join(own[:12]) + (f" and {len(own) - 12} more" if len(own) > 12 else "")
+    found = f"did you mean {nearest[0]!r}? It has {listed}" if nearest else f"it has {listed}"
+    if len(own) == 1:  # often a whole line, separated by another character
+        found = f"its only column is {own[0][:60]!r}, so check data.columns.delimiter"
+    return f"no column {name!r} {use}: {found}"

@@ -83,7 +83,7 @@ def export_command(run: Path | None, format: str = "", int8: bool = False, check
         sys.stdout.write(f"model.onnx differs from the run by at most {difference:.1e} of the largest output\n")
     scores = quantize_run(run, folder) if int8 else {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        sys.stdout.write(f"{path}  {path.stat().st_size / 1e6:,.2f} MB\n")
+        sys.stdout.write(f"{path}  {path.stat().st_size / 1e6:,.{2 if path.stat().st_size >= 1e4 else 3}f} MB\n")
     for name, values in scores.items():
         sys.stdout.write(f"{name:<8}" + "".join(f"  {score} {value:.4f}" for score, value in values.items()) + "\n")
     return folder
