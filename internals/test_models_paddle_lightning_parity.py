@@ -115,6 +115,17 @@ def test_batch_norm_learns_at_the_same_pace():
     np.testing.assert_allclose(a["1.running_var"], b["1.running_var"], rtol=1e-3)
 
 
+@pytest.mark.parametrize("size", [24, 32, 72])
+def test_maps_of_every_size_are_averaged_to_the_grid(size):
+    ours, theirs, _ = both("small_cnn", channels=3, size=32)  # whose grid is 4x4: of 3x3, 4x4 and 9x9 cells
+    images = np.random.default_rng(1).standard_normal((2, 3, size, size), dtype=np.float32)
+    with torch.no_grad(), paddle.no_grad():
+        cells = torch.nn.functional.adaptive_avg_pool2d(ours[:9](torch.tensor(images)), 4)
+        found, paddles = ours(torch.tensor(images)), theirs(paddle.to_tensor(images)).numpy()
+        torch.testing.assert_close(found, ours[10:](cells), rtol=0, atol=0)
+    np.testing.assert_allclose(found.numpy(), paddles, atol=1e-4)
+
+
 def test_published_weights_of_a_vision_transformer_give_timm_s_logits_at_another_size(tmp_path, monkeypatch):
     torch.manual_seed(0)
     published = timm.create_model("vit_tiny_patch16_224").state_dict()

@@ -39,11 +39,9 @@ def bound_bytes(cfg: DictConfig, shape: DataShape, batch: int) -> int | None:
     Optimizers keep up to two copies of the parameters and make as many in a step.
 
     Returns:
-        None where shapes do not decide: a network or a loss that looks for objects, or at values.
+        None where shapes do not decide, as the network or the loss looks at values.
     """
     cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False, "weights": None}})
-    if shape.objects:
-        return None
     with torch.device("meta"), OutputSizes() as sizes:
         try:
             network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()

@@ -78,13 +78,12 @@ def fit_memory(
 
 def clearly_fits(cfg: DictConfig, shape: DataShape, memory: float) -> bool:
     """Whether a bound of what training takes fits, so that the estimate, seconds of CPU time, is not needed."""
+    bound_bytes = getattr(load_memory(cfg.framework), "bound_bytes", None)
+    if not bound_bytes or shape.objects:  # what a loss that looks for objects takes depends on them
+        return False
     batch = int(cfg.data.batch_size)
-
-    def compute() -> dict[str, Any]:
-        bound = getattr(load_memory(cfg.framework), "bound_bytes", lambda *_: None)(cfg, shape, batch)
-        return {"bytes": bound or 0}  # nothing is known of it
-
-    bound = int(cached(cache_path(cfg, shape, [batch]).with_suffix(".bound.npz"), compute)["bytes"])
+    path = cache_path(cfg, shape, [batch]).with_suffix(".bound.npz")
+    bound = int(cached(path, lambda: {"bytes": bound_bytes(cfg, shape, batch) or 0})["bytes"])
     if not bound:
         return False
     kept = cached_images(cfg, shape, memory) + CUBLAS_HANDLES * cublas_workspace(cfg)
