@@ -8,8 +8,10 @@ import paddle
 from omegaconf import OmegaConf
 
 from src.kit.paddle import (
+    HALF_PRECISION,
     Profile,
     RunCallback,
+    autocast,
     backward,
     build_distillation,
     build_optimizer,
@@ -40,7 +42,7 @@ class Model(paddle.Model):
         self.optimizer = build_optimizer(cfg, network, rank, ranks)
         self.parallel = connect_ranks(network, self.optimizer, ranks)
         self.scaler = paddle.amp.GradScaler(enable=cfg.trainer.precision == "16-mixed", init_loss_scaling=65536.0)
-        self.amp = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(cfg.trainer.precision)
+        self.half = HALF_PRECISION.get(cfg.trainer.precision)
         self.collector = Collector(experiment.task, to_numpy)
         self.logged: dict[str, float] = {}
         self.distill = build_distillation(experiment)
@@ -54,7 +56,7 @@ class Model(paddle.Model):
             layer.eval()
         # networks that compute their own loss also receive the targets
         arguments = [inputs[0], *targets] if self.takes_targets else inputs[:1]
-        with paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
+        with autocast(self.half):
             outputs = self.parallel(*arguments)
         loss = self.loss(outputs, *targets)
         loss = self.distill(inputs[0], outputs, loss) if self.distill else loss
@@ -78,7 +80,7 @@ class Model(paddle.Model):
         """Collect the predictions; the metrics come from all of them at once."""
         targets = labels or []
         self.network.eval()
-        with paddle.no_grad(), paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
+        with paddle.no_grad(), autocast(self.half):
             outputs = self.network(inputs[0])
         with paddle.no_grad():
             loss = self.loss(outputs, *targets) if self.has_validation_loss else None

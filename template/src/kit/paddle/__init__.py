@@ -6,8 +6,10 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle loads: silences 
 
 from src.kit.hardware import SystemProbe
 from src.kit.paddle.devices import (
+    HALF_PRECISION,
     Batches,
     DeviceBatches,
+    autocast,
     build_batches,
     choose_image_cache,
     join,
@@ -38,12 +40,14 @@ from src.kit.paddle.trainer import (
 )
 
 __all__ = [
+    "HALF_PRECISION",
     "Batches",
     "DeviceBatches",
     "Profile",
     "RunCallback",
     "StepOptimizer",
     "add_lora",
+    "autocast",
     "backward",
     "build_batches",
     "build_distillation",

@@ -10,11 +10,18 @@ import paddle
 from paddle.io import DataLoader, Dataset
 from src.kit.benchmarks import PillowSamples
 from src.kit.loading import Split, keep_decoded, largest_batch
-from src.kit.paddle.devices import Batches, DeviceBatches, build_batches, choose_image_cache, use_gpu
+from src.kit.paddle.devices import (
+    HALF_PRECISION,
+    Batches,
+    DeviceBatches,
+    autocast,
+    build_batches,
+    choose_image_cache,
+    use_gpu,
+)
 from src.kit.paddle.optimizers import build_optimizer
 from src.kit.training import Experiment
 
-HALF_PRECISION = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
 PRODUCTS = ("matmul", "bmm")
 
 
@@ -61,13 +68,13 @@ class Trainer:
         self.network.train()
         self.loss = self.experiment.build_loss()
         self.optimizer = build_optimizer(cfg, self.network)
-        self.amp = HALF_PRECISION.get(cfg.trainer.precision)
+        self.half = HALF_PRECISION.get(cfg.trainer.precision)
         self.takes_targets = getattr(self.network, "takes_targets", False)
 
     def step(self, batch: list[paddle.Tensor]) -> None:
         """Train on one batch; on a GPU it returns before the work is done."""
         images, *arrays = batch
-        with paddle.amp.auto_cast(enable=self.amp is not None, dtype=self.amp or "float16"):
+        with autocast(self.half):
             outputs = self.network(images, *arrays) if self.takes_targets else self.network(images)
         self.loss(outputs, *arrays).backward()
         self.optimizer.step()

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ OWN = dict.fromkeys(FITTED, "use the keys of data")  # arguments of paddle.Model
 OWN |= {"callbacks": "use trainer.callbacks", "epochs": "use trainer.max_epochs", "log_freq": "use log_every_n_steps"}
 OWN |= {"accumulate_grad_batches": "use trainer.accumulate_grad_batches"}
 OWN |= {"eval_freq": "every epoch is validated", "verbose": "training shows its own progress"}
+HALF_PRECISION = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
 FAILURE = "failure.txt"  # in the run folder: a rank's mistake, for the process that started it
 
 
@@ -192,6 +193,14 @@ def open_process(cfg: DictConfig, run: Run) -> Iterator[None]:
         repeatable = bool(cfg.deterministic)  # else cuDNN times its kernels and takes the fastest
         paddle.set_flags({"FLAGS_cudnn_deterministic": repeatable, "FLAGS_cudnn_exhaustive_search": not repeatable})
     yield
+
+
+def autocast(dtype: str | None) -> AbstractContextManager[Any]:
+    """What a forward pass runs in: operations in a dtype of `HALF_PRECISION`, or None to leave them.
+
+    Paddle's own context takes 30 us when it is disabled, too.
+    """
+    return paddle.amp.auto_cast(dtype=dtype) if dtype else nullcontext()
 
 
 @contextmanager

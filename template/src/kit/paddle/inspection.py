@@ -51,7 +51,8 @@ class PaddleLayers:
     def gradient_norms(self) -> Tensor:
         with paddle.no_grad():  # Paddle's own clipping uses this kernel; a public norm takes thirty times as long
             squares = [paddle._C_ops.squared_l2_norm(each) for each in self.grads()]
-            return paddle.stack(squares).reshape([-1]).astype("float32").sqrt()
+            total = paddle.concat(squares)
+            return (total if total.dtype == paddle.float32 else total.astype("float32")).sqrt()
 
     def gradients(self) -> tuple[np.ndarray, list[np.ndarray]]:
         grads = self.grads()

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 import paddle
 from paddle.base import core
 from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
+from src.kit.paddle.devices import HALF_PRECISION
 from src.kit.paddle.memory_program import (
     Casts,
     Program,
@@ -31,7 +32,6 @@ from src.kit.training import build_loss, build_model
 
 STEPS = 2  # the second one has the optimizer's state
 PIECES = 64  # blocks that a measured total is split into: one large block would fit nowhere
-HALF_PRECISION = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
 # operations whose output is a view of the input or overwrites it
 VIEWS = {"reshape", "flatten", "squeeze", "unsqueeze", "transpose", "slice", "split", "unbind", "share_data_", "add_n"}
 # operations whose backward pass needs the shapes of its inputs and not their values

@@ -16,8 +16,8 @@ def build_optimizer(
 ) -> paddle.optimizer.Optimizer:
     """Build `cfg.optimizer` for a network's parameters; of several `ranks` each may keep a part of its state.
 
-    The component's `build(parameters, *, grad_clip, ...)` gets the parameters, with attributes for a decay of 0 and
-    their own factor of the learning rate, and what `trainer.gradient_clip_val` asks for, or None.
+    The component's `build(parameters, *, grad_clip, ...)` gets the parameters (`is_decayed` says which take part in
+    weight decay) and what `trainer.gradient_clip_val` asks for, or None.
     """
     keys, clip, part = cfg.trainer, None, None
     if keys.gradient_clip_val and keys.gradient_clip_algorithm == "norm":
@@ -29,21 +29,25 @@ def build_optimizer(
     for group in parameter_groups(cfg.optimizer, trained):
         for each in group["params"]:
             each.optimize_attr["learning_rate"] = group["lr_scale"]  # Paddle multiplies
-            each.regularizer = paddle.regularizer.L2Decay(0.0) if "weight_decay" in group else None
+            each.decayed = "weight_decay" not in group
     weights = [each for _, each in trained]
     if keys.strategy in STAGES and ranks > 1:
         clip = part = Part(weights, clip, rank, ranks, STAGES[keys.strategy])
     optimizer: paddle.optimizer.Optimizer = build_component(
         "optimizer", cfg.optimizer, "paddle", weights, grad_clip=clip
     )
+    # what decays the weights itself asks `is_decayed`, and Paddle would add 0 times the weight to its gradient
+    decoupled = isinstance(optimizer, paddle.optimizer.AdamW | StepOptimizer)
+    for each in weights:
+        each.regularizer = None if decoupled or is_decayed(each) else paddle.regularizer.L2Decay(0.0)
     if part:
         part.attach(optimizer)
     return optimizer
 
 
 def is_decayed(parameter: Any) -> bool:
-    """Whether weight decay applies to a parameter: the kit gives others a decay of 0 of their own."""
-    return getattr(parameter, "regularizer", None) is None
+    """Whether weight decay applies to a parameter that `build_optimizer` has seen."""
+    return bool(getattr(parameter, "decayed", True))
 
 
 class StepOptimizer(paddle.optimizer.Optimizer):

@@ -89,7 +89,7 @@ class Inspector:
         Args:
             forward: repeats the batch's forward pass.
         """
-        if not self.layers.on_cpu or math.isfinite(loss):
+        if not self.layers.on_cpu or math.isfinite(loss.item()):
             return None
         return self.layers.first_not_finite(forward) or "the loss itself"
 
