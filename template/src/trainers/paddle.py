@@ -8,7 +8,6 @@ import paddle
 from omegaconf import OmegaConf
 
 from src.kit.paddle import (
-    HALF_PRECISION,
     Profile,
     RunCallback,
     autocast,
@@ -42,7 +41,7 @@ class Model(paddle.Model):
         self.optimizer = build_optimizer(cfg, network, rank, ranks)
         self.parallel = connect_ranks(network, self.optimizer, ranks)
         self.scaler = paddle.amp.GradScaler(enable=cfg.trainer.precision == "16-mixed", init_loss_scaling=65536.0)
-        self.half = HALF_PRECISION.get(cfg.trainer.precision)
+        self.precision = str(cfg.trainer.precision)
         self.collector = Collector(experiment.task, to_numpy)
         self.logged: dict[str, float] = {}
         self.distill = build_distillation(experiment)
@@ -56,7 +55,7 @@ class Model(paddle.Model):
             layer.eval()
         # networks that compute their own loss also receive the targets
         arguments = [inputs[0], *targets] if self.takes_targets else inputs[:1]
-        with autocast(self.half):
+        with autocast(self.precision):
             outputs = self.parallel(*arguments)
         loss = self.loss(outputs, *targets)
         loss = self.distill(inputs[0], outputs, loss) if self.distill else loss
@@ -80,7 +79,7 @@ class Model(paddle.Model):
         """Collect the predictions; the metrics come from all of them at once."""
         targets = labels or []
         self.network.eval()
-        with paddle.no_grad(), autocast(self.half):
+        with paddle.no_grad(), autocast(self.precision):
             outputs = self.network(inputs[0])
         with paddle.no_grad():
             loss = self.loss(outputs, *targets) if self.has_validation_loss else None

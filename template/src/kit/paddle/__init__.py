@@ -6,7 +6,6 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # before Paddle loads: silences 
 
 from src.kit.hardware import SystemProbe
 from src.kit.paddle.devices import (
-    HALF_PRECISION,
     Batches,
     DeviceBatches,
     autocast,
@@ -40,7 +39,6 @@ from src.kit.paddle.trainer import (
 )
 
 __all__ = [
-    "HALF_PRECISION",
     "Batches",
     "DeviceBatches",
     "Profile",

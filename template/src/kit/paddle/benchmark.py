@@ -68,13 +68,13 @@ class Trainer:
         self.network.train()
         self.loss = self.experiment.build_loss()
         self.optimizer = build_optimizer(cfg, self.network)
-        self.half = HALF_PRECISION.get(cfg.trainer.precision)
+        self.precision = str(cfg.trainer.precision)
         self.takes_targets = getattr(self.network, "takes_targets", False)
 
     def step(self, batch: list[paddle.Tensor]) -> None:
         """Train on one batch; on a GPU it returns before the work is done."""
         images, *arrays = batch
-        with autocast(self.half):
+        with autocast(self.precision):
             outputs = self.network(images, *arrays) if self.takes_targets else self.network(images)
         self.loss(outputs, *arrays).backward()
         self.optimizer.step()
