@@ -2,12 +2,22 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from scripts.runs import main
-from src.kit.comparison import RunSummary, columns, compare, find_runs, keep, sort_runs
+from src.kit.comparison import (
+    RunSummary,
+    columns,
+    compare,
+    find_runs,
+    keep,
+    print_table,
+    sort_runs,
+    split_columns,
+)
 from src.kit.config import UserError, load_config, write_config
 from src.kit.run import Run
 
@@ -99,6 +109,25 @@ def test_a_mistake_is_one_sentence(outputs, words, said):
 def test_a_folder_without_runs(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         main([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("width", "parts"),
+    [
+        (80, [["run", "status", "accuracy"], ["run", "optimizer.lr", "scheduler"]]),
+        (69, [["run", "status"], ["run", "accuracy"], ["run", "optimizer.lr"], ["run", "scheduler"]]),
+        (1000, [["run", "status", "accuracy", "optimizer.lr", "scheduler"]]),
+    ],
+)
+def test_what_a_terminal_has_no_room_for_is_a_table_of_its_own(monkeypatch, capsys, width, parts):
+    row = {"run": "r" * 54, "status": "finished", "accuracy": 0.5, "optimizer.lr": 0.001, "scheduler": "one"}
+    assert split_columns([row, {**row, "accuracy": None}], width) == parts
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for rich
+    print_table([row])
+    lines = [re.sub("\x1b.*?m", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.split() for line in lines if "run" in line.split()] == parts
+    assert max(map(len, lines)) <= width
 
 
 def test_the_table_and_the_page(outputs, capsys):

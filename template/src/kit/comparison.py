@@ -289,7 +289,7 @@ def as_text(value: Any) -> str:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the rows: in the terminal's width, or, for a file or another program, one line each."""
+    """Print the rows: as tables that fit the terminal's width, or, for a file or another program, one line each."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -297,10 +297,27 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=1000)
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     numbers = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
-    for key in rows[0]:
-        shown.add_column(key, justify="right" if key in numbers else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(as_text(value) for value in row.values()))
-    console.print(shown)
+    for number, part in enumerate(split_columns(rows, console.width)):
+        shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        for key in part:
+            shown.add_column(key, justify="right" if key in numbers else "left", overflow="fold")
+        for row in rows:
+            shown.add_row(*(as_text(row[key]) for key in part))
+        if number:
+            console.print()
+        console.print(shown)
+
+
+def split_columns(rows: Sequence[Mapping[str, Any]], width: int) -> list[list[str]]:
+    """The columns of each table: as many as the width holds, the first column again in each."""
+    from rich.cells import cell_len
+
+    first, *others = rows[0]
+    space = {key: 2 + max(cell_len(text) for text in (key, *(as_text(row[key]) for row in rows))) for key in rows[0]}
+    parts = [[first]]
+    for key in others:
+        if len(parts[-1]) > 1 and sum(space[name] for name in (*parts[-1], key)) - 1 > width:
+            parts.append([first])
+        parts[-1].append(key)
+    return parts
