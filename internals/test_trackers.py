@@ -19,6 +19,7 @@ from src.kit.trackers import Guard, Tracker, open_tracker
 
 CONFIGS = TEMPLATE / "src" / "configs" / "tracker"
 STEPS = {10: 2.5, 20: 1.25}
+EXIT_CODE_1 = b"\x92\x01\x02\x08\x01"  # W&B's record of a run's end: field 18, whose field 1 is the code
 OWN = """
 from src.kit.trackers import Tracker
 
@@ -91,21 +92,32 @@ def test_wandb_offline_keeps_the_run_inside_its_folder(tmp_path: Path, monkeypat
     pytest.importorskip("wandb")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     run = track("wandb", tmp_path)
-    stored = list(run.glob("wandb/offline-run-*/run-*.wandb"))
-    assert len(stored) == 1
-    # W&B's own process writes the last of it just after finish() has returned, and at the latest when Python exits
-    deadline = time.monotonic() + 20
-    while b"train/loss" not in stored[0].read_bytes():
-        assert time.monotonic() < deadline, "what was logged never reached the file"
-        time.sleep(0.05)
+    stored = read_wandb(run, b"train/loss")
     assert list(run.glob("wandb/offline-run-*/files/media/images/loss_*.png"))
-    assert b"test/accuracy" in stored[0].read_bytes()
-    assert b"card.json" in stored[0].read_bytes()
+    assert b"test/accuracy" in stored
+    assert b"card.json" in stored
+    assert EXIT_CODE_1 not in stored
+    failed = tmp_path / "failed"
+    failed.mkdir()
+    open_tracker(config("wandb"), failed).close("failed")
+    assert read_wandb(failed, EXIT_CODE_1)
+
+
+def read_wandb(run: Path, expected: bytes) -> bytes:
+    """The one file of W&B's records, which its own process writes just after finish() has returned."""
+    [stored] = run.glob("wandb/offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 20
+    while expected not in stored.read_bytes():
+        assert time.monotonic() < deadline, f"{expected!r} never reached the file"
+        time.sleep(0.05)
+    return stored.read_bytes()
 
 
 def test_mlflow_writes_a_local_database(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     run = track("mlflow", tmp_path)
+    for name in ("interrupted", "failed"):
+        open_tracker(config("mlflow"), run.parent / name).close(name)
     with sqlite3.connect(run.parent / "mlflow.db") as database:
         score = database.execute("SELECT value FROM metrics WHERE key = 'test/accuracy'").fetchone()
         rows = database.execute("SELECT step, value FROM metrics WHERE key = 'train/loss'").fetchall()
@@ -115,7 +127,7 @@ def test_mlflow_writes_a_local_database(tmp_path: Path) -> None:
     assert score == (0.75,)
     assert params["model.name"] == "cnn"
     assert params["seed"] == "7"
-    assert runs == [("a run", "FINISHED")]
+    assert runs == [("a run", "FINISHED"), ("interrupted", "KILLED"), ("failed", "FAILED")]
     assert list(run.parent.glob("mlflow/*/artifacts/loss/loss.png"))
     assert list(run.parent.glob("mlflow/*/artifacts/card.json"))
 

@@ -199,8 +199,8 @@ class Run:
         self.progress.close()
         if not self.main:
             return
-        self.tracker.close()
         status, saved = how_it_ended(kind), has_checkpoint(self.path)
+        self.tracker.close(status)
         try:
             self.update(status=status, duration_s=self.info.get("duration_s") or self.seconds())
         except OSError:  # a full disk: the error that ended the run says more

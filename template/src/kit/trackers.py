@@ -48,8 +48,8 @@ class Tracker:
     def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
         """Record what a finished run reached, such as `test/accuracy`, `parameters` and `duration_s`, and its files."""
 
-    def close(self) -> None:
-        """Write what is still buffered."""
+    def close(self, status: str = "finished") -> None:
+        """Write what is still buffered; `status` is how the run ended: finished, interrupted or failed."""
 
 
 class Guard(Tracker):
@@ -70,8 +70,8 @@ class Guard(Tracker):
     def log_results(self, results: Mapping[str, float], files: Sequence[Path]) -> None:
         self.call(self.tracker.log_results, results, files)
 
-    def close(self) -> None:
-        self.call(self.tracker.close)
+    def close(self, status: str = "finished") -> None:
+        self.call(self.tracker.close, status)
 
     def call(self, method: Callable[..., None], *arguments: Any) -> None:
         """Call a method of the tracker unless it has failed before."""

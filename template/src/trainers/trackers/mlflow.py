@@ -19,6 +19,7 @@ from src.kit.trackers import PROJECT, Tracker, flatten
 
 MAX_VALUE = 6000  # characters of a parameter, and
 MAX_PARAMS = 100  # parameters per request: the limits of MLflow's servers
+STATUSES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
 class MlflowTracker(Tracker):
@@ -39,8 +40,8 @@ class MlflowTracker(Tracker):
         for path in files:
             self.client.log_artifact(self.id, str(path))
 
-    def close(self) -> None:
-        self.client.set_terminated(self.id)
+    def close(self, status: str = "finished") -> None:
+        self.client.set_terminated(self.id, STATUSES[status])
 
 
 def build(run_dir: Path, cfg: dict[str, Any], *, uri: str | None = None, experiment: str | None = None) -> Tracker:

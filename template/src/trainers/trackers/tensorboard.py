@@ -44,7 +44,7 @@ class TensorBoardTracker(Tracker):
         for name, value in results.items():
             self.writer.add_scalar(name, value)
 
-    def close(self) -> None:
+    def close(self, status: str = "finished") -> None:
         self.writer.close()
 
 

@@ -36,8 +36,8 @@ class WandbTracker(Tracker):
             artifact.add_file(str(path))
         self.run.log_artifact(artifact)
 
-    def close(self) -> None:
-        self.run.finish()
+    def close(self, status: str = "finished") -> None:
+        self.run.finish(exit_code=int(status != "finished"))
 
 
 def build(
