@@ -62,7 +62,7 @@ def test_skip_goes_on_without_them_and_counts(tmp_path, name):
     assert broken not in skipping.split("train").sources(np.arange(len(whole) - 1))
     [note] = skipping.notes
     assert note.startswith(f"Left out 1 of {len(whole)} images of the train split")
-    assert broken.name in note
+    assert f"{broken.parent.name}/{broken.name}" in note
 
 
 def masked_folder(root: Path) -> list[str]:

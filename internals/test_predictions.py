@@ -121,7 +121,9 @@ def test_a_damaged_file_does_not_stop_the_others(network, photos, tmp_path, caps
     main([str(network), str(photos), "--out", str(tmp_path / "out"), "--batch", "2"])
     assert len(read(tmp_path / "out")) == 3
     assert "1 could not be read" in capsys.readouterr().err
-    assert "broken.png" in (tmp_path / "out" / "index.html").read_text("utf-8")
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "broken.png" in page
+    assert all(f">{name}</span>" in page for name in ("photos/a.png", "deep/a.webp"))  # equal names are told apart
     with pytest.raises(UserError, match=r"None of the files could be read:\n  Cannot decode .*broken\.png"):
         main([str(network), str(photos / "broken.png"), "--out", str(tmp_path / "none")])
     assert not (tmp_path / "none").exists()

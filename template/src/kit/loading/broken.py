@@ -91,7 +91,7 @@ def drop_broken(dataset: Any, reading: Reading, split: str) -> tuple[Any, str]:
     kept = np.setdiff1d(np.arange(len(dataset)), list(found))
     if not len(kept):
         raise UserError(f"No image of the {split} split can be read. The first: {next(iter(found.values()))}")
-    names = [Path(brief(sentence).partition(": ")[0]).name for sentence in found.values()]
+    names = ["/".join(Path(brief(sentence).partition(": ")[0]).parts[-2:]) for sentence in found.values()]
     more = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
     sentence = (
         f"Left out {len(found):,} of {len(dataset):,} images of the {split} split, which cannot be read "

@@ -107,7 +107,7 @@ class Results:
         picture.save(content, "jpeg", quality=80)
         data = base64.b64encode(content.getvalue()).decode("ascii")
         image = f'<img{" class=tiny" if tiny else ""} alt="{escaped(name)}" src="data:image/jpeg;base64,{data}">'
-        label = f'<span title="{escaped(name)}">{escaped(Path(name).name)}</span>'
+        label = f'<span title="{escaped(name)}">{escaped("/".join(Path(name).parts[-2:]))}</span>'
         return f"<figure>{image}<figcaption>{caption}<br>{label}</figcaption></figure>"
 
     def write(self) -> None:
