@@ -75,9 +75,14 @@ class TestLaunchLightning(LaunchTests):
         """135 and 134 samples in batches of 67; blocks are gathered each time."""
         keys = ["model=resnet18", "trainer.devices=2", "trainer.max_epochs=1", "data.batch_size=67"]
         keys += ["trainer.strategy=fsdp", "trainer.limit_train_batches=1"]
-        command = [sys.executable, "scripts/train.py", *self.keys(tmp_path, "own", *keys)]
-        done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=False, timeout=180)
+        command = [sys.executable, "scripts/train.py", *self.keys(tmp_path, "own", *keys), "--debugger", "99"]
+        mine, its = os.openpty()
+        options = {"cwd": TEMPLATE, "stdin": its, "capture_output": True, "text": True}
+        done = subprocess.run(command, check=False, timeout=180, **options)
+        os.close(mine)
+        os.close(its)
         assert done.returncode == 0, done.stderr
+        assert done.stderr.count("--debugger 99: there was no such step") == 1, "rank 0 says it"
 
     def check_estimate(self, tmp_path, own, monkeypatch):
         """Each process held what the estimate says, to the byte."""

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from paths import TEMPLATE
-from test_search import TINY, alive, check_epochs, kill_and_go_on, trainings, wait
+from test_search import TINY, alive, check_epochs, check_unreached, kill_and_go_on, trainings, wait
 
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs Ray, which is not among the requirements")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -77,6 +77,11 @@ def test_processes_that_wait_for_one_that_failed_are_ended(tmp_path, monkeypatch
     started = time.monotonic()
     assert module.train_node((0, 1, 2, "127.0.0.1", 1), [], "1") == 7
     assert time.monotonic() - started < 20
+
+
+def test_a_search_without_its_cluster_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")  # an address of a machine that is gone takes two minutes
+    check_unreached(tmp_path, "ray", "Cannot join a Ray cluster (Invalid address format: nowhere): start one with")
 
 
 @pytest.mark.parametrize(("framework", "number"), [("lightning", signal.SIGKILL), ("paddle", signal.SIGTERM)])

@@ -298,6 +298,18 @@ def test_three_failures_in_a_row_stop_the_search_and_are_tried_again(tmp_path):
     assert {trial.state for trial in load_study(tmp_path).trials} == {TrialState.RUNNING}
 
 
+def check_unreached(folder: Path, on: str, said: str) -> None:
+    """A search whose trials cannot begin where they are to be trained ends with one sentence, and none has failed."""
+    words = command(folder, "optimizer.lr=0.1,0.2,0.3,0.4", "--sampler", "grid", "--on", on)
+    done = subprocess.run(words, cwd=TEMPLATE, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (2, ""), done.stdout
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert [trial.state for trial in load_study(folder).trials if trial.state != TrialState.WAITING] == [
+        TrialState.RUNNING
+    ]
+
+
 def load_study(outputs: Path) -> optuna.Study:
     (path,) = outputs.glob("search-*/study.db")
     return optuna.load_study(study_name=NAME, storage=f"sqlite:///{path.as_posix()}")

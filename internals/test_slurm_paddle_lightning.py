@@ -14,7 +14,7 @@ import pytest
 from jinja2 import Template
 
 from paths import TEMPLATE
-from test_search import check_epochs, kill_and_go_on, wait
+from test_search import check_epochs, check_unreached, kill_and_go_on, wait
 
 # The first node's name is the address of its processes, and their port follows from the job's number.
 CONFIG = """
@@ -128,3 +128,8 @@ def test_a_killed_search_goes_on_with_its_trials_on_both_nodes(tmp_path, monkeyp
         check_epochs(*kill_and_go_on(tmp_path, "slurm"))
     finally:
         ask("scancel", job)
+
+
+def test_a_search_in_a_job_that_has_ended_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    check_unreached(tmp_path, "slurm", "srun starts no trial (Unable to confirm allocation for job 1: Invalid job id")

@@ -164,12 +164,12 @@ def debugger() -> Any:
 def stop_at(step: int, here: bool = True) -> None:
     """Open a debugger in the function that called the caller if `--debugger` named this step, counted from 1.
 
-    Of several processes only one does so `here`, and the others wait for it.
+    Of several processes only one does so `here`; the others wait for it, and leave it to say what it did not reach.
     """
+    if not here:
+        STOPS.clear()
     if step in STOPS:
         STOPS.remove(step)
-        if not here:
-            return
         module = debugger()
         opened = module.Pdb() if hasattr(module, "Pdb") else module  # pdb's own function takes no frame
         opened.set_trace(sys._getframe(2))

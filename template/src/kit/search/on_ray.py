@@ -15,12 +15,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LOST, STOPPED = 137, 143  # exit codes, as after SIGKILL and SIGTERM
+UNREACHED = 69  # exit code where the command could not begin, as in BSD's sysexits.h; scripts/train.py never has it
 JOIN_S = 120.0  # to join the cluster
 PATIENCE_S, POLL_S = 15.0, 0.2  # for a command that is asked to end; less than the search waits for this process
 
 
 def main(log: str, jobs: int, gpus: str, command: Sequence[str]) -> int:
-    """Run it on any node that has its share free; the exit code, `LOST` if Ray or the node failed."""
+    """Run it on any node that has its share free; the exit code, `LOST` if Ray or the node failed,
+    `UNREACHED` without a cluster.
+    """
     import ray
 
     stopped, joining = threading.Event(), threading.Timer(JOIN_S, give_up)
@@ -28,10 +31,10 @@ def main(log: str, jobs: int, gpus: str, command: Sequence[str]) -> int:
     threading.Thread(target=watch, args=(stopped, joining), daemon=True).start()
     try:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), "")
         print(f"error: Cannot join a Ray cluster ({reason}): start one with `ray start --head`, or set RAY_ADDRESS.")
-        return 2
+        return UNREACHED
     finally:
         joining.cancel()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())  # in place of Ray's
@@ -64,7 +67,7 @@ def watch(stopped: threading.Event, joining: threading.Timer) -> None:
 def give_up() -> None:
     """End this process: Ray itself tries for many minutes to reach a cluster that is gone."""
     print(f"error: The Ray cluster has not answered for {JOIN_S:g} s: see `ray status`.", flush=True)
-    os._exit(2)
+    os._exit(UNREACHED)
 
 
 def share(nodes: Sequence[Mapping[str, float]], jobs: int, gpus: str, cpus: int) -> tuple[int, int]:

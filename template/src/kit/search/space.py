@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from itertools import product
 from math import prod
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -114,7 +115,7 @@ class Plan:
         Raises:
             UserError: the configuration's own sentence, such as the nearest key.
         """
-        if self.on == "slurm" and "SLURM_JOB_ID" not in os.environ:
+        if self.on == "slurm" and not ("SLURM_JOB_ID" in os.environ and which("srun")):
             raise UserError("--on slurm makes each trial a step of a job: run this in a job script (sbatch) or salloc.")
         if self.on == "ray" and not find_spec("ray"):
             raise UserError("--on ray needs Ray: install the version of your cluster, such as with pip install ray.")

@@ -41,7 +41,7 @@ def run_search(plan: Plan, command: list[str], hardware: Hardware | None = None)
         hardware: the machine, if not this one.
 
     Raises:
-        UserError: a mistake in the plan, or three trials in a row that failed.
+        UserError: a mistake in the plan, no cluster, or three trials in a row that failed.
     """
     if find_place():
         raise UserError("A search starts the processes of its trials itself: run scripts/search.py without a launcher.")
@@ -215,7 +215,11 @@ class Search:
         return False
 
     def settle(self, job: Job) -> bool:
-        """Report a trial's new epochs; end it if it is hopeless; tell the study if it has ended, and return True."""
+        """Report a trial's new epochs; end it if it is hopeless; tell the study if it has ended, and return True.
+
+        Raises:
+            UserError: the cluster takes no trials. The next start goes on with this one.
+        """
         ended = job.process is None or job.process.poll() is not None
         rows = [row for row in job.rows() if is_score(row.get(self.monitor))]
         values = {int(row["epoch"]): float(row[self.monitor]) for row in rows}
@@ -233,6 +237,8 @@ class Search:
                 return False
             job.stop()
             self.tell(job, TrialState.PRUNED, None, f"pruned after epoch {max(values)}")
+        elif job.unreached:
+            raise UserError(job.reason())
         elif job.killed and job.deaths < MOST_DEATHS:
             job.deaths += 1
             self.start(job)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from src.kit.config import UserError, unknown
 from src.kit.hardware import Hardware
 from src.kit.run import has_checkpoint, read_rows
+from src.kit.search.on_ray import UNREACHED
 from src.kit.storage import lock_folder, read_intact, read_json
 
 TRAIN = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
@@ -122,7 +123,7 @@ class Job:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **more},
+                env={**os.environ, **more, "SLURM_EXIT_ERROR": str(UNREACHED)},  # srun's own errors
                 pass_fds=() if lock is None else (lock,),
                 start_new_session=True,  # Ctrl-C reaches the search alone, which ends its trials
             )
@@ -147,6 +148,11 @@ class Job:
         """Whether a signal has ended the process: that says nothing about the trial."""
         return self.process is not None and (self.process.returncode < 0 or self.process.returncode in SIGNALS)
 
+    @property
+    def unreached(self) -> bool:
+        """Whether Ray or SLURM could not start the trial: neither could they start another one."""
+        return self.on != "here" and self.process is not None and self.process.returncode == UNREACHED
+
     def stop(self) -> None:
         """End the process, in order if it does so soon."""
         if not self.process:
@@ -162,6 +168,9 @@ class Job:
         lines = self.log.read_text("utf-8", "replace").splitlines() if self.log.is_file() else []
         said = [line.removeprefix("error: ") for line in lines[-20:] if line.startswith("error: ")]
         code = self.process.returncode if self.process else None
+        if self.unreached and self.on == "slurm":
+            why = [line.removeprefix("srun: error: ") for line in lines if line.startswith("srun: error: ")][-1:]
+            return f"srun starts no trial ({''.join(why)}): start this in a job (sbatch, salloc) that has not ended."
         return said[-1] if said else f"exit code {code}, see {self.log}"
 
 
