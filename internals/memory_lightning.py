@@ -1,17 +1,28 @@
-"""Measure what a training step really takes from PyTorch's CPU allocator, to compare with a trace."""
+"""Measure what a training step really takes from PyTorch's CPU allocator, to compare with a trace.
+
+This file is also the program of each of two processes: `memory_lightning.py KEYS...` with torchrun's variables.
+"""
 
 import gc
+import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "template"))
+
+from src.kit.config import load_config
 from src.kit.hardware.hardware import Gpu, Hardware
-from src.kit.lightning import build_optimizer
+from src.kit.lightning import build_optimizer, build_trainer
 from src.kit.lightning.memory_trace import CudaKernels, fill_with_noise, iterate_tensors
 from src.kit.memory.estimate import DataShape, example_targets
 from src.kit.training import build_loss
@@ -70,7 +81,38 @@ def real_step(cfg: DictConfig, shape: DataShape, batch: int) -> list[int]:
     return [found[0], sum(found[:2]), sum(found)]
 
 
+def real_steps_of_rank(cfg: DictConfig, shape: DataShape, batch: int) -> list[int]:
+    """`real_step` for one of several processes as Lightning connects them, with two more numbers for a second step."""
+    options = build_trainer(cfg, [], None).strategy._ddp_kwargs
+    torch.distributed.init_process_group("gloo")
+    parts, found = cfg.trainer.accumulate_grad_batches, []
+    gc.disable()
+    with measured(found):
+        network = build_model(cfg, shape.classes, shape.channels, shape.image_size, **shape.arguments).train()
+        together = DistributedDataParallel(network, init_sync=False, **options)  # whose copies other threads free
+        optimizer, loss = build_optimizer(cfg, network), build_loss(cfg, shape.class_counts())
+    for step in range(2 * parts):
+        last = step % parts == parts - 1
+        with nullcontext() if last else together.no_sync():
+            with measured(found):
+                images = torch.zeros(batch, shape.channels, shape.image_size, shape.image_size)
+                arrays = [torch.from_numpy(array).clone() for array in example_targets(cfg.task, shape, batch)]
+                value = loss(together(images), *arrays)
+            with measured(found):
+                if step % parts == 0:
+                    optimizer.zero_grad()
+                value.backward()
+                if last:
+                    optimizer.step()
+                del value, images, arrays
+    return list(accumulate(found))
+
+
 def hardware(mib: int) -> Hardware:
     """A machine with one GPU of `mib` MiB, or without a GPU for 0."""
     gpus = (Gpu("nvidia", "test", mib, "8.0"),) if mib else ()
     return Hardware(gpus, None, None, (), "Linux", "", 4, (), 16000, 1000)
+
+
+if __name__ == "__main__":
+    json.dump(real_steps_of_rank(load_config(sys.argv[1:]), DataShape(10, 3, 32, 5000), 2), sys.stdout)

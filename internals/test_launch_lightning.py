@@ -2,18 +2,24 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 
 import numpy as np
+import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from launching import ADDRESSES, DRIVER, LaunchTests
 from memory_traces import living
 from paths import TEMPLATE
 from several_processes import build_without_normalisation, last_weights, record
 from src.kit.config import load_config
-from src.kit.lightning import memory_bound, memory_trace
+from src.kit.lightning import memory_bound, memory_trace, sharding
 from src.kit.memory import DataShape
 from src.kit.run import read_rows
 from src.kit.training import train_run
@@ -61,6 +67,7 @@ class TestLaunchLightning(LaunchTests):
         shapes = {name: array.shape for name, array in load_weights(saved / "model.safetensors")[0].items()}
         assert state.keys() >= {f"{name}/exp_avg_sq" for name in shapes}
         assert all(state[f"{name}/exp_avg"].shape == shape for name, shape in shapes.items())
+        shutil.copytree(run, other := tmp_path / "undivided")
         again = [DRIVER, str(tmp_path / "record"), "--", "--resume", str(run)]
         done = subprocess.run([sys.executable, *again], cwd=TEMPLATE, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -68,8 +75,28 @@ class TestLaunchLightning(LaunchTests):
         (alone := tmp_path / "alone").mkdir()
         record(alone, replace=monkeypatch.setattr)
         whole = train_run(load_config([*self.keys(tmp_path, "alone"), *own]))
-        first, second = last_weights(whole), last_weights(run)
-        assert all(np.allclose(first[name], second[name], rtol=0, atol=1e-6) for name in first)
+        train_run(load_config(["trainer.strategy=auto"], base=other / "config.yaml"), other)
+        for each in (run, other):
+            first, second = last_weights(whole), last_weights(each)
+            assert all(np.allclose(first[name], second[name], rtol=0, atol=1e-6) for name in first)
+
+    @pytest.mark.parametrize("rows", [7, 2])
+    def test_a_state_that_was_whole_is_divided(self, rows):
+        """As a run's that goes on with `trainer.strategy=fsdp`; nothing is sent."""
+        value = torch.arange(2.0 * rows).reshape(rows, 2)
+        found = []
+        for rank in range(3):
+            torch.distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=3)
+            try:
+                mesh = init_device_mesh("cpu", (3,))
+                own = [*value.chunk(3), torch.zeros(0, 2)][rank]
+                weight = DTensor.from_local(own, mesh, [Shard(0)], run_check=False, shape=value.shape, stride=(2, 1))
+                found.append(sharding.part_of(value, weight).to_local())
+                step = torch.tensor(5.0)
+                assert sharding.part_of(step, weight) is step
+            finally:
+                torch.distributed.destroy_process_group()
+        assert torch.equal(torch.cat(found), value)
 
     def test_a_process_with_fewer_batches_to_validate_sends_its_parts_until_all_have_done(self, tmp_path):
         """135 and 134 samples in batches of 67; blocks are gathered each time."""

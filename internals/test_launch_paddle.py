@@ -33,6 +33,7 @@ class TestLaunchPaddle(LaunchTests):
         assert self.drive(folder, "1:13:kill", "--", *keys).returncode != 0
         (run,) = tmp_path.glob("parts-*")
         assert find_checkpoint(run, "last").name == "epoch=000-step=000010"
+        (run / "failure.txt").write_text("The sentence of a mistake that ended an earlier start.", "utf-8")
         mine, its = os.openpty()
         os.write(mine, b"p 'before step', self.loop.step_count + 1\nc\n")
         again = self.drive(folder, "--", "--resume", str(run), "--debugger", "12", stdin=its)

@@ -2,15 +2,23 @@
 
 import dataclasses
 import gc
+import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from omegaconf import DictConfig
 
+import memory_lightning
 from memory_lightning import hardware, real_step
-from memory_traces import live
+from memory_traces import live, living
+from paths import TEMPLATE
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
 from src.kit.lightning.memory_bound import iterate_tensors
@@ -40,6 +48,25 @@ def test_devices_that_divide_the_weights_and_ram_that_holds_them() -> None:
     for act in (lambda: Estimator(refused, SHAPE), lambda: placement(refused)):
         with pytest.raises(UserError, match=r"Lightning has no trainer\.strategy=zero_1: use fsdp"):
             act()
+
+
+def test_two_processes_hold_what_the_estimate_says() -> None:
+    """Gradients are views of the buckets in which they are sent, but for those of batches before a step's last one."""
+    keys = ["model=small_cnn", "optimizer=adamw", "trainer.accelerator=cpu", "trainer.devices=2"]
+    keys += ["trainer.accumulate_grad_batches=2"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    own = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, memory_lightning.__file__, *keys]
+    options: dict[str, Any] = {"cwd": TEMPLATE, "stdout": subprocess.PIPE}
+    ranks = [subprocess.Popen(command, env={**os.environ, **own, "RANK": rank}, **options) for rank in "01"]
+    (trace,) = trace_steps(load_config(keys), SHAPE, (2,))
+    series = live(trace)[0]
+    for rank in ranks:
+        held = json.loads(rank.communicate(timeout=120)[0])
+        assert len(held) == 1 + 2 * 2 * 2
+        assert all(min(abs(size - each) for each in series) < 1024 for size in held), "some hundred bytes are gloo's"
+        assert held[-1] == pytest.approx(sum(living(trace).values()), abs=1024)
 
 
 @pytest.mark.parametrize("name", MODELS)

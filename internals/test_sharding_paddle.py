@@ -3,6 +3,7 @@
 This file is also the program of the two processes that one of its tests starts.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import paddle
 import pytest
 
+from memory_paddle import used
 from memory_traces import living
 from paths import TEMPLATE
 from src.kit.config import UserError, load_config
@@ -23,10 +25,23 @@ from src.kit.paddle import (
     connect_ranks,
     memory_trace,
     refuse_unsupported,
+    weights_from_numpy,
     weights_to_numpy,
 )
-from src.kit.paddle.sharding import DividedWeights, fetch_weight, gathered_bytes, own_state, refuse_undivided, share_out
+from src.kit.paddle.sharding import (
+    DividedWeights,
+    divided_weights,
+    fetch_weight,
+    gathered_bytes,
+    keeps,
+    own_state,
+    refuse_undivided,
+    save_state,
+    share_out,
+)
+from src.kit.paddle.trainer import save_divided
 from src.kit.training import build_model
+from src.kit.weights import load_weights, open_weights, save_weights
 
 BASE = ["framework=paddle", "model=small_cnn", "trainer.accelerator=cpu"]
 SHAPE = DataShape(10, 3, 32, 5000)
@@ -52,6 +67,9 @@ CASES = {
 }
 
 
+CHAIN = ("fsdp", "zero_2", "zero_1", "auto", "zero_2", "fsdp")  # each goes on from the one before
+
+
 class Branches(paddle.nn.Layer):
     """A layer that is used twice, two that share a weight, a frozen one, and one that few samples need."""
 
@@ -68,16 +86,20 @@ class Branches(paddle.nn.Layer):
         return x + self.rare(x) * bright if float(bright.sum()) else x
 
 
-def train(name, strategy, rank=0, ranks=1):
-    """Two steps of two batches of four samples each, of which rank 0 of two has three.
+def train(name, strategy, rank=0, ranks=1, steps=2, checkpoint=None):
+    """Steps of two batches of four samples each, of which rank 0 of two has three; from and to a checkpoint, if any.
 
     Returns:
         The weights, and the bytes that this process holds, by kind.
     """
     cfg = load_config([*BASE, *CASES[name], f"trainer.strategy={strategy}"])
     images = np.random.default_rng(1).standard_normal((4, 3, 32, 32), np.float32)
-    images[:, 0, 0, 0] = [-1, -1, -1, 1 if strategy != "fsdp" else -1]  # all layers' weights are needed by all ranks
+    images[:, 0, 0, 0] = -1
+    if name == "branches" and strategy != "fsdp":  # where all ranks need all layers' weights
+        images[3, 0, 0, 0] = 1
     own = paddle.to_tensor(images[3 * rank : 3 + rank] if ranks > 1 else images)
+    gc.collect()
+    start = used()
     with paddle.utils.unique_name.guard():
         paddle.seed(0)
         network = Branches() if name == "branches" else build_model(cfg, 10, 3, 32)
@@ -85,22 +107,49 @@ def train(name, strategy, rank=0, ranks=1):
             layer.training = "Norm2D" not in type(layer).__name__
         optimizer = build_optimizer(cfg, network, rank, ranks)
         together = connect_ranks(network, optimizer, ranks)
-        for _ in range(2):
+        if checkpoint and checkpoint.exists():
+            read_checkpoint(network, optimizer, checkpoint)
+        for _ in range(steps):
             for scale in (0.2, 0.8):
                 loss = together(own).square().mean() * scale * len(own) * ranks / 4
                 backward(loss, optimizer)
             optimizer.step()
             optimizer.clear_grad()
-    layers = optimizer.part.layers if ranks > 1 else None
+    del loss
+    layers = divided_weights(optimizer)
+    if checkpoint:
+        write_checkpoint(network, optimizer, checkpoint, {} if rank == 0 else None)
     tensors = network.state_dict()
     held = {
         "parameters": [each for each in tensors.values() if each._is_initialized()],
         "gradients": [each.grad for each in tensors.values() if each.grad is not None],
         "optimizer": [each for each in own_state(optimizer).values() if each.size > 1],
+        "powers": [each for each in own_state(optimizer).values() if each.size == 1],
     }
+    whole = {"all": used() - start}
     sizes = {kind: sum(each.size * each.element_size() for each in every) for kind, every in held.items()}
     arrays = {key: fetch_weight(layers, each) if layers else each.numpy() for key, each in tensors.items()}
-    return arrays, sizes | {"gathered": gathered_bytes(network)}
+    return arrays, sizes | whole | {"gathered": gathered_bytes(network)}
+
+
+def read_checkpoint(network, optimizer, folder):
+    """As `RunCallback.load_checkpoint` does."""
+    weights_from_numpy(network, load_weights(folder / "model.safetensors")[0])
+    with open_weights(folder / "training.safetensors") as file:
+        own = {key: paddle.to_tensor(file.get_tensor(key)) for key in [*file.keys()] if keeps(optimizer, key)}
+    optimizer.set_state_dict(own)
+
+
+def write_checkpoint(network, optimizer, folder, metadata):
+    """As `RunCallback.save` does; rank 0 has `metadata`."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "model.safetensors"
+    if layers := divided_weights(optimizer):
+        save_divided(network, layers, path, metadata)
+    elif metadata is not None:
+        save_weights(path, weights_to_numpy(network), metadata)
+    save_state(optimizer, folder / "training.safetensors", {}, metadata)
+    paddle.distributed.barrier()
 
 
 def compare(folder):
@@ -117,12 +166,16 @@ def compare(folder):
     DividedWeights.gather = gather_and_count
     rows = {}
     for name in CASES:
-        for strategy in ("zero_2", "fsdp"):
+        for strategy in ("auto", "zero_1", "zero_2", "fsdp") if name == "adamw" else ("zero_2", "fsdp"):
             most = 0
             whole, _ = train(name, strategy)
             arrays, held = train(name, strategy, rank, 2)
             apart = max(float(np.abs(arrays[key] - whole[key]).max()) for key in whole)
             rows[f"{name} {strategy}"] = held | {"apart": apart, "most": most}
+    whole, _ = train("adamw", "auto", steps=2 * len(CHAIN))
+    for strategy in CHAIN:
+        arrays, _ = train("adamw", strategy, rank, 2, checkpoint=Path(folder, "checkpoint"))
+    rows["chain"] = max(float(np.abs(arrays[key] - whole[key]).max()) for key in whole)
     Path(folder, f"{rank}.json").write_text(json.dumps(rows), "utf-8")
 
 
@@ -193,6 +246,18 @@ def test_two_processes_do_what_one_does(name, strategy, compared):
         assert 0 < max(row["most"] for row in rows) <= rows[0]["gathered"]
 
 
+@pytest.mark.parametrize("strategy", ["auto", "zero_1"])
+def test_data_parallel_holds_a_copy_of_the_gradients(strategy, compared):
+    """As the estimate does, to the byte, and the learning rate."""
+    cfg = load_config([*BASE, *CASES["adamw"], f"trainer.strategy={strategy}", "trainer.devices=2"])
+    (trace,) = memory_trace.trace_steps(cfg, SHAPE, (2,))
+    if strategy == "zero_1":
+        (trace,) = memory_trace.divide_traces(cfg, SHAPE, [trace], 2)
+    rows = [each[f"adamw {strategy}"] for each in compared]
+    assert max(row["apart"] for row in rows) < 1e-6
+    assert max(row["all"] - row["powers"] for row in rows) == sum(living(trace).values()) + 4
+
+
 @pytest.mark.parametrize("strategy", ["zero_2", "fsdp"])
 def test_a_process_holds_what_the_estimate_says(strategy, compared):
     """To the byte, the fuller one; what stays whole stays whole."""
@@ -205,6 +270,10 @@ def test_a_process_holds_what_the_estimate_says(strategy, compared):
     for kind in ("gradients", "optimizer"):
         assert sum(row[kind] for row in rows) == living(whole)[kind]
     assert (fuller["parameters"] < living(whole)["parameters"]) == (strategy == "fsdp")
+
+
+def test_a_checkpoint_serves_every_strategy(compared):
+    assert max(each["chain"] for each in compared) < 1e-6
 
 
 def test_what_paddle_cannot_divide_is_refused():

@@ -1,13 +1,13 @@
 """An upper bound of what a training in PyTorch takes, for runs that fit a GPU many times over; and one rank's share."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from src.kit.memory import DataShape, Trace, example_targets
+from src.kit.memory import DataShape, Trace, example_targets, fill_buckets
 from src.kit.training import build_loss, build_model
 
 INPUTS = {"aten::convolution": 2, "aten::convolution_backward": 3}  # leading arguments that are large
@@ -82,6 +82,47 @@ def to_meta(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: to_meta(each) for key, each in value.items()}
     return type(value)(map(to_meta, value)) if isinstance(value, list | tuple) else value
+
+
+class Buckets:
+    """DistributedDataParallel's buckets, of which gradients are views: one of everything in the first step.
+
+    Later ones take the weights in the order in which their gradients came, and are made before the first one is freed.
+    """
+
+    def __init__(self, network: torch.nn.Module, add: Callable[[torch.Tensor, str], None]) -> None:
+        """`add` records a tensor's memory and its kind."""
+        self.add, self.sending = add, True
+        self.views: dict[torch.Tensor, torch.Tensor] = {}
+        self.came: list[torch.Tensor] = []
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        for weight in weights:
+            weight.register_post_accumulate_grad_hook(self.take)
+        self.allocate([weights] if weights else [])
+
+    def start(self, batch: int, parts: int) -> None:
+        """Begin with a batch, counted from 0, of which each step has `parts`; the last one's gradients are sent."""
+        self.sending = batch % parts == parts - 1
+        if batch == parts:
+            groups = fill_buckets([weight.nbytes for weight in self.came])
+            self.allocate([[self.came[index] for index in group] for group in groups])
+
+    def allocate(self, groups: Sequence[Sequence[torch.Tensor]]) -> None:
+        views = {}
+        for group in groups:
+            bucket = torch.empty(sum(weight.numel() for weight in group))
+            self.add(bucket, "gradients")
+            for weight, part in zip(group, bucket.split([weight.numel() for weight in group]), strict=True):
+                views[weight] = part.view(weight.shape)
+                if weight.grad is not None:
+                    weight.grad = views[weight]
+        self.views = views
+
+    def take(self, weight: torch.Tensor) -> None:
+        """Copy a gradient that has come, and those of the step's earlier batches, to its bucket."""
+        if self.sending:
+            self.came.append(weight)
+            weight.grad = self.views[weight]
 
 
 def divide_traces(cfg: DictConfig, shape: DataShape, traces: Sequence[Trace], ranks: int) -> list[Trace]:

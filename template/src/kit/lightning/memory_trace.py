@@ -18,11 +18,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
-from src.kit.lightning.memory_bound import INPUTS, describe_arguments, iterate_tensors, to_meta
+from src.kit.lightning.memory_bound import INPUTS, Buckets, describe_arguments, iterate_tensors, to_meta
 from src.kit.lightning.memory_bound import bound_bytes as bound_bytes
 from src.kit.lightning.memory_bound import divide_traces as divide_traces
 from src.kit.lightning.trainer import build_optimizer
-from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
+from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets, keeps_buckets
 from src.kit.training import batches_per_step, build_loss, build_model, recompute
 
 EMPTY = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
@@ -251,7 +251,7 @@ def trace_steps(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> li
             loss: Any = build_loss(cfg, shape.class_counts())
             build = partial(build_optimizer, cfg, network)
             targets = example_targets(cfg.task, shape, batch)
-            traces.append(record_steps(network, loss, build, shape, targets, cfg.trainer))
+            traces.append(record_steps(network, loss, build, shape, targets, cfg))
     return traces
 
 
@@ -271,15 +271,14 @@ def record_steps(
     build_optimizer: Callable[[], torch.optim.Optimizer],
     shape: DataShape,
     targets: Sequence[np.ndarray],
-    keys: Any,
+    cfg: DictConfig,
 ) -> Trace:
     """Train in Lightning's order: the gradients of one step live until the next one's forward pass is over.
 
     Args:
         targets: arrays with a row for each image.
-        keys: the configuration's `trainer`.
     """
-    recorder = Recorder()
+    recorder, keys = Recorder(), cfg.trainer
     with uncollected(), StorageRecorder(recorder) as storages, CudaKernels():
         for tensor in (*network.parameters(), *network.buffers()):
             storages.add(tensor, "parameters")
@@ -287,7 +286,9 @@ def record_steps(
         for group in optimizer.param_groups:
             group["foreach"] = not group.get("fused")  # a GPU's default
         parts = min(batches_per_step(keys, keys.max_epochs - 1), 2)  # more take no more memory
+        buckets = Buckets(network if keeps_buckets(cfg) else torch.nn.Module(), storages.add)
         for step in range(STEPS * parts):
+            buckets.start(step, parts)
             data = make_batch(storages, shape, targets)
             value = forward_pass(network, loss, shape, data, HALF_PRECISION.get(keys.precision))
             if step % parts == 0:

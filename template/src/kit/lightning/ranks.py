@@ -12,21 +12,27 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from src.kit.config import UserError, refuse_extra
 from src.kit.lightning.recipes import Compiled, Tuned
 from src.kit.memory import refuse_strategy
 from src.kit.ranks import Place, find_place
+from src.kit.storage import replace_file, translate_errors
+from src.kit.weights import load_weights
 
 WAIT_S = 300.0
+WEIGHTS, STATE = "model.safetensors", "training.safetensors"  # of a checkpoint; the second if it is divided
 # arguments of pl.Trainer that are not for users, and what is
 OWN = {"callbacks": "use trainer.callbacks", "max_epochs": "use trainer.max_epochs", "logger": "use tracker"}
 OWN |= {"enable_checkpointing": "use trainer.checkpoint"}
@@ -156,6 +162,31 @@ def gather(mine: Any, world_size: int) -> list[Any]:
     return every
 
 
+class CheckpointFile(TorchCheckpointIO):
+    """Writes Lightning's checkpoints beside their target; Lightning's own go to $TMPDIR first, where space is short."""
+
+    def __init__(self, module: pl.LightningModule | None) -> None:
+        """`module` is given if it is to be whole: after `trainer.strategy=fsdp` its weights are in a file of theirs."""
+        self.module = module
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        target = Path(path)
+        with (
+            replace_file(target, wait=False) as partial,
+            translate_errors(target, RuntimeError),
+            partial.open("wb") as file,
+        ):
+            torch.save(checkpoint, file)  # to a path, C++ writes and does not say what went wrong
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        content: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
+        if self.module and not content["state_dict"]:
+            arrays = load_weights(Path(path).with_name(WEIGHTS))[0]
+            weights = {f"network.{name}": torch.from_numpy(array) for name, array in arrays.items()}
+            content |= {"state_dict": {**self.module.state_dict(), **weights}, "optimizer_states": []}
+        return content
+
+
 class LeanModule(pl.LightningModule):
     """A `pl.LightningModule` that costs less of each step: what it does is the same, in whatever version."""
 
@@ -224,6 +255,8 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
         trainer = pl.Trainer(**options | extra)
     except (MisconfigurationException, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"Lightning refuses these trainer keys: {first_sentence(error)}") from error
+    if isinstance(trainer.strategy, DDPStrategy):  # else a copy of all gradients
+        trainer.strategy._ddp_kwargs.setdefault("gradient_as_bucket_view", True)
     if trainer.check_val_every_n_epoch != 1 or trainer.limit_val_batches == 0:
         raise UserError("trainer.extra must leave each epoch its validation, whose score chooses the best checkpoint.")
     return trainer

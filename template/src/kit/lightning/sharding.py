@@ -21,10 +21,8 @@ from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from src.kit.config import UserError
-from src.kit.lightning.ranks import gather
+from src.kit.lightning.ranks import STATE, WEIGHTS, gather
 from src.kit.weights import open_weights, stream_weights
-
-WEIGHTS, STATE = "model.safetensors", "training.safetensors"
 
 
 class Sharded(ModelParallelStrategy):
@@ -73,7 +71,8 @@ class Sharded(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         content = ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
         assert self.lightning_module
-        read_state(self.lightning_module.network, self.optimizers[0], Path(checkpoint_path).parent)
+        folder = Path(checkpoint_path).parent
+        read_state(self.lightning_module.network, self.optimizers[0], folder, content["optimizer_states"][0])
         return content
 
     def save_state(self, folder: Path, metadata: dict[str, str] | None) -> None:
@@ -175,15 +174,28 @@ def whole(tensor: Tensor) -> np.ndarray:
     return array
 
 
-def read_state(network: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """Read this rank's parts of the weights and of the optimizer's state."""
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
+def read_state(network: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, whole: dict[str, Any]) -> None:
+    """Read this rank's parts of the weights and of the optimizer's state, which is in `whole` if it was not divided."""
     with open_weights(folder / WEIGHTS) as file:
         for name, tensor in network.state_dict().items():
             if not name.endswith("num_batches_tracked"):
                 read_part(file, name, tensor)
+    if not whole:
+        read_optimizer(network, optimizer, folder / STATE)
+        return
+    parameters = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
+    states = {
+        number: {kind: part_of(value, parameters[number]) for kind, value in state.items()}
+        for number, state in whole["state"].items()
+    }
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def read_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
+    """Read the optimizer's state, or this rank's parts of it, from a file that processes wrote who had divided it."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
     states: dict[int, Any] = {}
-    with open_weights(folder / STATE) as file:
+    with open_weights(path) as file:
         kinds: dict[str, list[str]] = {}
         for key in file.keys():  # noqa: SIM118 (not a dict)
             kinds.setdefault(key.rpartition("/")[0], []).append(key.rpartition("/")[2])
@@ -212,7 +224,22 @@ def read_part(file: Any, name: str, tensor: Tensor) -> None:
         if not isinstance(tensor, DTensor) or tensor.ndim == 0:
             own.copy_(torch.from_numpy(np.array(file.get_tensor(name))))
             return
-        share = -(-tensor.shape[0] // tensor.device_mesh.size())
-        start = min(share * tensor.device_mesh.get_local_rank(), tensor.shape[0])
+        start = first_row(tensor)
         if len(own):
             own.copy_(torch.from_numpy(stored[start : start + len(own)]))
+
+
+def part_of(value: Any, like: Tensor) -> Any:
+    """A state's tensor divided as `like` is if it has that shape, else as it is."""
+    if not isinstance(like, DTensor) or like.ndim == 0 or getattr(value, "shape", None) != like.shape:
+        return value
+    part = torch.zeros_like(like, requires_grad=False)
+    own, start = part.to_local(), first_row(like)
+    own.copy_(value[start : start + len(own)])
+    return part
+
+
+def first_row(tensor: DTensor) -> int:
+    """Where this rank's part of the first axis begins."""
+    share = -(-tensor.shape[0] // tensor.device_mesh.size())
+    return int(min(share * tensor.device_mesh.get_local_rank(), tensor.shape[0]))

@@ -19,10 +19,9 @@ from src.kit.config import build_component
 from src.kit.errors import Stopped
 from src.kit.lightning.device import Batches, batch_weight
 from src.kit.lightning.inspection import TorchLayers
-from src.kit.lightning.ranks import fused, gather, use_gpu
+from src.kit.lightning.ranks import STATE, CheckpointFile, fused, gather, use_gpu
 from src.kit.lightning.recipes import Average, build_average, find_zeros, update_statistics
 from src.kit.run import Run
-from src.kit.storage import replace_file, translate_errors
 from src.kit.training import Collector, Experiment, Schedule, TrainingLoop, frozen_layers, parameter_groups
 from src.kit.weights import check_shapes, compressed_shapes, load_weights, save_weights
 
@@ -133,19 +132,6 @@ def build_optimizer(cfg: DictConfig, network: torch.nn.Module) -> torch.optim.Op
     return optimizer
 
 
-class CheckpointFile(TorchCheckpointIO):
-    """Writes Lightning's checkpoints beside their target; Lightning's own go to $TMPDIR first, where space is short."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        target = Path(path)
-        with (
-            replace_file(target, wait=False) as partial,
-            translate_errors(target, RuntimeError),
-            partial.open("wb") as file,
-        ):
-            torch.save(checkpoint, file)  # to a path, C++ writes and does not say what went wrong
-
-
 class RunCallback(pl.Callback):
     """Sets the learning rate, seeds, logs, evaluates and saves for one training run, in whatever `pl.Trainer`."""
 
@@ -158,8 +144,9 @@ class RunCallback(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))  # ranks agree on rank 0's folder
         self.handler = signal.getsignal(signal.SIGTERM)
+        self.sharded: Any = trainer.strategy if hasattr(trainer.strategy, "save_state") else None
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not that of your own plugin
-            trainer.strategy.checkpoint_io = CheckpointFile()
+            trainer.strategy.checkpoint_io = CheckpointFile(None if self.sharded else pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if callable(self.handler):  # instead of Lightning's, which ends with code 0 and hangs with several processes
@@ -171,7 +158,10 @@ class RunCallback(pl.Callback):
             self.loop.load_state_dict(self.restored)
             if self.average:
                 self.average.load(self.restored["average"])
-        self.sharded: Any = trainer.strategy if hasattr(trainer.strategy, "save_state") else None
+            if not self.sharded and (folder := Path(trainer.ckpt_path).parent / STATE).exists():
+                from src.kit.lightning.sharding import read_optimizer  # half a second that other runs can spare
+
+                read_optimizer(pl_module.network, trainer.optimizers[0], folder)
         if self.sharded is None:  # a process that looks at a layer alone would wait for the others' parts
             self.loop.inspect(TorchLayers(pl_module.network, self.experiment.cfg.trainer.compile))
         self.masks = find_zeros(pl_module.network)

@@ -29,6 +29,22 @@ class Trace:
     kinds: dict[int, str]
 
 
+def fill_buckets(sizes: Sequence[int]) -> list[list[int]]:
+    """Indices of weights of these bytes in the buckets in which both frameworks send their gradients.
+
+    A weight is added until a bucket has 25 MiB, the first one 1 MiB: PyTorch's and Paddle's defaults.
+    """
+    buckets: list[list[int]] = [[]]
+    held = 0
+    for index, size in enumerate(sizes):
+        buckets[-1].append(index)
+        held += size
+        if held >= (MIB if len(buckets) == 1 else 25 * MIB):
+            buckets.append([])
+            held = 0
+    return [bucket for bucket in buckets if bucket]
+
+
 class Recorder:
     """Collects the events of a trace."""
 
@@ -58,6 +74,37 @@ class Recorder:
             row = list(group)
             events += sorted(row) if freed else row
         return Trace(tuple(events), dict(self.kinds))
+
+
+class SentBuckets:
+    """Records the copies in which Paddle sends gradients, a bucket each, the last weights first.
+
+    A bucket is made when its gradients are there, before that of the backward pass before is freed.
+    """
+
+    def __init__(self, recorder: Recorder, sizes: Sequence[int]) -> None:
+        """`sizes` are the bytes of the trained weights; without any, nothing is recorded."""
+        self.recorder, self.sizes = recorder, sizes
+        self.buckets = fill_buckets(sizes)[::-1]
+        self.blocks: dict[int, int] = {}  # bucket -> its block
+        self.start_pass()
+
+    def start_pass(self) -> None:
+        """Expect the gradients of a backward pass."""
+        self.missing, self.turn = [set(bucket) for bucket in self.buckets], 0
+
+    def take(self, weight: int) -> None:
+        """Send what can be sent when the gradient of this weight has come; buckets are sent in their order."""
+        for bucket in self.missing:
+            bucket.discard(weight)
+        while self.turn < len(self.buckets) and not self.missing[self.turn]:
+            block = self.recorder.allocate(sum(self.sizes[index] for index in self.buckets[self.turn]), "gradients")
+            if self.turn in self.blocks:
+                self.recorder.free(self.blocks[self.turn])
+            self.blocks[self.turn] = block
+            self.turn += 1
+        if self.turn == len(self.buckets):
+            self.start_pass()
 
 
 class ScaledTrace:

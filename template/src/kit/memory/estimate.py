@@ -230,6 +230,11 @@ def divides(cfg: DictConfig) -> bool:
     return str(cfg.trainer.strategy).startswith(("fsdp", "zero"))
 
 
+def keeps_buckets(cfg: DictConfig) -> bool:
+    """Whether several processes have all gradients and send them in buckets: PyTorch's and Paddle's data parallel."""
+    return count_ranks(cfg) > 1 and cfg.trainer.strategy in ("auto", "ddp", "zero_1")
+
+
 def count_ranks(cfg: DictConfig) -> int:
     """The processes that will train: the launcher's, or those that the keys ask for."""
     if place := find_place():
@@ -296,13 +301,13 @@ def cached(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, np.nd
 def cache_path(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> Path:
     """The file of the traces with these batches in the user's cache folder, named by a digest of all that decides them.
 
-    That is the configuration but for what no network sees, every source file of the project, and the names and versions
-    of all installed packages.
+    That is the configuration but for what no network sees, whether there are buckets, every source file of the project,
+    and the names and versions of all installed packages.
     """
     keys: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [key for key in cfg if key not in UNSEEN]))
     keys["data"] = {key: value for key, value in keys["data"].items() if key not in UNSEEN}
     packages = sorted(path.name for folder in sys.path for path in Path(folder).glob("*.dist-info"))
-    described = [keys, asdict(shape), list(batches), sys.version, packages]
+    described = [keys, keeps_buckets(cfg), asdict(shape), list(batches), sys.version, packages]
     digest = hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode())
     for path in sorted((ROOT / "src").rglob("*.py")):
         digest.update(path.read_bytes())

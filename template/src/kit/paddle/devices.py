@@ -91,6 +91,8 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
     options: dict[str, Any] = {"backend": "gloo"}
     if use_gpu(cfg):
         options = {"backend": "nccl", "gpus": ",".join(map(str, devices))}
+    failure = folder / FAILURE
+    failure.unlink(missing_ok=True)  # an earlier start's
     arguments = (rank, OmegaConf.to_container(cfg), folder, checkpoint, *give_stops())
     ranks = paddle.distributed.spawn(start_rank, arguments, nprocs=len(devices), join=False, **options)
     try:
@@ -103,7 +105,6 @@ def run_on_devices(rank: Callable[..., None], cfg: DictConfig, folder: Path, che
             process.kill()
         for process in ranks.processes:
             process.join()
-    failure = folder / FAILURE
     if failure.exists():
         raise UserError(failure.read_text("utf-8"))
     if any(process.exitcode for process in ranks.processes):

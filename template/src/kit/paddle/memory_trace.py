@@ -14,7 +14,15 @@ from omegaconf import DictConfig
 
 import paddle
 from paddle.base import core
-from src.kit.memory import DataShape, Recorder, Trace, convolution_workspace, example_targets
+from src.kit.memory import (
+    DataShape,
+    Recorder,
+    SentBuckets,
+    Trace,
+    convolution_workspace,
+    example_targets,
+    keeps_buckets,
+)
 from src.kit.paddle.devices import HALF_PRECISION
 from src.kit.paddle.memory_program import (
     Casts,
@@ -131,10 +139,13 @@ def trace_measured_steps(cfg: DictConfig, shape: DataShape, batches: Sequence[in
         for kind, blocks in (("parameters", network.weights), ("gradients", network.trained)):
             for size in blocks:
                 recorder.allocate(size, kind)
+        copies = SentBuckets(recorder, network.trained if keeps_buckets(cfg) else [])
         for step in range(STEPS):
             data = [recorder.allocate(size, "data") for size in network.data]
             for block in [*record_measured(recorder, network.activations), *data]:
                 recorder.free(block)
+            for index in range(len(network.trained)):
+                copies.take(index)
             record_update(recorder, cfg, network.trained, first=step == 0)
         traces.append(recorder.trace())
     return traces
@@ -253,19 +264,22 @@ def record_steps(cfg: DictConfig, program: Program, casts: Casts, loss: Measured
     for value in (*program.parameters, *program.buffers):
         recorder.allocate(program.sizes[value], "parameters")
     sizes = [program.sizes[value] for value in program.gradients]
+    copies = SentBuckets(recorder, sizes if keeps_buckets(cfg) else [])
     for step in range(STEPS):
-        record_step(recorder, program, casts, loss, keep=step == 0)
+        record_step(recorder, program, casts, loss, copies, keep=step == 0)
         record_update(recorder, cfg, sizes, first=step == 0)
     return recorder.trace()
 
 
-def record_step(recorder: Recorder, program: Program, casts: Casts, loss: Measured | None, keep: bool) -> None:
+def record_step(
+    recorder: Recorder, program: Program, casts: Casts, loss: Measured | None, copies: SentBuckets, keep: bool
+) -> None:
     """Record both passes of one batch; `keep` the gradients, or add them to existing ones and free them."""
     owner = memory_owners(program)
     last = last_reads(program, owner, casts)
     held = {value: recorder.allocate(program.sizes[value], "data") for value in program.data}
     fixed = {*program.parameters, *program.buffers, *program.data}
-    finals = {owner[value] for value in program.gradients.values()}
+    finals = {owner[value]: index for index, value in enumerate(program.gradients.values())}
     for index, operation in enumerate(program.operations):
         if loss and index == program.forward:
             gradients = {value: size_of(program, casts, value) for value in program.outputs.values()}
@@ -282,6 +296,8 @@ def record_step(recorder: Recorder, program: Program, casts: Casts, loss: Measur
             if owner[value] == value and value not in fixed:
                 kind = "gradients" if value in finals else "activations"
                 held[value] = recorder.allocate(size_of(program, casts, value), kind)
+                if value in finals:
+                    copies.take(finals[value])
         for value in last.get(index, []):
             if value in held and not (keep and value in finals):
                 recorder.free(held.pop(value))
