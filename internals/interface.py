@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from PIL import Image
 
 import src
 from paths import TEMPLATE
+from scripts.train import main as train_script
 from src.kit import catalog as build
 from src.kit.compression import compress_command
 from src.kit.config import components
 from src.kit.edge_search import gather, optimize_command
-from src.kit.errors import UserError
+from src.kit.errors import UserError, run_main
 from src.kit.inference import Drift, Predictor, read_card
 from src.kit.run import Run, read_rows
 from src.kit.training import TrainedRun, evaluate, export_command, find_checkpoint, load_run, train
@@ -55,6 +57,10 @@ class InterfaceTests:
     callback: str
     pairs = PAIRS
 
+    def fill_memory(self) -> None:
+        """Ask for 512 TB."""
+        raise NotImplementedError
+
     def test_every_pair_of_values_trains(self, tmp_path):
         teacher = train(self.configure(tmp_path, "trainer.max_epochs=1", "data.image_size=6"))
         pairs = self.pairs | {"trainer.distill.teacher": ("null", str(teacher.path))}
@@ -71,6 +77,21 @@ class InterfaceTests:
 
     def configure(self, folder: Path, *overrides: str):
         return src.load_config([f"framework={self.framework}", f"output_dir={folder.as_posix()}", *KEYS, *overrides])
+
+    def test_memory_that_is_full_is_one_sentence(self, tmp_path, capsys):
+        keys = [f"framework={self.framework}", f"output_dir={tmp_path.as_posix()}", *KEYS]
+        with pytest.raises(SystemExit) as ended:
+            run_main(train_script, [*keys, "model.width=1500000"])  # 162 TB, more than a process can address
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == (
+            "error: This machine ran out of memory: choose a smaller model, batch or data.image_size, or stop other "
+            "programs.\n"
+        )
+        assert not [*tmp_path.iterdir()]
+        kit = import_module(f"src.kit.{self.framework}")
+        said = r"This machine ran out of memory with data\.batch_size=64: halve it"
+        with pytest.raises(UserError, match=said), kit.readable_errors(self.configure(tmp_path)):
+            self.fill_memory()
 
     def test_train_evaluate_load_and_predict(self, tmp_path, monkeypatch):
         run = train(self.configure(tmp_path, "optimizer.lr=0.01", "trainer.max_epochs=4"))

@@ -62,6 +62,9 @@ class TestInterfaceLightning(InterfaceTests):
             return WeightNorm()
     """
 
+    def fill_memory(self):
+        torch.empty(2**47)
+
     def test_a_plain_trainer_fits_the_module(self, tmp_path):
         experiment = Experiment(self.configure(tmp_path, "trainer.max_epochs=3"))
         torch.manual_seed(0)

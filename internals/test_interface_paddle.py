@@ -24,6 +24,9 @@ class TestInterfacePaddle(InterfaceTests):
             return WeightNorm()
     """
 
+    def fill_memory(self):
+        paddle.empty([2**47])
+
     def test_a_plain_model_fits(self, tmp_path):
         experiment = Experiment(self.configure(tmp_path, "optimizer.lr=0.01"))
         paddle.seed(0)

@@ -21,12 +21,14 @@ __all__ = [
     "Stopped",
     "UserError",
     "exit_with",
+    "full_memory",
     "give_stops",
     "hide_passwords",
     "run_main",
     "say_unreached",
     "stop_at",
     "take_stops",
+    "too_large",
     "way_out",
 ]
 
@@ -50,6 +52,7 @@ DISK |= dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), PLACE)
 DISK[errno.ENAMETOOLONG] = "choose a shorter one"
 
 
+MEMORY_FULL = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted")
 STOPS: set[int] = set()  # training steps at which to open a debugger
 
 
@@ -65,7 +68,7 @@ class Stopped(SystemExit):
 
 
 def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = None) -> None:
-    """Run a script's `main(argv)`; exit with 2 after a `UserError` or an unwritable disk, with 130 after Ctrl-C.
+    """Run a script's `main(argv)`; exit with 2 after a mistake that `explain_error` knows, with 130 after Ctrl-C.
 
     SIGTERM (docker stop, Kubernetes, SLURM) ends it with 143, as cleanly as Ctrl-C. `--debug` anywhere on the command
     line shows the traceback instead. `--debugger` opens a debugger where the error arose; `--debugger 120` before the
@@ -84,30 +87,48 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
     prepare(arguments, debug)
     try:
         main(arguments)
-    except UserError as error:
-        if debug:
-            raise
-        exit_with(str(error))
     except BrokenPipeError:  # the reader has closed the pipe, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # what a shell reports for SIGPIPE
-    except ModuleNotFoundError as error:
-        if debug or not error.name or error.name.partition(".")[0] == "src":
+    except Exception as error:
+        if debug or not explain_error(error):
             raise
-        exit_with(
+        exit_with(explain_error(error))
+
+
+def explain_error(error: Exception) -> str:
+    """What is wrong and what to do about it, in one sentence; "" for an error that no user can fix."""
+    if isinstance(error, UserError):
+        return str(error)
+    if place := full_memory(error):
+        return f"{place} ran out of memory: choose a smaller model, batch or data.image_size, or stop other programs."
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "src":
+        return (
             f"{sys.executable} has no {error.name}: activate the project's virtual environment, or install the "
             "packages with `pip install -r requirements-cpu.txt` (on a GPU, requirements-gpu.txt)."
         )
-    except AttributeError as error:
-        key = getattr(error, "full_key", None)  # OmegaConf's: a key that was deleted from a file
-        if debug or not key:
-            raise
-        exit_with(f"The configuration has no key {key}: a file lacks it; `git diff src/configs` shows what changed.")
-    except OSError as error:
-        if debug or error.errno not in DISK:
-            raise
+    if isinstance(error, AttributeError) and (key := getattr(error, "full_key", None)):  # OmegaConf's
+        return f"The configuration has no key {key}: a file lacks it; `git diff src/configs` shows what changed."
+    if isinstance(error, OSError) and error.errno in DISK:
         what = str(error.filename or "a file")[:300]
-        exit_with(f"Cannot write {what}: {error.strerror}; {way_out(error, DISK[error.errno])}.")
+        return f"Cannot write {what}: {error.strerror}; {way_out(error, DISK[error.errno])}."
+    return ""
+
+
+def full_memory(error: Exception) -> str:
+    """Whose memory is full by a framework's or NumPy's words, "The GPU" or "This machine"; "" for other errors."""
+    text = str(error).lower()
+    if not isinstance(error, MemoryError) and not any(words in text for words in MEMORY_FULL):
+        return ""
+    return "The GPU" if re.search(r"\b(cuda|gpu|hip|mps)\b", text) else "This machine"
+
+
+def too_large(place: str, batch_size: Any) -> str:
+    """One sentence for a training that `full_memory` has ended."""
+    return (
+        f"{place} ran out of memory with data.batch_size={batch_size}: halve it and double "
+        "trainer.accumulate_grad_batches, or on a GPU use trainer.precision=bf16-mixed."
+    )
 
 
 def prepare(arguments: Sequence[str], debug: bool) -> None:

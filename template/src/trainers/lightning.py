@@ -137,7 +137,7 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
     `checkpoint` is a checkpoint folder to continue from.
 
     Raises:
-        UserError: what Lightning or the machine cannot do, a loss that is not finite, a GPU out of memory.
+        UserError: what Lightning or the machine cannot do, a loss that is not finite, memory that is full.
     """
     cfg: DictConfig = experiment.cfg
     callbacks = [*load_callbacks(cfg), *([Profile(run)] if cfg.trainer.profiler else [])]

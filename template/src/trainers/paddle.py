@@ -98,7 +98,7 @@ def fit(experiment: Experiment, run: Run, checkpoint: Path | None = None) -> Non
     `python -m paddle.distributed.launch` has started them already.
 
     Raises:
-        UserError: what Paddle or the machine cannot do, a loss that is not finite, a GPU out of memory.
+        UserError: what Paddle or the machine cannot do, a loss that is not finite, memory that is full.
     """
     refuse_unsupported(experiment.cfg)
     if not run_on_devices(fit_rank, experiment.cfg, run.path, checkpoint):

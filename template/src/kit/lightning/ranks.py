@@ -25,6 +25,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from src.kit.config import UserError, refuse_extra
+from src.kit.errors import full_memory, too_large
 from src.kit.lightning.recipes import Compiled, Tuned
 from src.kit.memory import refuse_strategy
 from src.kit.ranks import Place, find_place
@@ -264,18 +265,13 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], logger: Any
 
 @contextmanager
 def readable_errors(cfg: DictConfig) -> Iterator[None]:
-    """Turn a GPU out of memory, a batch of one and Lightning's complaints into one sentence each.
+    """Turn memory that is full, a batch of one and Lightning's complaints into one sentence each.
 
     Raises:
         UserError: one of them happened.
     """
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise UserError(
-            f"The GPU ran out of memory with data.batch_size={cfg.data.batch_size}: halve it and double "
-            "trainer.accumulate_grad_batches, or use trainer.precision=bf16-mixed."
-        ) from error
     except MisconfigurationException as error:
         raise UserError(first_sentence(error)) from error
     except ValueError as error:
@@ -285,7 +281,9 @@ def readable_errors(cfg: DictConfig) -> Iterator[None]:
             f"The network's batch normalisation needs more than one value, and data.batch_size={cfg.data.batch_size} "
             "gives it one: use a larger batch or data.image_size."
         ) from error
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        if place := full_memory(error):
+            raise UserError(too_large(place, cfg.data.batch_size)) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = first_sentence(error)[:200]
             raise UserError(f"trainer.compile failed ({reason}): install a C++ compiler, or leave it out.") from error

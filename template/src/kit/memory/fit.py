@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.kit.config import UserError
+from src.kit.errors import full_memory
 from src.kit.hardware import MODULES, Hardware, batch_size, cuda_build, detect
 from src.kit.memory.allocators import MIB
 from src.kit.memory.estimate import (
@@ -37,7 +38,6 @@ FRAGMENTED = 1.4  # reserved memory over the bound and what is the same througho
 GROW, SHRINK = 1.25, 0.75
 TRIAL = "import sys; from src.kit.memory.fit import run_trial; run_trial(sys.argv[1])"
 OUT_OF_MEMORY = 3  # exit code of a trial
-OOM_MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted")
 
 
 class TooLarge(UserError):
@@ -244,6 +244,6 @@ def run_trial(path: str) -> None:
             trainer.step(batch)
         trainer.wait()
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(text in str(error).lower() for text in OOM_MESSAGES):
+        if not full_memory(error):
             raise
         sys.exit(OUT_OF_MEMORY)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import paddle
 from src.kit.config import UserError, refuse_extra
-from src.kit.errors import give_stops, say_unreached, take_stops
+from src.kit.errors import full_memory, give_stops, say_unreached, take_stops, too_large
 from src.kit.hardware import SystemProbe, cpu_model, free_ram, instructions
 from src.kit.loading import (
     BatchLoader,
@@ -204,7 +204,7 @@ def autocast(precision: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def readable_errors(cfg: DictConfig) -> Iterator[None]:
-    """Turn a GPU out of memory, and a weight that `trainer.strategy=fsdp` has freed, into one sentence each.
+    """Turn memory that is full, and a weight that `trainer.strategy=fsdp` has freed, into one sentence each.
 
     Raises:
         UserError: one of them happened.
@@ -217,12 +217,9 @@ def readable_errors(cfg: DictConfig) -> Iterator[None]:
                 "The network uses a layer's weights without calling the layer, and trainer.strategy=fsdp gathers them "
                 "for that only: use zero_2, or call the layer."
             ) from error
-        if "out of memory" not in str(error).lower():
-            raise
-        raise UserError(
-            f"The GPU ran out of memory with data.batch_size={cfg.data.batch_size}: halve it and double "
-            "trainer.accumulate_grad_batches, or use trainer.precision=bf16-mixed."
-        ) from error
+        if place := full_memory(error):
+            raise UserError(too_large(place, cfg.data.batch_size)) from error
+        raise
 
 
 def gather(mine: Any) -> list[Any]:
