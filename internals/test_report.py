@@ -73,6 +73,13 @@ def test_a_long_figure_widens_its_card_and_stays_in_one_line(run: Path) -> None:
     assert re.search(r"\.card \{ flex: 1 0 auto;", page), "a card must not be narrower than its figure"
 
 
+def test_a_table_of_numbers_is_shown_whole(run: Path) -> None:
+    (run / "evaluation-test.json").write_text(json.dumps({"map50": 0.5, "note": "long " * 40}), encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert re.findall(r'<div class="([^"]*)"><table class="pairs">', page) == ["scroll whole"] * 2
+    assert re.search(r"\.scroll\.whole \{ max-height: none; \}", page), "the last rows, the note's too, are cut off"
+
+
 def test_strings_from_outside_are_escaped(run: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     assert "<img src=x" not in page

@@ -72,7 +72,7 @@ def side_by_side(paths: Sequence[Path], kind: str) -> str:
 def pairs(values: Mapping[str, Any]) -> str:
     """Return nested keys and values as a table with dotted keys."""
     rows = [f"<tr><td>{escape(key)}</td><td>{escaped(value)}</td></tr>" for key, value in flatten(values).items()]
-    return f'<div class="scroll"><table class="pairs">{"".join(rows)}</table></div>' if rows else ""
+    return f'<div class="scroll whole"><table class="pairs">{"".join(rows)}</table></div>' if rows else ""
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
