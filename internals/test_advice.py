@@ -69,6 +69,19 @@ def test_a_schedule_that_ends_flat_by_design_is_not_called_converged() -> None:
     assert flat.startswith("Converged")
 
 
+DIGITS = {  # a run of the default project: its rate ends at nothing
+    "train": [2.33, 1.87, 1.23, 0.68, 0.34, 0.19, 0.12, 0.092, 0.063, 0.051, 0.041, 0.038, 0.034, 0.033, 0.030],
+    "val": [2.25, 1.58, 0.85, 0.42, 0.25, 0.18, 0.13, 0.114, 0.108, 0.090, 0.0823, 0.0790, 0.0742, 0.0755, 0.0741],
+    "lr": [1.3e-3, 2e-3, 3e-3, 2.9e-3, 2.7e-3, 2.5e-3, 2.2e-3, 1.9e-3, 1.5e-3, 1.1e-3, 8e-4, 4e-4, 2e-4, 6e-5, 1e-6],
+}
+
+
+def test_a_loss_that_flattened_in_the_last_epochs_is_not_still_learning() -> None:
+    assert advice(curve(**DIGITS)).startswith("Finished: the validation loss was best in epoch 15 (0.0741)")
+    falling = [*DIGITS["val"][:12], 0.0742, 0.0700, 0.0655]
+    assert advice(curve(**(DIGITS | {"val": falling}))).startswith("Still learning: the validation loss kept falling")
+
+
 def test_an_accuracy_that_rises_slowly_is_still_learning_though_the_loss_is_flat() -> None:
     rng = np.random.default_rng(0)
     accuracy = [0.40 + 0.003 * number + noise for number, noise in enumerate(rng.normal(0, 0.002, 40))]

@@ -9,7 +9,9 @@ import numpy as np
 MIN_EPOCHS = 3
 RISE = 1.10  # last validation loss / its best: more is over-fitting
 GAP = 2.0  # validation loss / training loss at the best epoch: more is over-fitting too
-GAIN = 0.99  # best loss of the last third of the epochs / best before: less is still learning
+SMALL = 0.10  # but not if they differ by less than this share of the first loss, where both are nearly nothing
+GAIN = 0.99  # best loss of the last third of the epochs / best before: less is still learning, unless
+#              the second half of that third brought less than this: a curve that has flattened
 STILL = 20  # still learning only if the best epoch is in the last twentieth (at least the last epoch)
 TREND = 5  # or if the last fifth of the epochs, at least so many, rises by more than its noise
 LEARNED = 0.90  # lowest training loss / first: more is under-fitting
@@ -29,8 +31,9 @@ def advice(rows: Rows, evaluation: Mapping[str, Any] | None = None) -> str:
        yet if it is still rising.
     4. The last validation loss is over 1.10 times its best while the training loss kept falling: over-fitting.
     5. The training loss never fell below 0.90 of its first value: under-fitting.
-    6. Loss or score still improved at the end: still learning.
-    7. At the best epoch, the validation loss is over twice the training loss: over-fitting.
+    6. Loss or score still improved at the end and had not flattened: still learning.
+    7. At the best epoch, the validation loss is over twice the training loss, and by more than a tenth of the first
+       loss: over-fitting.
     8. The learning rate ended below a tenth of its peak: finished, and flat by design.
     9. Otherwise it has converged.
 
@@ -131,11 +134,11 @@ def rises(values: Sequence[float]) -> bool:
     count = len(values)
     if count < MIN_EPOCHS:
         return False
-    best = max(range(count), key=values.__getitem__)
-    before = max(values[: count - max(count // 3, 1)])
-    noise = 2 * float(np.std(np.diff(values[-max(count // 3, 2) :]))) / math.sqrt(2)
-    gain = values[best] - before
-    if best >= count - math.ceil(count / STILL) and gain > max((1 - GAIN) * abs(before), noise):
+    best, third = max(range(count), key=values.__getitem__), max(count // 3, 1)
+    before, middle = max(values[:-third]), max(values[: -max(third // 2, 1)])
+    noise = 2 * float(np.std(np.diff(values[-max(third, 2) :]))) / math.sqrt(2)
+    new = best >= count - math.ceil(count / STILL) and values[best] - before > max((1 - GAIN) * abs(before), noise)
+    if new and values[best] - middle > (1 - GAIN) * abs(middle):
         return True
     last = np.asarray(values[-max(count // 5, 1) :], float)
     if len(last) < TREND:
@@ -151,7 +154,7 @@ def wide_gap(losses: Sequence[tuple[float, float]]) -> str:
     """Rule 7."""
     train, val = zip(*losses, strict=True)
     best = min(range(len(val)), key=val.__getitem__)
-    if val[best] <= GAP * train[best]:
+    if val[best] <= GAP * train[best] or val[best] - train[best] < SMALL * max(train[0], val[0]):
         return ""
     return (
         f"Over-fitting: at its best (epoch {best + 1}) the validation loss is {val[best]:.3g}, the training loss "
