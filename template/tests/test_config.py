@@ -192,6 +192,15 @@ def test_a_component_without_its_yaml_file_is_told_what_it_lacks(tmp_path, monke
         load_config(["model=resnet"])
 
 
+@pytest.mark.parametrize("path", ["/mine/data.yaml", "/mine", "/mine/annotations/train.json"])
+def test_a_path_as_data_is_told_where_it_goes(path):
+    with pytest.raises(UserError) as error:
+        load_config([f"data={path}"])
+    assert str(error.value).startswith("data= takes a name, and its path is data.root: write data=")
+    assert f" data.root={Path('/mine')}" in str(error.value)
+    assert "image_folder" in str(error.value)
+
+
 def test_text_keys_take_the_text_as_it_is():
     for text in ("a #b", "photos: 2024", "yes", "001", "[x]", "1e3"):
         assert load_config(["data=image_folder", f"data.root={text}"]).data.root == text

@@ -32,6 +32,7 @@ PLACES = {
     "callback": ("trainers/callbacks/{framework}",),
 }
 KINDS = {"data": "data set"}  # what a component is called, if not as its group
+IN_FOLDER, TABLES = (".yaml", ".yml", ".json"), (".csv", ".tsv", ".parquet")  # what other tools take as data
 NESTED = (*FRAMEWORKS, "losses", "metrics")  # folders with a place of their own
 
 
@@ -205,6 +206,8 @@ def argument_helps(docstring: str) -> dict[str, str]:
 
 def unknown_option(group: str, name: str, known: Iterable[str], configs: Path) -> str:
     """One sentence: there is no such option, or only a Python file that no YAML file in `configs` names."""
+    if group == "data" and (Path(name).suffix.lower() in (*IN_FOLDER, *TABLES) or {"/", "\\"} & set(name)):
+        return path_as_data(name, known)
     files = [find_component(group, name, framework) for framework in FRAMEWORKS] if group in PLACES else []
     named = any(f"file: {name}\n" in f"{path.read_text('utf-8')}\n" for path in configs.rglob("*.yaml"))
     if named or not (file := next(filter(None, files), None)):
@@ -213,6 +216,17 @@ def unknown_option(group: str, name: str, known: Iterable[str], configs: Path) -
         f"{file.relative_to(SRC.parent).as_posix()} has no YAML file that makes it an option: create "
         f"src/configs/{group}/{name}.yaml with the line `name: {name}`."
     )
+
+
+def path_as_data(path: str, known: Iterable[str]) -> str:
+    """One sentence: `data=` takes a name, and where the path goes: a table itself, else the folder that holds it."""
+    place, names = Path(path), sorted(known)
+    table = place.suffix.lower() in TABLES
+    if place.suffix.lower() in IN_FOLDER:
+        place = place.parent.parent if place.parent.name == "annotations" else place.parent
+    own = [name for name in names if name.endswith("_file" if table else "_folder")] or names
+    name, choice = (own[0], "") if len(own) == 1 else ("NAME", f", where NAME is {', '.join(own[:-1])} or {own[-1]}")
+    return f"data= takes a name, and its path is data.root: write data={name} data.root={place}{choice}."
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
