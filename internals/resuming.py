@@ -16,6 +16,7 @@ from scene_training import write_digit_scenes
 from src.kit.catalog import build_dataset
 from src.kit.compression import find_rules, prune_channels, prune_weights
 from src.kit.config.compose import load_config
+from src.kit.errors import Stopped
 from src.kit.run import Run, read_rows
 from src.kit.shards.read import write_shards
 from src.kit.training import TrainingLoop, find_checkpoint, load_backend, train_run
@@ -167,9 +168,18 @@ class ResumeTests:
         output, _ = process.communicate(timeout=60)
         (run,) = tmp_path.iterdir()
         assert process.returncode == code, f"{process.returncode}: {output}"
+        assert f"run: {run}" in output.splitlines()[: 2 * devices], "before the first epoch"
         assert output.splitlines()[-1] == f"Interrupted: continue with --resume {run}."
         assert "Traceback" not in output
         assert json.loads((run / "run.json").read_text("utf-8"))["status"] == "interrupted"
+
+    def test_a_signal_before_the_first_checkpoint_removes_the_folder_and_says_so(self, tmp_path, capsys):
+        cfg = load_config([*DIGITS, f"framework={self.framework}", f"output_dir={tmp_path.as_posix()}"])
+        with pytest.raises(Stopped), Run(cfg):
+            raise Stopped(130)
+        said = capsys.readouterr().out.splitlines()
+        assert said == ["Interrupted before the first checkpoint, so the folder is removed."]
+        assert not list(tmp_path.iterdir())
 
     def test_a_run_killed_in_its_evaluation_is_evaluated_when_it_goes_on(self, tmp_path, monkeypatch):
         def die(*_: object) -> None:

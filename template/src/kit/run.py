@@ -209,8 +209,8 @@ class Run:
         if status == "failed":
             self.log.debug("failed: %s", error)
         elif status == "interrupted":
-            how = f"continue with --resume {self.path}" if saved else "no checkpoint was saved yet"
-            self.log.warning("Interrupted: %s.", how)
+            how = "before the first checkpoint, so the folder is removed"
+            self.log.warning("Interrupted%s.", f": continue with --resume {self.path}" if saved else f" {how}")
         for handler in self.handlers:
             self.log.removeHandler(handler)
             handler.close()

@@ -103,12 +103,7 @@ def train_rank(
         run = stack.enter_context(Run(experiment.cfg, resumed))
         stack.enter_context(ranks.together())
         ranks.farewell = partial(run.update, status="failed")
-        for note in notes if run.main else ():
-            run.log.warning(note)
-        for sentence in [*experiment.notes, *getattr(experiment.split("train"), "notes", ())]:  # of the data set
-            run.log.info(sentence)
-        for sentence in getattr(experiment.split("train"), "doubts", ()):
-            run.log.warning(sentence)
+        announce(experiment, run, notes)
         if run.main:
             if not resumed:
                 stack.enter_context(lock_folder(run.path))
@@ -122,6 +117,19 @@ def train_rank(
         if run.main:
             finish(experiment, run, ["val", "test"])
     return run.path
+
+
+def announce(experiment: Experiment, run: Run, notes: Sequence[str]) -> None:
+    """Say where the run goes, and what there is to know about its data."""
+    dataset = experiment.split("train")
+    if run.main:
+        run.log.info("run: %s", run.path)
+    for note in notes if run.main else ():
+        run.log.warning(note)
+    for sentence in [*experiment.notes, *getattr(dataset, "notes", ())]:
+        run.log.info(sentence)
+    for sentence in getattr(dataset, "doubts", ()):
+        run.log.warning(sentence)
 
 
 def keep_untrained(experiment: Experiment, run: Run) -> None:
