@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from paths import TEMPLATE
+from src.kit.errors import run_main, way_out
 
 SCHEDULE = '''
 from collections.abc import Callable
@@ -118,7 +119,27 @@ def build(
     return torch.optim.NAdam(parameters, lr)
 '''
 
+MISTAKEN = """
+from {package} import nn
+
+
+class Mistaken(nn.{base}):
+    def __init__(self, classes: int, pixels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))
+
+    def forward(self, x):
+        return self.layers(x) if self.training else self.layers(y)
+
+
+def build(*, classes: int, channels: int, image_size: int) -> nn.{base}:
+    return Mistaken(classes, channels * image_size**2)
+"""
+
 FILES = {
+    "models/lightning/mistaken.py": MISTAKEN.format(package="torch", base="Module"),
+    "models/paddle/mistaken.py": MISTAKEN.format(package="paddle", base="Layer"),
+    "configs/model/mistaken.yaml": "name: mistaken\n",
     "trainers/schedules/polynomial.py": SCHEDULE,
     "configs/scheduler/polynomial.yaml": "power: 3.0\n",
     "models/lightning/convnext_like.py": NETWORK,
@@ -156,6 +177,25 @@ def test_all_of_them_train(project):
     assert done.returncode == 0, done.stderr
     (config,) = project.glob("outputs/*/config.yaml")
     assert config.parent.name.startswith("convnext_like-digits")
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_a_mistake_in_an_own_network_shows_its_line_and_not_the_frameworks(project, framework):
+    keys = [f"framework={framework}", "trainer=debug", "tracker=none", "trainer.checkpoint.every_n_steps=1"]
+    done = run(project, "scripts/train.py", "model=mistaken", *keys, f"output_dir=mistaken-{framework}")
+    lines = done.stderr[done.stderr.index("Without ") :].splitlines()
+    assert (done.returncode, lines[-1]) == (1, "NameError: name 'y' is not defined"), done.stderr
+    files = [line.split('"')[1] for line in lines if line.startswith("  File ")]
+    assert files[-1] == str(project / "src" / "models" / framework / "mistaken.py")
+    assert not [file for file in files if "site-packages" in file or "kit" in Path(file).parts]
+    (log,) = project.glob(f"mistaken-{framework}/*/train.log")
+    assert f"Failed: continue with --resume {log.parent.relative_to(project)}" in done.stdout
+    assert "site-packages" in log.read_text("utf-8"), "the log has the whole traceback"
+
+
+def test_a_mistake_of_the_kit_shows_everything():
+    with pytest.raises(AttributeError):
+        run_main(lambda _: way_out("no error", ""))
 
 
 def test_the_schedule_follows_its_own_curve(project):

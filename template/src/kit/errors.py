@@ -11,9 +11,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 __all__ = [
@@ -53,6 +53,7 @@ DISK[errno.ENAMETOOLONG] = "choose a shorter one"
 
 
 MEMORY_FULL = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted")
+KIT = Path(__file__).resolve().parent
 STOPS: set[int] = set()  # training steps at which to open a debugger
 
 
@@ -70,8 +71,9 @@ class Stopped(SystemExit):
 def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = None) -> None:
     """Run a script's `main(argv)`; exit with 2 after a mistake that `explain_error` knows, with 130 after Ctrl-C.
 
-    SIGTERM (docker stop, Kubernetes, SLURM) ends it with 143, as cleanly as Ctrl-C. `--debug` anywhere on the command
-    line shows the traceback instead. `--debugger` opens a debugger where the error arose; `--debugger 120` before the
+    SIGTERM (docker stop, Kubernetes, SLURM) ends it with 143, as cleanly as Ctrl-C. The traceback of another error is
+    that of the project's files, without what frameworks and kit did in between. `--debug` anywhere on the command line
+    shows whole tracebacks instead. `--debugger` opens a debugger where the error arose; `--debugger 120` before the
     training step 120 too.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -91,9 +93,15 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # what a shell reports for SIGPIPE
     except Exception as error:
-        if debug or not explain_error(error):
+        if not debug and explain_error(error):
+            exit_with(explain_error(error))
+        if debug or not (frames := own_frames(error)):
             raise
-        exit_with(explain_error(error))
+        hidden = len(list(walk(error.__traceback__))) - len(frames)
+        print(f"Without {hidden} frames of frameworks and kit, which --debug shows:", file=sys.stderr)
+        error.__traceback__ = linked(frames)
+        sys.excepthook(type(error), error, error.__traceback__)  # which suggests names, as Python does
+        sys.exit(1)
 
 
 def explain_error(error: Exception) -> str:
@@ -113,6 +121,41 @@ def explain_error(error: Exception) -> str:
         what = str(error.filename or "a file")[:300]
         return f"Cannot write {what}: {error.strerror}; {way_out(error, DISK[error.errno])}."
     return ""
+
+
+def own_frames(error: Exception) -> list[TracebackType]:
+    """The project's part of an error's traceback, outermost first, and where the error arose.
+
+    Empty where the kit itself is to blame: that needs the whole traceback.
+    """
+    *outer, last = walk(error.__traceback__)
+    own = [trace for trace in outer if is_own(file_of(trace))]
+    return [] if file_of(last).is_relative_to(KIT) or not (own or is_own(file_of(last))) else [*own, last]
+
+
+def walk(trace: TracebackType | None) -> Iterator[TracebackType]:
+    """The parts of a traceback, outermost first."""
+    while trace:
+        yield trace
+        trace = trace.tb_next
+
+
+def linked(traces: Sequence[TracebackType]) -> TracebackType | None:
+    """A traceback of these parts."""
+    chain = None
+    for trace in reversed(traces):
+        chain = TracebackType(chain, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+    return chain
+
+
+def file_of(trace: TracebackType) -> Path:
+    """The file of a traceback's outermost part."""
+    return Path(trace.tb_frame.f_code.co_filename)
+
+
+def is_own(file: Path) -> bool:
+    """Whether a file is the project's, and not the kit's or a package's in an environment inside the project."""
+    return file.is_relative_to(KIT.parents[1]) and not file.is_relative_to(KIT) and "site-packages" not in file.parts
 
 
 def full_memory(error: Exception) -> str:

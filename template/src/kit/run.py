@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -207,7 +208,9 @@ class Run:
             if kind is None:
                 raise
         if status == "failed":
-            self.log.debug("failed: %s", error)
+            self.log.debug("failed: %s", "".join(traceback.format_exception(error)))
+            if saved and not isinstance(error, UserError):  # whose sentence says what to do
+                self.log.warning("Failed: continue with --resume %s, whose train.log has the traceback.", self.path)
         elif status == "interrupted":
             how = "before the first checkpoint, so the folder is removed"
             self.log.warning("Interrupted%s.", f": continue with --resume {self.path}" if saved else f" {how}")
