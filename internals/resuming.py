@@ -181,6 +181,18 @@ class ResumeTests:
         assert said == ["Interrupted before the first checkpoint, so the folder is removed."]
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        ("error", "said"), [(KeyError("x"), "Failed: continue with --resume "), (BrokenPipeError, "")]
+    )
+    def test_a_failure_says_how_to_go_on_unless_nobody_listens(self, tmp_path, capsys, error, said):
+        cfg = load_config([*DIGITS, f"framework={self.framework}", f"output_dir={tmp_path.as_posix()}"])
+        with pytest.raises((KeyError, BrokenPipeError)), Run(cfg) as run:
+            (run.path / "checkpoints" / "epoch=001-step=000001").mkdir(parents=True)
+            raise error
+        output, log = capsys.readouterr().out, (run.path / "train.log").read_text("utf-8")
+        assert output.startswith(said)
+        assert ("Failed: " in output, "Traceback" in log) == (bool(said), True)
+
     def test_a_run_killed_in_its_evaluation_is_evaluated_when_it_goes_on(self, tmp_path, monkeypatch):
         def die(*_: object) -> None:
             raise Killed

@@ -209,7 +209,7 @@ class Run:
                 raise
         if status == "failed":
             self.log.debug("failed: %s", "".join(traceback.format_exception(error)))
-            if saved and not isinstance(error, UserError):  # whose sentence says what to do
+            if saved and not isinstance(error, UserError | OSError):  # a sentence says what to do, or nobody listens
                 self.log.warning("Failed: continue with --resume %s, whose train.log has the traceback.", self.path)
         elif status == "interrupted":
             how = "before the first checkpoint, so the folder is removed"
