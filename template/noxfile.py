@@ -81,23 +81,21 @@ def update(session: nox.Session) -> None:
     before = ANSWERS.read_text("utf-8") if ANSWERS.exists() else ""
     source = recorded(before, "_src_path")
     if not source:
-        session.error(
-            "There is no .copier-answers.yml with a _src_path: run `nox -s adopt` in a clone of the template."
-        )
+        session.error("There is no .copier-answers.yml with a _src_path: run `nox -s adopt` in a clone of the template")
     if not shutil.which("git"):
-        session.error("git is not on PATH: install it, copier needs it.")
+        session.error("git is not on PATH: install it, copier needs it")
     if git("rev-parse", "--verify", "HEAD").returncode:
-        session.error("This is not a git repository with a commit: run git init, git add . and git commit first.")
+        session.error("This is not a git repository with a commit: run git init, git add . and git commit first")
     if git("status", "--porcelain").stdout:
-        session.error("There are uncommitted changes: commit or stash them, then update.")
+        session.error("There are uncommitted changes: commit or stash them, then update")
     address = source.removeprefix("git+").replace("gh:", "https://github.com/").replace("gl:", "https://gitlab.com/")
     if git("ls-remote", address).returncode:
-        session.error(f"Cannot reach the template {source}: check the network, or _src_path in {ANSWERS}.")
+        session.error(f"Cannot reach the template {source}: check the network, or _src_path in {ANSWERS}")
     session.run("copier", "update", *session.posargs, external=True)
     marked = carry_edits(session, before)
     conflicts = sorted({*git("diff", "--name-only", "--diff-filter=U").stdout.split("\n")[:-1], *marked})
     if conflicts:
-        session.error(f"Resolve the conflicts marked <<<<<<< in {', '.join(conflicts)}, then git add the files.")
+        session.error(f"Resolve the conflicts marked <<<<<<< in {', '.join(conflicts)}, then git add the files")
 
 
 @nox.session(default=False)
@@ -113,7 +111,7 @@ def lock(session: nox.Session) -> None:
         name = options.pop(0)
     wanted, locked = Path(f"requirements-{name}.txt"), Path(f"requirements-{name}.lock")
     if not wanted.exists():
-        session.error(f"There is no {wanted}: choose cpu or gpu.")
+        session.error(f"There is no {wanted}: choose cpu or gpu")
     written = Path(session.create_tmp()) / locked.name
     said = " ".join(["nox -s lock --", name, *options])  # uv would record this machine's indexes
     command = ["uv", "pip", "compile", "--quiet", "--upgrade", "--generate-hashes", "--custom-compile-command", said]
@@ -128,7 +126,7 @@ def sbom(session: nox.Session) -> None:
     name = session.posargs[0] if session.posargs else "cpu"
     locked = Path(f"requirements-{name}.lock")
     if not locked.exists():
-        session.error(f"There is no {locked}: run nox -s lock -- {name} first.")
+        session.error(f"There is no {locked}: run nox -s lock -- {name} first")
     if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
         session.install("cyclonedx-bom")
     command = ["cyclonedx-py", "requirements", str(locked), "--output-reproducible", "-o"]

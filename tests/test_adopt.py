@@ -186,7 +186,7 @@ def refused(project: Path, given: dict[str, str]) -> str:
 
 def test_mistakes_change_nothing(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "gpu: choose none" in refused(old, {"gpu": "10.2"})
-    assert "no question gqu. Available:" in refused(old, {"gqu": "none"})
+    assert "gqu: there is no such question; use project_name, " in refused(old, {"gqu": "none"})
     assert "Cannot render the template" in refused(old, {"source": "/no/such/template"})
     (old / "src/datasets").write_text("a file where the template has a folder\n", "utf-8")
     commit_all(old, "a file")

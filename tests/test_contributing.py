@@ -68,7 +68,7 @@ def test_answers_decide(template: Path, tmp_path: Path) -> None:
 
 
 def test_bad_answers_are_refused(template: Path, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="valid_answers"):
+    with pytest.raises(Exception, match="notebook: choose true or false"):
         make(template, tmp_path / "project", notebook="maybe")
 
 

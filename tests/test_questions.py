@@ -100,6 +100,7 @@ CASES += [("mirror_url", {"package_index": "mirror", "mirror_url": url}) for url
 CASES += [("mirror_url", {"package_index": "mirror"})]
 IMPOSSIBLE = (("lightning", "11.8"), ("paddle", "13.2"), ("both", "12.9"))
 CASES += [("gpu", {"framework": framework, "gpu": cuda}) for framework, cuda in IMPOSSIBLE]
+MISSPELT = ("framwork", {"framwork": "paddle"})
 
 
 @cache
@@ -144,7 +145,9 @@ def test_nothing_needs_trust() -> None:
     assert not {"_tasks", "_jinja_extensions", "_migrations"} & set(SETTINGS)
 
 
-@pytest.mark.parametrize(("question", "answers"), CASES, ids=[repr(list(a.items())[-1])[:60] for _, a in CASES])
+@pytest.mark.parametrize(
+    ("question", "answers"), [*CASES, MISSPELT], ids=[repr(list(a.items())[-1])[:60] for _, a in [*CASES, MISSPELT]]
+)
 def test_bad_answer(question: str, answers: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     project = tmp_path / "project"
     data = [part for name, answer in answers.items() for part in ("--data", f"{name}={answer}")]
@@ -164,6 +167,12 @@ def test_command_line_shows_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("project_name: use letters, digits, spaces . _ - & ( ) , ' + ! only")
     assert "Traceback" not in done.stderr
+    command.insert(4, "--quiet")  # without messages, the sentence is what is undefined
+    done = subprocess.run(
+        [*command, str(clean_copy()), "project"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "project_name: use letters, digits, spaces" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

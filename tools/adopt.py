@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import copier
-import yaml
 
 from tools.adopt_files import AdoptError, git, guess, hidden, plan, unmerged, write
 
@@ -89,10 +88,6 @@ def render(folder: Path, source: str, given: Mapping[str, str], guessed: Mapping
     except Exception as error:  # copier raises whatever git, YAML and Jinja do
         said = [line for line in told.getvalue().splitlines() if line.strip()] or str(error).splitlines()
         raise AdoptError(f"Cannot render the template: {said[0]}") from error
-    known = yaml.safe_load((folder / ANSWERS).read_text("utf-8"))
-    if unknown := sorted(set(given) - set(known)):
-        offered = ", ".join(key for key in known if not key.startswith("_"))
-        raise AdoptError(f"There is no question {', '.join(unknown)}. Available: {offered}.")
 
 
 def main(arguments: list[str]) -> int:
