@@ -30,6 +30,7 @@ class FaultServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.files, self.asked = files, []
         self.counts, self.lock = Counter(), threading.Lock()
+        self.moved = ""  # where "redirect" leads; "": to the file
         # decides about each request, and may use the random numbers
         self.fault: Callable[[Asked, random.Random], str | None] = lambda asked, rng: None
 
@@ -57,7 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "missing" or name not in server.files:
             self.send_error(404)
         elif fault == "redirect" and "?" not in self.path:
-            self.head(302, {"Location": f"{server.url}/moved/{name}?again", "Content-Length": "0"})
+            place = server.moved or f"{server.url}/moved/{name}?again"
+            self.head(302, {"Location": place, "Content-Length": "0"})
         elif fault == "hang":
             time.sleep(3)
         elif fault == "garbage":

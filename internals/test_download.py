@@ -263,6 +263,23 @@ def test_a_missing_file_is_asked_for_once(server, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("ftp://127.0.0.1/x", "answered 302 Found and sent on to ftp://127.0.0.1/x: check"),
+        ("file:///etc/passwd", "Redirection to url 'file:///etc/passwd' is not allowed: check"),
+        ("/file.bin", "would lead to an infinite loop: check"),
+    ],
+)
+def test_a_redirect_that_leads_nowhere_is_one_sentence(server, tmp_path, place, said):
+    server.moved = place
+    server.fault = lambda asked, rng: "redirect"
+    with pytest.raises(UserError, match=re.escape(said)) as refused:
+        get(server, tmp_path / "file.bin")
+    assert "\n" not in str(refused.value)
+    assert names(tmp_path) == []
+
+
 def test_a_segment_that_is_not_to_be_had_ends_the_others(server, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "MIN_SEGMENT", 100_000)
     server.rate = 20_000

@@ -1,5 +1,6 @@
 """Exported networks compute what PyTorch computes, for any batch."""
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -28,6 +29,8 @@ def test_a_program_runs_without_the_projects_code(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.pt2"]
     size = sum(value.nbytes for value in weights_to_numpy(network).values())
     assert (tmp_path / "model.onnx").stat().st_size < 1.1 * size, "no notes of the exporter"
+    [given] = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_inputs()
+    assert (given.name, given.shape) == ("input", ["batch", 1, 28, 28])
     program = torch.export.load(tmp_path / "model.pt2").module()
     images = torch.tensor(inputs("small_cnn", 3))
     with torch.no_grad():

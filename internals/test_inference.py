@@ -247,6 +247,9 @@ def test_masks_are_encoded_as_pycocotools_does_it():
 def test_a_folder_without_a_network_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="does not exist: give the folder of a run or of an export"):
         Predictor.open(tmp_path / "none")
+    (tmp_path / "notes.md").touch()
+    with pytest.raises(UserError, match="is a file: give the folder of a run or of an export"):
+        Predictor.open(tmp_path / "notes.md")
     with pytest.raises(UserError, match="holds no checkpoint"):
         Predictor.open(tmp_path)
 

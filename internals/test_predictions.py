@@ -19,7 +19,7 @@ from src.kit.catalog import build_dataset
 from src.kit.config import load_config
 from src.kit.errors import UserError
 from src.kit.inference import Card
-from src.kit.predictions import Results
+from src.kit.predictions import Results, name_once
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 
@@ -116,11 +116,20 @@ def test_a_list_of_files_and_a_video(network, photos, tmp_path):
     assert (tmp_path / "out" / "pictures" / "clip.mp4-frame-4.jpg").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("in/a#1.jpg", "a#1"), ("in#2/a.tar.png", "a.tar"), ("v#1.mp4#3", "v#1.mp4-frame-3"), ("A#1.png", "A#1-2")],
+)
+def test_only_frames_of_videos_are_called_so(name, own):
+    assert name_once(name, {"a#1"} if name[0] == "A" else set()) == own
+
+
 def test_a_damaged_file_does_not_stop_the_others(network, photos, tmp_path, capsys):
     (photos / "broken.png").write_bytes(b"nothing")
-    main([str(network), str(photos), "--out", str(tmp_path / "out"), "--batch", "2"])
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    main([str(network), str(tmp_path / "broken.mp4"), str(photos), "--out", str(tmp_path / "out"), "--batch", "2"])
     assert len(read(tmp_path / "out")) == 3
-    assert "1 could not be read" in capsys.readouterr().err
+    assert "2 could not be read" in capsys.readouterr().err
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert "broken.png" in page
     assert all(f">{name}</span>" in page for name in ("photos/a.png", "deep/a.webp"))  # equal names are told apart

@@ -1,6 +1,6 @@
 """One HTTP request for a range of bytes, parsed and checked, and retries with growing pauses.
 
-Proxies and redirects work as in urllib.
+Proxies and redirects work as in urllib, but no redirect leaves HTTP.
 """
 
 import random
@@ -16,7 +16,16 @@ from functools import lru_cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener, getproxies
+from urllib.request import (
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+    getproxies,
+)
 
 TIMEOUT_S = 30.0
 MAX_RETRY_AFTER_S = 60.0  # a server's Retry-After counts up to this
@@ -109,7 +118,8 @@ def open_url(url: str, headers: Mapping[str, str], start: int) -> HTTPResponse:
         if error.code == 416:
             raise Restart("the file has no such range", distrust=start == 0) from error
         if error.code < 500 and error.code not in (408, 425, 429):
-            raise SourceFailed(f"{url} answered {error.code} {error.reason}") from error
+            said = str(error.reason).partition("\n")[0].rstrip(".")  # urllib's of a loop has three lines
+            raise SourceFailed(f"{url} answered {error.code} {said}") from error
         wait = error.headers.get("Retry-After", "")
         raise Broken(f"{error.code} {error.reason}", float(wait) if wait.isdecimal() else 0.0) from error
     except (URLError, HTTPException, OSError, ValueError) as error:
@@ -155,10 +165,19 @@ class SecureHandler(HTTPSHandler):
         return self.do_open(SecureDeadlineConnection, req, context=self.context)
 
 
+class WebRedirects(HTTPRedirectHandler):
+    """Follows redirects to http: and https: only; urllib's go to ftp: too, whose answers are no HTTP responses."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        if not newurl.startswith(("http://", "https://")):
+            raise HTTPError(req.full_url, code, f"{msg} and sent on to {newurl}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 @lru_cache(maxsize=1)
 def opener(proxies: tuple[tuple[str, str], ...]) -> OpenerDirector:
     """Return an opener for these proxies that follows redirects and applies the deadline."""
-    return build_opener(ProxyHandler(dict(proxies)), PlainHandler(), SecureHandler())
+    return build_opener(ProxyHandler(dict(proxies)), PlainHandler(), SecureHandler(), WebRedirects())
 
 
 def shut_down(connection: socket.socket) -> None:

@@ -64,7 +64,8 @@ class Predictor(ABC):
             opened = import_module("src.kit.inference.exported").open_exported(path, threads)
             return opened
         if not path.is_dir():
-            raise UserError(f"{path} does not exist: give the folder of a run or of an export.")
+            wrong = "is a file" if path.exists() else "does not exist"
+            raise UserError(f"{path} {wrong}: give the folder of a run or of an export.")
         # by name: prediction without a framework must not import it
         opened = import_module("src.kit.training").RunPredictor(path)
         return opened

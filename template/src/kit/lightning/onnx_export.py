@@ -53,7 +53,15 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     for logger in chatty:
         logger.setLevel(logging.ERROR)
     try:
-        exported = torch.onnx.export(program, (), dynamo=True, input_names=["input"], output_names=names, verbose=False)
+        exported = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            input_names=["input"],
+            output_names=names,
+            dynamic_shapes=({0: "batch"},),  # else the axis is called s31 or so
+            verbose=False,
+        )
     finally:
         for logger, level in zip(chatty, levels, strict=True):
             logger.setLevel(level)

@@ -174,8 +174,9 @@ def rounded(value: Any) -> Any:
 
 def name_once(name: str, taken: set[str]) -> str:
     """A file name without suffix for a sample, such as "cat-2" if "cat" is taken already, which it adds to `taken`."""
-    stem = Path(name.replace("#", "-frame-")).name
-    stem = stem.rsplit(".", 1)[0] if "-frame-" not in stem else stem
+    last = Path(name).name
+    stem = re.sub(r"#(\d+)$", r"-frame-\1", last)  # a frame of a video: clip.mp4#4
+    stem = last.rsplit(".", 1)[0] if stem == last else stem
     own, number = stem, 1
     while own.lower() in taken:
         number += 1

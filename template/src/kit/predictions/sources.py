@@ -54,7 +54,6 @@ def of_path(path: Path, every: int) -> Iterable[Source]:
     if suffix in LISTS:
         return listed_files(path)
     if suffix in VIDEOS:
-        check_video(path)
         return frames(path, every)
     if suffix not in SUFFIXES:
         raise UserError(f"{path} is not an image ({', '.join(SUFFIXES)}), a list (.csv) or a video (.mp4).")
@@ -92,23 +91,8 @@ def listed_files(path: Path) -> list[Source]:
     return sources
 
 
-def check_video(path: Path) -> None:
-    """Refuse a file that OpenCV cannot decode.
-
-    Raises:
-        UserError: there is no first frame.
-    """
-    import cv2
-
-    video = cv2.VideoCapture(str(path))
-    readable = video.grab()
-    video.release()
-    if not readable:
-        raise UserError(f"{path} cannot be decoded as a video: convert it to MP4 with H.264.")
-
-
 def frames(path: Path, every: int) -> Iterator[Source]:
-    """One of `every` frames of a video, in RGB, decoded by OpenCV."""
+    """One of `every` frames of a video, in RGB, decoded by OpenCV; of a damaged one, a source that cannot be read."""
     import cv2
 
     video = cv2.VideoCapture(str(path))
@@ -122,3 +106,10 @@ def frames(path: Path, every: int) -> Iterator[Source]:
             number += 1
     finally:
         video.release()
+    if not number:
+        yield Source(path.as_posix(), partial(refuse_video, path))
+
+
+def refuse_video(path: Path) -> Any:
+    """Raise the error for a file that OpenCV cannot decode."""
+    raise UserError(f"{path} cannot be decoded as a video: convert it to MP4 with H.264.")
