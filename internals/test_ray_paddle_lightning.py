@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 # and no setting changes (Ray issue 65983). So they are there before: -1 for what a plain Ray lacks.
 UNUSED = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
 PATIENCE = {"RAY_agent_register_timeout_ms": "120000", "RAY_worker_register_timeout_seconds": "120"}
+EPOCHS = 120  # of one batch each: a training must not be over when it is stopped soon after its first checkpoint
 NO_SERVICES = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}  # 1 s of CPU time each
 
 
@@ -88,7 +89,7 @@ def test_a_search_without_its_cluster_is_one_sentence(tmp_path, monkeypatch):
 def test_a_training_on_both_nodes_ends_together_and_goes_on(tmp_path, framework, number):
     """After SIGKILL to one process all are started again; after SIGTERM to the script, by the same command."""
     command = [sys.executable, "deploy/cluster/ray_train.py", "--nodes", "2", "--gpus", "0", "--cpus", "1", *TINY]
-    command += [f"framework={framework}", f"output_dir={tmp_path}", "name=run", "trainer.max_epochs=40"]
+    command += [f"framework={framework}", f"output_dir={tmp_path}", "name=run", f"trainer.max_epochs={EPOCHS}"]
     with (tmp_path / "log").open("w", encoding="utf-8") as log:
         script = subprocess.Popen(command, cwd=TEMPLATE, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -112,4 +113,4 @@ def test_a_training_on_both_nodes_ends_together_and_goes_on(tmp_path, framework,
     about = json.loads((run / "run.json").read_text("utf-8"))
     assert (about["status"], about["processes"]) == ("finished", 2)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-    assert [row["epoch"] for row in rows] == list(range(1, 41))
+    assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))

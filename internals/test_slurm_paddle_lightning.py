@@ -101,7 +101,7 @@ def test_a_job_stopped_by_sigterm_is_queued_again_and_goes_on(tmp_path, framewor
     answers = {"gpu": "none", "project_slug": "test", "start": ["small_cnn", "digits"]}
     (script := tmp_path / "train.sbatch").write_text(Template(source.read_text("utf-8")).render(answers), "utf-8")
     keys = [f"framework={framework}", "model=small_cnn", "data=digits", "tracker=none", "trainer.accelerator=cpu"]
-    keys += [f"output_dir={tmp_path}", "name=job", "trainer.max_epochs=12"]
+    keys += [f"output_dir={tmp_path}", "name=job", "trainer.max_epochs=30"]
     options = ["--parsable", "--cpus-per-task=1", f"--output={tmp_path}/job.log", f"--chdir={TEMPLATE}"]
     job = ask("sbatch", *options, str(script), *keys).strip()
     wait(lambda: [*tmp_path.glob("job-*/checkpoints/epoch=*/checkpoint.json")])
@@ -117,7 +117,7 @@ def test_a_job_stopped_by_sigterm_is_queued_again_and_goes_on(tmp_path, framewor
     about = json.loads((run / "run.json").read_text("utf-8"))
     assert (about["status"], about["processes"], about["job"]) == ("finished", 2, f"slurm {job}")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-    assert [row["epoch"] for row in rows] == list(range(1, 13))
+    assert [row["epoch"] for row in rows] == list(range(1, 31))
 
 
 def test_a_killed_search_goes_on_with_its_trials_on_both_nodes(tmp_path, monkeypatch):
