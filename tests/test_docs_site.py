@@ -65,7 +65,8 @@ def test_every_sentence_is_found() -> None:
         len(re.findall(r"raise UserError\(", path.read_text("utf-8"))) for path in (ROOT / "template/src").rglob("*.py")
     )
     assert len(found) > 0.85 * calls
-    assert any("activate the project's virtual environment" in words for words in found)
+    assert any("activate the project's virtual environment" in words for words in found), "a variable"
+    assert any("takes other data than the model in service" in words for words in found), "a coroutine"
     assert any("Did you mean" in words for words in found), "a function that makes sentences"
 
 

@@ -46,11 +46,14 @@ def sentences() -> list[tuple[str, str]]:
     named = set(re.findall(r"class (\w+)\(UserError\)", "".join(sources.values()))) | {"UserError", "exit_with"}
     used = re.compile(rf"\b({'|'.join(named)})\(")
     calls = [
-        (path.relative_to(ROOT).as_posix(), node.args[0])
+        (path.relative_to(ROOT).as_posix(), value)
         for path, source in sources.items()
         if used.search(source)
-        for node in ast.walk(ast.parse(source))
+        for scope in ast.walk(ast.parse(source))
+        if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(scope)
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] in named
+        for value in values(node.args[0], scope)
     ]
     makers = {value.func.id for _, value in calls if isinstance(value, ast.Call) and isinstance(value.func, ast.Name)}
     defined = re.compile(rf"^def ({'|'.join(makers)})\(", re.M)
@@ -63,6 +66,18 @@ def sentences() -> list[tuple[str, str]]:
     }
     found = {(path, text) for path, value in calls for text in texts(value, functions)}
     return sorted(pair for pair in found if len(re.sub(r"[^A-Za-z]", "", pair[1])) > 12)
+
+
+def values(node: ast.expr, scope: ast.AST) -> list[ast.expr]:
+    """The expressions that an argument can be: of a variable, all that the function assigns to it."""
+    if not isinstance(node, ast.Name):
+        return [node]
+    found = []
+    for each in ast.walk(scope):
+        target = each.targets[0] if isinstance(each, ast.Assign) else getattr(each, "target", None)
+        if isinstance(each, ast.Assign | ast.NamedExpr) and isinstance(target, ast.Name) and target.id == node.id:
+            found.append(each.value)
+    return found
 
 
 def texts(node: ast.expr, functions: dict[str, ast.FunctionDef]) -> list[str]:

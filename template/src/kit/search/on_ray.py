@@ -21,9 +21,7 @@ PATIENCE_S, POLL_S = 15.0, 0.2  # for a command that is asked to end; less than 
 
 
 def main(log: str, jobs: int, gpus: str, command: Sequence[str]) -> int:
-    """Run it on any node that has its share free; the exit code, `LOST` if Ray or the node failed,
-    `UNREACHED` without a cluster.
-    """
+    """Run it on any node with its share free; the exit code, `LOST` if Ray failed, `UNREACHED` without a cluster."""
     import ray
 
     stopped, joining = threading.Event(), threading.Timer(JOIN_S, give_up)
