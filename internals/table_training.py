@@ -104,6 +104,8 @@ class TableTests:
         right = [each["class"] == paid for each, paid in zip(labelled, mixed_columns()["paid"], strict=True)]
         assert np.mean(right) > 0.8
         self.check_parquet(run, tmp_path, labelled)
+        with pytest.raises(UserError, match="have ';' between its columns, not ',' as in training: save it with ','"):
+            predict([str(run), str(write_csv(tmp_path / "european.csv", mixed_columns(), ";"))])
         write_csv(file, mixed_columns())
         assert evaluate_run(Experiment(cfg), run, ["test"])["test"]["accuracy"] > 0.8
 

@@ -99,7 +99,7 @@ def test_a_list_of_files_and_a_video(network, photos, tmp_path):
     import cv2
 
     listed = tmp_path / "photos" / "list.csv"
-    listed.write_text("id,File\n1,deep/b.jpg\n2,a.png\n", "utf-8")
+    listed.write_text("id;File\n1;deep/b.jpg\n2;a.png\n", "utf-8")  # as Excel writes it in much of Europe
     video = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
     for colour in ("red", "red", "red", "blue", "blue"):
         video.write(np.full((48, 64, 3), COLOURS[colour][::-1], np.uint8))
@@ -263,6 +263,8 @@ def test_a_card_cannot_name_a_folder_outside(tmp_path, name):
         (["NETWORK", "PHOTOS", "--out", "PHOTOS"], "exists already: give a new folder"),
         (["NETWORK", "LIST"], "line 3 names 'x.png', which does not exist"),
         (["NETWORK", "COLUMNS"], "lists no images: it needs rows and a column called file"),
+        (["https://example.org/run", "PHOTOS"], "https://example.org/run is not on this machine: download it"),
+        (["NETWORK", "PHOTOS", "http://example.org/a.png"], "http://example.org/a.png is not on this machine"),
         (["NETWORK", "VIDEO"], "cannot be decoded as a video"),
     ],
 )

@@ -140,15 +140,62 @@ def test_a_table_that_turns_out_to_have_one_column_names_the_delimiter(tmp_path)
     path = write_csv(tmp_path / "table.csv", mixed_columns(), ";")
     refused(
         path,
-        r"no column 'paid' for data\.target\.column: its only column is 'age;income;city;noise;paid', so check "
-        r"data\.columns\.delimiter",
+        r"no column 'paid' for data\.target\.column: its only column is 'age;income;city;noise;paid', so set "
+        r"data\.columns\.delimiter=';'",
     )
     refused(
         path,
-        r"has no column 'city' to drop .*: its only column is 'age;.*', so check data\.columns\.delimiter",
+        r"has no column 'city' to drop .*: its only column is 'age;.*', so set data\.columns\.delimiter=';'",
         "data.columns.drop=[city]",
     )
     assert len(build_dataset(table_config(path, "data.columns.delimiter=;"), "train")) == 140
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "delimiter", "learning", "predicting"),
+    [
+        ("a;b\n1;2\n", "t.csv", ",", "so set data.columns.delimiter=';'", "have ';' between its columns, not ','"),
+        (
+            "a;b\n1,5;2,5\n",
+            "t.csv",
+            ",",
+            "): set data.columns.delimiter=';'.",
+            "not ',' as in training: save it with ','",
+        ),
+        ("a\tb\n1\t2\n", "t.csv", ";", "so set data.columns.delimiter=tab", "have tab between its columns, not ';'"),
+        (
+            "a,b\n1,2\n",
+            "t.tsv",
+            ",",
+            "leave data.columns.delimiter out and call the file .csv",
+            "not tab as in training",
+        ),
+        (
+            "a\n1\n",
+            "t.csv",
+            ",",
+            "only column is 'a', so check data.columns.delimiter",
+            "lacks columns that .* on: 'b'",
+        ),
+        ("a\n1,2\n", "t.csv", ",", "): check data.columns.delimiter", "): check data.columns.delimiter"),
+        ("a,b\n1,2,3\n", "t.csv", ",", "): check the file and data.columns.delimiter", "): check the file"),
+        (
+            "a,c,b\n",
+            "t.csv",
+            ",",
+            "0 rows and 3 columns: there is nothing to learn from",
+            "there is nothing to predict",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_names_what_separates_its_columns(
+    tmp_path, content, name, delimiter, learning, predicting
+):
+    path = csv(tmp_path, content, name)
+    with pytest.raises(UserError, match=learning.replace(".", r"\.").replace(")", r"\)")):
+        read_table(path, delimiter, categories=["b"])
+    with pytest.raises(UserError, match=predicting.replace(")", r"\)")):
+        read_table(path, delimiter, categories=["b"], needed=["a", "b"])
 
 
 def refused(path: Path, sentence: str, *overrides: str, target: str = "paid") -> None:

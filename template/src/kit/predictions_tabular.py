@@ -40,9 +40,7 @@ def read_columns(path: Path, card: Card, fitted: Preprocessing) -> dict[str, Seq
         raise UserError(f"{path} is not a file: name CSV or Parquet files.")
     decimal = "comma" if any(form.style == "," for form in fitted.forms.values()) else "auto"
     texts = [name for name in card.input["categories"] if name in fitted.sources]
-    found = read_table(path, card.input["delimiter"], (), texts, decimal)
-    if absent := [repr(name) for name in fitted.sources if name not in found.columns]:
-        raise UserError(f"{path} lacks columns that the network was trained on: {', '.join(absent)}.")
+    found = read_table(path, card.input["delimiter"], (), texts, decimal, fitted.sources)
     return {name: plain(found.columns[name]) for name in fitted.sources}
 
 

@@ -80,8 +80,10 @@ def split_paths(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The runs or exports that the paths begin with, and the data; without a run, the newest one.
 
     Raises:
-        UserError: there is no data after the runs.
+        UserError: there is no data after the runs, or a path is a URL.
     """
+    if url := next((path for path in paths if "://" in path), None):
+        raise UserError(f"{url} is not on this machine: download it, and name the file or folder.")
     count = next((k for k, path in enumerate(paths) if not is_model(Path(path))), len(paths))
     if count == len(paths):
         raise UserError(f"{paths[-1]} is a network: name files, folders or tables to predict after it.")

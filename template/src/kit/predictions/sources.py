@@ -1,7 +1,9 @@
 """Find what to predict: image files, folders, patterns, tables that list files, and the frames of videos."""
 
 import argparse
+import csv
 import glob
+import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -71,11 +73,10 @@ def listed_files(path: Path) -> list[Source]:
     Raises:
         UserError: it has no column of files, or lists a file that does not exist.
     """
-    import csv
-
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+        text = path.read_text("utf-8-sig")
+        delimiter = max("\t,;" if path.suffix.lower() == ".tsv" else ",;\t", key=text.partition("\n")[0].count)
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV ({error}): save it as UTF-8.") from error
     column = next((name for name in (rows[0] if rows else ()) if str(name).strip().lower() in COLUMNS), None)

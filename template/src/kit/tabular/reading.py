@@ -11,7 +11,7 @@ import numpy as np
 
 from src.kit.errors import UserError
 from src.kit.tabular.forms import has_decimal_comma
-from src.kit.tabular.table import Table, no_column, to_text
+from src.kit.tabular.table import Table, advise_delimiter, likely_delimiter, no_column, to_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,6 +29,7 @@ def read_table(
     drop: Collection[str] = (),
     categories: Collection[str] = (),
     decimal: str = "auto",
+    needed: Collection[str] = (),
 ) -> Table:
     """Read a CSV or Parquet file.
 
@@ -41,23 +42,30 @@ def read_table(
         categories: columns to keep as text, so that "01" and "1" are two categories.
         decimal: "comma" keeps 8.000 as text, which may be eight thousand; "auto" does so if any column has decimal
             commas.
+        needed: columns that a network was trained on, which is to predict the rows.
 
     Raises:
         UserError: no such file, another format, no rows, duplicate column names, a column that is neither numbers nor
-            text, text that is not UTF-8 or UTF-16, an unknown name in `drop` or `categories`, or an invalid delimiter.
+            text, text that is not UTF-8 or UTF-16, an unknown name in `drop` or `categories`, a column of `needed` that
+            is missing, or an invalid delimiter.
     """
     if not path.is_file():
         raise UserError(f"data.root={path} is not a file: give the path of a CSV or Parquet file.")
-    found = read_file(path, delimiter, categories)
+    found = read_file(path, delimiter, categories, bool(needed))
     names = found.column_names
     if twice := [repr(name) for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{path} has several columns called {', '.join(twice)}: give each a different name.")
+    if absent := [repr(name) for name in needed if name not in names]:
+        if len(names) == 1 and path.name.lower().endswith(CSV):
+            refuse_delimiter(path, delimiter, names[0])
+        raise UserError(f"{path} lacks columns that the network was trained on: {', '.join(absent)}.")
     for name in [*drop, *categories]:
         if name not in names:
             raise UserError(f"{path} has {no_column(name, 'to drop or to read as categories', names)}.")
     kept = [name for name in names if name not in drop]
     if not kept or found.num_rows == 0:
-        raise UserError(f"{path} has {found.num_rows} rows and {len(kept)} columns: there is nothing to learn from.")
+        use = "to predict" if needed else "to learn from"
+        raise UserError(f"{path} has {found.num_rows} rows and {len(kept)} columns: there is nothing {use}.")
     table = Table({name: convert(found.column(name), name in categories, path, name) for name in kept})
     points = [name for name in kept if str(found.column(name).type) == "double"]
     commas = decimal == "comma" or (decimal == "auto" and has_decimal_comma(table, categories))
@@ -83,8 +91,18 @@ def separator(delimiter: str, path: Path) -> str:
     return delimiter
 
 
-def read_file(path: Path, delimiter: str, texts: Collection[str]) -> "pyarrow.Table":
-    """Read the file with Arrow; `texts` are columns of a CSV file to read as text."""
+def refuse_delimiter(path: Path, delimiter: str, line: str) -> None:
+    """Refuse a file to predict in whose first line another character than in training separates the columns."""
+    sign = separator(delimiter, path)
+    if sign not in line and (found := likely_delimiter(line)):
+        own = "tab" if sign == "\t" else repr(sign)
+        raise UserError(
+            f"{path} seems to have {found} between its columns, not {own} as in training: save it with {own}."
+        )
+
+
+def read_file(path: Path, delimiter: str, texts: Collection[str], predict: bool = False) -> "pyarrow.Table":
+    """Read the file with Arrow; `texts` are columns of a CSV file to read as text, `predict` is for messages."""
     import pyarrow  # takes 0.3 s: only if a file is read
     from pyarrow import parquet
 
@@ -100,8 +118,13 @@ def read_file(path: Path, delimiter: str, texts: Collection[str]) -> "pyarrow.Ta
         return found.rename_columns([name.strip() for name in found.column_names])
     except (pyarrow.ArrowException, OSError, EOFError, zlib.error, UnicodeError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
-        undecoded = isinstance(error, UnicodeError) or "invalid UTF8" in reason
-        advice = "save it as UTF-8" if undecoded else "check the file and data.columns.delimiter"
+        advice = "check the file and data.columns.delimiter"
+        if isinstance(error, UnicodeError) or "invalid UTF8" in reason:
+            advice = "save it as UTF-8"
+        elif reason.startswith("CSV parse error") and separator(delimiter, path) not in (line := first_line(path)):
+            if predict:
+                refuse_delimiter(path, delimiter, line)
+            advice = advise_delimiter(line)
         raise UserError(f"{path} can't be read as a table ({reason}): {advice}.") from error
 
 
@@ -117,6 +140,12 @@ def read_csv(path: Path, delimiter: str, texts: Collection[str]) -> "pyarrow.Tab
         csv.ParseOptions(delimiter=separator(delimiter, path), newlines_in_values=True),
         csv.ConvertOptions(null_values=list(MISSING), strings_can_be_null=True, column_types=types),
     )
+
+
+def first_line(path: Path) -> str:
+    """The names of a CSV file's columns."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        return file.readline(BLOCK).decode(encoding(path), "replace").rstrip("\r\n")
 
 
 def encoding(path: Path) -> str:

@@ -67,5 +67,19 @@ def no_column(name: str, use: str, names: Collection[str]) -> str:
     listed = ", ".join(own[:12]) + (f" and {len(own) - 12} more" if len(own) > 12 else "")
     found = f"did you mean {nearest[0]!r}? It has {listed}" if nearest else f"it has {listed}"
     if len(own) == 1:  # often a whole line, separated by another character
-        found = f"its only column is {own[0][:60]!r}, so check data.columns.delimiter"
+        found = f"its only column is {own[0][:60]!r}, so {advise_delimiter(own[0])}"
     return f"no column {name!r} {use}: {found}"
+
+
+def likely_delimiter(line: str) -> str:
+    """The character that seems to separate the columns in a line, as messages write it: "';'", "tab"; "" if none."""
+    sign = max(";\t|,", key=line.count)
+    return "" if sign not in line else "tab" if sign == "\t" else repr(sign)
+
+
+def advise_delimiter(line: str) -> str:
+    """What to do about a file to learn from whose first line, `line`, was not separated into columns."""
+    sign = likely_delimiter(line)
+    if sign == "','":  # the default, which means a tab in a .tsv file
+        return "leave data.columns.delimiter out and call the file .csv"
+    return f"set data.columns.delimiter={sign}" if sign else "check data.columns.delimiter"
