@@ -80,6 +80,13 @@ def test_columns_are_scores_and_what_differs(outputs):
     assert row["test/accuracy"] == 0.95 and row["scheduler.name"] == "one_cycle" and row["duration"].endswith(" s")
 
 
+def test_what_an_option_has_of_itself_is_no_difference():
+    losses = {"a": ("cross_entropy", 0.0, ["classification", "tabular"]), "b": ("focal", 2.0, ["classification"])}
+    keys = ("loss.name", "loss.gamma", "loss.tasks")
+    runs = [RunSummary(Path(), name, config=dict(zip(keys, loss, strict=True))) for name, loss in losses.items()]
+    assert columns(runs)[4:] == ["loss.name", "loss.gamma"]
+
+
 def test_conditions(outputs):
     runs = find_runs(outputs)
     assert names(keep(runs, ["model=resnet18"])) == ["trial-000"]
@@ -92,6 +99,11 @@ def test_conditions(outputs):
     [
         (["nowhere"], "nowhere is not a folder"),
         (["--sort", "optimizer.rl"], "Did you mean optimizer.lr?"),
+        (["--sort", "acuracy"], "Did you mean accuracy?"),
+        (
+            ["--sort", "nope"],
+            "The runs have status, epochs, duration_s, started, accuracy, loss, baseline_accuracy, and",
+        ),
         (["--where", "optimizer.rl=1"], "Did you mean optimizer.lr?"),
         (["--where", "lr"], "write KEY=VALUE"),
         (["--where", "optimizer.lr=7"], "No run has optimizer.lr=7"),

@@ -40,6 +40,7 @@ from src.kit.storage import read_intact, read_rows, write_text
 __all__ = ["RunSummary", "columns", "compare", "find_runs", "keep", "print_table", "sort_runs", "write_comparison"]
 
 OWN = ("name", "output_dir")  # keys that differ in every run
+FIXED = ("tasks", "file")  # keys of a group that its options have of themselves
 IMPLIED = ("data", "model")  # groups whose name says what most of their other keys are
 FACTS = ("status", "epochs", "duration_s", "started")
 LOSSES = ("loss", "rmse", "mae", "error", "brier")  # parts of the names of scores of which less is better
@@ -140,10 +141,13 @@ def meets(found: Any, value: str) -> bool:
 
 
 def check_key(key: str, runs: Sequence[RunSummary]) -> None:
-    """Refuse a key that no run has, and name the nearest one."""
+    """Refuse a key that no run has, and name the nearest one, or what there is."""
     if not any(run.get(key) is not None or key in run.config for run in runs):
         known = {name for run in runs for name in (*run.facts, *run.scores, *run.config)}
-        raise UserError(unknown_key(key, sorted(known), {name.partition(".")[0] for name in known if "." in name}))
+        groups = {name.partition(".")[0] for name in known if "." in name}
+        short = dict.fromkeys(name.removeprefix("test/") for run in runs for name in (*run.facts, *run.scores))
+        listed = f"The runs have {', '.join(short)}, and the keys in their config.yaml, such as optimizer.lr."
+        raise UserError(unknown_key(key, [*sorted(known), *short], groups, listed=listed))
 
 
 def sort_runs(runs: Sequence[RunSummary], key: str | None) -> list[RunSummary]:
@@ -190,7 +194,12 @@ def differences(runs: Sequence[RunSummary]) -> list[str]:
     found = []
     for key in known[0].config:
         values = [run.config.get(key, ...) for run in known]
-        if key in OWN or ... in values or all(value == values[0] for value in values):
+        if (
+            key in OWN
+            or key.rpartition(".")[2] in FIXED
+            or ... in values
+            or all(value == values[0] for value in values)
+        ):
             continue
         group = key.partition(".")[0]
         pairs = {(str(run.config.get(f"{group}.name")), str(value)) for run, value in zip(known, values, strict=True)}

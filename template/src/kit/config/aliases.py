@@ -43,11 +43,18 @@ def answer(word: str) -> str | None:
     return answers.get(longest)
 
 
-def unknown_key(key: str, known: Iterable[str], groups: Iterable[str] = (), elsewhere: str = "") -> str:
+def unknown_key(
+    key: str,
+    known: Iterable[str],
+    groups: Iterable[str] = (),
+    elsewhere: str = "",
+    listed: str = "--help lists every key.",
+) -> str:
     """One sentence that says that a key does not exist and which one was probably meant.
 
     Args:
         elsewhere: what has exactly this key, in words; it goes before keys with a similar name.
+        listed: where the keys are listed, in a sentence, for a name that is like none of them.
     """
     last = key.rpartition(".")[2]
     names = list(known)
@@ -61,7 +68,7 @@ def unknown_key(key: str, known: Iterable[str], groups: Iterable[str] = (), else
     if "." in key and last in set(groups):
         nearest = [f"{last}=NAME"]
     nearest = nearest or difflib.get_close_matches(key, list(groups), n=1)
-    return f"Unknown key {key!r}." + (f" Did you mean {nearest[0]}?" if nearest else " --help lists every key.")
+    return f"Unknown key {key!r}." + (f" Did you mean {nearest[0]}?" if nearest else f" {listed}")
 
 
 def refuse_foreign(argument: str) -> None:
