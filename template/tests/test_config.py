@@ -201,6 +201,15 @@ def test_a_path_as_data_is_told_where_it_goes(path):
     assert "image_folder" in str(error.value)
 
 
+def test_a_folder_here_as_data_is_told_where_it_goes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"Unknown data 'mine'\."):
+        load_config(["data=mine"])
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match=r"data= takes a name, and its path is data\.root: write .* data\.root=mine"):
+        load_config(["data=mine"])
+
+
 def test_text_keys_take_the_text_as_it_is():
     for text in ("a #b", "photos: 2024", "yes", "001", "[x]", "1e3"):
         assert load_config(["data=image_folder", f"data.root={text}"]).data.root == text

@@ -211,7 +211,7 @@ def unknown_option(group: str, name: str, known: Iterable[str], configs: Path) -
     files = [find_component(group, name, framework) for framework in FRAMEWORKS] if group in PLACES else []
     named = any(f"file: {name}\n" in f"{path.read_text('utf-8')}\n" for path in configs.rglob("*.yaml"))
     if named or not (file := next(filter(None, files), None)):
-        return unknown(group, name, known)
+        return path_as_data(name, known) if group == "data" and Path(name).is_dir() else unknown(group, name, known)
     return (
         f"{file.relative_to(SRC.parent).as_posix()} has no YAML file that makes it an option: create "
         f"src/configs/{group}/{name}.yaml with the line `name: {name}`."

@@ -16,6 +16,7 @@ from src.kit.loading.broken import list_broken
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= {"val": "val", "valid": "val", "validation": "val"}
+FILES = (".csv", ".gz", ".json", ".tar", ".tgz", ".txt", ".yaml", ".yml", ".zip")  # what may be given as data.root
 NOT_DATA = ("@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN")  # what file servers and systems add to folders
 
 
@@ -271,9 +272,11 @@ def list_images(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list
 
 
 def refuse_file(root: Path) -> None:
-    """Refuse a file, such as one that describes the data set, in place of the data set's folder."""
+    """Refuse a file, such as one that describes the data set, in place of the data set's folder; it may not exist."""
     if root.is_file():
         raise UserError(f"data.root={root} is a file: give the folder of the data set.")
+    if root.suffix.lower() in FILES and not root.exists():
+        raise UserError(f"data.root={root} does not exist, and a data set is a folder: give an existing one.")
 
 
 def find_splits(root: Path) -> dict[str, Path]:
