@@ -97,10 +97,12 @@ class TorchLayers:
                 found.append(f"the output of {name}" if fine else "the input")
 
         handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in leaves(self.network)]
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-            forward()
-        for handle in handles:
-            handle.remove()
+        try:
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+                forward()
+        finally:
+            for handle in handles:
+                handle.remove()
         return found[0] if found else ""
 
     def fetch(self, tensors: Sequence[Tensor]) -> np.ndarray:

@@ -159,16 +159,18 @@ def update_statistics(network: nn.Module, passes: Iterable[Callable[[], Any]]) -
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats and layer not in frozen
     ]
     modes, momenta = [layer.training for layer in norms], [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.train()  # only these: dropout stays off
-    with torch.no_grad():
-        for number, forward in enumerate(passes if norms else ()):
-            for layer in norms:
-                layer.momentum = 1 / (number + 1)  # of the new value
-            forward()
-    for layer, mode, momentum in zip(norms, modes, momenta, strict=True):
-        layer.train(mode)
-        layer.momentum = momentum
+    try:
+        for layer in norms:
+            layer.train()  # only these: dropout stays off
+        with torch.no_grad():
+            for number, forward in enumerate(passes if norms else ()):
+                for layer in norms:
+                    layer.momentum = 1 / (number + 1)  # of the new value
+                forward()
+    finally:
+        for layer, mode, momentum in zip(norms, modes, momenta, strict=True):
+            layer.train(mode)
+            layer.momentum = momentum
 
 
 def build_average(cfg: DictConfig, network: nn.Module) -> Average | None:

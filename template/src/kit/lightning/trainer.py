@@ -110,10 +110,12 @@ def list_layers(network: nn.Module, shape: tuple[int, ...]) -> list[dict[str, An
 
     handles = [add(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
     network.eval()
-    with torch.no_grad():
-        network(torch.zeros(shape, device=next(network.parameters()).device))
-    for handle in handles:
-        handle.remove()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(shape, device=next(network.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
     return rows
 
 

@@ -109,10 +109,12 @@ class PaddleLayers:
                 found.append(f"the output of {name}" if fine else "the input")
 
         handles = [layer.register_forward_post_hook(partial(hook, name)) for name, layer in leaves(self.network)]
-        with paddle.no_grad():
-            forward()
-        for handle in handles:
-            handle.remove()
+        try:
+            with paddle.no_grad():
+                forward()
+        finally:
+            for handle in handles:
+                handle.remove()
         return found[0] if found else ""
 
     def fetch(self, tensors: Sequence[Tensor]) -> np.ndarray:

@@ -146,16 +146,18 @@ def update_statistics(network: nn.Layer, passes: Iterable[Callable[[], Any]]) ->
     norms = [layer for layer in every if hasattr(layer, "_momentum") and hasattr(layer, "_variance")]
     norms = [layer for layer in norms if all(layer is not other for other in frozen)]
     modes, momenta = [layer.training for layer in norms], [layer._momentum for layer in norms]
-    for layer in norms:
-        layer.train()  # only these: dropout stays off
-    with paddle.no_grad():
-        for number, forward in enumerate(passes if norms else ()):
-            for layer in norms:
-                layer._momentum = number / (number + 1)  # of the old value
-            forward()
-    for layer, mode, momentum in zip(norms, modes, momenta, strict=True):
-        layer.training = mode
-        layer._momentum = momentum
+    try:
+        for layer in norms:
+            layer.train()  # only these: dropout stays off
+        with paddle.no_grad():
+            for number, forward in enumerate(passes if norms else ()):
+                for layer in norms:
+                    layer._momentum = number / (number + 1)  # of the old value
+                forward()
+    finally:
+        for layer, mode, momentum in zip(norms, modes, momenta, strict=True):
+            layer.training = mode
+            layer._momentum = momentum
 
 
 def build_average(cfg: DictConfig, network: nn.Layer) -> Average | None:

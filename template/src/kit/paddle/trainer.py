@@ -163,10 +163,12 @@ def list_layers(network: nn.Layer, shape: tuple[int, ...]) -> list[dict[str, Any
 
     handles = [add(name, layer) for name, layer in network.named_sublayers() if not list(layer.children())]
     network.eval()
-    with paddle.no_grad():
-        network(paddle.zeros(list(shape)))
-    for handle in handles:
-        handle.remove()
+    try:
+        with paddle.no_grad():
+            network(paddle.zeros(list(shape)))
+    finally:
+        for handle in handles:
+            handle.remove()
     return rows
 
 
