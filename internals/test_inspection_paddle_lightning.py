@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import torch
 
 from paths import TEMPLATE
 from src.kit.config import UserError, load_config
+from src.kit.errors import find_layer
 from src.kit.lightning.inspection import TorchLayers
 from src.kit.lightning.inspection import sample as sample_torch
 from src.kit.paddle.inspection import PaddleLayers
@@ -93,6 +95,30 @@ def test_the_first_layer_that_is_not_finite_is_named(framework):
     broken[0, 0] = np.nan
     weight.set_value(broken) if framework == "paddle" else weight.data.copy_(torch.tensor(broken))
     assert layers.first_not_finite(lambda: network(images)) == "the weights 2.weight"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_layer_that_fails_is_named_and_leaves_nothing_behind(framework):
+    network, layers, tensor = two_layers(framework)
+    kit = import_module(f"src.kit.{framework}")
+    norms = {"lightning": torch.nn.BatchNorm1d, "paddle": paddle.nn.BatchNorm1D}
+    holder = (torch if framework == "lightning" else paddle).nn.Sequential(network, norms[framework](3))
+    hooks = [layer._forward_hooks if framework == "lightning" else layer._forward_post_hooks for layer in network]
+    for broken in (
+        lambda: kit.list_layers(holder, (5, 9)),
+        lambda: layers.first_not_finite(lambda: network(tensor(IMAGES[:, :3]))),
+    ):
+        with pytest.raises((RuntimeError, ValueError)) as error:
+            broken()
+        assert not any(hooks)
+    assert find_layer(error.value).startswith("0: Linear(in_features=4, out_features=6")
+    passes = [lambda: holder(tensor(IMAGES)), lambda: network(tensor(IMAGES[:, :3]))]
+    norm, momentum = holder[1], "momentum" if framework == "lightning" else "_momentum"
+    norm.eval()
+    before = getattr(norm, momentum)
+    with pytest.raises((RuntimeError, ValueError)):
+        import_module(f"src.kit.{framework}.recipes").update_statistics(holder, passes)
+    assert (getattr(norm, momentum), norm.training) == (before, False)
 
 
 class Recorder(Tracker):

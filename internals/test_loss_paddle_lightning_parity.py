@@ -40,6 +40,15 @@ def losses(cfg, logits: np.ndarray, targets: np.ndarray) -> tuple[float, float, 
     return first.item(), second.item(), ours.grad.numpy(), theirs.grad.numpy()
 
 
+@pytest.mark.parametrize(("framework", "make"), [("lightning", torch.zeros), ("paddle", paddle.zeros)])
+@pytest.mark.parametrize("shape", [[2, 4], [2, 6], [2, 5, 1, 1]])
+def test_outputs_of_another_number_than_the_classes_are_refused(framework, make, shape):
+    loss = build_loss(OmegaConf.merge(config(), {"framework": framework}), COUNTS)
+    words = rf"output is \(batch, {', '.join(map(str, shape[1:]))}\), and the data have 5 classes"
+    with pytest.raises(UserError, match=words):
+        loss(make(shape), make([2]))
+
+
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("weights", ["none", "balanced", "effective"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

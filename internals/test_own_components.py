@@ -136,7 +136,20 @@ def build(*, classes: int, channels: int, image_size: int) -> nn.{base}:
     return Mistaken(classes, channels * image_size**2)
 """
 
+SHAPES = """
+from {package} import nn
+
+
+def build(*, classes: int, channels: int, image_size: int, width: int) -> nn.{base}:
+    layers = [nn.Sequential(nn.Linear(channels * image_size**2, width), nn.ReLU()), nn.Linear(50, classes)]
+    return nn.Sequential(nn.Flatten(), *layers)
+"""
+
 FILES = {
+    "models/lightning/shapes.py": SHAPES.format(package="torch", base="Module"),
+    "models/paddle/shapes.py": SHAPES.format(package="paddle", base="Layer"),
+    "configs/model/shapes.yaml": "width: 32\n",
+    "configs/model/shapes_alone.yaml": "file: shapes\n",
     "models/lightning/mistaken.py": MISTAKEN.format(package="torch", base="Module"),
     "models/paddle/mistaken.py": MISTAKEN.format(package="paddle", base="Layer"),
     "configs/model/mistaken.yaml": "name: mistaken\n",
@@ -191,6 +204,41 @@ def test_a_mistake_in_an_own_network_shows_its_line_and_not_the_frameworks(proje
     (log,) = project.glob(f"mistaken-{framework}/*/train.log")
     assert f"Failed: continue with --resume {log.parent.relative_to(project)}" in done.stdout
     assert "site-packages" in log.read_text("utf-8"), "the log has the whole traceback"
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_a_wrong_shape_names_the_layer(project, framework):
+    keys = [f"framework={framework}", "trainer=debug", "tracker=none", f"output_dir=shapes-{framework}"]
+    done = run(project, "scripts/train.py", "model=shapes", *keys)
+    assert done.returncode == 1
+    layer = "It arose in the network's layer 2: Linear(in_features=50, out_features=10,"
+    assert done.stderr.splitlines()[-1].startswith(layer), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        (
+            "shapes_alone",
+            "classes=5, channels=3, image_size=8",
+            "needs the key 'width': add it to src/configs/model, or",
+        ),
+        (
+            "shapes",
+            "classes=5, channels=3, image_size=8, size=8",
+            "shapes.py: build() got an unexpected keyword argument 'size': take",
+        ),
+    ],
+)
+def test_a_build_with_other_arguments_is_one_sentence(project, name, given, message):
+    code = (
+        "from src.kit.config import UserError, build_component, load_config\n"
+        f"cfg = load_config(['framework=lightning', 'model={name}'])\n"
+        f"try: build_component('model', cfg.model, 'lightning', {given})\n"
+        "except UserError as error: print(error)\n"
+    )
+    done = run(project, "-c", code)
+    assert message in done.stdout, done.stderr
 
 
 def test_a_mistake_of_the_kit_shows_everything():

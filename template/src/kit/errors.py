@@ -93,14 +93,17 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # what a shell reports for SIGPIPE
     except Exception as error:
-        if not debug and explain_error(error):
-            exit_with(explain_error(error))
+        if not debug and (sentence := explain_error(error)):
+            exit_with(sentence)
         if debug or not (frames := own_frames(error)):
             raise
         hidden = len(list(walk(error.__traceback__))) - len(frames)
         print(f"Without {hidden} frames of frameworks and kit, which --debug shows:", file=sys.stderr)
+        layer = find_layer(error)
         error.__traceback__ = linked(frames)
         sys.excepthook(type(error), error, error.__traceback__)  # which suggests names, as Python does
+        if layer:
+            print(f"It arose in the network's layer {layer}.", file=sys.stderr)
         sys.exit(1)
 
 
@@ -131,6 +134,27 @@ def own_frames(error: Exception) -> list[TracebackType]:
     *outer, last = walk(error.__traceback__)
     own = [trace for trace in outer if is_own(file_of(trace))]
     return [] if file_of(last).is_relative_to(KIT) or not (own or is_own(file_of(last))) else [*own, last]
+
+
+def find_layer(error: Exception) -> str:
+    """The innermost layer, of either framework, in whose forward pass an error arose: "layers.3: ReLU()"; "" if none.
+
+    A `Sequential` calls its layers from the framework's files, so that no line of the project's tells them apart.
+    """
+    callers = [trace.tb_frame.f_locals.get("self") for trace in walk(error.__traceback__)]
+    layers: list[Any] = [each for each in callers if is_layer(type(each))]
+    if not layers:
+        return ""
+    root, inner = layers[0], layers[-1]
+    named = root.named_modules() if hasattr(root, "named_modules") else root.named_sublayers()
+    name = next((name for name, layer in named if layer is inner), "")
+    shown = repr(inner) if len(repr(inner).splitlines()) == 1 else type(inner).__name__  # which holds others
+    return f"{name}: {shown}" if name else ""
+
+
+def is_layer(kind: type) -> bool:
+    """Whether a class is of layers, but not Lightning's around the network."""
+    return (hasattr(kind, "named_modules") or hasattr(kind, "named_sublayers")) and not hasattr(kind, "training_step")
 
 
 def walk(trace: TracebackType | None) -> Iterator[TracebackType]:

@@ -298,7 +298,7 @@ def build_component(group: str, keys: Mapping[str, Any], framework: str, *positi
         positional, given: what the program adds, such as `classes=10`.
 
     Raises:
-        UserError: there is no such file, or a value is out of its range.
+        UserError: there is no such file, a value is out of its range, or `build` has other arguments.
     """
     plain = OmegaConf.to_container(keys, resolve=True) if isinstance(keys, DictConfig) else dict(keys)
     name = str(plain.get("file") or plain["name"])
@@ -312,7 +312,18 @@ def build_component(group: str, keys: Mapping[str, Any], framework: str, *positi
             f"{group}.name={plain['name']} has no {group}.{sorted(foreign)[0]}: choose it by {group}=NAME, which sets "
             "its keys."
         )
-    return component.build(*positional, **given, **own)
+    try:
+        return component.build(*positional, **given, **own)
+    except TypeError as error:
+        if not path or (error.__traceback__ and error.__traceback__.tb_next):  # it was called, and failed later
+            raise
+        file, known = path.relative_to(SRC.parent).as_posix(), {**given, **own}
+        if missing := [key for key, argument in taken.items() if argument.default is ... and key not in known]:
+            raise UserError(
+                f"{group}={plain['name']} needs the key {missing[0]!r}: add it to src/configs/{group}, or give it a "
+                f"default in {file}."
+            ) from error
+        raise UserError(f"{file}: {error}: take the arguments that the files beside it take.") from error
 
 
 def check_values(group: str, name: str, framework: str, values: Mapping[str, Any]) -> None:

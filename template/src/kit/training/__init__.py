@@ -16,7 +16,7 @@ from src.kit.training.evaluation import (
 )
 from src.kit.training.experiment import BaseTask, Dataset, Experiment, build_network, load_task
 from src.kit.training.exports import CALIBRATION, RunPredictor, export_command, export_run, score, training_batches
-from src.kit.training.inspection import Inspector, Layers, MemoryWatch
+from src.kit.training.inspection import Inspector, Layers, MemoryWatch, check_outputs
 from src.kit.training.loop import (
     Collector,
     LossSchedule,
@@ -67,6 +67,7 @@ __all__ = [
     "build_model",
     "build_network",
     "check_average",
+    "check_outputs",
     "check_teacher",
     "cross_validate",
     "evaluate",

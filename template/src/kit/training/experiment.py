@@ -397,7 +397,7 @@ def build_named(group: str, chosen: Any, framework: str = "") -> dict[str, Any]:
     """Name -> what the `build` of a component of `group` returns; `chosen` is `["a"]` or `{"a": {"key": 1}}`.
 
     Raises:
-        UserError: there is no such file, or its `build` has no such key.
+        UserError: there is no such file, or its `build` has no such key or lacks one.
     """
     plain: Any = OmegaConf.to_container(chosen, resolve=True) if OmegaConf.is_config(chosen) else chosen
     built = {}
@@ -405,7 +405,8 @@ def build_named(group: str, chosen: Any, framework: str = "") -> dict[str, Any]:
         keys = (plain[name] or {}) if isinstance(plain, dict) else {}
         component, path = load_component(group, str(name), framework), find_component(group, str(name), framework)
         known = signature(path) if path else {}
-        if not isinstance(keys, dict) or not set(keys) <= set(known):
+        needed = {key for key, argument in known.items() if argument.default is ...}
+        if not isinstance(keys, dict) or not needed <= set(keys) <= set(known):
             raise UserError(f"trainer.{group}s: {name} takes {', '.join(known) or 'no keys'}, not {keys!r}.")
         built[str(name)] = component.build(**keys)
     return built

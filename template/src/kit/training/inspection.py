@@ -191,6 +191,20 @@ class Inspector:
         return f"the gradient of {last}"
 
 
+def check_outputs(logits: Any, classes: int | None) -> None:
+    """Compare a network's logits (B, K) with the number of classes, where that is known.
+
+    Raises:
+        UserError: K is another number; frameworks would say which target is out of bounds, and a GPU not even that.
+    """
+    if classes and tuple(logits.shape[1:]) != (classes,):
+        shape = ", ".join(map(str, logits.shape[1:]))
+        raise UserError(
+            f"The network's output is (batch, {shape}), and the data have {classes} classes: `build` in the network's "
+            "file gets their number as `classes`, and the last layer must have as many outputs."
+        )
+
+
 def not_finite(value: float, where: str, place: str | None, lr: float) -> UserError:
     """The error of a training whose loss or gradients are not finite.
 

@@ -8,7 +8,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from src.kit.config import Range
-from src.kit.training import weigh_classes
+from src.kit.training import check_outputs, weigh_classes
 
 
 class ClassificationLoss(nn.Layer):
@@ -19,13 +19,14 @@ class ClassificationLoss(nn.Layer):
     little (Lin et al. 2017, arXiv 1708.02002).
     """
 
-    def __init__(self, smoothing: float, weights: np.ndarray | None, gamma: float) -> None:
+    def __init__(self, smoothing: float, weights: np.ndarray | None, gamma: float, classes: int | None) -> None:
         super().__init__()
-        self.smoothing, self.gamma = smoothing, gamma
+        self.smoothing, self.gamma, self.classes = smoothing, gamma, classes
         self.weights = None if weights is None else paddle.to_tensor(weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compare logits (B, K) with classes int64 (B,), or with class probabilities float32 (B, K)."""
+        check_outputs(logits, self.classes)
         soft, classes = targets.ndim == 2, logits.shape[1]
         if self.gamma == 0 and self.weights is None:
             return F.cross_entropy(logits, targets, soft_label=soft, label_smoothing=self.smoothing)
@@ -55,4 +56,5 @@ def build(
         beta: For class_weights=effective: 1 / (1 - beta) is the largest weight of a class.
         gamma: Focal loss: how much less confident answers count; 2 is usual, 0 is cross-entropy.
     """
-    return ClassificationLoss(label_smoothing, weigh_classes(class_weights, class_counts, beta), gamma)
+    weights = weigh_classes(class_weights, class_counts, beta)
+    return ClassificationLoss(label_smoothing, weights, gamma, None if class_counts is None else len(class_counts))
