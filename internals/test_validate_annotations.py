@@ -159,6 +159,9 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path, data, file):
             UserError, match=rf"data\.root={re.escape(str(tmp_path / file))} is a file: give the folder"
         ):
             read()
+    far = OmegaConf.merge(cfg, {"data": {"root": f"https://example.org/{file}"}})
+    with pytest.raises(UserError, match=r"data\.root=https://example.* is not on this machine: download the data"):
+        build_dataset(far, "train")
     (tmp_path / file).unlink()
     for read in (lambda: build_dataset(cfg, "train"), lambda: run(data, tmp_path / file)):
         with pytest.raises(UserError, match="does not exist, and a data set is a folder: give an existing one"):
