@@ -172,7 +172,9 @@ def stand_in(shape: DataShape) -> Any:
     """A stand-in for the data set that a network is built for."""
     images = SimpleNamespace(shape=(shape.image_size, shape.image_size, shape.channels))
     classes = tuple(map(str, range(shape.classes)))
-    return SimpleNamespace(classes=classes, class_counts=shape.class_counts, images=images, has_class_maps=True)
+    counts = shape.class_counts
+    of_scenes = {"channels": shape.channels, "has_class_maps": True, "pixel_classes": classes}
+    return SimpleNamespace(classes=classes, class_counts=counts, images=images, **of_scenes)
 
 
 def make_batch(cfg: Any, shape: DataShape, size: int) -> list[Any]:

@@ -18,18 +18,42 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load_file
+
+sys.path.insert(0, os.getcwd())  # the project's folder
 
 PLAIN = Path(__file__).with_name("plain_lightning.py")
 MEMORY = Path(__file__).with_name("gpu_memory.py")
 INFERENCE = Path(__file__).with_name("gpu_inference.py")
+DEFAULTS = Path(__file__).with_name("gpu_defaults.py")
 QUIET = ["framework=lightning", "tracker=none"]
 BF16 = "trainer.precision=bf16-mixed"
+# the check of GPU memory before a run, on a machine that has not seen this configuration and once more
+ESTIMATE = """
+import json, sys, time
+from src.kit.config import load_config
+from src.kit.memory import fit_to_machine
+from src.kit.training import Experiment, load_trainer
+import torch
+cfg = load_config(sys.argv[1:])
+load_trainer(cfg)  # its imports are the training's
+torch.cuda.is_available() and torch.cuda.init()
+found = {}
+for name in ("first_s", "again_s"):
+    experiment = Experiment(cfg)
+    experiment.split("train")
+    started = time.perf_counter()
+    fit_to_machine(experiment)
+    found[name] = time.perf_counter() - started
+print(json.dumps(found))
+"""
 # timm's network, optimizer and precision as a script of a few lines uses them, on a batch that stays on the device
 TIMM = """
 import sys, time, timm, torch
@@ -65,9 +89,10 @@ class Proofs:
         self.out, self.deadline, self.tiny = out, deadline, tiny
         self.photos = unpack(data / "cifar10-images.zip", out / "cifar10") if data else None
 
-    def run(self, *command: Any) -> str:
+    def run(self, *command: Any, variables: Mapping[str, str] | None = None) -> str:
         """Standard output of a Python command; raises Cut when the time is up, RuntimeError with its last words."""
-        environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+        paths = filter(None, (os.getcwd(), os.environ.get("PYTHONPATH")))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(variables or {})}
         words = [sys.executable, *map(str, command)]
         try:
             left = self.deadline - time.time()
@@ -89,21 +114,25 @@ class Proofs:
         """What scripts/benchmark.py measures of a training beside a loop by hand on the same data."""
         seconds, rounds = (0.2, 1) if self.tiny else (2, 3)
         options = ["--json", "--seconds", seconds, "--rounds", rounds, "framework=lightning"]
+        started = time.perf_counter()
         found = json.loads(self.run("scripts/benchmark.py", *options, *keys))
         ours = found["sides"]["ours"]
         figures = {"step_ms": ours["step_ms"], "samples_per_s": ours["samples_per_s"], "mfu": ours["mfu"]}
-        return figures | {"ours_by_hand": 1 / found["ratios"]["ours / by_hand"]}
+        figures |= {f"ours_{side}": 1 / found["ratios"][f"ours / {side}"] for side in ("by_hand", "synthetic")}
+        return figures | {"asked_s": seconds * rounds * 3, "wall_s": time.perf_counter() - started}
 
     def of_photos(self, size: int, batch: int) -> list[str]:
         """Keys of CIFAR-10's photos, or of the digits in a tiny proof."""
         if self.tiny:
             return ["data=digits", "data.batch_size=64"]
+        if size == 32:
+            return [*self.records(), f"data.batch_size={batch}"]
         return ["data=image_folder", f"data.root={self.photos}", f"data.image_size={size}", f"data.batch_size={batch}"]
 
     def start(self) -> dict[str, float]:
         """Seconds of train.py on the digits and of a plain Lightning script that does the same, in turns."""
         ours, plain = [], []
-        for turn in range(1 if self.tiny else 3):
+        for turn in range(1 if self.tiny else 2):
             for times, work in (
                 (ours, partial(self.train, f"start-{turn}", "data=digits")),
                 (plain, partial(self.run, PLAIN, "digits")),
@@ -124,6 +153,87 @@ class Proofs:
         trained = sum(row["epoch_s"] for row in rows)
         return {"accuracy": score, "epochs_s": trained, "wall_s": time.perf_counter() - started}
 
+    def cifar10_fast(self) -> dict[str, float]:
+        """The experiment on all of CIFAR-10: accuracy, with a mirrored view too, seconds of the epochs and in all.
+
+        Warm epochs are eight times the median one: the first also loads kernels and tries them.
+        """
+        scores, views, epochs, warm, walls = [], [], [], [], []
+        keys = ["experiment=cifar10_fast", *self.records()]
+        keys += ["model.width=8", "data.batch_size=64", "data.augment=basic"] if self.tiny else []
+        mirrored = [] if self.tiny else ["--tta"]  # digits of 8 pixels have one view
+        for seed in range(1, 2 if self.tiny else 4):
+            started = time.perf_counter()
+            run = self.train("cifar10_fast", *keys, f"seed={seed}")
+            walls.append(time.perf_counter() - started)
+            scores.append(json.loads((run / "evaluation-test.json").read_text("utf-8"))["accuracy"])
+            views.append(float(re.findall(r"accuracy +([.0-9]+)", self.run("scripts/test.py", run, *mirrored))[0]))
+            seconds = [row["epoch_s"] for row in read_lines(run / "metrics.jsonl")]
+            epochs.append(sum(seconds))
+            warm.append(len(seconds) * median(seconds))
+        found = {"accuracy": mean(scores), "accuracy_two_views": mean(views), "epochs_s": min(epochs)}
+        return found | {"warm_epochs_s": min(warm), "wall_s": min(walls)}
+
+    def records(self) -> list[str]:
+        """Keys of CIFAR-10 in its publisher's binary files, written from the photos once."""
+        if not self.photos:
+            return ["data=digits"]
+        folder = self.out / "cifar10_binary" / "cifar-10-batches-bin"
+        if not folder.is_dir():
+            from src.kit.loading import FileImages, read_all, scan_classes
+
+            folder.mkdir(parents=True)
+            files = {"test": ["test_batch"], "train": [f"data_batch_{number}" for number in range(1, 6)]}
+            for part, names in files.items():
+                classes = scan_classes(self.photos / part).values()
+                found = [(path, label) for label, paths in enumerate(classes) for path in paths]
+                pixels = read_all(FileImages([path for path, _ in found], 32), 0, None).reshape(len(found), -1)
+                labels = np.array([[label] for _, label in found], np.uint8)
+                for name, rows in zip(names, np.array_split(np.hstack([labels, pixels]), len(names)), strict=True):
+                    rows.tofile(folder / f"{name}.bin")
+        return ["data=cifar10", f"data.root={folder.parent}", "data.val_fraction=0.02"]
+
+    def defaults(self) -> dict[str, float]:
+        """A step without each setting over a step with all of them."""
+        sizes = {"resnet18": ["model=resnet18", *self.of_photos(32, 512)]}
+        sizes["resnet50"] = ["model=resnet50", *self.of_photos(32, 64), "data.image_size=224"]
+        options = ["--rounds", *((1, "--seconds", 0.05) if self.tiny else (3, "--seconds", 0.3))]
+        found: dict[str, float] = {}
+        for name, keys in list(sizes.items())[: 1 if self.tiny else 2]:
+            keys = [*(["model=small_cnn"] if self.tiny else keys[:1]), *keys[1:]]
+            measured = json.loads(self.run(DEFAULTS, *options, *keys))
+            found |= {f"{name} {side}": value for side, value in measured.items()}
+        return found
+
+    def estimate(self) -> dict[str, float]:
+        """Seconds that the check of GPU memory adds to a run: the first of its configuration, and the next."""
+        sizes = {"digits": ["data=digits"], "yolov10n": ["task=detection", f"data.root={self.scenes()}"]}
+        if not self.tiny:
+            sizes["resnet50"] = ["model=resnet50", *self.of_photos(32, 64), "data.image_size=224"]
+        kept = {"XDG_CACHE_HOME": str(self.out / f"cache-{os.getpid()}")}
+        found: dict[str, float] = {}
+        for name, keys in sizes.items():
+            measured = json.loads(self.run("-c", ESTIMATE, *QUIET, *keys, variables=kept))
+            found |= {f"{name}_{key}": value for key, value in measured.items()}
+        return found
+
+    def scene_epochs(self) -> dict[str, float]:
+        """An epoch of each network for scenes: seconds of the epoch and of the whole command, evaluation included."""
+        found = {}
+        for task in ("detection", "segmentation", "instance_segmentation")[: 1 if self.tiny else 3]:
+            started = time.perf_counter()
+            keys = [f"task={task}", f"data.root={self.scenes()}", "trainer.max_epochs=1", "deterministic=false"]
+            keys += ["data.image_size=64", "trainer.limit_train_batches=2"] if self.tiny else [BF16]
+            run = self.train(task, *keys)
+            found[f"{task}_wall_s"] = time.perf_counter() - started
+            found[f"{task}_epoch_s"] = read_lines(run / "metrics.jsonl")[0]["epoch_s"]
+        return found
+
+    def scenes(self) -> Path:
+        """The folder of the digit scenes, which are drawn once."""
+        self.run("scripts/download.py", "data=digit_scenes", f"data.root={self.out / 'digit_scenes'}")
+        return self.out / "digit_scenes"
+
     def overhead(self) -> dict[str, float]:
         """A step over that of a loop by hand, at three sizes."""
         sizes = {
@@ -132,7 +242,7 @@ class Proofs:
             "resnet18": ["model=resnet18", *self.of_photos(32, 512)],
         }
         found = {name: self.compare(*keys) for name, keys in list(sizes.items())[: 1 if self.tiny else 3]}
-        return {f"{name}_{key}": found[name][key] for name in found for key in ("step_ms", "ours_by_hand")}
+        return {f"{name}_{key}": found[name][key] for name in found for key in COMPARED}
 
     def repeat(self) -> dict[str, bool]:
         """Whether the same seed gives the same weights, and a killed and resumed run too, bit for bit."""
@@ -164,7 +274,8 @@ class Proofs:
         """ResNet-50 at 224 pixels in bf16: our step, a loop by hand, and timm's training step."""
         size, batch = (8, 8) if self.tiny else (224, 256)
         model = "small_cnn" if self.tiny else "resnet50"
-        found = self.compare(f"model={model}", BF16, "deterministic=false", *self.of_photos(size, batch))
+        keys = [f"model={model}", BF16, "deterministic=false", "data.cache=none"]
+        found = self.compare(*keys, *self.of_photos(size, batch))
         name, steps = ("test_resnet", 2) if self.tiny else ("resnet50", 20)
         return found | {"timm_step_ms": float(self.run("-c", TIMM, name, max(size, 32), batch, steps))}
 
@@ -176,12 +287,11 @@ class Proofs:
 
     def tasks(self) -> dict[str, float]:
         """A step of each other task on digit scenes."""
-        root = f"data.root={self.out / 'digit_scenes'}"
-        self.run("scripts/download.py", "data=digit_scenes", root)
+        root = f"data.root={self.scenes()}"
         tasks = ("detection", "segmentation", "instance_segmentation")[: 1 if self.tiny else 3]
         small = ["data.image_size=64", "data.batch_size=4"] if self.tiny else [BF16]
         found = {task: self.compare(f"task={task}", root, "deterministic=false", *small) for task in tasks}
-        return {f"{task}_{key}": found[task][key] for task in tasks for key in ("step_ms", "ours_by_hand")}
+        return {f"{task}_{key}": found[task][key] for task in tasks for key in COMPARED}
 
     def fsdp(self) -> dict[str, float]:
         """FSDP2 on one device trains the weights that the plain run trains."""
@@ -200,9 +310,22 @@ class Proofs:
         return found
 
 
+COMPARED = ("step_ms", "ours_by_hand", "ours_synthetic", "wall_s")
 # by what they tell
-ORDER = ("start", "cifar10", "overhead", "repeat", "memory", "mfu", "loading", "tasks", "int8", "fsdp")
-OF_PHOTOS = ("cifar10", "overhead", "mfu", "loading", "int8")
+ORDER = (
+    "start",
+    "cifar10_fast",
+    "overhead",
+    "repeat",
+    "defaults",
+    "memory",
+    "estimate",
+    "mfu",
+    "scene_epochs",
+    "loading",
+)
+ORDER += ("tasks", "cifar10", "fsdp", "int8")
+OF_PHOTOS = ("cifar10_fast", "cifar10", "overhead", "defaults", "estimate", "mfu", "loading", "int8")
 
 
 def unpack(archive: Path, folder: Path) -> Path:

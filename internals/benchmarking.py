@@ -13,7 +13,7 @@ from scripts.benchmark import main
 from scripts.benchmark_data import main as benchmark_data
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
-from src.kit.loading import ArrayImages, FileImages, Split
+from src.kit.loading import ArrayImages, FileImages, Split, images
 
 STEM = 2 * 112 * 112 * 64 * 3 * 7 * 7  # of ResNet's first convolution, whose input needs no gradient
 
@@ -64,6 +64,20 @@ class BenchmarkTests:
         assert json.loads((folder / "benchmark.json").read_text("utf-8")) == result
         assert (folder / "benchmark.png").stat().st_size > 5000
         assert [path.name for path in tmp_path.iterdir()] == ["benchmarks"], "the trainings left nothing"
+
+    def test_files_are_decoded_once_for_all_sides_and_rounds(self, tmp_path, monkeypatch, capsys):
+        for number in range(24):
+            folder = tmp_path / "images" / ("cat", "dog")[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (number, 0, 0)).save(folder / f"{number}.png")
+        read: list[str] = []
+        whole = images.decode
+        monkeypatch.setattr(images, "decode", lambda path, *rest: read.append(str(path)) or whole(path, *rest))
+        data = ["data=image_folder", f"data.root={(tmp_path / 'images').as_posix()}", "data.image_size=32"]
+        keys = [*data, "data.batch_size=4", "data.num_workers=0", f"output_dir={tmp_path.as_posix()}"]
+        main([f"framework={self.framework}", "model=small_cnn", *keys, "--seconds=0.05", "--rounds=1", "--json"])
+        assert json.loads(capsys.readouterr().out)["samples"] == 16
+        assert len(read) == len(set(read)) == 20, "16 to train on and 4 to validate on"
 
     def test_an_epoch_of_one_batch_is_refused(self, tmp_path: Path):
         with pytest.raises(UserError, match="two batches an epoch"):

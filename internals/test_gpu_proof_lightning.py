@@ -6,9 +6,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from paths import TEMPLATE
+from src.kit.config import load_config
+from src.kit.training import Experiment
 
 SCRIPT = TEMPLATE.parent / "benchmarks" / "gpu_proof.py"
 
@@ -54,3 +58,43 @@ def test_int8_is_measured_beside_what_pytorch_computes(tmp_path):
     assert abs(found["ONNX Runtime CPU INT8 accuracy"] - found["eager float32 accuracy"]) < 0.02
     assert min(rate for name, rate in found.items() if name.endswith("/s")) > 0
     assert "tensorrt" in found["not installed"] or find_spec("tensorrt")
+
+
+def test_cifar10_fast_and_the_settings_are_measured(tmp_path):
+    done = prove(tmp_path, "--only", "cifar10_fast,defaults")
+    assert done.returncode == 0, done.stdout + done.stderr
+    fast, settings = [json.loads(line) for line in (tmp_path / "proofs.jsonl").read_text("utf-8").splitlines()]
+    assert fast["figures"]["accuracy"] > 0.8, "of the digits"
+    assert 0 < fast["figures"]["warm_epochs_s"] < fast["figures"]["wall_s"]
+    assert {name.removeprefix("resnet18 ") for name in settings["figures"]} >= {"without bf16", "without fused"}
+    assert min(settings["figures"].values()) > 0
+
+
+CONVERT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from gpu_proof import Proofs
+proofs = Proofs(None, Path(sys.argv[2]), 0.0, False)
+proofs.photos = Path(sys.argv[2]) / "photos"
+print(*proofs.records())
+"""
+
+
+def test_photos_become_cifar10_s_own_files(tmp_path):
+    classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    for part, count in (("train", 10), ("test", 1)):
+        for label, name in enumerate(classes):
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.new("RGB", (32, 32), (20 * label, number, 7))
+                picture.save(tmp_path / "photos" / part / name / f"{number}.png")
+    command = [sys.executable, "-c", CONVERT, str(SCRIPT.parent), str(tmp_path)]
+    keys = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=True).stdout.split()
+    experiment = Experiment(load_config([*keys, "data.val_fraction=0.1"]))
+    for split, count in (("train", 90), ("val", 10), ("test", 10)):
+        data = experiment.split(split)
+        assert len(data) == count
+        pixels = data.images.get(np.arange(count))
+        assert (pixels[..., 0] == 20 * data.targets[:, None, None]).all()
+        assert (pixels[..., 2] == 7).all()

@@ -27,6 +27,29 @@ def test_a_dry_run_estimates_the_rows(framework: str) -> None:
     assert all(row["estimate"]["needed"] > row["estimate"]["reserved"] > 0 for row in rows)
 
 
+STEP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from dataclasses import replace
+import gpu_memory
+from src.kit.training import Experiment, load_benchmark
+for row in {row["model"]: row for row in gpu_memory.all_rows() if row["framework"] == sys.argv[2]}.values():
+    cfg = gpu_memory.configure({**row, "precision": "32-true"})
+    shape = replace(gpu_memory.find_data_shape(Experiment(cfg)), image_size=64)
+    trainer = load_benchmark(row["framework"]).Trainer(cfg, gpu_memory.stand_in(shape))
+    trainer.step(gpu_memory.make_batch(cfg, shape, 2))
+    print(row["model"])
+"""
+
+
+@pytest.mark.parametrize("framework", ["lightning", "paddle"])
+def test_every_network_takes_a_step_on_made_up_data(framework: str) -> None:
+    command = [sys.executable, "-c", STEP, str(SCRIPT.parent), framework]
+    done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=False)
+    planned = {json.loads(line)["model"] for line in run("--plan", "--framework", framework).splitlines()}
+    assert set(done.stdout.split()) == planned, done.stderr
+
+
 def test_the_plan_is_large_enough_and_holds_families_out() -> None:
     rows = [json.loads(line) for line in run("--plan").splitlines()]
     assert len({tuple(row.values()) for row in rows}) == len(rows)

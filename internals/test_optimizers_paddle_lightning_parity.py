@@ -13,7 +13,9 @@ from src.kit.lightning import weights_to_numpy as lightning_weights
 from src.kit.paddle import build_optimizer as paddle_optimizer
 from src.kit.paddle import weights_from_numpy as to_paddle
 from src.kit.paddle import weights_to_numpy as paddle_weights
-from src.kit.training import build_model, frozen_layers, orthogonalize, parameter_groups
+from src.kit.training import build_model, frozen_layers, parameter_groups
+from src.trainers.optimizers.lightning import muon as muon_of_torch
+from src.trainers.optimizers.paddle import muon as muon_of_paddle
 
 STEPS = 4
 
@@ -123,7 +125,35 @@ def test_freezing_mistakes_are_sentences():
 def test_muon_makes_all_singular_values_nearly_one():
     for shape in ((8, 20), (20, 8)):
         matrix = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        ours, other = (orthogonalize(convert(matrix)).numpy() for convert in (torch.from_numpy, paddle.to_tensor))
+        ours = muon_of_torch.orthogonalize(torch.from_numpy(matrix)[None])[0].numpy()
+        other = muon_of_paddle.orthogonalize(paddle.to_tensor(matrix)).numpy()
         values = np.linalg.svd(ours, compute_uv=False)
         assert 0.6 < values.min() < values.max() < 1.3
         assert np.allclose(ours, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_where_no_step_can_be_one_kernel_pytorch_chooses_and_takes_many_weights_at_once(name):
+    clipped = ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0"]
+    for keys, fused in ((clipped, None), (clipped[:1], True)):
+        cfg = load_config([f"optimizer={name}", "model=small_cnn", "framework=lightning", *keys])
+        optimizer = lightning_optimizer(cfg, build_model(cfg, 10, 1, 8))
+        assert (optimizer.defaults["fused"], optimizer.defaults["foreach"]) == (fused, None)
+
+
+def test_muon_takes_equal_matrices_together_as_it_would_alone():
+    gradients = [torch.randn(shape, generator=torch.manual_seed(2)) for shape in ((8, 4, 3, 3), (8, 36), (4, 6), (6,))]
+    stepped = []
+    for together in (True, False):
+        weights = [torch.nn.Parameter(torch.ones_like(gradient)) for gradient in gradients]
+        last = torch.nn.Parameter(torch.ones(2, 2))  # AdamW's
+        chosen = [weights] if together else [[each] for each in weights]
+        optimizers = [muon_of_torch.build([*group, last], fused=False) for group in chosen]
+        for _ in range(3):
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.grad = gradient.clone()
+            for optimizer in optimizers:
+                optimizer.step()
+        stepped.append(torch.cat([weight.detach().flatten() for weight in weights]))
+    assert torch.allclose(*stepped, atol=1e-6)
+    assert not torch.allclose(stepped[0], torch.ones(()))

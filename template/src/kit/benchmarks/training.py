@@ -16,8 +16,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.kit.config import UserError
-from src.kit.hardware import Utilisation, peak_flops, peak_mib
-from src.kit.loading import Split, largest_batch
+from src.kit.hardware import SystemProbe, Utilisation, free_ram, peak_flops, peak_mib
+from src.kit.loading import Split, choose_cache, keep_decoded, largest_batch
 from src.kit.run import Progress, Run
 from src.kit.training import Experiment, load_trainer
 
@@ -175,20 +175,22 @@ def measure_training(
         UserError: an epoch of one batch, and whatever the training itself would raise.
     """
     experiment = Experiment(cfg)
-    split = experiment.split("train")
+    splits = {name: decode_once(experiment.cfg, experiment.split(name)) for name in ("train", "val")}
+    experiment, cfg = Experiment(experiment.cfg, splits), experiment.cfg
+    split, ours = splits["train"], partial(train, splits)
     loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
     if len(loader) < 2:
         raise UserError("The benchmark needs two batches an epoch: make data.batch_size smaller.")
     say(f"how long a step takes: {PILOT_STEPS + WARM_UP} steps")
     pilot_cfg = shorten(cfg, len(loader), len(val_loader), PILOT_STEPS)
-    pilot = measure_side(backend, train, pilot_cfg)
+    pilot = measure_side(backend, ours, pilot_cfg)
     memory_mib = peak_mib()  # before another side raises it
     val_steps = pilot["val_s"] / pilot_cfg.trainer.limit_val_batches * len(val_loader) / pilot["step_s"]
     short = shorten(cfg, len(loader), len(val_loader), math.ceil(seconds / pilot["step_s"]), val_steps)
     gpu, flops = backend.gpu_name(cfg), backend.Trainer(cfg, split).flops()
     known_peak = peak_flops(gpu, cfg.trainer.precision)
     sides: dict[str, Callable[[], Row]] = {
-        "ours": partial(measure_side, backend, train, short),
+        "ours": partial(measure_side, backend, ours, short),
         "by_hand": partial(measure_side, backend, partial(train_by_hand, backend, split), short),
         "synthetic": partial(measure_side, backend, partial(train_by_hand, backend, split, synthetic=True), short),
     }
@@ -262,14 +264,20 @@ def measure_side(backend: Any, side: Callable[[DictConfig, StepTimer], None], cf
     return {"step_s": step_s, "val_s": val_s, "gpu_busy": gpu.mean(timer.windows), **backend.peak_memory(cfg)}
 
 
-def train(cfg: DictConfig, timer: StepTimer) -> None:
+def decode_once(cfg: DictConfig, split: Any) -> Any:
+    """A split whose images all sides share, if training keeps decoded ones: each start would decode them all again."""
+    kept = choose_cache(cfg, (split,), free_ram(SystemProbe())) != "none"
+    return keep_decoded(split, "memory") if kept else split
+
+
+def train(splits: Mapping[str, Any], cfg: DictConfig, timer: StepTimer) -> None:
     """Our trainer, as scripts/train.py calls it, in a temporary run folder."""
     with tempfile.TemporaryDirectory() as folder:
         own = cfg.copy()
         own.output_dir = folder
         with Run(own) as run:
             run.progress = timer
-            load_trainer(cfg).fit(Experiment(own), run)
+            load_trainer(cfg).fit(Experiment(own, splits), run)
 
 
 def train_by_hand(backend: Any, split: Any, cfg: DictConfig, timer: StepTimer, synthetic: bool = False) -> None:

@@ -10,13 +10,11 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from src.kit.benchmarks import PillowSamples
-from src.kit.lightning.device import Batches, DeviceBatches, build_batches, choose_image_cache
+from src.kit.lightning.device import HALF_PRECISION, Batches, DeviceBatches, build_batches, choose_image_cache
 from src.kit.lightning.recipes import compile_network
 from src.kit.lightning.trainer import build_optimizer, use_gpu
 from src.kit.loading import Split, keep_decoded, largest_batch
 from src.kit.training import Experiment
-
-HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def plain_loader(cfg: DictConfig, split: Split, workers: int) -> DataLoader:

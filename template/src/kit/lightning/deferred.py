@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 
-TESTED = "2.13."  # the releases of torch whose private names are those below; others are imported as they are
+TESTED = ("2.11.", "2.12.", "2.13.")  # torch's releases with the private names below; others are imported as they are
 
 
 class Deferred(ModuleType):

@@ -27,6 +27,7 @@ from src.kit.storage import write_text
 from src.kit.weights import download_published
 
 PROFILED = 20  # steps
+HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # trainer.precision -> autocast's
 
 
 class Profile(pl.Callback):

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from src.kit.lightning.device import HALF_PRECISION
 from src.kit.lightning.memory_bound import INPUTS, Buckets, describe_arguments, iterate_tensors, to_meta
 from src.kit.lightning.memory_bound import bound_bytes as bound_bytes
 from src.kit.lightning.memory_bound import divide_traces as divide_traces
@@ -39,7 +40,6 @@ FLOAT32 = {
     "binary_cross_entropy_with_logits", "interpolate",
 }  # fmt: skip
 HALF = (torch.bfloat16, torch.float16)
-HALF_PRECISION = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 PRODUCTS = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot")}  # cuBLAS's
 STEPS = 2  # the second one has the optimizer's state and the last gradients
 FEW_CHANNELS = 8  # fewer are padded, so that a kernel needs a copy

@@ -299,6 +299,7 @@ def repeatability(cfg: DictConfig) -> dict[str, Any]:
         return {"deterministic": "warn", "benchmark": False}
     torch.set_deterministic_debug_mode("warn" if cfg.deterministic else "default")
     if cfg.deterministic:
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each tensor that is written anyway
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # as Lightning sets it
     return {"benchmark": not cfg.deterministic}  # cuDNN times its kernels and takes the fastest
 

@@ -122,8 +122,8 @@ def choose_cache(cfg: DictConfig, splits: Sequence[Any], free_ram: int, free_dev
 
 
 def keep_decoded(split: Split, cache: str) -> Split:
-    """Cache the split's images if `cache` is "memory" and they are in files."""
-    if cache != "memory" or split.images.in_memory:
+    """Cache the split's images if `cache` is "memory" and they are in files, unless they have a cache."""
+    if cache != "memory" or split.images.in_memory or isinstance(split.images, CachedImages):
         return split
     return replace(split, images=CachedImages(split.images))
 

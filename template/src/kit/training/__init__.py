@@ -29,12 +29,12 @@ from src.kit.training.loop import (
 )
 from src.kit.training.lr_find import find_rate
 from src.kit.training.networks import (
+    NEWTON_SCHULZ,
     announce_weights,
     build_loss,
     build_model,
     frozen_layers,
     merge_adapters,
-    orthogonalize,
     parameter_groups,
     recompute,
     stem_stride,
@@ -45,6 +45,7 @@ from src.kit.training.splits import list_ids
 
 __all__ = [
     "CALIBRATION",
+    "NEWTON_SCHULZ",
     "BaseTask",
     "Checkpoints",
     "Collector",
@@ -92,7 +93,6 @@ __all__ = [
     "load_trainer",
     "merge_adapters",
     "newest_run",
-    "orthogonalize",
     "parameter_groups",
     "recompute",
     "restore_config",

@@ -334,17 +334,6 @@ def parameter_groups(keys: DictConfig, named: Sequence[tuple[str, Any]]) -> list
     return [{"params": groups[key], "lr_scale": key[0], **rest[not key[1]]} for key in order]
 
 
-def orthogonalize(matrix: Any) -> Any:
-    """Float32 (M, N) of either framework: the same singular vectors, with singular values near 1, for Muon."""
-    wide = matrix / (matrix.norm() + 1e-7)
-    wide = wide.T if (tall := matrix.shape[0] > matrix.shape[1]) else wide
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(5):
-        square = wide @ wide.T
-        wide = a * wide + (b * square + c * square @ square) @ wide
-    return wide.T if tall else wide
-
-
 def block_of(name: str) -> str:
     """ "layers.1.conv.weight" -> "layers.1"; "head.weight" -> "head"."""
     parts = name.split(".")[:-1]

@@ -28,7 +28,7 @@ def build(*, classes: int, channels: int, image_size: int, width: Annotated[int,
     for outputs in (width, 4 * width, 4 * width):
         layers += pair(inputs, outputs, pool=min(2, side))
         inputs, side = outputs, max(1, side // 2)
-    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(inputs, classes, bias=False))
+    return nn.Sequential(*layers, GlobalMaxPool(), nn.Flatten(), nn.Linear(inputs, classes, bias=False))
 
 
 def pair(inputs: int, outputs: int, pool: int) -> Iterator[nn.Module]:
@@ -39,6 +39,14 @@ def pair(inputs: int, outputs: int, pool: int) -> Iterator[nn.Module]:
         nn.init.dirac_(convolution.weight.data[:same])
         norm = nn.BatchNorm2d(outputs, momentum=0.4)  # a run of few steps has no time for a slow average
         yield from (convolution, *pooling, norm, nn.GELU())
+
+
+class GlobalMaxPool(nn.Module):
+    """The largest value of each channel; the gradient of `nn.AdaptiveMaxPool2d` is not repeatable on a GPU."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, K, H, W) -> (B, K)."""
+        return images.amax((2, 3))
 
 
 class Whitening(nn.Module):

@@ -26,4 +26,4 @@ def build(
         decoupled: Decay the weights themselves (AdamW); false adds the decay to the gradient (Adam).
     """
     kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-    return kind(parameters, lr, (betas[0], betas[1]), weight_decay=weight_decay, fused=fused)
+    return kind(parameters, lr, (betas[0], betas[1]), weight_decay=weight_decay, fused=fused or None)

@@ -9,7 +9,7 @@ from src.kit.config import Range
 
 
 class Lion(torch.optim.Optimizer):
-    """Steps by the sign of a mean of the gradient."""
+    """Steps by the sign of a mean of the gradient; each operation takes a group of weights at once."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -18,14 +18,19 @@ class Lion(torch.optim.Optimizer):
             loss = closure() if closure else None
         for group in self.param_groups:
             first, second = group["betas"]
-            for parameter in (each for each in group["params"] if each.grad is not None):
-                state = self.state[parameter]
-                if not state:
-                    state["mean"] = torch.zeros_like(parameter)
-                mean = state["mean"]
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(torch.lerp(parameter.grad, mean, first).sign_(), alpha=-group["lr"])
-                mean.lerp_(parameter.grad, 1 - second)
+            parameters = [each for each in group["params"] if each.grad is not None]
+            if not parameters:
+                continue
+            gradients = [each.grad for each in parameters]
+            for each in parameters:
+                if not self.state[each]:
+                    self.state[each]["mean"] = torch.zeros_like(each)
+            means = [self.state[each]["mean"] for each in parameters]
+            steps = torch._foreach_lerp(gradients, means, first)
+            torch._foreach_sign_(steps)
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(parameters, steps, alpha=-group["lr"])
+            torch._foreach_lerp_(means, gradients, 1 - second)
         return loss
 
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import torch
 
 from src.kit.config import Range
-from src.kit.training import orthogonalize
+from src.kit.training import NEWTON_SCHULZ
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8  # of AdamW
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups with `muon` true hold matrices, the others what AdamW trains."""
+    """Groups with `muon` true hold matrices, the others what AdamW trains; each operation takes a group at once."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -24,25 +24,67 @@ class Muon(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = closure() if closure else None
         for group in self.param_groups:
-            for parameter in (each for each in group["params"] if each.grad is not None):
+            parameters = [each for each in group["params"] if each.grad is not None]
+            if parameters:
                 update = self.muon if group["muon"] else self.adam
-                step = update(self.state[parameter], parameter.grad, group)
-                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
+                steps = update(parameters, [each.grad for each in parameters], group)
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(parameters, steps, alpha=-group["lr"])
         return loss
 
-    def muon(self, state: dict[str, Any], gradient: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
-        """Nesterov momentum, orthogonalised; scaled so that tall matrices take steps of the same size."""
-        mean = state.setdefault("mean", torch.zeros_like(gradient)).lerp_(gradient, 1 - group["momentum"])
-        matrix = gradient.lerp(mean, group["momentum"]).flatten(1)
-        scale: float = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        return (orthogonalize(matrix) * scale).view_as(gradient)
+    def states(self, name: str, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+        """A state of each parameter, zeros at first."""
+        for each in parameters:
+            if name not in self.state[each]:
+                self.state[each][name] = torch.zeros_like(each)
+        return [self.state[each][name] for each in parameters]
 
-    def adam(self, state: dict[str, Any], gradient: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+    def muon(
+        self, parameters: list[torch.Tensor], gradients: list[torch.Tensor], group: dict[str, Any]
+    ) -> list[torch.Tensor]:
+        """Nesterov momentum, orthogonalised; scaled so that tall matrices take steps of the same size."""
+        means = self.states("mean", parameters)
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        moved = torch._foreach_lerp(gradients, means, group["momentum"])
+        alike: dict[torch.Size, list[int]] = {}
+        for number, each in enumerate(moved):
+            alike.setdefault(each.flatten(1).shape, []).append(number)
+        steps = list(moved)
+        for shape, numbers in alike.items():
+            updates = orthogonalize(torch.stack([moved[number].flatten(1) for number in numbers]))
+            updates *= max(1.0, shape[0] / shape[1]) ** 0.5
+            for number, update in zip(numbers, updates, strict=True):
+                steps[number] = update.view_as(moved[number])
+        return steps
+
+    def adam(
+        self, parameters: list[torch.Tensor], gradients: list[torch.Tensor], group: dict[str, Any]
+    ) -> list[torch.Tensor]:
         """AdamW's step."""
-        mean = state.setdefault("mean", torch.zeros_like(gradient)).lerp_(gradient, 1 - BETAS[0])
-        square = state.setdefault("square", torch.zeros_like(gradient)).lerp_(gradient.square(), 1 - BETAS[1])
-        state["steps"] = steps = state.get("steps", 0) + 1
-        return mean / (1 - BETAS[0] ** steps) / ((square / (1 - BETAS[1] ** steps)).sqrt() + EPSILON)
+        means, squares = self.states("mean", parameters), self.states("square", parameters)
+        torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
+        torch._foreach_mul_(squares, BETAS[1])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - BETAS[1])
+        for each in parameters:
+            self.state[each]["steps"] = self.state[each].get("steps", 0) + 1
+        counts = [self.state[each]["steps"] for each in parameters]
+        divisors = torch._foreach_div(squares, [1 - BETAS[1] ** count for count in counts])
+        torch._foreach_sqrt_(divisors)
+        torch._foreach_add_(divisors, EPSILON)
+        steps = torch._foreach_div(means, [1 - BETAS[0] ** count for count in counts])
+        torch._foreach_div_(steps, divisors)
+        return list(steps)
+
+
+def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
+    """Float32 (B, M, N): the same singular vectors, with singular values near 1."""
+    wide = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    wide = wide.mT if (tall := matrices.shape[1] > matrices.shape[2]) else wide
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(5):
+        square = wide @ wide.mT
+        wide = torch.baddbmm(wide, torch.baddbmm(square, square, square, beta=b, alpha=c), wide, beta=a)
+    return wide.mT if tall else wide
 
 
 def build(

@@ -27,4 +27,4 @@ def build(
     """
     if nesterov and not momentum:
         raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0: set optimizer.nesterov=false.")
-    return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
+    return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)

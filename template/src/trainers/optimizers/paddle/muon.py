@@ -11,7 +11,7 @@ import paddle
 
 from src.kit.config import Range
 from src.kit.paddle import StepOptimizer
-from src.kit.training import orthogonalize
+from src.kit.training import NEWTON_SCHULZ
 
 BETAS, EPSILON = (0.9, 0.95), 1e-8  # of AdamW
 
@@ -52,6 +52,17 @@ class Muon(StepOptimizer):
         paddle.assign(steps + 1, steps)
         corrected = (square / (1 - BETAS[1] ** steps)).sqrt() + EPSILON
         return mean / (1 - BETAS[0] ** steps) / corrected
+
+
+def orthogonalize(matrix: paddle.Tensor) -> paddle.Tensor:
+    """Float32 (M, N): the same singular vectors, with singular values near 1."""
+    wide = matrix / (matrix.norm() + 1e-7)
+    wide = wide.T if (tall := matrix.shape[0] > matrix.shape[1]) else wide
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(5):
+        square = wide @ wide.T
+        wide = a * wide + (b * square + c * square @ square) @ wide
+    return wide.T if tall else wide
 
 
 def build(
