@@ -1,6 +1,6 @@
 """A folder of class folders: layouts, every kind of image file, and damaged ones."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from src.kit.config.compose import CONFIGS
 from src.kit.errors import UserError
 from src.kit.inference import decoding
 from src.kit.inference.decoding import decode
-from src.kit.loading import scan_classes
+from src.kit.loading import find_images, scan_classes
 
 RED, BLUE = (250, 5, 5), (5, 5, 250)
 
@@ -128,6 +128,27 @@ def test_hidden_folders_and_thumbnails_are_left_out_and_links_are_followed_once(
     expected = [f"cat/{number}.png" for number in range(4)] + [f"cat/again/{number}.png" for number in range(3)]
     assert [path.relative_to(root).as_posix() for path in found["cat"]] == expected
     assert [path.name for path in found["dog"]] == ["0.png", "1.png", "2.png", "3.png"]
+
+
+def test_images_are_in_the_order_of_their_paths_parts(tmp_path):
+    names = [
+        "a/b.jpg",
+        "a-b/x.jpg",
+        "a b/x.jpg",
+        "a.jpg",
+        "Z/1.jpg",
+        "a/b/c.jpg",
+        "a/b-/c.jpg",
+        "10.jpg",
+        "9.jpg",
+        "é.jpg",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    expected = [str(path) for path in sorted(map(PurePosixPath, names))]
+    assert expected != sorted(names)
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)] == expected
 
 
 def test_folders_that_cannot_be_trained_on_are_refused(tmp_path):

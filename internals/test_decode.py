@@ -64,9 +64,12 @@ def test_full_size_photos_are_those_of_pillow():
         assert difference(open_rgb(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))) < 0.5
 
 
-def test_an_image_of_the_wanted_size_keeps_its_pixels():
-    content = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)))
-    assert np.array_equal(decode(content, 32), slow(content, 32))
+@pytest.mark.parametrize("width", [32, 40])
+def test_an_image_of_the_wanted_size_keeps_its_pixels(width):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 32, width, 3), dtype=np.uint8)
+    contents = [encode(Image.fromarray(pixels)) for pixels in noise]
+    decoded = [decode(content, 32) for content in contents]  # the second doesn't overwrite the first
+    assert all(np.array_equal(*pair) for pair in zip(decoded, (slow(content, 32) for content in contents), strict=True))
 
 
 @pytest.mark.parametrize("size", [16, 100, 224])
@@ -118,6 +121,19 @@ def test_a_cut_jpeg_is_refused(tmp_path, kept):
     for read in (lambda: decode(path, 64), lambda: open_rgb(path)):
         with pytest.raises(UserError, match=r"Cannot decode .*cut\.jpg: .+ Replace it"):
             read()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("missing.jpg", "folder.jpg"):
+        with pytest.raises(UserError, match=rf"Cannot decode .*{name}: \[Errno \d+\] .*{name}'\. Replace it"):
+            decode(tmp_path / name, 64)
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="Linux's own files")
+def test_a_file_of_unknown_size_is_read_to_its_end():
+    assert Path("/proc/version").stat().st_size == 0
+    assert decoding.read_file(Path("/proc/version")).startswith(b"Linux")
 
 
 def test_bytes_are_named_by_their_number():

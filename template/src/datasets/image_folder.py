@@ -22,19 +22,22 @@ def build(split: SplitRule, *, root: str = "data/images", image_size: Annotated[
     """
     folder = Path(root).expanduser()
     folders = find_splits(folder)
-    classes = tuple(scan_classes(folders["train"]))
+    train = folders["train"]
+    scanned = {train: scan_classes(train)}
+    classes = tuple(scanned[train])
     if len(classes) < 2:
         raise UserError(
-            f"{folders['train']} has images in {len(classes)} class folder{'s' * (len(classes) != 1)} and needs at "
+            f"{train} has images in {len(classes)} class folder{'s' * (len(classes) != 1)} and needs at "
             f"least 2: put the images ({', '.join(SUFFIXES)}) in one folder for each class and set data.root."
         )
     if split.name in folders and (split.name == "test" or (split.name == "val" and split.fold is None)):
-        paths, targets = list_images([folders[split.name]], classes)
+        own = folders[split.name]
+        paths, targets = list_images({own: scan_classes(own)}, classes)
         return Split(FileImages(paths, image_size), targets, classes)
-    sources = [folders["train"]]
     if "val" in folders:
-        sources += [folders["val"]] if split.fold is not None else []
+        if split.fold is not None:
+            scanned[folders["val"]] = scan_classes(folders["val"])
         split = replace(split, val_fraction=0.0)
-    paths, targets = list_images(sources, classes)
+    paths, targets = list_images(scanned, classes)
     chosen = split.choose(targets, paths, test="test" not in folders, root=folder)
     return Split(FileImages([paths[index] for index in chosen], image_size), targets[chosen], classes)

@@ -165,8 +165,7 @@ class ImageFiles(Source):
     def add_strangers(self, folder: Path, known: Sequence[str] = ()) -> None:
         """Report the files below `folder` that are neither images nor `known`."""
         for path in walk(folder):
-            name = self.relative(folder / path)
-            if not path.lower().endswith(SUFFIXES) and name not in known:
+            if not path.lower().endswith(SUFFIXES) and (name := self.relative(folder / path)) not in known:
                 self.add("not_an_image", name, f"Only {', '.join(SUFFIXES)} are read.")
 
     def check_balance(self) -> None:

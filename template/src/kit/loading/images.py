@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -259,12 +259,14 @@ def reading_of(dataset: Any) -> Reading | None:
     return reading
 
 
-def list_images(folders: Sequence[Path], classes: tuple[str, ...]) -> tuple[list[Path], np.ndarray]:
-    """The images of several folders of class folders, and their class numbers, int64 (N,)."""
+def list_images(
+    scanned: Mapping[Path, Mapping[str, list[Path]]], classes: tuple[str, ...]
+) -> tuple[list[Path], np.ndarray]:
+    """The images of several folders, each with what `scan_classes` found in it, and class numbers, int64 (N,)."""
     paths: list[Path] = []
     numbers: list[int] = []
-    for folder in folders:
-        for name, images in scan_classes(folder).items():
+    for folder, found in scanned.items():
+        for name, images in found.items():
             if name not in classes:
                 raise UserError(f"{folder}: {unknown('class', name, classes)}")
             paths += images
@@ -317,8 +319,9 @@ def scan_classes(folder: Path) -> dict[str, list[Path]]:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files at any depth, sorted."""
-    return sorted(folder / path for path in walk(folder) if path.lower().endswith(SUFFIXES))
+    """All image files at any depth, sorted by the parts of their paths."""
+    names = [name for name in walk(folder) if name.lower().endswith(SUFFIXES)]
+    return [folder / name for name in sorted(names, key=lambda name: name.split("/"))]  # faster than sorting `Path`s
 
 
 def walk(root: Path) -> list[str]:

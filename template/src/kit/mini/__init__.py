@@ -101,8 +101,9 @@ def open_original(original: Path | str | Split) -> Original:
 def open_class_folders(root: Path) -> Original:
     """Open a folder of class folders."""
     folder = find_splits(root)["train"]
-    classes = tuple(scan_classes(folder))
-    paths, targets = list_images([folder], classes)
+    found = scan_classes(folder)
+    classes = tuple(found)
+    paths, targets = list_images({folder: found}, classes)
 
     def copy(partial: Path, name: str, chosen: np.ndarray) -> None:
         for index in chosen:

@@ -49,8 +49,8 @@ def list_ids(dataset: Any, root: Path) -> list[Any] | None:
         paths = dataset.images.paths
     else:
         return None
-    root = root.expanduser()
-    return [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths]
+    prefix = (root.expanduser() / "_").as_posix()[:-1]  # "" for the current folder
+    return [path.as_posix().removeprefix(prefix) for path in paths]
 
 
 def write_splits(splits: dict[str, dict[str, Any]], folder: Path) -> None:
