@@ -1,5 +1,8 @@
 """Decoded images in memory: the same batches, each file read once, and what is chosen where."""
 
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -8,7 +11,7 @@ from PIL import Image
 from src.kit.errors import UserError
 from src.kit.hardware.probe import SystemProbe, free_ram
 from src.kit.loading import ArrayImages, FileImages, Loader, Split, plan_epoch
-from src.kit.loading.cache import CachedImages, choose_cache, keep_decoded, read_all
+from src.kit.loading.cache import CachedImages, choose_cache, keep_decoded, read_all, useful_threads
 
 GIB = 2**30
 
@@ -77,6 +80,34 @@ def test_read_all_gives_every_image_once_with_black_around(files, margin):
 def choice(split: Split, cache: str, free_ram: int, free_device: int = 0, **keys: object) -> str:
     data = {"cache": cache, "augment": "none", "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "sizes": None}
     return choose_cache(OmegaConf.create({"data": {**data, **keys}}), [split], free_ram, free_device)
+
+
+class Timed(FileImages):
+    """Images that take a given time each, without Python's lock."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        super().__init__([Path(f"{number}.jpg") for number in range(count)], 8)
+        self.seconds = seconds
+
+    def get(self, indices):
+        time.sleep(self.seconds * len(indices))
+        return np.zeros((len(indices), 8, 8, 3), np.uint8)
+
+
+def test_small_images_get_no_threads_that_would_wait_for_each_other(files):
+    assert useful_threads(Timed(1000, 0.002), 16) == 16, "a photo of some megapixels, or a slow disk"
+    assert useful_threads(Timed(1000, 0.0), 16) <= 4
+    assert useful_threads(CachedImages(Timed(1000, 0.0)), 16) <= 4
+    assert useful_threads(Timed(20, 0.0), 16) == 16, "too few to tell"
+    assert useful_threads(FileImages([Path("none.jpg")] * 100, 8), 16) == 16, "training says which file is missing"
+    assert useful_threads(ArrayImages(np.zeros((100, 8, 8, 3), np.uint8)), 16) == 16
+
+
+def test_what_was_asked_for_is_started():
+    split = Split(Timed(1000, 0.0), np.arange(1000) % 2, ("a", "b"))
+    assert loader(split, num_workers=7).threads == 7
+    automatic = loader(split)
+    assert automatic.threads <= min(4, max(1, automatic.num_workers))
 
 
 def test_auto_takes_the_fastest_place_that_fits(files):

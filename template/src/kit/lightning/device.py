@@ -102,7 +102,7 @@ class DeviceBatches:
     def __init__(self, loader: Loader, device: torch.device) -> None:
         self.loader, self.device = loader, device
         self.sampler, self.batch_sampler = EpochSampler(loader), None
-        planes = read_all(loader.split.images, margin(loader), loader.num_workers, loader.border)
+        planes = read_all(loader.split.images, margin(loader), loader.threads, loader.border)
         self.pixels = torch.from_numpy(planes).to(device)  # (N, C, H, W), with the margin
         self.targets = torch.from_numpy(loader.split.targets).to(device)
         self.scale, self.shift = (torch.from_numpy(values).to(device) for values in normalisation(loader))

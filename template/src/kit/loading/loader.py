@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from src.kit.augment import AUGMENTATIONS, build_augmentation, choose_mirrored, farthest_shift, mirror, mix_batch
 from src.kit.config import UserError, unknown
 from src.kit.inference import normalize, resize
-from src.kit.loading.cache import choose_workers, prepare_ahead
+from src.kit.loading.cache import choose_workers, prepare_ahead, useful_threads
 from src.kit.loading.images import Split, own_order
 from src.kit.loading.sharing import Part, count_samples, order, refuse_other_number
 
@@ -112,8 +112,8 @@ class Loader:
         shift, border: of augment="basic"; see `src.kit.augment`.
         mixup_alpha, cutmix_alpha: see `mix_batch`; 0 is off.
         sizes: resize each batch to one of these heights and widths, drawn at random, the same on every rank.
-        num_workers: threads that prepare batches ahead; 0 prepares each batch on request. None: one per core; for
-            images in memory 0, or 1 with augment="advanced".
+        num_workers: threads that prepare batches ahead; 0 prepares each batch on request. None: at most one per core,
+            see `useful_threads`; for images in memory 0, or 1 with augment="advanced".
         sharing: see `share_out`.
 
     Raises:
@@ -121,6 +121,8 @@ class Loader:
             augmentation is unknown or doesn't fit the images, a shift is as large as they are, a size isn't positive,
             the images have an order of their own and a sampler is set, or a limit is out of range.
     """
+
+    automatic = False  # whether `threads` may be fewer than `num_workers`
 
     def __init__(
         self,
@@ -144,6 +146,7 @@ class Loader:
         # Albumentations works image by image, so even images in memory are worth a thread
         automatic = max(choose_workers(split.images.in_memory), int(augment == "advanced"))
         self.num_workers = automatic if num_workers is None else num_workers
+        self.automatic = num_workers is None and augment != "advanced"
         self.check_images(channels=split.images.shape[2])
         if shift is not None and shift >= (side := min(split.images.shape[:2])):
             raise UserError(f"data.shift={shift} moves images of {side} pixels out of sight: set a smaller number.")
@@ -223,6 +226,11 @@ class Loader:
         """The parts of the epoch that are over when this rank has had `batch` batches of it."""
         return [*self.parts, (*self.division(), batch - self.start)]
 
+    @cached_property
+    def threads(self) -> int:
+        """Those of `num_workers` that are worth starting, if their number was left open."""
+        return useful_threads(self.split.images, self.num_workers) if self.automatic else self.num_workers
+
     def division(self) -> tuple[int, int]:
         """How the samples of a step are divided: among so many processes, with so many for each."""
         return (1, sum(self.rank_sizes)) if self.rank_sizes else (self.world_size, self.batch_size)
@@ -252,7 +260,7 @@ class Loader:
         numbers = range(self.first_batch, self.batches)
         if self.num_workers == 0:
             return map(prepare, numbers)
-        return prepare_ahead(lambda step: prepare(numbers[step]), len(numbers), self.num_workers)
+        return prepare_ahead(lambda step: prepare(numbers[step]), len(numbers), self.threads)
 
     def weight(self, number: int) -> float:
         """What to multiply the loss of batch `number` by: the mean of all ranks' gradients is then the whole batch's.

@@ -288,7 +288,7 @@ class DeviceBatches:
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
-        planes = read_all(loader.split.images, margin(loader), loader.num_workers, loader.border)
+        planes = read_all(loader.split.images, margin(loader), loader.threads, loader.border)
         self.pixels = paddle.to_tensor(planes)  # (N, C, H, W), with the margin
         self.targets = paddle.to_tensor(loader.split.targets)
         self.scale, self.shift = (paddle.to_tensor(values) for values in normalisation(loader))
