@@ -86,7 +86,8 @@ def test_a_run_is_measured_without_its_first_epoch(tmp_path):
     ("words", "said"),
     [
         ([], "Name a run"),
-        (["nowhere"], "nowhere has no finished epoch"),
+        (["nowhere"], "nowhere does not exist"),
+        (["."], ". has no finished epoch"),
         (["--nodes", "0"], "--nodes must be a number from 1 to 100000, not 0."),
         (["--overlap", "1.5"], "--overlap must be a number from 0 to 1"),
         (["--price", "nan"], "--price must be a number"),
@@ -110,4 +111,6 @@ def test_the_command_prints_table_formula_and_answer():
     asked = json.loads(read)["asked"]
     assert asked["ranks"] == 32 and asked["cost"] == pytest.approx(40 * asked["hours"])
     assert f"4 x 8 GPUs: {asked['hours']:.2f} hours and {asked['cost']:,.2f} for 90 epochs." in shown
+    short = subprocess.run([*command, "--steps", "32", "--epochs", "1"], cwd=TEMPLATE, capture_output=True, text=True)
+    assert "4 x 8 GPUs: 0.000094 hours and 0.0038 for 1 epoch." in short.stdout
     assert "1,024" in shown and "2 (n - 1) / n x 4 bytes x parameters / bandwidth" in shown

@@ -225,7 +225,7 @@ def test_another_size_than_the_publishers_is_refused_before_it_is_received(serve
 def test_more_than_the_disk_holds_is_refused_before_it_is_received(server, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     server.rate = 1e6
-    with pytest.raises(UserError, match=r"has 0.0 GB, but the disk has only 0.0 GB free"):
+    with pytest.raises(UserError, match=r"has 1.0 MB, but the disk has only 0.0 MB free: free some space"):
         get(server, tmp_path / "file.bin")
     assert sum(asked.sent for asked in server.asked) < len(CONTENT)
     assert names(tmp_path) == []
@@ -287,6 +287,13 @@ def test_a_segment_that_is_not_to_be_had_ends_the_others(server, tmp_path, monke
     with pytest.raises(UserError, match="404"):
         get(server, tmp_path / "file.bin")
     assert sum(asked.sent for asked in server.asked) < len(CONTENT) / 2
+
+
+def test_an_answer_that_is_not_http_stays_out_of_the_sentence(server, tmp_path):
+    server.fault = lambda asked, rng: "garbage"
+    with pytest.raises(UserError) as error:
+        get(server, tmp_path / "file.bin")
+    assert "file.bin (the answer is not HTTP): check the network" in str(error.value)
 
 
 def test_no_connection_is_one_sentence(tmp_path):

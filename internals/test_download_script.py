@@ -28,10 +28,12 @@ def test_the_real_mnist_is_downloaded_and_read(tmp_path):
     command = [sys.executable, "scripts/download.py", "data=mnist", f"data.root={(tmp_path / 'mnist').as_posix()}"]
     with serving({f"{name}.gz": Path(folder, f"{name}.gz").read_bytes() for name in NAMES}) as server:
         environment = os.environ | {"DATASET_MIRROR": server.url, "no_proxy": "127.0.0.1"}
-        first, second = (
-            subprocess.run(command, cwd=TEMPLATE, env=environment, capture_output=True, text=True) for _ in range(2)
-        )
-    assert (first.returncode, first.stderr, second.returncode) == (0, "", 0)
+        runs = []
+        for mode in (0o555, 0o755):  # a second user may not write into the folder, and need not
+            runs.append(subprocess.run(command, cwd=TEMPLATE, env=environment, capture_output=True, text=True))
+            (tmp_path / "mnist").chmod(mode)
+        first, second = runs
+    assert (first.returncode, first.stderr, second.returncode, second.stderr) == (0, "", 0, "")
     assert f"mnist is in {tmp_path / 'mnist'}" in first.stdout
     assert second.stdout.count("is already there") == 4
     assert sum(asked.sent for asked in server.asked) == sum(map(len, server.files.values()))

@@ -69,6 +69,17 @@ def test_after_a_step_that_fails_the_rest_is_skipped(step, detail, capsys):
     assert report.to_dict()["passed"] is False
 
 
+def test_a_long_address_keeps_its_end(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    address = f"https://example.org/{'long/' * 10}cifar-10-binary.tar.gz"
+
+    def missing(cfg: DictConfig) -> str:
+        raise UserError(f"The mirror has no file: copy it there from {address}, or unset it.")
+
+    print_report(check_pipeline(CFG, selection(), {"data": missing}))
+    assert address in "".join(line[37:].strip() for line in capsys.readouterr().out.splitlines())
+
+
 @pytest.mark.parametrize("limits", [{"memory_mib": 5}, {"minutes": 0}])
 def test_a_limit_that_is_passed_fails(limits):
     report = check_pipeline(CFG, selection(**limits), {"slow": slow})
@@ -87,7 +98,8 @@ def test_the_peak_is_what_was_really_used():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data=mnist"], "Cannot read 'data=mnist': write --dataset NAME"),
+        (["data=mnits"], "Unknown data 'mnits'. Did you mean mnist"),
+        (["data=mnist", "--dataset", "digits"], "--dataset digits and data=mnist both name the data set"),
         (["--fast"], "Cannot read '--fast'"),
         (["--dataset", "mnits"], "Unknown data 'mnits'. Did you mean mnist"),
         (["--dataset", "coco128", "task=classification"], "coco128 is for detection, not for classification"),

@@ -20,6 +20,7 @@ def run(framework: str, name: str, *arguments: str) -> tuple[int, dict, str]:
     report = json.loads(result.stdout)
     assert [each["step"] for each in report["steps"]] == STEPS
     assert report["framework"] == framework
+    assert "report: " not in result.stderr  # in a folder that is gone
     return result.returncode, report, result.stderr
 
 
@@ -43,7 +44,7 @@ class ValidatePipelineTests:
         assert "20 batches of (64, 1, 8, 8)" in report["steps"][2]["detail"]
 
     def test_the_production_stage_trains_on_all_of_it(self):
-        report = check(self.framework, "full_validate", "--dataset", "digits", "data.batch_size=128")
+        report = check(self.framework, "full_validate", "data=digits", "data.batch_size=128")
         assert report["tier"].startswith("production")
         assert "(128, 1, 8, 8)" in report["steps"][2]["detail"]
 

@@ -115,6 +115,7 @@ def print_table(result: dict[str, Any]) -> None:
         values = [side[key] for side in result["sides"].values()]
         table.add_row(text, *("-" if value is None else form.format(value) for value in values))
     Console().print(table)
+    print("Medians of each round's ratios: ", end="")
     print(", ".join(f"{name.replace('_', ' ')}: {ratio:.2f}" for name, ratio in result["ratios"].items()))
     operations = f"{result['step_flops'] / 1e9:,.3f} GFLOP" if result["step_flops"] else "unknown operations"
     print(f"A step: {operations}; peak: {result['peak_flops'] / 1e12:,.3f} TFLOP/s ({result['peak_of']}).")

@@ -12,6 +12,7 @@ global batch grows with the processes; whether the network still learns as well 
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,8 @@ def print_plan(work: Any, cluster: Any, asked: Any, rows: list[Any]) -> None:
     for column in table.columns:
         column.justify = "right"
     for row in rows:
-        figures = (f"{1000 * row.step_s:,.2f}", f"{1000 * row.allreduce_s:,.2f}", f"{row.steps:,}", f"{row.hours:,.2f}")
-        cells = (f"{row.ranks:,}", *figures, f"{row.efficiency:.0%}", f"{row.cost:,.2f}" if cluster.price else "-")
+        figures = (f"{1000 * row.step_s:,.2f}", f"{1000 * row.allreduce_s:,.2f}", f"{row.steps:,}", short(row.hours))
+        cells = (f"{row.ranks:,}", *figures, f"{row.efficiency:.0%}", short(row.cost) if cluster.price else "-")
         table.add_row(*cells, style="bold" if row.ranks == asked.ranks else None)
     Console().print(table)
     print(FORMULA)
@@ -98,10 +99,16 @@ def print_plan(work: Any, cluster: Any, asked: Any, rows: list[Any]) -> None:
     )
     links = f"{cluster.gbit_s:g} Gbit/s between nodes, {cluster.local_gbit_s:g} within one"
     print(f"Assumed: {links}, {cluster.overlap:.0%} of the all-reduce hidden, a ring over all processes.")
-    cost = f" and {asked.cost:,.2f}" if cluster.price else ""
+    cost = f" and {short(asked.cost)}" if cluster.price else ""
     often = 1 / cluster.interruptions / cluster.nodes if cluster.interruptions else 0
     spot = f", with an interruption every {often:,.1f} hours" if often else ""
-    print(f"{cluster.nodes} x {cluster.gpus} GPUs: {asked.hours:,.2f} hours{cost} for {work.epochs} epochs{spot}.")
+    epochs = f"{work.epochs} epoch{'s' * (work.epochs != 1)}"
+    print(f"{cluster.nodes} x {cluster.gpus} GPUs: {short(asked.hours)} hours{cost} for {epochs}{spot}.")
+
+
+def short(figure: float) -> str:
+    """Hours or money: two decimals, or two digits of what would be 0.00."""
+    return f"{figure:,.2f}" if figure >= 0.1 or not figure else f"{figure:.{1 - math.floor(math.log10(figure))}f}"
 
 
 if __name__ == "__main__":

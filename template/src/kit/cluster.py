@@ -70,8 +70,10 @@ def read_work(run: Path) -> Work:
     """Measure a run that one process has trained: the median of its epochs, without the first, which reads the data.
 
     Raises:
-        UserError: it has no whole epoch, or several processes have trained it.
+        UserError: no such folder, it has no whole epoch, or several processes have trained it.
     """
+    if not run.is_dir():
+        raise UserError(f"{run} does not exist: name the folder of a run, such as outputs/RUN.")
     info, rows = read_info(run), read_rows(run / "metrics.jsonl")
     timed = [row for row in rows if "epoch_s" in row and "step" in row]
     if not timed or "parameters" not in info:

@@ -3,6 +3,7 @@
 `scripts/quick_validate.py` and `scripts/full_validate.py` share it.
 """
 
+import io
 import json
 import sys
 import tempfile
@@ -62,11 +63,16 @@ def validate_pipeline(overrides: Sequence[str], stage: str, dataset: str | None 
 
     Args:
         stage: "debug" or "production".
-        dataset: of `src/configs/data`; None: the stage's own.
+        dataset: of `src/configs/data`, which `data=NAME` among the overrides names too; None: the stage's own.
         as_json: print one JSON object and no table.
     """
-    if wrong := next((word for word in overrides if word.startswith(("-", "data="))), None):
+    if wrong := next((word for word in overrides if word.startswith("-")), None):
         raise UserError(f"Cannot read {wrong!r}: write --dataset NAME, key=value, or --help.")
+    named = [word.removeprefix("data=") for word in overrides if word.startswith("data=")]
+    if dataset and named:
+        raise UserError(f"--dataset {dataset} and data={named[-1]} both name the data set: leave one out.")
+    dataset = named[-1] if named else dataset
+    overrides = [word for word in overrides if not word.startswith("data=")]
     overrides = [*choose_task(dataset, overrides), *overrides]
     task = load_config([word for word in overrides if word.startswith("task=")]).task
     selection = auto_select_dataset(task, stage=stage, dataset=dataset)
@@ -124,7 +130,8 @@ def print_report(report: Report) -> None:
     from rich.table import Table
 
     colours = {"ok": "green", "fail": "bold red", "skipped": "dim"}
-    table = Table("step", "", "seconds", "peak MiB", "detail", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table("step", "", "seconds", "peak MiB", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("detail", overflow="fold")  # or a long address would lose its end
     for column in (2, 3):
         table.columns[column].justify = "right"
     for each in report.steps:
@@ -191,7 +198,9 @@ def evaluate_checkpoint(cfg: DictConfig) -> str:
     """Evaluate the checkpoint on the validation and test splits, with pictures and report."""
     from src.kit.training import Experiment, evaluate_run, newest_run
 
-    results = evaluate_run(Experiment(cfg), newest_run(Path(cfg.output_dir)), ["val", "test"])
+    with redirect_stdout(io.StringIO()) as said:
+        results = evaluate_run(Experiment(cfg), newest_run(Path(cfg.output_dir)), ["val", "test"])
+    print(said.getvalue().rpartition("report: ")[0], end="")  # which goes with the run's folder
     score = next(name for name, value in results["test"].items() if isinstance(value, float))
     return ", ".join(f"{split} {score} {result[score]:.3f}" for split, result in results.items())
 

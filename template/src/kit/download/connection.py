@@ -13,7 +13,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import (
+    BadStatusLine,
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    RemoteDisconnected,
+)
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import (
@@ -38,6 +45,10 @@ T = TypeVar("T")
 
 class SourceFailed(Exception):
     """This URL can't deliver the file; the message says why."""
+
+
+class NoRoom(SourceFailed):
+    """The file is larger than the free space."""
 
 
 class Broken(Exception):
@@ -126,6 +137,8 @@ def open_url(url: str, headers: Mapping[str, str], start: int) -> HTTPResponse:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise SourceFailed(f"{url} ({reason})") from error
+        if isinstance(reason, BadStatusLine) and not isinstance(reason, RemoteDisconnected):
+            reason = "the answer is not HTTP"  # instead of its bytes, which no terminal should get
         raise Broken(reason) from error
     return response
 

@@ -14,13 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from src.kit.config import UserError
-from src.kit.download.connection import SourceFailed
+from src.kit.download.connection import NoRoom, SourceFailed
 from src.kit.download.files import DAMAGE, digest, gunzip, locked, parse_checksum, work_path
 from src.kit.download.transfer import CONNECTIONS, Cancelled, Journal, Meter, Transfer, discard
 from src.kit.errors import way_out
 
 REFRESH_S = 0.1  # between two updates of the display
 LINE_S = 10.0  # between two lines about one file, where there is no terminal
+ROOM = "free some space or set data.root (of weights: TORCH_HOME) to a writable folder"
 MAX_RATIO = 200  # of unpacked to packed size, where the size is unknown; image data reaches at most a tenth of it
 
 
@@ -129,26 +130,23 @@ class FileDownload:
                     self.try_sources(sources)
         except OSError as error:
             reason = f"Cannot write {self.target}: {error.strerror or error}"
-            advice = way_out(error, "free some space or set data.root (of weights: TORCH_HOME) to a writable folder")
-            raise UserError(f"{reason}; {advice}.") from error
+            raise UserError(f"{reason}; {way_out(error, ROOM)}.") from error
 
     def try_sources(self, sources: list[str]) -> None:
         """Try the sources in turn."""
-        reasons = []
+        reasons, advice = [], "check the network or set DATASET_MIRROR to a folder or URL that has it"
         for source in sources:
             try:
                 found = self.receive(source, plain=False) or self.receive(source, plain=True)
             except SourceFailed as error:
                 reasons.append(str(error))
+                advice = ROOM if isinstance(error, NoRoom) else advice
                 continue
             if found == self.checksum:
                 return
             reasons.append(f"{source} has other content than its publisher's ({found}, not {self.checksum})")
         self.discard_unless_resumable()
-        raise UserError(
-            f"Cannot download {self.target.name}: {'; '.join(reasons)}: check the network or set DATASET_MIRROR to a "
-            "folder or URL that has it, then run again."
-        )
+        raise UserError(f"Cannot download {self.target.name}: {'; '.join(reasons)}: {advice}, then run again.")
 
     def receive(self, source: str, plain: bool) -> str:
         """Receive and install; return the checksum found, or "" if it is wrong but may be right when `plain`."""

@@ -17,7 +17,18 @@ from io import FileIO
 from pathlib import Path
 
 from src.kit.download import connection
-from src.kit.download.connection import ATTEMPTS, Answer, Broken, Restart, SourceFailed, ask, backoff, pause, retry
+from src.kit.download.connection import (
+    ATTEMPTS,
+    Answer,
+    Broken,
+    NoRoom,
+    Restart,
+    SourceFailed,
+    ask,
+    backoff,
+    pause,
+    retry,
+)
 from src.kit.download.files import work_path
 
 CONNECTIONS = 8  # at once, over all files
@@ -275,14 +286,15 @@ class Transfer:
         answer = retry(self.source, lambda: ask(self.source, 0, stop, {}), lambda: 0, self.check)
         total = self.size if answer.total is None else answer.total
         free = shutil.disk_usage(self.part.parent).free
-        complaint = ""
+        complaint, failure = "", SourceFailed
         if self.size not in (None, total):
             complaint = f"{self.source} has {total} bytes, but its publisher's file has {self.size}"
         elif total and total > free:
-            complaint = f"{self.source} has {total / 1e9:.1f} GB, but the disk has only {free / 1e9:.1f} GB free"
+            complaint = f"{self.source} has {total / 1e6:,.1f} MB, but the disk has only {free / 1e6:,.1f} MB free"
+            failure = NoRoom
         if complaint:
             answer.body.close()
-            raise SourceFailed(complaint) if plain else Restart(complaint, distrust=True)
+            raise failure(complaint) if plain else Restart(complaint, distrust=True)
         bounds = plan_segments(total) if answer.ranged and total is not None else [(0, total)]
         return answer, Journal.create(self.part, self.state, self.source, answer.validators, bounds)
 
