@@ -1,6 +1,5 @@
 """Compose images of hand-written digits on a textured background, with exact outlines."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,28 +28,34 @@ def compose_scene(glyphs: np.ndarray, labels: np.ndarray, size: int, most: int, 
     Their height is a quarter to half of the scene's. There are fewer if there is no room for more.
     """
     image = texture(size, rng)
-    whole: list[np.ndarray] = []
+    masks: list[np.ndarray] = []  # the visible parts so far
+    areas: list[int] = []  # of the whole digits
     chosen: list[int] = []
     for number in rng.choice(len(glyphs), rng.integers((most + 1) // 2, most + 1), replace=False):
         for _ in range(ATTEMPTS):
             drawn = enlarge(glyphs[number], int(rng.integers(size // 4, size // 2)))
-            side = len(drawn)
-            left, top = rng.integers(0, size - side + 1, 2)
-            region = np.s_[top : top + side, left : left + side]
-            ink, mask = np.zeros((size, size), np.float32), np.zeros((size, size), bool)
-            ink[region], mask[region] = drawn, fill_holes(drawn > 0.4)
-            if all(visible_share(old, [*whole[at + 1 :], mask]) >= LEAST_VISIBLE for at, old in enumerate(whole)):
+            left, top = rng.integers(0, size - len(drawn) + 1, 2)
+            region = np.s_[top : top + len(drawn), left : left + len(drawn)]
+            filled = fill_holes(drawn > 0.4)
+            seen = [mask.sum() - (mask[region] & filled).sum() for mask in masks]
+            if all(count / area >= LEAST_VISIBLE for count, area in zip(seen, areas, strict=True)):
+                ink, own = np.zeros((size, size), np.float32), np.zeros((size, size), bool)
+                ink[region], own[region] = drawn, filled
                 image = paint(image, ink, rng)
-                whole.append(mask)
+                for mask in masks:
+                    mask[region] &= ~filled
+                masks.append(own)
+                areas.append(int(filled.sum()))
                 chosen.append(number)
                 break
-    masks = [mask & ~np.logical_or.reduce([np.zeros_like(mask), *whole[k + 1 :]]) for k, mask in enumerate(whole)]
     return Scene(np.rint(image).astype(np.uint8), labels[chosen], np.stack(masks))
 
 
 def enlarge(glyph: np.ndarray, side: int) -> np.ndarray:
     """Enlarge uint8 (8, 8) to float32 of about (side, side) in 0..1, with ink that fades out at every edge."""
-    framed = Image.fromarray(np.pad(glyph, 1)).resize((side * 5 // 4, side * 5 // 4), Image.Resampling.BICUBIC)
+    frame = np.zeros((10, 10), np.uint8)
+    frame[1:-1, 1:-1] = glyph
+    framed = Image.fromarray(frame).resize((side * 5 // 4, side * 5 // 4), Image.Resampling.BICUBIC)
     half = side // 16  # of the frame
     return np.asarray(framed, np.float32)[half:-half, half:-half] / 255
 
@@ -77,13 +82,10 @@ def paint(image: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Fill the holes of a mask, since outlines have none."""
-    from scipy.ndimage import binary_fill_holes
+    """Fill the holes of a mask, since outlines have none: what no path beside the ink joins with the outside."""
+    import cv2
 
-    filled: np.ndarray = binary_fill_holes(mask)
-    return filled
-
-
-def visible_share(mask: np.ndarray, above: Sequence[np.ndarray]) -> float:
-    """The share of the mask that isn't hidden by those above it."""
-    return float((mask & ~np.logical_or.reduce(above)).sum() / mask.sum())
+    outside = np.zeros(np.add(mask.shape, 2), np.uint8)
+    outside[1:-1, 1:-1] = mask
+    cv2.floodFill(outside, None, (0, 0), 1)
+    return mask | (outside[1:-1, 1:-1] == 0)
