@@ -19,6 +19,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
@@ -261,6 +262,25 @@ class Proofs:
         weights = [last_weights(run) for run in (first, second, killed)]
         return {"same_seed_equal": weights[0] == weights[1], "resumed_equal": weights[0] == weights[2]}
 
+    def repeat_tasks(self) -> dict[str, bool]:
+        """Whether a dozen batches of each kind of network end with the same weights twice, bit for bit."""
+        scenes = [] if self.tiny else [f"data.root={self.scenes()}"]
+        kinds = {
+            "small_cnn": ["data=digits"],
+            "speed_net": ["experiment=cifar10_fast", *self.records()],
+            "resnet18": ["model=resnet18", BF16, *self.of_photos(32, 512)],
+            **{task: [f"task={task}", *scenes] for task in ("detection", "segmentation", "instance_segmentation")},
+        }
+        short = ["deterministic=true", "trainer.max_epochs=1", "trainer.limit_train_batches=12"]
+        short += ["trainer.limit_val_batches=2", "trainer.limit_test_batches=1"]
+        found = {}
+        for name, keys in list(kinds.items())[: 1 if self.tiny else None]:
+            with ThreadPoolExecutor(2) as pool:  # side by side, as most of each is its start
+                waiting = [pool.submit(self.train, f"{turn}-{name}", *keys, *short) for turn in ("one", "two")]
+            runs = [each.result() for each in waiting]
+            found[f"{name}_equal"] = last_weights(runs[0]) == last_weights(runs[1])
+        return found
+
     def memory(self) -> dict[str, Any]:
         """Rows of benchmarks/gpu_memory.py side by side, and the summary of their errors."""
         file, limit = self.out / "gpu_memory.jsonl", 1 if self.tiny else 24
@@ -312,20 +332,9 @@ class Proofs:
 
 COMPARED = ("step_ms", "ours_by_hand", "ours_synthetic", "wall_s")
 # by what they tell
-ORDER = (
-    "start",
-    "cifar10_fast",
-    "overhead",
-    "repeat",
-    "defaults",
-    "memory",
-    "estimate",
-    "mfu",
-    "scene_epochs",
-    "loading",
-)
-ORDER += ("tasks", "cifar10", "fsdp", "int8")
-OF_PHOTOS = ("cifar10_fast", "cifar10", "overhead", "defaults", "estimate", "mfu", "loading", "int8")
+ORDER = ("start", "cifar10_fast", "overhead", "repeat", "repeat_tasks", "defaults", "memory", "estimate", "mfu")
+ORDER += ("scene_epochs", "loading", "tasks", "cifar10", "fsdp", "int8")
+OF_PHOTOS = ("cifar10_fast", "repeat_tasks", "cifar10", "overhead", "defaults", "estimate", "mfu", "loading", "int8")
 
 
 def unpack(archive: Path, folder: Path) -> Path:

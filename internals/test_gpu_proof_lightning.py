@@ -61,11 +61,13 @@ def test_int8_is_measured_beside_what_pytorch_computes(tmp_path):
 
 
 def test_cifar10_fast_and_the_settings_are_measured(tmp_path):
-    done = prove(tmp_path, "--only", "cifar10_fast,defaults")
+    done = prove(tmp_path, "--only", "cifar10_fast,repeat_tasks,defaults")
     assert done.returncode == 0, done.stdout + done.stderr
-    fast, settings = [json.loads(line) for line in (tmp_path / "proofs.jsonl").read_text("utf-8").splitlines()]
+    lines = (tmp_path / "proofs.jsonl").read_text("utf-8").splitlines()
+    fast, repeated, settings = map(json.loads, lines)
     assert fast["figures"]["accuracy"] > 0.8, "of the digits"
     assert 0 < fast["figures"]["warm_epochs_s"] < fast["figures"]["wall_s"]
+    assert repeated["figures"] == {"small_cnn_equal": True}
     assert {name.removeprefix("resnet18 ") for name in settings["figures"]} >= {"without bf16", "without fused"}
     assert min(settings["figures"].values()) > 0
 
