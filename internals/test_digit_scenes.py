@@ -37,10 +37,14 @@ def config(root: Path):
     return load_config(["task=detection", f"data.root={root.as_posix()}"])
 
 
-def test_they_are_the_same_everywhere_and_made_once(scenes, tmp_path, monkeypatch):
+def test_they_are_the_same_everywhere_and_made_once(scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(digit_scenes, "SCENES", FEW)
     (tmp_path / "other").mkdir()  # an empty folder may be there
+    killed = tmp_path / ".downloads" / "other.new" / "train"  # which `clean` would remove
+    killed.mkdir(parents=True)
     assert files(make(tmp_path / "other")) == files(scenes)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert capsys.readouterr().out == f"Composing 24 scenes in {tmp_path / 'other'}\n"
     monkeypatch.setattr(digit_scenes, "compose_scene", None)
     assert make(scenes) == scenes
     assert len(files(scenes)) == 24 + 3

@@ -6,6 +6,7 @@ The same code reads COCO 2017. No digit of the training scenes is in the others.
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from src.datasets.digits import read_digits
 from src.kit.config import UserError
+from src.kit.download import cache_folder, locked
 from src.kit.scenes import Scene, Scenes, compose_scene, extent, read_coco, trace
 from src.kit.splitting import SplitRule, stratified_split
 
@@ -41,23 +43,32 @@ def download(*, root: str) -> Path:
     folder = Path(root).expanduser()
     if (folder / "annotations").is_dir():
         return folder
-    glyphs, targets = read_digits()
-    parts = stratified_split(targets, (0.15, 0.15), SEED)
-    work = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)  # left by a process that was killed
     try:
-        work.mkdir(parents=True)
-        for number, (split, part) in enumerate(zip(SCENES, parts, strict=True)):
-            write_split(work, split, glyphs[part], targets[part], np.random.default_rng([SEED, number]))
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        os.replace(work, folder)
+        with locked(folder):
+            if not (folder / "annotations").is_dir():  # another process may have composed them
+                compose(folder)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"Cannot write {folder} ({reason}): empty it, or set data.root to another folder.") from error
+    return folder
+
+
+def compose(folder: Path) -> None:
+    """Write all splits, and then move them to `folder`, which may be an empty one."""
+    print(f"Composing {sum(SCENES.values()):,} scenes in {folder}", flush=True)
+    glyphs, targets = read_digits()
+    parts = stratified_split(targets, (0.15, 0.15), SEED)
+    work = cache_folder(folder.parent) / f"{folder.name}.new"  # which `download.py --clean` knows
+    shutil.rmtree(work, ignore_errors=True)  # left by a process that was killed
+    try:
+        work.mkdir()
+        for number, (split, part) in enumerate(zip(SCENES, parts, strict=True)):
+            write_split(work, split, glyphs[part], targets[part], np.random.default_rng([SEED, number]))
+        with suppress(FileNotFoundError):
+            folder.rmdir()
+        os.replace(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return folder
 
 
 def write_split(root: Path, split: str, glyphs: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> None:
