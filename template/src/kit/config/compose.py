@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from src.kit.config.aliases import DUMPER, refuse_foreign, understand, unknown_key
-from src.kit.config.components import PLACES, signature, unknown, unknown_option
+from src.kit.config.components import PLACES, path_as_data, signature, unknown, unknown_option
 from src.kit.config.keys import (
     OPEN,
     allowed,
@@ -107,11 +107,21 @@ def split(argument: str, groups: set[str]) -> tuple[str, str]:
         key = understand(key[1:], "null")[0]
         raise UserError(f"{argument!r}: a key cannot be deleted; set {key}=VALUE, or null where --help allows it.")
     if "=" not in argument or not plain or plain.startswith("-"):
+        refuse_bare(argument, groups)
         refuse_foreign(argument)
     if plain in groups and text in option_names(plain):
         return plain, text
     meant = understand(plain, text)
     return meant if meant[0] in groups or plain in groups else (plain, text)
+
+
+def refuse_bare(word: str, groups: set[str]) -> None:
+    """Refuse an option or a folder of data without its key, such as `resnet18` or `photos`."""
+    if found := [f"{group}={word}" for group in sorted(groups) if word in option_names(group)]:
+        raise UserError(f"Cannot read {word!r}: write {' or '.join(found)}.")
+    with suppress(OSError):  # a name that is too long
+        if word and Path(word).is_dir() and not Path(word, "config.yaml").exists():  # which a run has
+            raise UserError(f"Cannot read {word!r}: {path_as_data(word, option_names('data'))}")
 
 
 def override(cfg: DictConfig, key: str, text: str, groups: set[str]) -> None:
