@@ -191,6 +191,16 @@ def test_index_lines(answers: dict[str, str], cpu: list[str], gpu: list[str], tm
         assert [line for line in text.splitlines() if line.startswith("--")] == expected
 
 
+@pytest.mark.parametrize("index", ["as-configured", "official"])
+def test_where_gpu_builds_are_is_told_if_the_index_may_lack_them(index: str, tmp_path: Path) -> None:
+    render(tmp_path, {"framework": "both", "gpu": "12.6", "package_index": index})
+    for name, place in (("gpu", "pytorch.org/whl/cu126"), ("gpu-paddle", "paddlepaddle.org.cn/packages/stable/cu126/")):
+        lines = (tmp_path / f"requirements-{name}.txt").read_text("utf-8").splitlines()
+        assert [line.startswith("# Builds for CUDA 12.6 are") for line in lines if place in line] == [
+            index != "official"
+        ]
+
+
 def test_free_text_breaks_nothing(tmp_path: Path) -> None:
     answers = {
         "project_name": "Größe und Maß",
