@@ -3,7 +3,6 @@
 `scripts/quick_validate.py` and `scripts/full_validate.py` share it.
 """
 
-import io
 import json
 import sys
 import tempfile
@@ -198,9 +197,7 @@ def evaluate_checkpoint(cfg: DictConfig) -> str:
     """Evaluate the checkpoint on the validation and test splits, with pictures and report."""
     from src.kit.training import Experiment, evaluate_run, newest_run
 
-    with redirect_stdout(io.StringIO()) as said:
-        results = evaluate_run(Experiment(cfg), newest_run(Path(cfg.output_dir)), ["val", "test"])
-    print(said.getvalue().rpartition("report: ")[0], end="")  # which goes with the run's folder
+    results = evaluate_run(Experiment(cfg), newest_run(Path(cfg.output_dir)), ["val", "test"])
     score = next(name for name, value in results["test"].items() if isinstance(value, float))
     return ", ".join(f"{split} {score} {result[score]:.3f}" for split, result in results.items())
 

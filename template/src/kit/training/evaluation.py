@@ -196,7 +196,6 @@ def evaluate_run(
     if which == "best" and not overrides:
         write_card(experiment, run, checkpoint)
     write_report(run)
-    sys.stdout.write(f"report: {run / 'report.html'}\n")
     return results
 
 
@@ -232,8 +231,12 @@ def evaluate_views(
     write_samples(experiment, collected, split, run, "-tta")
     print_scores(result)
     write_report(run)
-    sys.stdout.write(f"report: {run / 'report.html'}\n")
     return result
+
+
+def say_report(folder: Path) -> None:
+    """Print where the report of a run, or of a cross-validation, is."""
+    sys.stdout.write(f"report: {folder / 'report.html'}\n")
 
 
 def find_evaluated(
@@ -316,6 +319,7 @@ def evaluate_command(argv: Sequence[str], split: str) -> None:
         evaluate_views(experiment, run, split, which, overrides)
     else:
         evaluate_run(experiment, run, [split], which, overrides)
+    say_report(run)
 
 
 def score_all(run: Path, overrides: Sequence[str], split: str) -> list[str]:

@@ -29,6 +29,7 @@ from src.kit.training.evaluation import (
     load_experiment,
     load_trainer,
     own_engine,
+    say_report,
 )
 from src.kit.training.experiment import Experiment
 from src.kit.training.exports import RunPredictor, export_run
@@ -172,6 +173,7 @@ def finish(experiment: Experiment, run: Run, splits: Sequence[str]) -> None:
     """
     run.update(duration_s=run.seconds())
     evaluated = evaluate_run(experiment, run.path, splits)
+    say_report(run.path)
     for picture in [*sorted((run.path / "pictures").glob("*.png")), run.path / "model_graph.png"]:
         if picture.exists():
             run.tracker.log_picture(picture.stem, picture)
@@ -270,8 +272,11 @@ def evaluate(
     """
     run = run if isinstance(run, TrainedRun) else TrainedRun(run)
     if tta:
-        return evaluate_views(run.experiment, run.path, split, checkpoint)
-    return evaluate_run(run.experiment, run.path, [split], checkpoint)[split]
+        result = evaluate_views(run.experiment, run.path, split, checkpoint)
+    else:
+        result = evaluate_run(run.experiment, run.path, [split], checkpoint)[split]
+    say_report(run.path)
+    return result
 
 
 def load_run(path: str | Path) -> TrainedRun:
@@ -309,7 +314,7 @@ def cross_validate(cfg: DictConfig, folder: Path | None = None) -> Path:
         raise
     write_fold_report(folder, collect_folds(runs))
     set_status(folder, "finished")
-    sys.stdout.write(f"report: {folder / 'report.html'}\n")
+    say_report(folder)
     return folder
 
 
