@@ -3,7 +3,6 @@
 import argparse
 import csv
 import glob
-import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from src.kit.config import UserError
 from src.kit.inference import Card
 from src.kit.loading import SUFFIXES, find_images
+from src.kit.storage import read_delimited
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 LISTS = (".csv", ".tsv", ".txt")
@@ -74,9 +74,8 @@ def listed_files(path: Path) -> list[Source]:
         UserError: it has no column of files, or lists a file that does not exist.
     """
     try:
-        text = path.read_text("utf-8-sig")
-        delimiter = max("\t,;" if path.suffix.lower() == ".tsv" else ",;\t", key=text.partition("\n")[0].count)
-        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+        lines, delimiter = read_delimited(path)
+        rows = list(csv.DictReader(lines, delimiter=delimiter))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV ({error}): save it as UTF-8.") from error
     column = next((name for name in (rows[0] if rows else ()) if str(name).strip().lower() in COLUMNS), None)

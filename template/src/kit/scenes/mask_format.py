@@ -4,7 +4,6 @@ The table is classes.csv (or class_dict.csv) with the columns name and id, or na
 """
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from src.kit.scenes.annotations import Annotations
 from src.kit.scenes.class_maps import count_ids, named_ids
 from src.kit.scenes.format_files import by_split, subfolders
 from src.kit.scenes.samples import Scenes
+from src.kit.storage import read_delimited
 
 TABLES = ("classes.csv", "class_dict.csv")
 MASKS = (".png", ".bmp", ".gif", ".tif", ".tiff")  # JPEG changes values
@@ -64,11 +64,8 @@ def read_table(root: Path) -> Table:
     if path is None:
         raise UserError(f"{root / TABLES[0]} does not exist: {advice(root)}.")
     try:
-        lines = path.read_text("utf-8-sig")
-        delimiter = max(",;\t", key=lines.partition("\n")[0].count)
-        rows = [
-            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(lines), delimiter=delimiter) if any(row)
-        ]
+        lines, delimiter = read_delimited(path)
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV file: {error}.") from error
     head = [COLOUR.get(cell.lower(), cell.lower()) for cell in rows[0]] if rows else []

@@ -4,6 +4,7 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Collection
+from io import BufferedIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,17 +145,22 @@ def read_csv(path: Path, delimiter: str, texts: Collection[str]) -> "pyarrow.Tab
 
 def first_line(path: Path) -> str:
     """The names of a CSV file's columns."""
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+    with open_bytes(path) as file:
         return file.readline(BLOCK).decode(encoding(path), "replace").rstrip("\r\n")
 
 
 def encoding(path: Path) -> str:
     """Encoding of a CSV file, from its first bytes: UTF-8, or UTF-16 as Excel's "Unicode text" has it."""
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+    with open_bytes(path) as file:
         start = file.read(4)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     return {b"\0": "utf-16-be"}.get(start[:1], "utf-16-le" if start[1:2] == b"\0" else "utf-8")
+
+
+def open_bytes(path: Path) -> BufferedIOBase:
+    """Open a file, unpacked if it is a .gz."""
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def convert(column: Any, as_text: bool, path: Path, name: str) -> np.ndarray:
