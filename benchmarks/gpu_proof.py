@@ -36,6 +36,7 @@ INFERENCE = Path(__file__).with_name("gpu_inference.py")
 DEFAULTS = Path(__file__).with_name("gpu_defaults.py")
 QUIET = ["framework=lightning", "tracker=none"]
 BF16 = "trainer.precision=bf16-mixed"
+SCENE_TASKS = ("detection", "segmentation", "instance_segmentation")
 # the check of GPU memory before a run, on a machine that has not seen this configuration and once more
 ESTIMATE = """
 import json, sys, time
@@ -150,8 +151,7 @@ class Proofs:
         keys += ["trainer.precision=auto", f"trainer.max_epochs={1 if self.tiny else 12}"]
         run = self.train("cifar10", *keys, *self.of_photos(32, 512))
         score = json.loads((run / "evaluation-test.json").read_text("utf-8"))["accuracy"]
-        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-        trained = sum(row["epoch_s"] for row in rows)
+        trained = sum(row["epoch_s"] for row in read_lines(run / "metrics.jsonl"))
         return {"accuracy": score, "epochs_s": trained, "wall_s": time.perf_counter() - started}
 
     def cifar10_fast(self) -> dict[str, float]:
@@ -221,7 +221,7 @@ class Proofs:
     def scene_epochs(self) -> dict[str, float]:
         """An epoch of each network for scenes: seconds of the epoch and of the whole command, evaluation included."""
         found = {}
-        for task in ("detection", "segmentation", "instance_segmentation")[: 1 if self.tiny else 3]:
+        for task in SCENE_TASKS[: 1 if self.tiny else None]:
             started = time.perf_counter()
             keys = [f"task={task}", f"data.root={self.scenes()}", "trainer.max_epochs=1", "deterministic=false"]
             keys += ["data.image_size=64", "trainer.limit_train_batches=2"] if self.tiny else [BF16]
@@ -269,7 +269,7 @@ class Proofs:
             "small_cnn": ["data=digits"],
             "speed_net": ["experiment=cifar10_fast", *self.records()],
             "resnet18": ["model=resnet18", BF16, *self.of_photos(32, 512)],
-            **{task: [f"task={task}", *scenes] for task in ("detection", "segmentation", "instance_segmentation")},
+            **{task: [f"task={task}", *scenes] for task in SCENE_TASKS},
         }
         short = ["deterministic=true", "trainer.max_epochs=1", "trainer.limit_train_batches=12"]
         short += ["trainer.limit_val_batches=2", "trainer.limit_test_batches=1"]
@@ -308,7 +308,7 @@ class Proofs:
     def tasks(self) -> dict[str, float]:
         """A step of each other task on digit scenes."""
         root = f"data.root={self.scenes()}"
-        tasks = ("detection", "segmentation", "instance_segmentation")[: 1 if self.tiny else 3]
+        tasks = SCENE_TASKS[: 1 if self.tiny else None]
         small = ["data.image_size=64", "data.batch_size=4"] if self.tiny else [BF16]
         found = {task: self.compare(f"task={task}", root, "deterministic=false", *small) for task in tasks}
         return {f"{task}_{key}": found[task][key] for task in tasks for key in COMPARED}
@@ -317,7 +317,7 @@ class Proofs:
         """FSDP2 on one device trains the weights that the plain run trains."""
         keys = ["data=digits", "trainer.max_epochs=2", "trainer.devices=1"]
         runs = [self.train(f"fsdp-{name}", *keys, f"trainer.strategy={name}") for name in ("auto", "fsdp")]
-        losses = [json.loads((run / "metrics.jsonl").read_text("utf-8").splitlines()[-1])["val/loss"] for run in runs]
+        losses = [read_lines(run / "metrics.jsonl")[-1]["val/loss"] for run in runs]
         return {"val_loss": losses[0], "difference": abs(losses[0] - losses[1])}
 
     def int8(self) -> dict[str, Any]:
@@ -354,7 +354,7 @@ def last_weights(run: Path) -> dict[str, bytes]:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The proofs kept so far, without a line that was cut off."""
+    """The lines of a file of JSON, none if there is no file, without one that was cut off."""
     rows = []
     for line in file.read_text("utf-8").splitlines() if file.is_file() else []:
         try:

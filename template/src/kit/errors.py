@@ -148,7 +148,8 @@ def find_layer(error: Exception) -> str:
     root, inner = layers[0], layers[-1]
     named = root.named_modules() if hasattr(root, "named_modules") else root.named_sublayers()
     name = next((name for name, layer in named if layer is inner), "")
-    shown = repr(inner) if len(repr(inner).splitlines()) == 1 else type(inner).__name__  # which holds others
+    shown = repr(inner)
+    shown = type(inner).__name__ if "\n" in shown else shown  # it holds others
     return f"{name}: {shown}" if name else ""
 
 

@@ -175,7 +175,7 @@ def measure_training(
         UserError: an epoch of one batch, and whatever the training itself would raise.
     """
     experiment = Experiment(cfg)
-    splits = {name: decode_once(experiment.cfg, experiment.split(name)) for name in ("train", "val")}
+    splits = decode_once(experiment.cfg, {name: experiment.split(name) for name in ("train", "val")})
     experiment, cfg = Experiment(experiment.cfg, splits), experiment.cfg
     split, ours = splits["train"], partial(train, splits)
     loader, val_loader = experiment.build_loader("train"), experiment.build_loader("val")
@@ -264,10 +264,11 @@ def measure_side(backend: Any, side: Callable[[DictConfig, StepTimer], None], cf
     return {"step_s": step_s, "val_s": val_s, "gpu_busy": gpu.mean(timer.windows), **backend.peak_memory(cfg)}
 
 
-def decode_once(cfg: DictConfig, split: Any) -> Any:
-    """A split whose images all sides share, if training keeps decoded ones: each start would decode them all again."""
-    kept = choose_cache(cfg, (split,), free_ram(SystemProbe())) != "none"
-    return keep_decoded(split, "memory") if kept else split
+def decode_once(cfg: DictConfig, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """Splits whose images all sides share, if training keeps decoded ones: each start would decode them all again."""
+    if choose_cache(cfg, list(splits.values()), free_ram(SystemProbe())) == "none":
+        return dict(splits)
+    return {name: keep_decoded(split, "memory") for name, split in splits.items()}
 
 
 def train(splits: Mapping[str, Any], cfg: DictConfig, timer: StepTimer) -> None:

@@ -45,16 +45,15 @@ class Muon(torch.optim.Optimizer):
         """Nesterov momentum, orthogonalised; scaled so that tall matrices take steps of the same size."""
         means = self.states("mean", parameters)
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
-        moved = torch._foreach_lerp(gradients, means, group["momentum"])
+        steps = [each.flatten(1) for each in torch._foreach_lerp(gradients, means, group["momentum"])]
         alike: dict[torch.Size, list[int]] = {}
-        for number, each in enumerate(moved):
-            alike.setdefault(each.flatten(1).shape, []).append(number)
-        steps = list(moved)
-        for shape, numbers in alike.items():
-            updates = orthogonalize(torch.stack([moved[number].flatten(1) for number in numbers]))
-            updates *= max(1.0, shape[0] / shape[1]) ** 0.5
+        for number, matrix in enumerate(steps):
+            alike.setdefault(matrix.shape, []).append(number)
+        for (rows, columns), numbers in alike.items():
+            updates = orthogonalize(torch.stack([steps[number] for number in numbers]))
+            updates *= max(1.0, rows / columns) ** 0.5
             for number, update in zip(numbers, updates, strict=True):
-                steps[number] = update.view_as(moved[number])
+                steps[number] = update.view_as(gradients[number])
         return steps
 
     def adam(
