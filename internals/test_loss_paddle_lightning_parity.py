@@ -1,5 +1,7 @@
 """Both frameworks give the loss of the formula, and the same gradient."""
 
+import re
+
 import numpy as np
 import paddle
 import pytest
@@ -40,13 +42,48 @@ def losses(cfg, logits: np.ndarray, targets: np.ndarray) -> tuple[float, float, 
     return first.item(), second.item(), ours.grad.numpy(), theirs.grad.numpy()
 
 
-@pytest.mark.parametrize(("framework", "make"), [("lightning", torch.zeros), ("paddle", paddle.zeros)])
-@pytest.mark.parametrize("shape", [[2, 4], [2, 6], [2, 5, 1, 1]])
-def test_outputs_of_another_number_than_the_classes_are_refused(framework, make, shape):
-    loss = build_loss(OmegaConf.merge(config(), {"framework": framework}), COUNTS)
-    words = rf"output is \(batch, {', '.join(map(str, shape[1:]))}\), and the data have 5 classes"
-    with pytest.raises(UserError, match=words):
-        loss(make(shape), make([2]))
+FRAMEWORKS = [("lightning", torch.zeros), ("paddle", paddle.zeros)]
+
+
+@pytest.mark.parametrize(("framework", "make"), FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("name", "shape", "target", "wanted"),
+    [
+        ("cross_entropy", [2, 4], [2], "5"),
+        ("cross_entropy", [2, 6], [2], "5"),
+        ("cross_entropy", [2, 5, 1, 1], [2], "5"),
+        ("cross_entropy", [], [2], "5"),
+        ("mse", [2, 3], [2, 3], "1"),
+        ("mse", [2], [2, 3], "1"),
+        ("pixels", [2, 4, 8, 9], [2, 8, 9], "5, 8, 9"),
+        ("pixels", [2, 6, 8, 9], [2, 8, 9], "5, 8, 9"),
+        ("pixels", [2, 5, 4, 4], [2, 8, 9], "5, 8, 9"),
+        ("pixels", [2, 5], [2, 8, 9], "5, 8, 9"),
+    ],
+)
+def test_outputs_of_another_shape_than_the_task_needs_are_refused(framework, make, name, shape, target, wanted):
+    cfg = config() if name == "cross_entropy" else OmegaConf.create({"loss": {"name": name}})
+    loss = build_loss(OmegaConf.merge(cfg, {"framework": framework}), COUNTS)
+    found = re.escape(f"({', '.join(map(str, ['batch', *shape[1:]]))})")
+    with pytest.raises(
+        UserError, match=rf"output is {found} and has to be \(batch, {wanted}\): .* choose another model"
+    ):
+        loss(make(shape), make(target))
+    with pytest.raises(UserError, match="output is a tuple and has to be"):
+        loss((make(shape), make(shape)), make(target))
+
+
+@pytest.mark.parametrize(("framework", "make"), FRAMEWORKS)
+def test_a_detector_without_the_maps_or_losses_that_its_loss_takes_is_told(framework, make):
+    loss = build_loss(OmegaConf.create({"framework": framework, "loss": {"name": "boxes"}}), COUNTS)
+    with pytest.raises(UserError, match=r"takes two heads .* list of 3 maps: return them, or choose loss=network"):
+        loss(make([2, 69, 8, 8]), None, None, None)
+    few = [make([2, 68, side, side]) for side in (8, 4, 2)]
+    with pytest.raises(UserError, match=r"output is \(batch, 68, 8, 8\) and has to be \(batch, 69, any, any\)"):
+        loss((few, few), None, None, None)
+    own = build_loss(OmegaConf.create({"framework": framework, "loss": {"name": "network"}}), COUNTS)
+    with pytest.raises(UserError, match="its losses in one tensor, not in a dict: stack them"):
+        own({"loss_classifier": make([])})
 
 
 @pytest.mark.parametrize("soft", [False, True])

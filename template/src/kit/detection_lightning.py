@@ -12,6 +12,7 @@ from torch import nn
 
 __all__ = [
     "BINS",
+    "STRIDES",
     "Bottleneck",
     "CompactInvertedBlock",
     "ConvNorm",

@@ -13,6 +13,7 @@ from paddle.nn import functional, initializer
 
 __all__ = [
     "BINS",
+    "STRIDES",
     "Bottleneck",
     "CompactInvertedBlock",
     "ConvNorm",

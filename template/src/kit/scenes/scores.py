@@ -19,7 +19,7 @@ from src.kit.report import describe_batch
 from src.kit.scenes.annotations import shown_size
 from src.kit.scenes.loader import SceneLoader, build_scene_loader, choose_mix, is_rectangular
 from src.kit.scenes.samples import Sample, Scenes
-from src.kit.training import BaseTask
+from src.kit.training import BaseTask, check_outputs
 
 OBJECT, CROWD = 1, 2  # kinds in the padded arrays of a batch; 0 is padding
 # score -> its index in pycocotools' `stats`
@@ -46,6 +46,23 @@ class Objects:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def check_heads(outputs: Any, levels: int, beside: int, classes: int | None) -> None:
+    """Compare what a network returns in training with two heads, each of `levels` maps (B, beside + classes, H, W).
+
+    Raises:
+        UserError: it is something else.
+    """
+    rows = (list, tuple)
+    heads = outputs if isinstance(outputs, rows) and len(outputs) == 2 else [None]
+    if not all(isinstance(head, rows) and len(head) == levels for head in heads):
+        raise UserError(
+            f"The loss takes two heads from the network in training, each a list of {levels} maps: return them, or "
+            "choose loss=network, for a network that returns its losses."
+        )
+    for level in (level for head in outputs for level in head):
+        check_outputs(level, classes, None, None, beside=beside)
 
 
 def true_objects(labels: np.ndarray, boxes: np.ndarray, kinds: np.ndarray, masks: np.ndarray | None = None) -> Objects:

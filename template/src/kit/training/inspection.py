@@ -191,17 +191,22 @@ class Inspector:
         return f"the gradient of {last}"
 
 
-def check_outputs(logits: Any, classes: int | None) -> None:
-    """Compare a network's logits (B, K) with the number of classes, where that is known.
+def check_outputs(output: Any, classes: int | None, *size: int | None, beside: int = 0) -> None:
+    """Compare a network's output with (B, beside + classes, *size), in which None is any number.
 
     Raises:
-        UserError: K is another number; frameworks would say which target is out of bounds, and a GPU not even that.
+        UserError: another shape. Frameworks would say which target is out of bounds, and a GPU not even that, or
+            compare what they can stretch to one shape.
     """
-    if classes and tuple(logits.shape[1:]) != (classes,):
-        shape = ", ".join(map(str, logits.shape[1:]))
+    shape = getattr(output, "shape", None)
+    wanted = (classes and beside + classes, *size)
+    pairs = zip(wanted, () if shape is None else tuple(shape)[1:], strict=False)
+    if shape is None or len(shape) != len(wanted) + 1 or any(need not in (None, have) for need, have in pairs):
+        found = f"a {type(output).__name__}" if shape is None else f"({', '.join(map(str, ('batch', *shape[1:])))})"
+        needed = ", ".join("any" if need is None else str(need) for need in wanted)
         raise UserError(
-            f"The network's output is (batch, {shape}), and the data have {classes} classes: `build` in the network's "
-            "file gets their number as `classes`, and the last layer must have as many outputs."
+            f"The network's output is {found} and has to be (batch, {needed}): `build` in the network's file gets the "
+            "number of outputs as `classes`, and the last layer must have as many; or choose another model=NAME."
         )
 
 

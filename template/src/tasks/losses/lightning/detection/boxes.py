@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from src.kit.config import Range
-from src.kit.detection_lightning import BINS, cell_centres, complete_iou, decode_boxes, flatten_levels, iou
-from src.kit.scenes import OBJECT
+from src.kit.detection_lightning import BINS, STRIDES, cell_centres, complete_iou, decode_boxes, flatten_levels, iou
+from src.kit.scenes import OBJECT, check_heads
 
 ALPHA, BETA = 0.5, 6.0  # exponents of score and overlap in the assignment
 TINY = 1e-30
@@ -31,10 +31,12 @@ def build(
         distance: Weight of the distributions of the boxes' edges.
     """
     weights = (box, score, distance)
+    classes = None if class_counts is None else len(class_counts)
 
     def loss(
         outputs: Sequence[Sequence[torch.Tensor]], labels: torch.Tensor, boxes: torch.Tensor, kinds: torch.Tensor
     ) -> torch.Tensor:
+        check_heads(outputs, len(STRIDES), 4 * BINS, classes)
         parts = [head_losses(levels, labels, boxes, kinds, count) for levels, count in zip(outputs, CELLS, strict=True)]
         return sum(weight * part for losses in parts for weight, part in zip(weights, losses, strict=True))
 

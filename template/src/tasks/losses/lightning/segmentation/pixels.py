@@ -8,7 +8,7 @@ import torch
 
 from src.kit.config import Range
 from src.kit.scenes import IGNORE
-from src.kit.training import weigh_classes
+from src.kit.training import check_outputs, weigh_classes
 
 
 def build(
@@ -29,10 +29,12 @@ def build(
         gamma: Focal loss: how much less confident pixels count.
         class_weights: Weight of the pixels of rare classes, in cross-entropy and focal loss.
     """
+    classes = None if class_counts is None else len(class_counts)
     chosen = weigh_classes(class_weights, class_counts)
     weights = None if chosen is None else torch.from_numpy(chosen)
 
     def loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        check_outputs(logits, classes, *true.shape[1:])
         logits, known = logits.float(), true != IGNORE
         log_p = logits.log_softmax(dim=1)
         own = log_p.gather(1, true.long().masked_fill(~known, 0).unsqueeze(1)).squeeze(1)[known]  # of the true class

@@ -9,7 +9,7 @@ from paddle.nn import functional
 
 from src.kit.config import Range
 from src.kit.scenes import IGNORE
-from src.kit.training import weigh_classes
+from src.kit.training import check_outputs, weigh_classes
 
 
 def build(
@@ -30,10 +30,12 @@ def build(
         gamma: Focal loss: how much less confident pixels count.
         class_weights: Weight of the pixels of rare classes, in cross-entropy and focal loss.
     """
+    classes = None if class_counts is None else len(class_counts)
     chosen = weigh_classes(class_weights, class_counts)
     weights = None if chosen is None else paddle.to_tensor(chosen)
 
     def loss(logits: paddle.Tensor, true: paddle.Tensor) -> paddle.Tensor:
+        check_outputs(logits, classes, *true.shape[1:])
         true = true.astype("int64")
         known = (true != IGNORE).astype("float32")
         log_p = functional.log_softmax(logits.astype("float32"), axis=1)
