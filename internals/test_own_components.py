@@ -140,8 +140,13 @@ SHAPES = """
 from {package} import nn
 
 
+class Narrow(nn.{base}):
+    def forward(self, x):
+        return x if self.training else x[:, 1:]
+
+
 def build(*, classes: int, channels: int, image_size: int, width: int) -> nn.{base}:
-    layers = [nn.Sequential(nn.Linear(channels * image_size**2, width), nn.ReLU()), nn.Linear(50, classes)]
+    layers = [nn.Linear(channels * image_size**2, width), Narrow(), nn.Linear(width, classes)]
     return nn.Sequential(nn.Flatten(), *layers)
 """
 
@@ -207,12 +212,17 @@ def test_a_mistake_in_an_own_network_shows_its_line_and_not_the_frameworks(proje
 
 
 @pytest.mark.parametrize("framework", ["lightning", "paddle"])
-def test_a_wrong_shape_names_the_layer(project, framework):
-    keys = [f"framework={framework}", "trainer=debug", "tracker=none", f"output_dir=shapes-{framework}"]
-    done = run(project, "scripts/train.py", "model=shapes", *keys)
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_a_wrong_shape_names_the_layer(project, framework, debug):
+    keys = [f"framework={framework}", "trainer=debug", "tracker=none", "trainer.checkpoint.every_n_steps=1"]
+    folder = f"shapes-{framework}{''.join(debug)}"
+    done = run(project, "scripts/train.py", "model=shapes", *keys, f"output_dir={folder}", *debug)
     assert done.returncode == 1
-    layer = "It arose in the network's layer 2: Linear(in_features=50, out_features=10,"
+    layer = "It arose in the network's layer 3: Linear(in_features=32, out_features=10,"
     assert done.stderr.splitlines()[-1].startswith(layer), done.stderr
+    assert ("Without " in done.stderr) == (not debug)
+    (log,) = (project / folder).glob("*/train.log")
+    assert f"\n{layer}" in log.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.kit.config import UserError, hide_passwords, write_config
+from src.kit.config import UserError, hide_passwords, name_layer, write_config
 from src.kit.hardware import detect
 from src.kit.ranks import find_place, is_main_process
 from src.kit.storage import read_json, read_rows, write_csv, write_json, write_rows
@@ -208,7 +208,7 @@ class Run:
             if kind is None:
                 raise
         if status == "failed":
-            self.log.debug("failed: %s", "".join(traceback.format_exception(error)))
+            self.log.debug("failed: %s%s", "".join(traceback.format_exception(error)), name_layer(error))
             if saved and not isinstance(error, UserError | OSError):  # a sentence says what to do, or nobody listens
                 self.log.warning("Failed: continue with --resume %s, whose train.log has the traceback.", self.path)
         elif status == "interrupted":
