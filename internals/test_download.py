@@ -374,6 +374,9 @@ def test_the_mirror_may_be_a_url_or_a_folder(server, tmp_path, monkeypatch):
     fetch("https://publisher.invalid/a/file.bin", tmp_path / "two", md5(CONTENT))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == CONTENT
     assert names(tmp_path / "mirror") == ["file.bin"]
+    monkeypatch.setenv("DATASET_MIRROR", "ftp://mirror.invalid/data")
+    with pytest.raises(UserError, match=r"=ftp://mirror.invalid/data can't be read: give a URL with http:// or https:"):
+        fetch("https://publisher.invalid/a/file.bin", tmp_path / "three", md5(CONTENT))
 
 
 def test_proxies_are_honoured(server, tmp_path, monkeypatch):

@@ -398,6 +398,7 @@ def test_what_a_bucket_refuses_is_one_sentence(bucket, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
+        ("ftp://127.0.0.1:1/x", r"^data\.root=ftp://127\.0\.0\.1:1/x cannot be reached \(.*\): check the network"),
         ("http://[", r"^data\.root=http://\[ is no URL: Invalid IPv6 URL\.$"),
         ("s3://AKID:secret@www", r"^data\.root holds a password, .*: leave it to environment variables\.$"),
         ("gs://www", r"^data\.root=gs://www cannot be read here \(.*gcsfs.*\): install that, and add it to"),

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from checked_data import class_folders, coco_folder, configuration, found, picture, run, yolo_folder
-from src.kit.catalog import build_dataset
+from src.kit.catalog import build_dataset, download_dataset
 from src.kit.checks import check
 from src.kit.config.compose import load_config
 from src.kit.errors import UserError
@@ -160,8 +160,9 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path, data, file):
         ):
             read()
     far = OmegaConf.merge(cfg, {"data": {"root": f"https://example.org/{file}"}})
-    with pytest.raises(UserError, match=r"data\.root=https://example.* is not on this machine: download the data"):
-        build_dataset(far, "train")
+    for read in (lambda: build_dataset(far, "train"), lambda: download_dataset(far.data)):
+        with pytest.raises(UserError, match=r"data\.root=https://example.* is not on this machine: give a file or"):
+            read()
     (tmp_path / file).unlink()
     for read in (lambda: build_dataset(cfg, "train"), lambda: run(data, tmp_path / file)):
         with pytest.raises(UserError, match="does not exist, and a data set is a folder: give an existing one"):

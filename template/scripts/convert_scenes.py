@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.errors import run_main
+from src.kit.errors import refuse_url, run_main
 
 
 def main(argv: list[str]) -> None:
@@ -26,6 +26,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the data set's folder")
     parser.add_argument("target", type=Path, metavar="TARGET", help="a new folder")
     options = parser.parse_args(argv)
+    for path in (options.source, options.target):
+        refuse_url(path)
     from src.kit.scenes import convert_data_set  # NumPy and Pillow: not needed for --help
 
     source, target = options.source.expanduser(), options.target.expanduser()

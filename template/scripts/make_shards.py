@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.errors import UserError, run_main
+from src.kit.errors import UserError, refuse_url, run_main
 
 SMALLEST = 10_000  # bytes of an empty tar
 
@@ -62,6 +62,7 @@ def take_options(argv: list[str]) -> tuple[list[str], Path, int]:
             del rest[index : index + 2]
     if not options["--out"]:
         raise UserError("--out needs the folder to write, such as --out data/shards.")
+    refuse_url(options["--out"], "--out=")
     out = Path(options["--out"]).expanduser()
     if out.exists():
         raise UserError(f"{out} exists already: choose another folder for --out, or delete it.")

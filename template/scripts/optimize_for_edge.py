@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.errors import run_main
+from src.kit.errors import refuse_url, run_main
 
 DEVICES = ("cpu", "jetson-nano", "jetson-orin")
 
@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--max-loss", type=float, default=0.01, help="of the score, for INT8 and bf16 (default: 0.01)")
     parser.add_argument("--output", type=Path, help="folder to write (default: beside the model)")
     options = parser.parse_args(argv)
+    for name in ("run", "model_path", "calibration", "output"):
+        refuse_url(getattr(options, name) or "")
     from src.kit.edge_search import optimize_command
 
     optimize_command(**vars(options))

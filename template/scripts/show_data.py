@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.errors import UserError, run_main
+from src.kit.errors import UserError, refuse_url, run_main
 
 MAX_IMAGES = 16
 
@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
     from src.kit.loading import largest_batch
 
     path = options.out or Path(f"data-{title_of(cfg.data)}-{options.split}.png")
+    refuse_url(path, "--out=")
     if path.suffix.lower() != ".png":
         raise UserError(f"--out={path} must end in .png.")
     dataset = build_dataset(cfg, options.split)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.errors import UserError, run_main
+from src.kit.errors import UserError, refuse_url, run_main
 
 
 def main(argv: list[str]) -> None:
@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
     options = parser.parse_intermixed_args(argv)
     if options.workers < 1:
         raise UserError(f"--workers={options.workers} must be at least 1.")
+    for option in ("report", "json"):
+        refuse_url(getattr(options, option) or "", f"--{option}=")
     if options.restore and options.quarantine:
         raise UserError("--quarantine moves files away and --restore moves them back: choose one of them.")
     from src.kit.config import load_config

@@ -89,6 +89,8 @@ def test_every_option_of_every_group_loads_and_describes_its_keys(group):
         ("optimizer.betas=[a, b]", "a list of 2 numbers"),
         ("data.std=[0.0]", "a list of numbers, each above 0, not [0.0]"),
         ("output_dir=a\0b", "a text, not"),
+        ("output_dir=s3://bucket/runs", "output_dir=s3://bucket/runs is not on this machine"),
+        ("model.weights=https://a.b/c.safetensors", "is not on this machine"),
         ("trainer.metrics=[[1]]", "a list of texts or a mapping, not [[1]]"),
         ("trainer.early_stopping=null", "trainer.early_stopping is a group of keys"),
     ],
@@ -247,6 +249,8 @@ def test_a_configuration_saved_before_a_key_existed_gets_its_default(tmp_path):
 def test_a_missing_saved_configuration_is_said():
     with pytest.raises(UserError, match="does not exist"):
         load_config([], base=Path("outputs/none/config.yaml"))
+    with pytest.raises(UserError, match=r"https://example\.org/run is not on this machine"):
+        load_config([], base=Path("https://example.org/run/config.yaml"))
 
 
 def test_environment_variables_can_be_used(monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from src.kit.config import UserError
+from src.kit.config import UserError, refuse_url
 from src.kit.run import read_info, read_rows
 
 __all__ = ["FORMULA", "Cluster", "Estimate", "Work", "as_rows", "estimate", "read_work", "scale"]
@@ -73,6 +73,7 @@ def read_work(run: Path) -> Work:
         UserError: no such folder, it has no whole epoch, or several processes have trained it.
     """
     if not run.is_dir():
+        refuse_url(run)
         raise UserError(f"{run} does not exist: name the folder of a run, such as outputs/RUN.")
     info, rows = read_info(run), read_rows(run / "metrics.jsonl")
     timed = [row for row in rows if "epoch_s" in row and "step" in row]

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from src.kit.config import UserError, leaves, unknown_key
+from src.kit.config import UserError, leaves, refuse_url, unknown_key
 from src.kit.report import (
     HEADLINES,
     PALETTE,
@@ -79,6 +79,7 @@ def find_runs(folder: Path) -> list[RunSummary]:
         UserError: there is no such folder, or no run in it.
     """
     if not folder.is_dir():
+        refuse_url(folder)
         raise UserError(f"{folder} is not a folder: name the one with the runs, such as outputs.")
     paths = []
     for path, folders, files in os.walk(folder):

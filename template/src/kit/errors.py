@@ -18,12 +18,15 @@ from typing import Any
 
 __all__ = [
     "MASK",
+    "URL",
     "Stopped",
     "UserError",
     "exit_with",
     "full_memory",
     "give_stops",
     "hide_passwords",
+    "name_layer",
+    "refuse_url",
     "run_main",
     "say_unreached",
     "stop_at",
@@ -45,6 +48,7 @@ PASSWORDS = (
 )
 
 
+URL = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # two letters at least: C:/ is a drive
 IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")  # made by Docker and Podman
 ROOM, PLACE = "free some space or choose another folder", "move what is in its place"
 DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS), ROOM)
@@ -95,15 +99,15 @@ def run_main(main: Callable[[list[str]], None], argv: Sequence[str] | None = Non
     except Exception as error:
         if not debug and (sentence := explain_error(error)):
             exit_with(sentence)
-        if debug or not (frames := own_frames(error)):
+        frames, layer = [] if debug else own_frames(error), name_layer(error)
+        if not frames and not layer:
             raise
-        hidden = len(list(walk(error.__traceback__))) - len(frames)
-        print(f"Without {hidden} frames of frameworks and kit, which --debug shows:", file=sys.stderr)
-        layer = find_layer(error)
-        error.__traceback__ = linked(frames)
+        if frames:
+            hidden = len(list(walk(error.__traceback__))) - len(frames)
+            print(f"Without {hidden} frames of frameworks and kit, which --debug shows:", file=sys.stderr)
+            error.__traceback__ = linked(frames)
         sys.excepthook(type(error), error, error.__traceback__)  # which suggests names, as Python does
-        if layer:
-            print(f"It arose in the network's layer {layer}.", file=sys.stderr)
+        print(layer, end="", file=sys.stderr)
         sys.exit(1)
 
 
@@ -136,7 +140,13 @@ def own_frames(error: Exception) -> list[TracebackType]:
     return [] if file_of(last).is_relative_to(KIT) or not (own or is_own(file_of(last))) else [*own, last]
 
 
-def find_layer(error: Exception) -> str:
+def name_layer(error: BaseException | None) -> str:
+    """The line below an error's traceback that names the layer in which it arose; "" if there is none."""
+    layer = find_layer(error) if error else ""
+    return f"It arose in the network's layer {layer}.\n" if layer else ""
+
+
+def find_layer(error: BaseException) -> str:
     """The innermost layer, of either framework, in whose forward pass an error arose: "layers.3: ReLU()"; "" if none.
 
     A `Sequential` calls its layers from the framework's files, so that no line of the project's tells them apart.
@@ -218,6 +228,7 @@ def debugged(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
             import traceback  # here, since --help does without it
 
             traceback.print_exc()
+            print(name_layer(error), end="", file=sys.stderr)
             debugger().post_mortem(error.__traceback__)
             sys.exit(1)
         say_unreached()
@@ -262,6 +273,14 @@ def stop_at(step: int, here: bool = True) -> None:
         module = debugger()
         opened = module.Pdb() if hasattr(module, "Pdb") else module  # pdb's own function takes no frame
         opened.set_trace(sys._getframe(2))
+
+
+def refuse_url(path: str | Path, name: str = "") -> None:
+    """Refuse a URL, also one that `Path` has made https:/host, where a file or folder is needed; `name` is "KEY="."""
+    text = path.as_posix() if isinstance(path, Path) else path
+    if URL.match(text):
+        url = URL.sub(r"\1://", text, count=1)
+        raise UserError(f"{name}{url} is not on this machine: give a file or folder that is, such as a download of it.")
 
 
 def way_out(error: OSError, otherwise: str) -> str:

@@ -24,7 +24,7 @@ from src.kit.catalog.specs import (
     find_spec,
     show_info,
 )
-from src.kit.config import UserError, buildable, find_component, load_component, unknown
+from src.kit.config import UserError, buildable, find_component, load_component, refuse_url, unknown
 from src.kit.loading import PLAIN, Split, drop_broken, measure_range, read_settings, reading_of
 from src.kit.splitting import SplitRule
 
@@ -148,8 +148,10 @@ def dataset_module(cfg_data: DictConfig) -> ModuleType:
     """Import the file of a data set.
 
     Raises:
-        UserError: there is no such file; the message lists those that exist.
+        UserError: there is no such file, and the message lists those that exist; or a data set of files has a URL.
     """
+    if cfg_data.name in dataset_specs():
+        refuse_url(str(cfg_data.get("root", "")), "data.root=")
     name = cfg_data.get("file", cfg_data.name)
     if find_component("data", name) is None:
         raise UserError(unknown("data set", name, buildable("data")))

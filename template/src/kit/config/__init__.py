@@ -5,7 +5,7 @@ from src.kit.config.components import Range, buildable, find_component, load_com
 from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names
 from src.kit.config.keys import GENERAL_KEYS, build_component, leaves
 from src.kit.config.values import masked_keys, passwords, refuse_extra, shown_config, title_of, write_config
-from src.kit.errors import UserError, hide_passwords, run_main
+from src.kit.errors import UserError, hide_passwords, name_layer, refuse_url, run_main
 
 __all__ = [
     "DATA_TABLES",
@@ -22,10 +22,12 @@ __all__ = [
     "load_component",
     "load_config",
     "masked_keys",
+    "name_layer",
     "option",
     "option_names",
     "passwords",
     "refuse_extra",
+    "refuse_url",
     "run_main",
     "shown_config",
     "signature",

@@ -25,7 +25,7 @@ from src.kit.config.keys import (
     rule_of,
 )
 from src.kit.config.values import contents, keep_texts, overlay, parse, read, refuse_masked, shown, title_of
-from src.kit.errors import UserError
+from src.kit.errors import UserError, refuse_url
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA_TABLES = ("dataset_spec", "debug_datasets", "production_datasets")  # YAML files of `data` that are no options
@@ -277,6 +277,7 @@ def option_names(group: str) -> list[str]:
 def load_saved(path: Path, chosen: dict[str, str], framework: str | None) -> DictConfig:
     """Read a run's merged configuration, with other options for the chosen groups."""
     if not path.is_file():
+        refuse_url(path.parent)
         raise UserError(
             f"{path} does not exist: name a run's folder, such as outputs/small_cnn-digits-20260101-120000."
         )

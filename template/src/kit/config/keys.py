@@ -24,7 +24,7 @@ from src.kit.config.components import (
     load_component,
     signature,
 )
-from src.kit.errors import UserError
+from src.kit.errors import UserError, refuse_url
 
 KIT = Path(__file__).resolve().parents[1]
 TYPES: dict[str, tuple[type, ...]] = {
@@ -53,7 +53,7 @@ OPEN = (
     "trainer.metrics",
 )  # whatever is below goes to the framework or to a callback as it is
 
-Rule = dict[str, Any]  # type, choices, min, max, above, below, null, filled, items, length, file_name, help
+Rule = dict[str, Any]  # type, choices, min, max, above, below, null, filled, items, length, file_name, local, help
 BOUNDS = {"min": "of at least", "above": "above", "max": "of at most", "below": "below"}
 GENERAL_KEYS = (
     "name",
@@ -157,13 +157,14 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{key} is a group of keys, not a value: set one of {inside}.")
     refuse_mappings(cfg, rules, flat := leaves(cfg))
     for key, value in flat.items():
-        rule = rules.get(key)
-        if not rule:
+        if not (rule := rules.get(key)):
             continue
         if key == "framework" and value in FRAMEWORKS and value not in rule["choices"]:
             raise UserError(f"This project has no {value} yet: add it with `copier update --data framework=both`.")
         if not allowed(value, rule):
             raise UserError(f"{key} must be {describe(rule)}, not {shorten(value)}.")
+        if rule.get("local"):
+            refuse_url(str(value), f"{key}=")
         if rule.get("type") == "float" and isinstance(value, int) and not isinstance(value, bool):
             OmegaConf.update(cfg, key, float(value))
     for group in COMPONENTS:

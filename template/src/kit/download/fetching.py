@@ -17,7 +17,7 @@ from src.kit.config import UserError
 from src.kit.download.connection import NoRoom, SourceFailed
 from src.kit.download.files import DAMAGE, digest, gunzip, locked, parse_checksum, work_path
 from src.kit.download.transfer import CONNECTIONS, Cancelled, Journal, Meter, Transfer, discard
-from src.kit.errors import way_out
+from src.kit.errors import URL, way_out
 
 REFRESH_S = 0.1  # between two updates of the display
 LINE_S = 10.0  # between two lines about one file, where there is no terminal
@@ -92,6 +92,8 @@ def sources_of(urls: str | Sequence[str]) -> list[str]:
     name = addresses[0].rpartition("/")[2]
     if is_web(mirror):
         return [f"{mirror.rstrip('/')}/{name}"]
+    if URL.match(mirror):
+        raise UserError(f"DATASET_MIRROR={mirror} can't be read: give a URL with http:// or https://, or a folder.")
     path = Path(mirror).expanduser() / name
     if not path.is_file():
         raise UserError(
@@ -102,7 +104,7 @@ def sources_of(urls: str | Sequence[str]) -> list[str]:
 
 def is_web(source: str) -> bool:
     """Tell a URL from a path."""
-    return source.startswith(("http://", "https://"))
+    return source.lower().startswith(("http://", "https://"))
 
 
 @dataclass

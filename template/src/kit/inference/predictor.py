@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from src.kit.errors import UserError
+from src.kit.errors import UserError, refuse_url
 from src.kit.inference.batches import Batch, Size, View, kind_of, size_of
 from src.kit.inference.card import Card
 from src.kit.inference.drift import Drift
@@ -58,6 +58,7 @@ class Predictor(ABC):
         Raises:
             UserError: neither of them, or a damaged one.
         """
+        refuse_url(path)
         path = Path(path)
         opened: Predictor
         if path.suffix == ".onnx" or any((path / name).is_file() for name in ("model.onnx", "model.xml")):

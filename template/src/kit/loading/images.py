@@ -1,7 +1,6 @@
 """Image classification data: images fetched by index, their class numbers and the class names."""
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from src.kit.config import UserError, unknown
+from src.kit.config import UserError, refuse_url, unknown
 from src.kit.inference import PLAIN, Reading, count_channels, decode, resize, to_channels, to_planes
 from src.kit.loading.broken import list_broken
 
@@ -278,9 +277,7 @@ def refuse_file(root: Path) -> None:
     """Refuse a file, such as one that describes the data set, in place of the data set's folder; it may not exist."""
     if root.is_file():
         raise UserError(f"data.root={root} is a file: give the folder of the data set.")
-    if re.match(r"\w{2,}:/", root.as_posix()):  # as a path has https://
-        url = root.as_posix().replace(":/", "://", 1)
-        raise UserError(f"data.root={url} is not on this machine: download the data, and give their folder.")
+    refuse_url(root, "data.root=")
     if root.suffix.lower() in FILES and not root.exists():
         raise UserError(f"data.root={root} does not exist, and a data set is a folder: give an existing one.")
 

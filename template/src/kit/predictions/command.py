@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from src.kit.config import UserError
+from src.kit.config import UserError, refuse_url
 from src.kit.hardware import SystemProbe, cores
 from src.kit.inference import Drift, Ensemble, Predictor, batched
 from src.kit.predictions.results import first_lines
@@ -69,6 +69,7 @@ def make_folder(given: Path | None) -> Path:
     """
     if given is None:
         return new_folder(Path("outputs"), "predictions")
+    refuse_url(given, "--out=")
     folder = given.expanduser()
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"--out={folder} exists already: give a new folder.")
@@ -82,8 +83,8 @@ def split_paths(paths: Sequence[str]) -> tuple[list[Path], list[str]]:
     Raises:
         UserError: there is no data after the runs, or a path is a URL.
     """
-    if url := next((path for path in paths if "://" in path), None):
-        raise UserError(f"{url} is not on this machine: download it, and name the file or folder.")
+    for path in paths:
+        refuse_url(path)
     count = next((k for k, path in enumerate(paths) if not is_model(Path(path))), len(paths))
     if count == len(paths):
         raise UserError(f"{paths[-1]} is a network: name files, folders or tables to predict after it.")

@@ -99,6 +99,8 @@ class Bucket:
             raise UserError(
                 f"data.root={root} cannot be read ({error}): use a folder, or a URL that begins with http, https or s3."
             ) from error
+        except OSError as error:  # such as FTP, which connects here
+            raise UserError(f"data.root={root} cannot be reached ({error}): check the network and the name.") from error
 
     def read(self, url: str) -> bytes:
         content = retry(url, partial(self.ask, url, 0, MAX_INDEX_BYTES + 1), lambda: 0, lambda: None)
