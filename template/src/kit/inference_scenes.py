@@ -282,8 +282,9 @@ def covered(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def describe(card: Card, result: np.ndarray, size: Size) -> dict[str, Any]:
-    """{"objects": [{"class", "score", "box": [x1, y1, x2, y2]}]} in pixels, best first; with masks each also has
-    "mask", COCO's run-length code {"size": [height, width], "counts": text}.
+    """{"objects": [{"class", "score", "box": [x1, y1, x2, y2]}]} in pixels, best first.
+
+    With masks each also has "mask", COCO's run-length code {"size": [height, width], "counts": text}.
 
     Or {"class_map": uint8 (height, width), "classes": [{"class", "score", "share"}]} of the classes that the map
     shows, largest first: the mean probability of their pixels and their share of the image.

@@ -71,8 +71,10 @@ class Task(SceneTask):
         return {"mask_map50": 0.0}
 
     def evaluate(self, collected: Collected, names: Sequence[str]) -> dict[str, Any]:
-        """All of `coco_scores` for boxes, and for masks under names that begin with mask_; what `object_scores` says
-        more is of masks."""
+        """All of `coco_scores` for boxes, and for masks under names that begin with mask_.
+
+        What `object_scores` says more is of masks.
+        """
         masks, boxes = object_scores(collected, names, "segm", self.threshold), coco_scores(collected, names, "bbox")
         more = {name: masks.pop(name) for name in list(masks) if name not in boxes}
         per_class = [

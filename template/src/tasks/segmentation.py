@@ -66,8 +66,10 @@ class Task(SceneTask):
         return {"miou": miou, "pixel_accuracy": accuracy}
 
     def evaluate(self, collected: Sequence[Counts], names: Sequence[str]) -> dict[str, Any]:
-        """The scores of `metrics`, and `per_class`: each class's intersection over union (None for a class that neither
-        occurs nor is predicted) and its share of the pixels."""
+        """The scores of `metrics`, and `per_class`: each class's intersection over union and share of the pixels.
+
+        The intersection over union is None for a class that neither occurs nor is predicted.
+        """
         pixels = np.sum([counts.pixels for counts in collected], axis=0)
         overlap, occurs = intersection_over_union(pixels)
         share = pixels.sum(axis=1) / max(1, pixels.sum())

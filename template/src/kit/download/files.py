@@ -252,8 +252,10 @@ class SmallTarInfo(tarfile.TarInfo):
 
 
 def safe_path(name: str, archive: Path) -> PurePosixPath:
-    """Return a member's relative path; refuse names that leave the folder on any system (`..`, `/x`, `C:x`), and those
-    that are too long or too deep for one."""
+    """Return a member's relative path.
+
+    Refuses names that leave the folder on any system (`..`, `/x`, `C:x`), and those too long or too deep for one.
+    """
     path = PurePosixPath(name)
     if len(path.parts) > DEEPEST or any(len(part.encode("utf-8", "replace")) > LONGEST for part in path.parts):
         raise refusal(archive, f"{name[:80]!r}... is too deep or too long a path")

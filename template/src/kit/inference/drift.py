@@ -127,8 +127,9 @@ def place(bins: Mapping[str, Any], values: Any) -> list[int]:
 
 
 def outcomes(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Features of predictions: their class and score, those of the best object or the largest class; the number of
-    objects, or the predicted number.
+    """Features of predictions: their class and score, the number of objects, or the predicted number.
+
+    Class and score are those of the best object, or of a class map's largest class.
     """
     first = predictions[0]
     if "value" in first:

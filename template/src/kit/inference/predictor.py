@@ -135,8 +135,9 @@ class Predictor(ABC):
 
 
 def choose_views(card: Card) -> Sequence[View]:
-    """An image as it is and mirrored; or, where a mirrored image would show something else, shifted by 1/32 of its size
-    in four directions.
+    """An image as it is and mirrored, or shifted by 1/32 of its size in four directions.
+
+    It is shifted where a mirrored image would show something else, such as a digit.
 
     Raises:
         UserError: the network takes no images, or images that are too small to be shifted.

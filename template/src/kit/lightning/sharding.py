@@ -132,8 +132,11 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def gathered_bytes(network: nn.Module) -> int:
-    """Bytes of what a rank has whole for a while, at most: weights and gradients of what is in no block, all the time;
-    those of the largest block; and a buffer for each, from which the next is copied or in which it is reduced."""
+    """Bytes of what a rank has whole for a while, at most.
+
+    Weights and gradients of what is in no block, all the time; those of the largest block; and a buffer for each, from
+    which the next is copied or in which it is reduced.
+    """
     seen: set[int] = set()
     sizes = []
     for block in (*blocks(network), network):

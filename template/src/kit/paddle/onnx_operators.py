@@ -1,5 +1,8 @@
-"""Paddle's operators in ONNX, one function each: it takes the graph and an `Operation`, and returns the names of its
-results. A list of tensors (Paddle's VectorType) is a list of names."""
+"""Paddle's operators in ONNX, one function each.
+
+A function takes the graph and an `Operation`, and returns the names of its results. A list of tensors (Paddle's
+VectorType) is a list of names.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -31,8 +31,10 @@ class Source:
 
 
 def find_sources(paths: Sequence[str], options: argparse.Namespace, card: Card) -> Iterator[Source]:
-    """The images that paths stand for: files, folders with all below them, patterns such as "photos/*.jpg", CSV files
-    with a column `file`, and videos, of which one of `options.every` frames is taken.
+    """The images that paths stand for.
+
+    Paths are files, folders with all below them, patterns such as "photos/*.jpg", CSV files with a column `file`, and
+    videos, of which one of `options.every` frames is taken.
 
     Raises:
         UserError: no such file, a folder without images, or a file that is none of these.

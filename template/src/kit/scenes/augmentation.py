@@ -256,7 +256,9 @@ def paste_objects(sample: Sample, source: Sample, rng: np.random.Generator) -> S
 
 
 def blend(sample: Sample, other: Sample, share: float) -> Sample:
-    """MixUp of images with objects: the pixels are `share` of the first and the rest of the other, the objects are
-    those of both (Zhang et al. 2019, arXiv 1902.04103, without weights of the losses, as in YOLOX)."""
+    """MixUp of images with objects: `share` of the first's pixels, the rest of the other's, and the objects of both.
+
+    Zhang et al. 2019, arXiv 1902.04103, without weights of the losses, as in YOLOX.
+    """
     pixels = share * sample.image + (1 - share) * other.image
     return replace(join([sample, other]), image=np.rint(pixels).astype(np.uint8))

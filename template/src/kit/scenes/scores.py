@@ -360,8 +360,11 @@ class SceneTask(BaseTask):
 
 
 def pad_objects(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A batch's objects, padded to M: labels int64 (B, M), boxes float32 (B, M, 4) as x1, y1, x2, y2 in pixels, and
-    kinds uint8 (B, M): 1 for an object, 2 for a crowd, 0 for padding."""
+    """A batch's objects, padded to M.
+
+    Labels int64 (B, M), boxes float32 (B, M, 4) as x1, y1, x2, y2 in pixels, and kinds uint8 (B, M): 1 for an object,
+    2 for a crowd, 0 for padding.
+    """
     most = max((len(sample.labels) for sample in samples), default=0)
     labels = np.zeros((len(samples), most), np.int64)
     boxes = np.zeros((len(samples), most, 4), np.float32)

@@ -58,8 +58,9 @@ class Shadow:
 
 
 def agree(mine: Answer, other: Answer) -> bool:
-    """Whether two answers name the same class (of the best object, or the largest in a class map), as many objects, or
-    numbers that differ by less than 1 %; or are both refusals.
+    """Whether two answers name the same class and number of objects, or almost the same number, or are both refusals.
+
+    The class is that of the best object, or a class map's largest; numbers may differ by less than 1 %.
     """
     if isinstance(mine, Exception) or isinstance(other, Exception):
         return isinstance(mine, Exception) and isinstance(other, Exception)
