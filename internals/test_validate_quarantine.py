@@ -215,3 +215,24 @@ def test_a_manifest_that_was_forged_moves_nothing(tmp_path, manifest):
     with pytest.raises(UserError, match="damaged"):
         restore(tmp_path / "data")
     assert tree(tmp_path) == before
+
+
+def test_no_file_is_moved_through_a_link_out_of_the_data_set(tmp_path):
+    root = spoil("image_folder", tmp_path / "data")
+    shutil.move(root / "train" / "dog", tmp_path / "dogs")
+    (root / "train" / "dog").symlink_to(tmp_path / "dogs")
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match=r"dog is a link, or in one, to .*dogs, outside of the data set, where no file"):
+        move("image_folder", root)
+    assert tree(tmp_path) == before
+    (root / "train" / "dog").unlink()
+    shutil.move(tmp_path / "dogs", root / "dogs")
+    (root / "train" / "dog").symlink_to(root / "dogs")  # within the data set
+    assert move("image_folder", root)
+    shutil.move(root / "dogs", tmp_path / "dogs")
+    (root / "train" / "dog").unlink()
+    (root / "train" / "dog").symlink_to(tmp_path / "dogs")  # as the link of a data set from elsewhere may
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match="outside of the data set"):
+        restore(root)
+    assert tree(tmp_path) == before

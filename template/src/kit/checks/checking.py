@@ -17,12 +17,13 @@ from omegaconf import DictConfig
 
 from src.kit.catalog import SPLITS, build_dataset
 from src.kit.checks.copies import find_copies
-from src.kit.checks.findings import KINDS, SEVERITIES, Entry, Facts, Finding, ImageFiles, Source
+from src.kit.checks.findings import KINDS, SEVERITIES, Entry, Facts, Finding, ImageFiles, Source, refuse_links
 from src.kit.checks.images import choose_reading, image_findings, inspect_files
 from src.kit.checks.report import Result, own_folder, write_json_report, write_page
 from src.kit.config import UserError, title_of
 from src.kit.loading import SUFFIXES, Split, find_splits, is_hidden, refuse_file, scan_classes
 from src.kit.run import read_json, write_json
+from src.kit.storage import sort_paths
 
 FOLDER = ".quarantine"
 MANIFEST = "manifest.json"
@@ -39,7 +40,7 @@ def quarantine(source: ImageFiles, findings: Sequence[Finding]) -> Path | None:
     A file that lists several images is moved too, and replaced by one that lists the remaining images.
 
     Raises:
-        UserError: a file can't be moved; then all of them are back in place.
+        UserError: a file can't be moved, or a link leads out of the data set to it; then all of them are in place.
     """
     errors: dict[str, list[str]] = {}
     for finding in findings:
@@ -50,6 +51,7 @@ def quarantine(source: ImageFiles, findings: Sequence[Finding]) -> Path | None:
     rewritten = source.rewrite(set(errors))
     if not moved and not rewritten:
         return None
+    refuse_links(source.root, [*moved, *rewritten])
     target = new_folder(source.root / FOLDER)
     manifest = {
         "moved": [*moved, *rewritten],
@@ -85,7 +87,8 @@ def restore(root: Path) -> int:
     """Undo all quarantines, newest first, and return the number of files.
 
     Raises:
-        UserError: a file is in the way or missing; then this and the older quarantines stay as they are.
+        UserError: a file is in the way or missing, or a link leads out of the data set to its place; then this and the
+            older quarantines stay as they are.
     """
     found = [path for path in (root / FOLDER).glob("*") if (path / MANIFEST).is_file()]
     found.sort(key=lambda folder: (folder.name[:15], len(folder.name), folder.name), reverse=True)
@@ -95,6 +98,7 @@ def restore(root: Path) -> int:
 def restore_one(root: Path, folder: Path) -> int:
     """Undo one quarantine, all or nothing."""
     moved, rewritten = read_manifest(folder)
+    refuse_links(root, moved)
     waiting = [path for path in moved if must_move_back(root / path, folder / path, rewritten.get(path))]
     replaced = {path: (root / path).read_bytes() for path in waiting if os.path.lexists(root / path)}
     done: list[str] = []
@@ -351,7 +355,7 @@ class ClassFolders(ImageFiles):
 
     def check_folder(self, folder: Path, classes: set[str]) -> None:
         """Report images outside the class folders, folders without images, and files that are no images."""
-        for child in sorted(folder.iterdir()):
+        for child in sort_paths(folder.iterdir()):
             if is_hidden(child.name):
                 continue
             if child.is_dir():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from src.kit.errors import UserError
 from src.kit.loading import PLAIN, SUFFIXES, Reading, walk
 
 Severity = Literal["error", "warning", "note"]
@@ -173,3 +174,17 @@ class ImageFiles(Source):
         if self.recount:
             self.recount(self)
         super().check_balance()
+
+
+def refuse_links(root: Path, paths: Sequence[str]) -> None:
+    """Refuse to move files that links lead to out of the data set: others may use them, or never have asked for them.
+
+    Raises:
+        UserError: names the folder.
+    """
+    for folder in dict.fromkeys((root / path).parent for path in paths):
+        if not folder.resolve().is_relative_to(root.resolve()):
+            raise UserError(
+                f"{folder} is a link, or in one, to {folder.resolve()}, outside of the data set, where no file is "
+                "moved: check that folder as data.root, or put a copy in the link's place."
+            )
