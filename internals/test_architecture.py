@@ -2,14 +2,16 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
 from paths import TEMPLATE
+from src.kit.storage import sort_paths
 
 SRC = TEMPLATE / "src"
 HOUSE = ("configs", "datasets", "models", "tasks", "trainers", "utils")
@@ -137,6 +139,45 @@ def test_functions_stay_short():
                 if count > 40:
                     long[f"{path.relative_to(TEMPLATE)}:{node.name}"] = count
     assert not long
+
+
+def test_docstrings_begin_with_a_sentence_of_one_line():
+    """Or with what ends in a colon, or with a whole docstring of one line."""
+    wrapped = []
+    for path in [*MODULES, *(TEMPLATE / "scripts").glob("*.py"), *(TEMPLATE / "tests").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                first, *rest = (ast.get_docstring(node) or "").split("\n")
+                if rest and rest[0] and not re.search(r"[.?](\s|$)|:$", first):
+                    wrapped.append(f"{path.name}: {first}")
+    assert wrapped == []
+
+
+def sorts_paths(node: ast.AST) -> bool:
+    """Whether this is `sorted(folder.iterdir())`, or of what a comprehension takes from there as it is."""
+    if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "sorted") or node.keywords:
+        return False
+    given = node.args[0]
+    if isinstance(given, ast.GeneratorExp | ast.ListComp | ast.SetComp):
+        kept, given = given.elt, given.generators[0].iter
+        if not isinstance(kept, ast.Name):
+            return False
+    method = given.func if isinstance(given, ast.Call) else None
+    return (
+        isinstance(method, ast.Attribute)
+        and method.attr in ("iterdir", "glob", "rglob")
+        and getattr(method.value, "id", "") != "glob"  # the module, which gives texts
+    )
+
+
+def test_files_have_the_same_order_on_windows():
+    """Windows' paths compare without case, so classes would get other numbers: `sort_paths` does not."""
+    assert sorts_paths(ast.parse("sorted(path for path in folder.glob('*') if path.is_dir())").body[0].value)
+    paths = [*MODULES, *(TEMPLATE / "scripts").glob("*.py")]
+    found = [path.name for path in paths if any(map(sorts_paths, ast.walk(ast.parse(path.read_text("utf-8")))))]
+    assert found == []
+    folders = [PureWindowsPath("b/C"), PureWindowsPath("B/a"), PureWindowsPath("b-c")]
+    assert [path.as_posix() for path in sort_paths(folders)] == ["B/a", "b/C", "b-c"]
 
 
 def test_a_batch_passes_few_files():

@@ -35,7 +35,7 @@ from src.kit.report import (
     side_by_side,
     table,
 )
-from src.kit.storage import read_intact, read_rows, write_text
+from src.kit.storage import read_intact, read_rows, sort_paths, write_text
 
 __all__ = ["RunSummary", "columns", "compare", "find_runs", "keep", "print_table", "sort_runs", "write_comparison"]
 
@@ -89,7 +89,7 @@ def find_runs(folder: Path) -> list[RunSummary]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
     if not paths:
         raise UserError(f"{folder} holds no run: train first, with `python scripts/train.py`.")
-    return [summarize(path, folder) for path in sorted(paths)]
+    return [summarize(path, folder) for path in sort_paths(paths)]
 
 
 def summarize(run: Path, folder: Path) -> RunSummary:

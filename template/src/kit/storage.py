@@ -28,6 +28,7 @@ __all__ = [
     "read_rows",
     "remove",
     "replace_file",
+    "sort_paths",
     "sweep",
     "sync",
     "translate_errors",
@@ -39,6 +40,11 @@ __all__ = [
 
 PARTIAL = ".partial"  # how the name of a file or folder ends that is still being written; it begins with a dot
 CHUNK = 1 << 20  # bytes
+
+
+def sort_paths(paths: Iterable[Path]) -> list[Path]:
+    """Sort paths by their parts, letter by letter: on Windows, `sorted` would not tell A from a."""
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def partial_path(path: Path) -> Path:

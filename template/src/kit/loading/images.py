@@ -12,6 +12,7 @@ import numpy as np
 from src.kit.config import UserError, refuse_url, unknown
 from src.kit.inference import PLAIN, Reading, count_channels, decode, resize, to_channels, to_planes
 from src.kit.loading.broken import list_broken
+from src.kit.storage import sort_paths
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -291,7 +292,7 @@ def find_splits(root: Path) -> dict[str, Path]:
     refuse_file(root)
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist: put the images in {root / '<class>'} or set data.root.")
-    folders = [child for child in sorted(root.iterdir()) if child.is_dir() and not is_hidden(child.name)]
+    folders = [child for child in sort_paths(root.iterdir()) if child.is_dir() and not is_hidden(child.name)]
     named = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
     found: dict[str, list[Path]] = {"train": [], "val": [], "test": []}
     for folder in named:
@@ -310,7 +311,7 @@ def find_splits(root: Path) -> dict[str, Path]:
 
 def scan_classes(folder: Path) -> dict[str, list[Path]]:
     """Class name -> its images at any depth, sorted. Skips folders without images, and what `walk` leaves out."""
-    children = sorted(folder.iterdir()) if folder.is_dir() else []
+    children = sort_paths(folder.iterdir()) if folder.is_dir() else []
     found = {child.name: find_images(child) for child in children if child.is_dir() and not is_hidden(child.name)}
     return {name: paths for name, paths in found.items() if paths}
 

@@ -25,7 +25,7 @@ from src.kit.hardware import detect
 from src.kit.loading import DEVICE_SHARE, largest_batch
 from src.kit.memory.allocators import MIB, Peak, ScaledTrace, Trace, extrapolate_peak, simulate_allocator
 from src.kit.ranks import find_place
-from src.kit.storage import replace_file
+from src.kit.storage import replace_file, sort_paths
 from src.kit.training import Experiment, find_checkpoint, load_memory, load_task
 
 # GB on the box -> MiB that nvidia-smi reports: RTX 4060, 4070, 4080, 4090, A100, H100, H200
@@ -309,7 +309,7 @@ def cache_path(cfg: DictConfig, shape: DataShape, batches: Sequence[int]) -> Pat
     packages = sorted(path.name for folder in sys.path for path in Path(folder).glob("*.dist-info"))
     described = [keys, keeps_buckets(cfg), asdict(shape), list(batches), sys.version, packages]
     digest = hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode())
-    for path in sorted((ROOT / "src").rglob("*.py")):
+    for path in sort_paths((ROOT / "src").rglob("*.py")):
         digest.update(path.read_bytes())
     home = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "gpu-memory-traces" / f"{digest.hexdigest()}.npz"

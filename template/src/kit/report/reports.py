@@ -25,7 +25,7 @@ from src.kit.report.parts import (
     table,
 )
 from src.kit.run import read_info, read_json, read_rows, write_json
-from src.kit.storage import read_layers, write_csv, write_text
+from src.kit.storage import read_layers, sort_paths, write_csv, write_text
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -50,7 +50,7 @@ def write_report(run_dir: Path) -> Path:
     evaluations = {split: evaluation for split, evaluation in found.items() if evaluation}
     folder = run_dir / "pictures"
     known = [*PLACED, *(f"{split}-{name}" for split in SPLITS for name in OF_SPLITS)]
-    others = [path for path in sorted(folder.glob("*.png")) if path.stem not in known]
+    others = [path for path in sort_paths(folder.glob("*.png")) if path.stem not in known]
     full = run_dir.resolve()
     short = full.relative_to(ROOT) if full.is_relative_to(ROOT) else full
     command = f"python scripts/train.py --from {short.as_posix()}"

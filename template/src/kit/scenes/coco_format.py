@@ -29,6 +29,7 @@ from src.kit.scenes.coco_entries import (
 )
 from src.kit.scenes.format_files import by_split, stream, subfolders
 from src.kit.scenes.samples import Scenes, renumber_classes
+from src.kit.storage import sort_paths
 
 logger = logging.getLogger(__name__)
 BESIDE = "_annotations.coco.json"  # the file's name where it is in the folder of its images
@@ -71,7 +72,7 @@ def find_coco_splits(root: Path) -> dict[str, tuple[Path, Path, Path | None]]:
     images/, the class maps in class_maps/<split>/.
     """
     refuse_file(root)
-    files = sorted((root / "annotations").glob("*.json"))
+    files = sort_paths((root / "annotations").glob("*.json"))
     annotation_files = by_split(files) or ({"train": files[0]} if len(files) == 1 else {})
     if not annotation_files:
         inside = by_split(folder for folder in subfolders(root) if (folder / BESIDE).is_file())

@@ -25,6 +25,7 @@ from src.kit.scenes import coco_format, yolo_format
 from src.kit.scenes.annotations import Annotations, Record, shown_size
 from src.kit.scenes.format_files import by_split
 from src.kit.scenes.samples import Scenes
+from src.kit.storage import sort_paths
 
 
 class Format(NamedTuple):
@@ -133,7 +134,7 @@ def read_voc_classes(root: Path) -> tuple[str, ...]:
     path = root / "classes.txt"
     if path.is_file():
         return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
-    files = sorted((root / "Annotations").glob("*.xml"))
+    files = sort_paths((root / "Annotations").glob("*.xml"))
     return tuple(sorted({text_of(item, "name", file) for file in files for item in parse_xml(file).iterfind("object")}))
 
 

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from src.kit.config import UserError
 from src.kit.loading import SPLIT_NAMES
+from src.kit.storage import sort_paths
 
 CHUNK = 1 << 20  # characters
 SPACE = re.compile(r"[ \t\n\r]*")
@@ -18,7 +19,7 @@ DECODER = json.JSONDecoder()
 def by_split(paths: Iterable[Path]) -> dict[str, Path]:
     """Find the splits' paths by their names: train, instances_train, train2017 (and the others)."""
     by_name: dict[str, Path] = {}
-    for path in sorted(paths):
+    for path in sort_paths(paths):
         name = re.fullmatch(r"(?:instances_)?([a-z]+)(?:\d{4})?", path.stem.lower())
         if name and name[1] in SPLIT_NAMES:
             by_name.setdefault(SPLIT_NAMES[name[1]], path)

@@ -29,6 +29,7 @@ from src.kit.scenes import (
 )
 from src.kit.scenes_checks.class_maps import Classes, map_findings
 from src.kit.scenes_checks.kinds import NEED_OUTLINES, Outlines, Sides, box_faults, gap
+from src.kit.storage import sort_paths
 
 Entries = Iterable[tuple[str, Any]]  # section, entry
 BROKEN = (ValueError, OSError, RecursionError)  # a number of a million digits is a plain ValueError
@@ -43,7 +44,7 @@ class CocoFolder(ImageFiles):
         super().__init__(root)
         splits = find_coco_splits(root)
         folders = {folder for _, folder, _ in splits.values() if folder.is_dir()}
-        on_disk = dict.fromkeys(self.relative(path) for folder in sorted(folders) for path in find_images(folder))
+        on_disk = dict.fromkeys(self.relative(path) for folder in sort_paths(folders) for path in find_images(folder))
         self.files: list[CocoFile] = []
         owners: dict[str, str] = {}  # image -> its split
         for split, (path, folder, maps) in splits.items():
@@ -58,7 +59,7 @@ class CocoFolder(ImageFiles):
                 if (owner := owners.setdefault(name, split)) != split:
                     file.add("leak", name, f"The annotation files of {owner} and {split} both list it.")
         self.entries = [Entry(name, owners.get(name, "")) for name in on_disk]
-        for folder in sorted(folders):
+        for folder in sort_paths(folders):
             self.add_strangers(folder, [file.name for file in self.files])
 
     def check(self, facts: Mapping[str, Facts]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from src.kit.inference import Drift, Predictor
-from src.kit.storage import checksum
+from src.kit.storage import checksum, sort_paths
 
 WEIGHTS = (".onnx", ".xml", ".bin")  # of an exported network
 PIXELS = 32_000_000  # decoded at once by a consumer: 0.1 GB
@@ -90,7 +90,7 @@ class Model:
 def version_of(path: Path, card: str) -> str:
     """12 hexadecimal digits that change with the weights of an export, or with the card of a run."""
     folder = path.parent if path.suffix == ".onnx" else path
-    files = sorted(file for file in folder.iterdir() if file.suffix in WEIGHTS)
+    files = sort_paths(file for file in folder.iterdir() if file.suffix in WEIGHTS)
     parts = [card, *(checksum(file) for file in files)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from src.kit.config import UserError
 from src.kit.run import has_checkpoint, read_info
-from src.kit.storage import checksum, partial_path, read_intact, remove, sweep, sync, write_json, write_text
+from src.kit.storage import checksum, partial_path, read_intact, remove, sort_paths, sweep, sync, write_json, write_text
 from src.kit.trackers import flatten
 
 DESCRIPTION, INDEX, WEIGHTS = "checkpoint.json", "index.json", "model.safetensors"
@@ -67,7 +67,7 @@ def seal(folder: Path, entry: dict[str, Any], run: Path) -> dict[str, Any]:
     Returns:
         `entry` with `files`: name -> bytes and sha256. All of it is on the disk.
     """
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    paths = sort_paths(path for path in folder.iterdir() if path.is_file())
     files = {path.name: {"bytes": path.stat().st_size, "sha256": checksum(path)} for path in paths}
     entry = {**entry, "files": files}
     config = run / "config.yaml"

@@ -22,7 +22,7 @@ from src.kit.config import UserError, load_config
 from src.kit.edge import convert, embed_card
 from src.kit.inference import Batch, Card, Predictor, read_card, refer
 from src.kit.loading import BatchLoader
-from src.kit.storage import partial_path
+from src.kit.storage import partial_path, sort_paths
 from src.kit.training.cards import find_card
 from src.kit.training.checkpoints import find_checkpoint
 from src.kit.training.evaluation import load_backend, load_experiment, newest_run, own_engine
@@ -82,7 +82,7 @@ def export_command(run: Path | None, format: str = "", int8: bool = False, check
     if difference is not None:
         sys.stdout.write(f"model.onnx differs from the run by at most {difference:.1e} of the largest output\n")
     scores = quantize_run(run, folder) if int8 else {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sort_paths(path for path in folder.rglob("*") if path.is_file()):
         sys.stdout.write(f"{path}  {path.stat().st_size / 1e6:,.{2 if path.stat().st_size >= 1e4 else 3}f} MB\n")
     for name, values in scores.items():
         sys.stdout.write(f"{name:<8}" + "".join(f"  {score} {value:.4f}" for score, value in values.items()) + "\n")

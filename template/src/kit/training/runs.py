@@ -19,7 +19,7 @@ from src.kit.errors import Stopped
 from src.kit.ranks import Place, Ranks, find_place, is_main_process, refuse_contradiction, say_if_waiting
 from src.kit.report import collect_folds, write_fold_report
 from src.kit.run import Run, describe_run, has_checkpoint, new_folder, read_json, read_rows, write_json
-from src.kit.storage import lock_folder, read_intact
+from src.kit.storage import lock_folder, read_intact, sort_paths
 from src.kit.training.checkpoints import Checkpoints, find_checkpoint, find_resumable
 from src.kit.training.distillation import check_teacher
 from src.kit.training.evaluation import (
@@ -174,7 +174,7 @@ def finish(experiment: Experiment, run: Run, splits: Sequence[str]) -> None:
     run.update(duration_s=run.seconds())
     evaluated = evaluate_run(experiment, run.path, splits)
     say_report(run.path)
-    for picture in [*sorted((run.path / "pictures").glob("*.png")), run.path / "model_graph.png"]:
+    for picture in [*sort_paths((run.path / "pictures").glob("*.png")), run.path / "model_graph.png"]:
         if picture.exists():
             run.tracker.log_picture(picture.stem, picture)
     info = read_json(run.path / "run.json")
@@ -342,7 +342,7 @@ def train_fold(folder: Path, number: int, count: int, secrets: Sequence[str] = (
     sys.stdout.flush()
     fold = ["trainer.folds=null", f"data.fold={number}", f"data.folds={count}", f"name=fold-{number}"]
     arguments = ["--from", str(folder), f"output_dir={folder.as_posix()}", *fold]
-    for path in sorted(folder.glob(f"fold-{number}-*")):
+    for path in sort_paths(folder.glob(f"fold-{number}-*")):
         if has_checkpoint(path):
             arguments = ["--resume", str(path)]
         else:
