@@ -73,8 +73,8 @@ def test_columns_are_scores_and_what_differs(outputs):
     runs = keep(find_runs(outputs), ["status=finished"])
     shown = columns(runs, ["scheduler", "loss"])
     assert shown == [
-        *("run", "status", "epochs", "duration_s", "test/accuracy", "model.name", "optimizer.lr", "scheduler.name"),
-        "test/loss",
+        *("run", "status", "epochs", "duration_s", "test/accuracy", "scheduler.name", "test/loss"),
+        *("model.name", "optimizer.lr"),
     ]
     (row,) = compare(keep(runs, ["optimizer.lr=0.010"]), shown)
     assert row["test/accuracy"] == 0.95 and row["scheduler.name"] == "one_cycle" and row["duration"].endswith(" s")
@@ -126,20 +126,37 @@ def test_a_folder_without_runs(tmp_path):
 @pytest.mark.parametrize(
     ("width", "parts"),
     [
-        (80, [["run", "status", "accuracy"], ["run", "optimizer.lr", "scheduler"]]),
-        (69, [["run", "status"], ["run", "accuracy"], ["run", "optimizer.lr"], ["run", "scheduler"]]),
+        (80, [["#", "run", "status", "accuracy"], ["#", "optimizer.lr", "scheduler"]]),
+        (69, [["#", "run", "status"], ["#", "accuracy", "optimizer.lr", "scheduler"]]),
         (1000, [["run", "status", "accuracy", "optimizer.lr", "scheduler"]]),
     ],
 )
 def test_what_a_terminal_has_no_room_for_is_a_table_of_its_own(monkeypatch, capsys, width, parts):
     row = {"run": "r" * 54, "status": "finished", "accuracy": 0.5, "optimizer.lr": 0.001, "scheduler": "one"}
-    assert split_columns([row, {**row, "accuracy": None}], width) == parts
+    assert len(split_columns([row, {**row, "accuracy": None}], width)) > 1 or width == 1000
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for rich
     print_table([row])
     lines = [re.sub("\x1b.*?m", "", line) for line in capsys.readouterr().out.splitlines()]
-    assert [line.split() for line in lines if "run" in line.split()] == parts
+    assert [line.split() for line in lines if "scheduler" in line or "run" in line.split()] == parts
     assert max(map(len, lines)) <= width
+
+
+def test_a_terminal_shows_the_first_of_a_hundred_keys_that_differ(monkeypatch, capsys):
+    runs = [
+        RunSummary(Path(), name, config={**{f"data.key{k}": name for k in range(100)}, "task": name, "seed": 1})
+        for name in "ab"
+    ]
+    rows = compare(runs, columns(runs))
+    print_table(rows)
+    assert "data.key99" in capsys.readouterr().out.replace("\n", ""), "a file gets all"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(rows)
+    lines = [re.sub("\x1b.*?m", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert "task" in lines[0].split()
+    assert len(lines) < 25
+    assert lines[-1] == "89 more keys differ, such as data.key11: --page shows all, --sort KEY shows one."
 
 
 def test_the_table_and_the_page(outputs, capsys):

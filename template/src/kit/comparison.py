@@ -46,6 +46,7 @@ FACTS = ("status", "epochs", "duration_s", "started")
 LOSSES = ("loss", "rmse", "mae", "error", "brier")  # parts of the names of scores of which less is better
 LABEL = 40  # letters of a run's name in a legend
 MOST_CURVES = 12  # that can be told apart
+MOST_COLUMNS = 16  # on a terminal: runs of other tasks may differ in a hundred keys
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,10 @@ def headlines(runs: Sequence[RunSummary]) -> list[str]:
 
 
 def differences(runs: Sequence[RunSummary]) -> list[str]:
-    """The keys that all of the runs have and whose values differ, without those that a group's name implies."""
+    """The keys that all of the runs have and whose values differ, without those that a group's name implies.
+
+    Keys without a group come first, then the groups: they say more than the keys within a group.
+    """
     known = [run for run in runs if run.config]
     if len(known) < 2:
         return []
@@ -207,15 +211,14 @@ def differences(runs: Sequence[RunSummary]) -> list[str]:
         if group in IMPLIED and not key.endswith(".name") and len({name for name, _ in pairs}) == len(pairs):
             continue
         found.append(key)
-    return found
+    return sorted(found, key=lambda key: ("." in key, not key.endswith(".name")))
 
 
 def columns(runs: Sequence[RunSummary], more: Sequence[str] = ()) -> list[str]:
-    """What to show: the main scores, what differs, and the keys that the user has named."""
-    shown = ["run", *FACTS[:3], *headlines(runs), *differences(runs)]
+    """What to show: the main scores, the keys that the user has named, and what differs."""
     known = {name for run in runs for name in (*run.facts, *run.scores, *run.config)}
     named = [next((name for name in spellings(key) if name in known), key) for key in more]
-    return list(dict.fromkeys([*shown, *named]))
+    return list(dict.fromkeys(["run", *FACTS[:3], *headlines(runs), *named, *differences(runs)]))
 
 
 def compare(runs: Sequence[RunSummary], shown: Sequence[str]) -> list[dict[str, Any]]:
@@ -299,14 +302,21 @@ def as_text(value: Any) -> str:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the rows: as tables that fit the terminal's width, or, for a file or another program, one line each."""
+    """Print the rows: as tables that fit the terminal's width, or, for a file or another program, one line each.
+
+    A second table has the rows' numbers in place of their names.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, markup=False, emoji=False)
+    hidden = list(rows[0])[MOST_COLUMNS:]
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=1000)
+        console, hidden = Console(highlight=False, markup=False, emoji=False, width=1000), []
+    rows = [{key: row[key] for key in row if key not in hidden} for row in rows]
+    if len(split_columns(rows, console.width)) > 1:
+        rows = [{"#": number, **row} for number, row in enumerate(rows, 1)]
     numbers = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
     for number, part in enumerate(split_columns(rows, console.width)):
         shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
@@ -317,6 +327,8 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         if number:
             console.print()
         console.print(shown)
+    if hidden:
+        console.print(f"{len(hidden)} more keys differ, such as {hidden[0]}: --page shows all, --sort KEY shows one.")
 
 
 def split_columns(rows: Sequence[Mapping[str, Any]], width: int) -> list[list[str]]:
