@@ -2,10 +2,12 @@
 
 import io
 import time
+from pathlib import Path
 
 import pytest
 
-from src.kit.run import Progress, epoch_line
+from src.kit.config import load_config
+from src.kit.run import Progress, Run, epoch_line
 
 ROW = {
     "epoch": 3,
@@ -44,6 +46,20 @@ def test_one_plain_line_an_epoch_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     train(Progress(stream=stream))
     assert stream.getvalue().splitlines() == [epoch_line(0, 2, ROW), epoch_line(1, 2, ROW)]
+
+
+def test_a_warning_has_a_line_above_the_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout", stream := Terminal())
+    with Run(load_config([f"output_dir={tmp_path.as_posix()}", "tracker=none"])) as run:
+        run.progress.start(2)
+        run.progress.step(0, 1, 3, 0.5, 1e-3)
+        run.log.warning("Memory has grown.")
+        run.progress.close()
+        run.log.warning("The end.")
+    lines = [line.rpartition("\x1b[2K")[2] for line in stream.getvalue().splitlines()]
+    assert "Memory has grown." in lines
+    assert lines[-1] == "The end."
 
 
 def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,10 +63,8 @@ class Progress:
         self.stream = stream or sys.stdout
         self.shown = shown
         self.on_terminal = shown and self.stream.isatty() and os.environ.get("TERM") != "dumb"
-        self.started = False
-        self.total_epochs = 0
+        self.started, self.total_epochs, self.next_draw = False, 0, 0.0
         self.bar: Any = None
-        self.next_draw = 0.0
 
     def start(self, total_epochs: int) -> None:
         """Begin to show a training of so many epochs."""
@@ -255,11 +253,9 @@ def new_folder(parent: Path, name: str) -> Path:
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     for number in range(1, 1000):
         path = parent / (stem if number == 1 else f"{stem}-{number}")
-        try:
+        with suppress(FileExistsError):
             path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return path
+            return path
     raise AssertionError(f"a thousand runs named {stem}")
 
 
@@ -313,11 +309,19 @@ def checked_out(folder: Path) -> str | None:
     return names.get(head) or (head if re.fullmatch("[0-9a-f]{40,64}", head) else None)
 
 
+class Screen(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what standard output is at the time: rich stands in for it while a bar is shown, and moves the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stdout
+        super().emit(record)
+
+
 def open_log(log: logging.Logger, path: Path) -> list[logging.Handler]:
     """Send a logger's messages to train.log in full, and the important ones to the console."""
     log.setLevel(logging.DEBUG)
     log.propagate = False
-    file, console = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stdout)
+    file, console = logging.FileHandler(path, encoding="utf-8"), Screen()
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     console.setLevel(logging.INFO)
     for handler in (file, console):

@@ -113,6 +113,7 @@ def train_rank(
                 run.log.warning("The samples differ from those of %s: %s.", repeated, ", ".join(changed))
         if cfg.trainer.max_epochs > 0 or own_engine(cfg):
             trainer.fit(experiment, run, checkpoint)
+            run.progress.close()
         elif run.main and not checkpoint:
             keep_untrained(experiment, run)
         if run.main:
