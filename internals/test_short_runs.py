@@ -97,7 +97,10 @@ def test_the_profile_lists_operations_and_a_debugger_opens_at_a_step(tmp_path, f
     with Run(cfg) as run:
         fit(cfg, run)
     text = Path(run.path / "profile.txt").read_text("utf-8")
-    assert capsys.readouterr().out.count("('RunCallback', 2)") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("('RunCallback', 2)") == 1
+    assert f"profile: {run.path / 'profile.txt'}" in printed
+    assert "Perf Summary" not in printed
     assert "conv" in text
     assert "optimizer" in text.lower() or "adam" in text.lower()
     assert json.loads((run.path / "metrics.jsonl").read_text("utf-8"))["step"] == 22

@@ -1,5 +1,6 @@
 """Batches on the training device: images that stay there, or arrays pinned and copied in the background."""
 
+import os
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ class Profile(pl.Callback):
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler tells when it starts and stops
         times = schedule(wait=1, warmup=1, active=PROFILED, repeat=1)
         self.profiler = profile(activities=supported_activities(), schedule=times, on_trace_ready=self.write)
 
@@ -42,7 +44,9 @@ class Profile(pl.Callback):
         """Write the operations in the order of their own time."""
         key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         if self.run.main:
-            write_text(self.run.path / "profile.txt", profiler.key_averages().table(sort_by=key, row_limit=40))
+            path = self.run.path / "profile.txt"
+            write_text(path, profiler.key_averages().table(sort_by=key, row_limit=40))
+            self.run.log.info("profile: %s", path)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.profiler.start()

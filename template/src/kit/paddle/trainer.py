@@ -302,7 +302,10 @@ class Profile(paddle.callbacks.Callback):
         self.profiler.step()
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.profiler.stop()
+        with redirect_stdout(StringIO()):  # Paddle prints a table of its own
+            self.profiler.stop()
+        if (path := self.run.path / "profile.txt").is_file():
+            self.run.log.info("profile: %s", path)
 
 
 def to_numpy(tensor: paddle.Tensor) -> np.ndarray:
