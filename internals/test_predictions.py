@@ -1,6 +1,7 @@
 """scripts/predict.py: what it reads, what it writes, and mistakes. The networks are small ones in ONNX."""
 
 import csv
+import io
 import json
 import shutil
 import subprocess
@@ -20,6 +21,14 @@ from src.kit.config import load_config
 from src.kit.errors import UserError
 from src.kit.inference import Card
 from src.kit.predictions import Results, name_once
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 
@@ -214,11 +223,16 @@ def test_pictures_show_sure_objects_only(tmp_path):
     assert len(json.loads((tmp_path / "coco_results.json").read_text("utf-8"))) == 2
 
 
-def test_what_the_network_is_least_sure_of_joins_the_training_data(network, photos, tmp_path):
+def test_what_the_network_is_least_sure_of_joins_the_training_data(network, photos, tmp_path, monkeypatch):
     Image.new("RGB", (60, 40), (130, 120, 30)).save(photos / "deep" / "a.png")  # a second a.png, hardly red
     Image.new("RGB", (60, 40), (30, 130, 140)).save(photos / "c.png")
     out = tmp_path / "round-1"
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setattr("sys.stderr", screen)
     main([str(network), str(photos), "--out", str(out), "--label-next", "2"])
+    shown = [line.rpartition("\r")[2] for line in screen.getvalue().splitlines(keepends=True)]
+    assert [line.partition(":")[0] for line in shown[-3:]] == ["predictions", "page", "to label next"]
     chosen = out / "label_next"
     assert {path.relative_to(chosen).as_posix() for path in chosen.rglob("*.png")} == {
         "red/round-1/a.png",

@@ -36,6 +36,8 @@ def main(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     folder = predict_command(options)
     print(f"predictions: {folder / 'predictions.csv'}\npage: {folder / 'index.html'}")
+    if (folder / "label_next").is_dir():
+        print(f"to label next: {folder / 'label_next'}")
 
 
 def positive(text: str) -> int:

@@ -164,7 +164,7 @@ def prepend(first: Source, rest: Iterator[Source]) -> Iterator[Source]:
 
 
 def show_progress(count: int) -> None:
-    """Show on a terminal how many samples are done."""
+    """Show on a terminal how many samples are done, and leave the cursor where the next line overwrites that."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{count:,} predicted ")
+        sys.stderr.write(f"{count:,} predicted\r")
         sys.stderr.flush()
