@@ -171,6 +171,15 @@ def test_the_output_folder_is_the_one_of_the_config(project):
 
 
 @needs_posix
+@pytest.mark.parametrize(("label", "status"), [("cpu", "ok"), ("cu130", "warn")])
+def test_torchvision_of_another_build_than_torch(project, label, status):
+    install(project.parent, "torch", "2.13.0+cpu", version_file="__version__ = '2.13.0+cpu'\ncuda = None\n")
+    install(project.parent, "torchvision", "0.28.0", version_file=f"__version__ = '0.28.0+{label}'\n")
+    code, _, checks = diagnose(project)
+    assert (code, checks["Lightning"]["status"]) == (0, status)
+    assert ("uninstall torchvision" in checks["Lightning"]["fix"]) == (status == "warn")
+
+
 def test_a_cpu_build_on_a_machine_with_a_gpu(project):
     nvidia_smi(project.parent)
     requirements(project, "gpu", "--index-url https://download.pytorch.org/whl/cu126\ntorch==2.13.0\n")

@@ -133,6 +133,11 @@ def check_build(name: str, hardware: Hardware, root: Path) -> Check:
         status = "fail"
         detail += " does not run on GPUs below compute capability 7.5"
         fix = "Run `copier update` and choose CUDA 12.6, the last one whose builds run on GPUs before Turing."
+    elif name == "lightning" and (other := other_torchvision()):
+        status = "warn"
+        detail += f", but {other}: networks such as resnet18 will not start"
+        install = install_command(requirements_file(hardware, root))
+        fix = f"{pip('uninstall torchvision')}, then {install} from the index or folder that torch came from."
     return Check(name.capitalize(), status, detail, fix)
 
 
@@ -258,17 +263,31 @@ def installed(name: str) -> str | None:
 
 
 def cuda_build(package: str) -> str | None:
-    """Return the CUDA version that torch or paddle was built for: "" for a CPU build, None if it isn't installed.
+    """Return the CUDA version that torch or paddle was built for: "" for a CPU build, None if it isn't installed."""
+    text = version_file(package)
+    match = re.search(r"^cuda\w*\s*(?::[^=\n]*)?=\s*'([\d.]+)'", text or "", re.MULTILINE)
+    return None if text is None else match[1] if match else ""
 
-    Reads the text of its version file, without importing the framework.
-    """
+
+def other_torchvision() -> str:
+    """Return what torchvision is built for, if it can't be imported with this torch; otherwise ""."""
+    torch, torchvision = build_label("torch"), build_label("torchvision")
+    return f"torchvision's {torchvision} build" if torch and torchvision and torch != torchvision else ""
+
+
+def build_label(package: str) -> str:
+    """Return the label of a build, such as "cpu" or "cu130"; "" if there is none. PyPI's names leave it out."""
+    match = re.search(r"^__version__\s*=\s*'[^'+]*\+(\w+)", version_file(package) or "", re.MULTILINE)
+    return match[1] if match else ""
+
+
+def version_file(package: str) -> str | None:
+    """Return the text of a package's version file, without importing the package; None if it isn't installed."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for file in (Path(folder, "version.py"), Path(folder, "version", "__init__.py")):
             if file.is_file():
-                text = file.read_text(encoding="utf-8")
-                match = re.search(r"^cuda\w*\s*(?::[^=\n]*)?=\s*'([\d.]+)'", text, re.MULTILINE)
-                return match[1] if match else ""
+                return file.read_text(encoding="utf-8")
     return None
 
 
