@@ -176,7 +176,10 @@ class InterfaceTests:
         images = run.experiment.split("test").images.get(np.arange(7))
         pairs = zip(Predictor.open(folder).predict(images), run.predict(images), strict=True)
         assert sum(one["class"] == other["class"] for one, other in pairs) >= 6
-        assert capsys.readouterr().out.count("  best") == 1
+        assert "data.cache=none was chosen" in (run.path / "train.log").read_text("utf-8")
+        table = capsys.readouterr().out
+        assert table.count("\n* ") == 1
+        assert all(len(line) <= 80 for line in table.splitlines() if "  " in line)
 
         model = run.path / "export" / "model.onnx"
         orin: dict[str, Any] = {"model_path": model, "target_device": "jetson-orin", "batch_size": "2"}

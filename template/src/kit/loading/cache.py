@@ -1,5 +1,6 @@
 """Keep decoded images in memory or on the device, and prepare batches ahead in threads."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -135,11 +136,16 @@ def choose_cache(cfg: DictConfig, splits: Sequence[Any], free_ram: int, free_dev
             f"data.cache={wanted} needs {need / 2**30:.1f} GiB for the decoded images and {free_ram / 2**30:.1f} GiB "
             "are free: use data.cache=auto or a smaller data.image_size."
         )
-    if wanted != "auto" or not fixed or need > RAM_SHARE * free_ram:
-        return "none" if wanted == "auto" else wanted
-    if movable and need <= DEVICE_SHARE * free_device:
-        return "device"
-    return "none" if all(split.images.in_memory for split in splits) else "memory"
+    if wanted != "auto":
+        chosen = wanted
+    elif not fixed or need > RAM_SHARE * free_ram:
+        chosen = "none"
+    elif movable and need <= DEVICE_SHARE * free_device:
+        chosen = "device"
+    else:
+        chosen = "none" if all(split.images.in_memory for split in splits) else "memory"
+    logging.getLogger("train").debug("data.cache=%s was chosen for data.cache=%s.", chosen, wanted)
+    return chosen
 
 
 def keep_decoded(split: Split, cache: str) -> Split:
