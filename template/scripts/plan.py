@@ -84,7 +84,7 @@ def print_plan(work: Any, cluster: Any, asked: Any, rows: list[Any]) -> None:
 
     from src.kit.cluster import FORMULA
 
-    table = Table("processes", "step, ms", "all-reduce", "steps", "hours", "of ideal", "cost")
+    table = Table("processes", "step, ms", "all-reduce, ms", "steps", "hours", "of ideal", "cost")
     for column in table.columns:
         column.justify = "right"
     for row in rows:

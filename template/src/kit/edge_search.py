@@ -286,15 +286,17 @@ def memory_of(folder: Path, candidate: Candidate) -> float:
 
 
 def table(candidates: Sequence[Candidate], best: Candidate, name: str) -> str:
-    """The candidates as text, fastest first."""
-    lines = [f"{'runtime':<12}{'precision':<10} threads batch      MB{name:>12}   p50 ms   p95 ms   CPU ms       /s"]
+    """The candidates as text of 80 columns, fastest first."""
+    width = max(9, len(name) + 1)
+    lines = [f"  {'runtime':<12}{'type':<5} threads batch     MB{name:>{width}}  p50 ms  p95 ms  CPU ms     /s"]
     for each in sorted(candidates, key=lambda each: each.milliseconds / each.batch):
-        mark = "  best" if each is best else "" if each.fits else "  loses too much"
+        mark = "*" if each is best else " " if each.fits else "-"
         lines.append(
-            f"{each.runtime:<12}{each.precision:<10}{each.threads:>8}{each.batch:>6}{each.megabytes:>8.2f}"
-            f"{each.score:>12.4f}{each.milliseconds:>9.2f}{each.p95:>9.2f}{each.cpu:>9.2f}{each.per_second:>9.0f}{mark}"
+            f"{mark} {each.runtime:<12}{each.precision:<5}{each.threads:>8}{each.batch:>6}{each.megabytes:>7.2f}"
+            f"{each.score:>{width}.4f}{each.milliseconds:>8.2f}{each.p95:>8.2f}{each.cpu:>8.2f}{each.per_second:>7.0f}"
         )
-    return "\n".join(lines) + "\n"
+    lossy = "" if all(each.fits for each in candidates) else "; -: loses too much"
+    return "\n".join(lines) + f"\n*: the fastest that keeps the score{lossy}\n"
 
 
 def prepare_jetson(model: Path, material: Material, device: str, int8: bool, batch: int, target: Path) -> Path:

@@ -192,7 +192,7 @@ def check_data(
     write_page(result, page)
     write_json_report(result, json_path)
     print_summary(result)
-    print(f"Report: {page}, JSON: {json_path}")
+    print(f"report: {page}\njson: {json_path}")
     if move and isinstance(result.source, ImageFiles):
         target = quarantine(result.source, result.findings)
         print(f"Moved the files with errors to {target}." if target else "No file to quarantine.")

@@ -163,7 +163,8 @@ def draw_predictions(
         captions.append([(f"true: {shorten(expected, 13)}", INK), (verdict, BLUE if right else VERMILLION)])
     drawn = sum(expected != answer for expected, answer in zip(true, predicted, strict=True))
     total = drawn if mistakes is None else mistakes
-    title = f"Sample predictions: the surest {drawn} of {total} mistakes, and {len(captions) - drawn} right answers"
+    mistaken = f"the surest {drawn} of {total} mistakes"
+    title = f"Sample predictions: {mistaken}, and the least sure {len(captions) - drawn} right answers"
     return draw_grid(images, captions, title, path)
 
 

@@ -347,9 +347,10 @@ def print_scores(result: dict[str, Any]) -> None:
     """Print the scores of an evaluation, one line each."""
     views = f", views: {result['views']}" if "views" in result else ""
     sys.stdout.write(f"{result['split']} split, {result['checkpoint']}, {result['samples']} samples{views}\n")
+    width = max(20, *map(len, result))
     for name, value in result.items():
         if isinstance(value, float):
-            sys.stdout.write(f"  {name:<20} {value:.4f}\n")
+            sys.stdout.write(f"  {name:<{width}} {value:.4f}\n")
     for name, value in result.items():
         own = name.removeprefix("baseline_")
         if own != name and own in result and result[own] <= value:
