@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.kit.report import collect_folds, draw_confusion, draw_curves, duration, reports, write_report
+from src.kit.report import (
+    collect_folds,
+    draw_confusion,
+    draw_curves,
+    duration,
+    reports,
+    write_fold_report,
+    write_report,
+)
 from src.kit.run import write_json
 from src.tasks import classification
 
@@ -78,6 +86,17 @@ def test_a_table_of_numbers_is_shown_whole(run: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     assert re.findall(r'<div class="([^"]*)"><table class="pairs">', page) == ["scroll whole"] * 2
     assert re.search(r"\.scroll\.whole \{ max-height: none; \}", page), "the last rows, the note's too, are cut off"
+
+
+def test_rates_times_and_losses_are_no_shares_of_one(run: Path) -> None:
+    row = {"epoch": 1, "lr": 4.5e-06, "train/loss": 0.5, "val/accuracy": 0.75, "epoch_s": 0.25}
+    (run / "metrics.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    epochs = page[page.index("All epochs") : page.index("Test split")]
+    assert re.findall(r'<td class="([^"]*)"[^>]*>([^<]*)', epochs) == [
+        *(("number", text) for text in ("1", "4.5e-06", "0.5000")),
+        *(("number bar", "0.7500"), ("number", "0.2500")),
+    ]
 
 
 def test_strings_from_outside_are_escaped(run: Path) -> None:
@@ -155,3 +174,13 @@ def test_folds_are_compared_by_the_scores_that_all_have(tmp_path):
             write_json(tmp_path / name / f"evaluation-{split}.json", {"map": 0.5, "map_large": large, "samples": 3})
     result = collect_folds([tmp_path / "fold-1", tmp_path / "fold-2"])
     assert {split: [*scores] for split, scores in result["scores"].items()} == {"test": ["map"], "val": ["map"]}
+
+
+def test_folds_of_numbers_have_no_percentages(tmp_path, capsys):
+    for name, rmse in (("fold-1", 12.0), ("fold-2", 14.0)):
+        (tmp_path / name).mkdir()
+        for split in ("val", "test"):
+            write_json(tmp_path / name / f"evaluation-{split}.json", {"rmse": rmse, "samples": 3})
+    write_fold_report(tmp_path, collect_folds([tmp_path / "fold-1", tmp_path / "fold-2"]))
+    assert "<b>13 ± 1.414</b><span>test rmse</span>" in (tmp_path / "report.html").read_text("utf-8")
+    assert capsys.readouterr().out.startswith("test  rmse                 13.0000 ± 1.4142")

@@ -1,6 +1,7 @@
 """Parts of the report's page: tables, cards, pictures, and the network's layers as a table and a drawing."""
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from src.kit.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PINK, add_ax
 
 Layer = Mapping[str, Any]
 MAX_BLOCKS = 24  # readable in one picture
+NO_SHARE = re.compile(r"loss|rmse|mae|error|brier|lost|^std$|lr$|_s$")  # names of figures that are no share of 1
 COLOURS = (("attention", PINK), ("conv", BLUE), ("linear", ORANGE), ("norm", GREEN))
 
 
@@ -26,9 +28,9 @@ class Link:
 
 
 def escaped(value: Any) -> str:
-    """Return a value as escaped text: floats with four digits, None and "" as a dash."""
+    """Return a value as escaped text: floats with four decimals, tiny ones with three digits; None and "" as a dash."""
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.3g}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
     return "-" if value is None or value == "" else escape(str(value))
 
 
@@ -86,7 +88,7 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]], wide: bool = False) -> str:
-    """Return rows as a table with a column for each key; values in [0, 1] also get a bar, missing ones stay empty.
+    """Return rows as a table with a column for each key; shares also get a bar, missing values stay empty.
 
     Args:
         wide: keep each cell on one line, and scroll, instead of breaking words.
@@ -96,17 +98,17 @@ def table(rows: Sequence[Mapping[str, Any]], wide: bool = False) -> str:
     numbers = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
     kind = {key: ' class="number"' if key in numbers else "" for row in rows for key in row}
     head = "".join(f"<th{kind[key]}>{escaped(key)}</th>" for key in kind)
-    body = "".join("<tr>" + "".join(cell(row.get(key, ""), kind[key]) for key in kind) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(cell(row.get(key, ""), kind[key], key) for key in kind) + "</tr>" for row in rows)
     kinds = "scroll wide" if wide else "scroll"
     return f'<div class="{kinds}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def cell(value: Any, kind: str) -> str:
-    """Return one cell of a table."""
+def cell(value: Any, kind: str, name: str) -> str:
+    """Return one cell of the column `name`."""
     if isinstance(value, Link):
         return f'<td><a href="{escape(value.href)}">{escape(value.text)}</a></td>'
-    if isinstance(value, float) and 0 <= value <= 1:
-        return f'<td class="number bar" style="--share:{value:.1%}">{value:.4f}</td>'
+    if isinstance(value, float) and 0 <= value <= 1 and not NO_SHARE.search(name):
+        return f'<td class="number bar" style="--share:{value:.1%}">{escaped(value)}</td>'
     return f"<td{kind}>{escaped(value)}</td>"
 
 

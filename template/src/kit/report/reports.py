@@ -236,11 +236,13 @@ def write_fold_report(folder: Path, result: Mapping[str, Any]) -> None:
     """Write folds.csv, the figure, report.html and finally folds.json into `folder`, and print the table."""
     rows = table_rows(result)
     write_csv(folder / "folds.csv", rows)
+    width = max(20, *(len(row["score"]) for row in rows))
     for row in rows:
-        sys.stdout.write(f"{row['split']:<5} {row['score']:<20} {row['mean']:.4f} ± {row['std']:.4f}\n")
+        sys.stdout.write(f"{row['split']:<5} {row['score']:<{width}} {row['mean']:.4f} ± {row['std']:.4f}\n")
     draw_folds(result, folder / "pictures" / "folds.png")
     test = result["scores"]["test"]
-    cards = [card(f"{row['mean']:.2%} ± {row['std']:.2%}", f"test {name}") for name, row in list(test.items())[:1]]
+    first = list(test.items())[:1]
+    cards = [card(f"{score(name, row['mean'])} ± {score(name, row['std'])}", f"test {name}") for name, row in first]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escaped(folder.name),
         subtitle=escaped(f"{result['folds']} folds: mean and standard deviation"),
