@@ -12,7 +12,7 @@ PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weigh
     "efficientnet": "timm/efficientnet_b0.ra_in1k",
 }
 LICENCE = "apache-2.0"  # of these weights, as their publisher names it
-PRUNABLE = (  # a block's expanded channels, which no shortcut adds to
+PRUNABLE = (  # for compress.py: a block's expanded channels, which no shortcut adds to
     "features.*.*.block: 0.0 0.1 1.0 1.1 2.fc2 > 2.fc1 3.0",
 )
 

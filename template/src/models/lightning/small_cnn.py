@@ -7,7 +7,7 @@ from torch import nn
 
 from src.kit.config import Range
 
-PRUNABLE = ("0 1 > 3", "3 4 > 6", "6 7 > 12")
+PRUNABLE = ("0 1 > 3", "3 4 > 6", "6 7 > 12")  # for compress.py: layers that make channels > that read them
 
 
 def build(

@@ -15,7 +15,7 @@ PRETRAINED = {  # model name -> Hugging Face repository of its ImageNet-1k weigh
     "resnet50": "timm/resnet50.tv_in1k",
 }
 LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
-PRUNABLE = (  # a block's inner channels, which no shortcut adds to
+PRUNABLE = (  # for compress.py: a block's inner channels, which no shortcut adds to
     "layer*.*: conv1 bn1 > conv2",
     "layer*.*: conv2 bn2 > conv3",
 )

@@ -14,7 +14,7 @@ from src.models.paddle.resnet import set_stem
 
 PRETRAINED = {"resnet18_attention": "timm/resnet18.tv_in1k"}  # the attention starts from random values
 LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
-PRUNABLE = ("layer*.*: conv1 bn1 > conv2",)  # a block's inner channels, which no shortcut adds to
+PRUNABLE = ("layer*.*: conv1 bn1 > conv2",)  # for compress.py: a block's inner channels, which no shortcut adds to
 
 
 class SelfAttention(nn.Layer):

@@ -8,7 +8,7 @@ from paddle import nn
 from src.kit.config import Range
 from src.kit.paddle import initialise_like_torch
 
-PRUNABLE = ("0 1 > 3", "3 4 > 6", "6 7 > 12")
+PRUNABLE = ("0 1 > 3", "3 4 > 6", "6 7 > 12")  # for compress.py: layers that make channels > that read them
 
 
 def build(

@@ -18,7 +18,7 @@ PRETRAINED = {  # model name -> Hugging Face repository of its backbone's ImageN
 LICENCE = "bsd-3-clause"  # of these weights, as their publisher names it
 BACKBONE = "backbone."
 LOW_WIDTH = 48  # channels of the fine features: few, so that the coarse ones dominate
-PRUNABLE = (  # a block's inner channels, which no shortcut adds to
+PRUNABLE = (  # for compress.py: a block's inner channels, which no shortcut adds to
     "backbone.layer*.*: conv1 bn1 > conv2",
     "backbone.layer*.*: conv2 bn2 > conv3",
     "backbone.features.*.conv: 0.0 0.1 1.0 1.1 > 2",

@@ -9,7 +9,8 @@ from torch import nn
 from src.kit.config import Range
 from src.kit.tabular import check_hidden, embedding_width, list_bins
 
-PRUNABLE = ("layers.0 > layers.3", "layers.3 > layers.6", "layers.6 > layers.9", "layers.9 > layers.12")  # hidden units
+# for compress.py: layers that make hidden units > layers that read them
+PRUNABLE = ("layers.0 > layers.3", "layers.3 > layers.6", "layers.6 > layers.9", "layers.9 > layers.12")
 
 
 class TabularMLP(nn.Module):
