@@ -122,7 +122,7 @@ def print_tables(result: dict[str, Any]) -> None:
 
     height, width, _ = result["image_shape"]
     title = f"{result['data']} {width} x {height}, {result['model']}, {result['framework']}, {result['workers']} cores"
-    rates, ratios = Table(title=title), Table()
+    rates, ratios = Table(title=title, min_width=len(title)), Table()
     for table, columns in ((rates, ("", "images/s", "ms/image")), (ratios, ("", "ratio"))):
         for number, column in enumerate(columns):
             table.add_column(column, justify="right" if number else "left")

@@ -90,7 +90,8 @@ def write_splits(cfg: Any, folder: Path, size: int) -> None:
         with progress(name, len(split)) as advance:
             index = write_shards(split, name, folder / name, size, order, advance)
         total = sum(shard.bytes for shard in index.shards)
-        print(f"{name}: {len(split):,} samples, {len(index.shards)} shards, {total / 1e6:.1f} MB")
+        count = len(index.shards)
+        print(f"{name}: {len(split):,} samples, {count} shard{'s' * (count != 1)}, {total / 1e6:.1f} MB")
 
 
 @contextmanager
