@@ -130,7 +130,7 @@ def test_a_mistake_gets_one_sentence(argument, said):
             "data=mine",
             "data/mine.yaml, line 2: Unknown key 'data.batch_sise'. Did you mean data.batch_size?",
         ),
-        ("config.yaml", "sed: 1\n", "seed=1", "line 16: Unknown key 'sed'. Did you mean seed?"),
+        ("config.yaml", "sed: 1\n", "seed=1", "line 17: Unknown key 'sed'. Did you mean seed?"),
         ("experiment/e2.yaml", "model: resnet18\n", "experiment=e2", "model is a group: choose an option of it"),
         ("experiment/e3.yaml", "defaults: [_self_]\n", "experiment=e3", "leave _self_ out"),
         ("experiment/e7.yaml", "defaults: [resnet18]\n", "experiment=e7", "write each entry of defaults as"),
