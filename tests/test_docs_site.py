@@ -150,6 +150,8 @@ def test_strict_build(tmp_path: Path) -> None:
         folder = tmp_path / name
         done = subprocess.run([*command, "-d", str(folder)], capture_output=True, encoding="utf-8", check=False)
         assert done.returncode == 0, done.stderr
+        style = (folder / "site.css").read_text("utf-8")
+        assert "td code { word-break: normal; overflow-wrap: normal; }" in style, "words are not cut: tables scroll"
         for page in folder.rglob("*.html"):
             loaded = re.findall(r'(?:src|<link[^>]+href)="(https?://[^"]+)"', page.read_text("utf-8"))
             assert not loaded, (page, loaded)
