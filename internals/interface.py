@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import src
+from guide import code_blocks, documents
 from paths import TEMPLATE
 from scripts.train import main as train_script
 from src.kit import catalog as build
@@ -51,10 +52,9 @@ PAIRS = {
 
 
 class InterfaceTests:
-    """Subclasses name the framework, and write a callback in it."""
+    """Subclasses name the framework."""
 
     framework: str
-    callback: str
     pairs = PAIRS
 
     def fill_memory(self) -> None:
@@ -229,7 +229,8 @@ class InterfaceTests:
 
     def test_own_callbacks_and_metrics_reach_the_run_folder(self, tmp_path):
         project = copy_project(tmp_path / "project")
-        write(project / "src" / "trainers" / "callbacks" / self.framework / "weight_norm.py", self.callback)
+        path = f"src/trainers/callbacks/{self.framework}/weight_norm.py"
+        write(project / path, code_blocks(documents(self.framework)["guide.md"])[path])
         write(project / "src" / "tasks" / "metrics" / "recall_of.py", METRIC)
         keys = ["trainer.callbacks=[weight_norm]", "trainer.metrics={recall_of: {digit: 5}}"]
         command = [sys.executable, "scripts/train.py", f"framework={self.framework}", *KEYS, *keys]

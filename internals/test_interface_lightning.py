@@ -48,19 +48,6 @@ class Hooks(pl.Callback):
 class TestInterfaceLightning(InterfaceTests):
     framework = "lightning"
     pairs = PAIRS | {"trainer.precision": ("32-true", "bf16-mixed")}
-    callback = """
-        import pytorch_lightning as pl
-
-
-        class WeightNorm(pl.Callback):
-            def on_train_epoch_end(self, trainer, pl_module):
-                norm = sum(float(weight.norm()) for weight in pl_module.parameters())
-                pl_module.log("weights/norm", norm)
-
-
-        def build():
-            return WeightNorm()
-    """
 
     def fill_memory(self):
         torch.empty(2**47)

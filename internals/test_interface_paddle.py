@@ -10,19 +10,6 @@ from src.trainers.paddle import Model, load_batches
 
 class TestInterfacePaddle(InterfaceTests):
     framework = "paddle"
-    callback = """
-        import paddle
-
-
-        class WeightNorm(paddle.callbacks.Callback):
-            def on_epoch_begin(self, epoch, logs=None):
-                norm = sum(float(weight.norm()) for weight in self.model.network.parameters())
-                self.model.log("weights/norm", norm)
-
-
-        def build():
-            return WeightNorm()
-    """
 
     def fill_memory(self):
         paddle.empty([2**47])
