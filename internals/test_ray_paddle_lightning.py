@@ -81,8 +81,20 @@ def test_processes_that_wait_for_one_that_failed_are_ended(tmp_path, monkeypatch
 
 
 def test_a_search_without_its_cluster_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "nowhere")  # an address of a machine that is gone takes two minutes
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
     check_unreached(tmp_path, "ray", "Cannot join a Ray cluster (Invalid address format: nowhere): start one with")
+
+
+def test_a_cluster_that_is_gone_is_one_sentence_after_some_seconds(tmp_path, monkeypatch):
+    """Ray itself tries to reach it for two minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    check_unreached(tmp_path, "ray", f"Cannot join a Ray cluster (nothing answers at {address}): start one with")
+    command = [sys.executable, "deploy/cluster/ray_train.py", "--address", "other:1"]  # which Ray does not heed here
+    done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=False, timeout=100)
+    said = f"error: No Ray cluster answers at {address}: start one with `ray start --head`, or set RAY_ADDRESS.\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 @pytest.mark.parametrize(("framework", "number"), [("lightning", signal.SIGKILL), ("paddle", signal.SIGTERM)])

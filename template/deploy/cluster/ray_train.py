@@ -27,6 +27,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 TRAIN = ("deploy/keep_training.py", "--auto-resume")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S, POLL_S = 60.0, 0.2  # for processes that are asked to end: a checkpoint has to be whole
+ANSWER_S = 10.0  # for a cluster to answer
+LAST = Path("/tmp/ray/ray_current_cluster")  # Ray's note of the cluster that this machine is in
 
 
 def main(argv: list[str]) -> None:
@@ -45,6 +47,8 @@ def main(argv: list[str]) -> None:
         import ray
     except ModuleNotFoundError as error:
         raise UserError("Ray is missing: install your cluster's version, such as with pip install ray.") from error
+    if silent := find_silent(options.address):
+        raise UserError(f"No Ray cluster answers at {silent}: start one with `ray start --head`, or set RAY_ADDRESS.")
     try:
         ray.init(address=options.address, log_to_driver=True)
     except ConnectionError as error:
@@ -57,6 +61,25 @@ def main(argv: list[str]) -> None:
             return
         print(f"Start {start + 1} of {options.restarts + 1} ended with {code}.", flush=True)
     sys.exit(code)
+
+
+def find_silent(address: str) -> str:
+    """The address that Ray would join, if nothing answers there for `ANSWER_S`; "" if something does, or it names none.
+
+    Ray itself would try for two minutes.
+    """
+    address = os.environ.get("RAY_ADDRESS") or address
+    if address == "auto" and LAST.is_file():
+        address = LAST.read_text("utf-8").strip()
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return ""
+    end = time.monotonic() + ANSWER_S
+    while (left := end - time.monotonic()) > 0:  # a head that is started again needs some seconds
+        with suppress(OSError, OverflowError), socket.create_connection((host.strip("[]"), int(port)), left):
+            return ""
+        time.sleep(POLL_S)
+    return address
 
 
 def train_once(options: Any, overrides: list[str]) -> int:

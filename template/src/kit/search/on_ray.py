@@ -7,16 +7,21 @@ this process is killed, Ray ends its task, and with the task ends the command's 
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 LOST, STOPPED = 137, 143  # exit codes, as after SIGKILL and SIGTERM
 UNREACHED = 69  # exit code where the command could not begin, as in BSD's sysexits.h; scripts/train.py never has it
-JOIN_S = 120.0  # to join the cluster
+JOIN_S = 120.0  # to join the cluster, once it answers
+ANSWER_S = 10.0  # for a cluster to answer
+LAST = Path("/tmp/ray/ray_current_cluster")  # Ray's note of the cluster that this machine is in
 PATIENCE_S, POLL_S = 15.0, 0.2  # for a command that is asked to end; less than the search waits for this process
 
 
@@ -28,6 +33,8 @@ def main(log: str, jobs: int, gpus: str, command: Sequence[str]) -> int:
     joining.start()
     threading.Thread(target=watch, args=(stopped, joining), daemon=True).start()
     try:
+        if silent := find_silent("auto"):
+            raise ConnectionError(f"nothing answers at {silent}")
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), "")
@@ -51,6 +58,25 @@ def main(log: str, jobs: int, gpus: str, command: Sequence[str]) -> int:
     except ray.exceptions.RayError as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return STOPPED if stopped.is_set() else LOST
+
+
+def find_silent(address: str) -> str:
+    """The address that Ray would join, if nothing answers there for `ANSWER_S`; "" if something does, or it names none.
+
+    Ray itself would try for two minutes.
+    """
+    address = os.environ.get("RAY_ADDRESS") or address
+    if address == "auto" and LAST.is_file():
+        address = LAST.read_text("utf-8").strip()
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return ""
+    end = time.monotonic() + ANSWER_S
+    while (left := end - time.monotonic()) > 0:  # a head that is started again needs some seconds
+        with suppress(OSError, OverflowError), socket.create_connection((host.strip("[]"), int(port)), left):
+            return ""
+        time.sleep(POLL_S)
+    return address
 
 
 def watch(stopped: threading.Event, joining: threading.Timer) -> None:
