@@ -86,7 +86,7 @@ def test_a_run_is_measured_without_its_first_epoch(tmp_path):
     ("words", "said"),
     [
         ([], "Name a run"),
-        (["nowhere"], "nowhere does not exist"),
+        (["nowhere"], "nowhere is not a folder"),
         (["."], ". has no finished epoch"),
         (["--nodes", "0"], "--nodes must be a number from 1 to 100000, not 0."),
         (["--overlap", "1.5"], "--overlap must be a number from 0 to 1"),

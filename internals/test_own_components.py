@@ -151,6 +151,10 @@ def build(*, classes: int, channels: int, image_size: int, width: int) -> nn.{ba
 """
 
 FILES = {
+    "models/lightning/blank.py": "",
+    "configs/model/blank.yaml": "name: blank\n",
+    "models/lightning/nothing.py": "def build(*, classes, channels, image_size):\n    pass\n",
+    "configs/model/nothing.yaml": "name: nothing\n",
     "models/lightning/shapes.py": SHAPES.format(package="torch", base="Module"),
     "models/paddle/shapes.py": SHAPES.format(package="paddle", base="Layer"),
     "configs/model/shapes.yaml": "width: 32\n",
@@ -238,6 +242,8 @@ def test_a_wrong_shape_names_the_layer(project, framework, debug):
             "classes=5, channels=3, image_size=8, size=8",
             "shapes.py: build() got an unexpected keyword argument 'size': take",
         ),
+        ("blank", "classes=5", "src/models/lightning/blank.py has no function `build`: write one, as in the files"),
+        ("nothing", "classes=5, channels=3, image_size=8", "`build` of model=nothing has returned nothing: end it"),
     ],
 )
 def test_a_build_with_other_arguments_is_one_sentence(project, name, given, message):

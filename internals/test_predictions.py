@@ -275,7 +275,7 @@ def test_a_card_cannot_name_a_folder_outside(tmp_path, name):
         (["NETWORK", "PHOTOS", "--score", "0.5"], "--score is for objects"),
         (["MAPS", "PHOTOS", "--label-next", "5"], "--label-next is for classes of images, not for task=colours"),
         (["NETWORK", "PHOTOS", "--out", "PHOTOS"], "exists already: give a new folder"),
-        (["NETWORK", "LIST"], "line 3 names 'x.png', which does not exist"),
+        (["NETWORK", "LIST"], "line 3 names 'x.png', which is no file"),
         (["NETWORK", "COLUMNS"], "lists no images: it needs rows and a column called file"),
         (["https://example.org/run", "PHOTOS"], "https://example.org/run is not on this machine: give a file"),
         (["NETWORK", "PHOTOS", "http://example.org/a.png"], "http://example.org/a.png is not on this machine"),

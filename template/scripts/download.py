@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.kit.errors import UserError, run_main
+from src.kit.errors import UserError, refuse_url, run_main
 
 
 def main(argv: list[str]) -> None:
@@ -78,6 +78,7 @@ def clean_up(argv: list[str]) -> None:
     from src.kit.download import clean
 
     cfg = load_config(argv)
+    refuse_url(cfg.data.get("root", ""), "data.root=")
     roots = {Path("data").resolve(), Path(cfg.data.get("root", "data")).expanduser().resolve()}
     freed = sum(clean(root) for root in sorted(roots))
     print(f"Freed {freed / 1e6:.1f} MB of unfinished downloads in {', '.join(map(str, sorted(roots)))}.")

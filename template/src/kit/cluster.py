@@ -74,7 +74,7 @@ def read_work(run: Path) -> Work:
     """
     if not run.is_dir():
         refuse_url(run)
-        raise UserError(f"{run} does not exist: name the folder of a run, such as outputs/RUN.")
+        raise UserError(f"{run} is not a folder: name that of a run, such as outputs/RUN.")
     info, rows = read_info(run), read_rows(run / "metrics.jsonl")
     timed = [row for row in rows if "epoch_s" in row and "step" in row]
     if not timed or "parameters" not in info:

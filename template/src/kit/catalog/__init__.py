@@ -24,7 +24,7 @@ from src.kit.catalog.specs import (
     find_spec,
     show_info,
 )
-from src.kit.config import UserError, buildable, find_component, load_component, refuse_url, unknown
+from src.kit.config import UserError, buildable, find_component, load_component, refuse_url, returned, unknown
 from src.kit.loading import PLAIN, Split, drop_broken, measure_range, read_settings, reading_of
 from src.kit.splitting import SplitRule
 
@@ -125,7 +125,7 @@ def build_split(cfg_data: DictConfig, split: str, seed: int, task: str = "") -> 
     """Build one split with all its classes; it may be empty."""
     assert split in SPLITS, split
     rule = SplitRule(split, seed, cfg_data.name, task, **{key: cfg_data[key] for key in SHARED if key in cfg_data})
-    return call_with_keys(dataset_module(cfg_data).build, cfg_data, rule)
+    return returned(call_with_keys(dataset_module(cfg_data).build, cfg_data, rule), f"data={cfg_data.name}")
 
 
 def download_dataset(cfg_data: DictConfig) -> Path | None:

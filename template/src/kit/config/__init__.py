@@ -1,7 +1,7 @@
 """The configuration: composed from `src/configs` and the command line, checked before any framework loads."""
 
 from src.kit.config.aliases import LOADER, unknown_key
-from src.kit.config.components import Range, buildable, find_component, load_component, signature, unknown
+from src.kit.config.components import Range, buildable, find_component, load_component, returned, signature, unknown
 from src.kit.config.compose import DATA_TABLES, help_text, load_config, option, option_names
 from src.kit.config.keys import GENERAL_KEYS, build_component, leaves
 from src.kit.config.values import masked_keys, passwords, refuse_extra, shown_config, title_of, write_config
@@ -28,6 +28,7 @@ __all__ = [
     "passwords",
     "refuse_extra",
     "refuse_url",
+    "returned",
     "run_main",
     "shown_config",
     "signature",

@@ -78,11 +78,25 @@ def load_component(group: str, name: str, framework: str = "", option: str = "")
     """Import a component's file; `option` is the YAML that names it, if not `name`.
 
     Raises:
-        UserError: there is no such file; the message lists those that exist.
+        UserError: there is no such file, and the message lists those that exist; or it has no `build`.
     """
     path = existing_component(group, name, framework, option)
     module: ModuleType = import_module(".".join(path.relative_to(SRC.parent).with_suffix("").parts))
+    if group != "task" and not callable(getattr(module, "build", None)):
+        file = path.relative_to(SRC.parent).as_posix()
+        raise UserError(f"{file} has no function `build`: write one, as in the files beside it.")
     return module
+
+
+def returned(built: Any, option: str) -> Any:
+    """What the `build` of an option such as "model=mine" has returned.
+
+    Raises:
+        UserError: nothing.
+    """
+    if built is None:
+        raise UserError(f"`build` of {option} has returned nothing: end it with a return of what it has built.")
+    return built
 
 
 def existing_component(group: str, name: str, framework: str = "", option: str = "") -> Path:

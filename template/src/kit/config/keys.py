@@ -22,6 +22,7 @@ from src.kit.config.components import (
     existing_component,
     find_component,
     load_component,
+    returned,
     signature,
 )
 from src.kit.errors import UserError, refuse_url
@@ -118,9 +119,7 @@ def rule_of(argument: Argument) -> Rule:
             kinds.append(base)
     if argument.annotation and kinds:
         rule["type"] = "|".join(kinds)
-    if "str" in kinds:
-        rule["filled"] = True
-    return rule
+    return rule | ({"filled": True} if "str" in kinds else {})
 
 
 def rule_of_items(annotation: str, base: str) -> Rule:
@@ -314,7 +313,7 @@ def build_component(group: str, keys: Mapping[str, Any], framework: str, *positi
             "its keys."
         )
     try:
-        return component.build(*positional, **given, **own)
+        return returned(component.build(*positional, **given, **own), f"{group}={plain['name']}")
     except TypeError as error:
         if not path or (error.__traceback__ and error.__traceback__.tb_next):  # it was called, and failed later
             raise

@@ -88,7 +88,7 @@ def listed_files(path: Path) -> list[Source]:
         name = (row[column] or "").strip()
         found = next((each for each in (path.parent / name, Path(name)) if name and each.is_file()), None)
         if found is None:
-            raise UserError(f"{path}: line {number} names {name!r}, which does not exist.")
+            raise UserError(f"{path}: line {number} names {name!r}, which is no file.")
         sources.append(of_file(found))
     return sources
 

@@ -14,7 +14,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.kit.catalog import build_dataset
-from src.kit.config import UserError, find_component, load_component, shown_config, signature
+from src.kit.config import UserError, find_component, load_component, returned, shown_config, signature
 from src.kit.inference import Card
 from src.kit.loading import BatchLoader, reading_of
 from src.kit.training.networks import build_loss, build_model, recompute, weights_origin
@@ -408,5 +408,5 @@ def build_named(group: str, chosen: Any, framework: str = "") -> dict[str, Any]:
         needed = {key for key, argument in known.items() if argument.default is ...}
         if not isinstance(keys, dict) or not needed <= set(keys) <= set(known):
             raise UserError(f"trainer.{group}s: {name} takes {', '.join(known) or 'no keys'}, not {keys!r}.")
-        built[str(name)] = component.build(**keys)
+        built[str(name)] = returned(component.build(**keys), f"trainer.{group}s={name}")
     return built
