@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from paths import TEMPLATE
+from src.kit.hardware import detect
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -36,6 +37,8 @@ def test_the_command_of_the_docs() -> None:
 def test_a_data_set_that_is_not_there() -> None:
     found = json.loads(run("model=resnet18", "data=imagenet", "data.root=nowhere", "--json").stdout)
     assert found["mib"]["activations"] > 1000
+    told = any("trainer.precision=bf16-mixed" in note for note in found["notes"])
+    assert told != bool(detect().gpus), "who has no GPU asks for another machine, whose default it is"
 
 
 def test_mistakes_are_answered_in_a_sentence() -> None:

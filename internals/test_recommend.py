@@ -127,13 +127,14 @@ def test_every_recommendation_has_a_reason_with_the_number_that_decided():
         ([], "13.0", "auto", "32-true"),
     ],
 )
-@pytest.mark.parametrize("framework", ["lightning", "paddle"])
-def test_auto_precision_is_settled_when_the_configuration_is_read(
-    framework, capabilities, build, accelerator, resolved, monkeypatch
+def test_precision_is_chosen_by_the_gpus_when_the_configuration_is_read(
+    capabilities, build, accelerator, resolved, monkeypatch
 ):
     gpus = tuple(Gpu("nvidia", "GPU", 24576, capability) for capability in capabilities)
     machine = Hardware(gpus, None, None, (), "Linux x86_64", "CPU", 8, (), 32768, 50_000)
     monkeypatch.setattr(diagnosis, "detect", lambda: machine)
     monkeypatch.setattr(diagnosis, "cuda_build", {"torch": build, "paddle": build}.get)
-    words = [f"framework={framework}", "trainer.precision=auto", f"trainer.accelerator={accelerator}"]
-    assert load_config(words).trainer.precision == resolved
+    words = [f"trainer.accelerator={accelerator}"]
+    assert load_config(["framework=lightning", *words]).trainer.precision == resolved
+    assert load_config(["framework=lightning", "task=tabular", *words]).trainer.precision == "32-true"
+    assert load_config(["framework=paddle", *words]).trainer.precision == "32-true", "bf16 in Paddle on request only"

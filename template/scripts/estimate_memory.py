@@ -58,7 +58,8 @@ def estimate_training(cfg: Any) -> dict[str, Any]:
     from src.kit.loading import largest_batch
     from src.kit.memory import GPUS, Estimator, default_batch_size
 
-    batch = largest_batch(cfg) if cfg.data.batch_size != "auto" else default_batch_size(cfg, detect())
+    hardware = detect()
+    batch = largest_batch(cfg) if cfg.data.batch_size != "auto" else default_batch_size(cfg, hardware)
     estimator = Estimator(cfg)
     estimate = estimator.at(batch)
     largest = {size: estimator.largest(memory) for size, memory in GPUS.items()}
@@ -70,7 +71,10 @@ def estimate_training(cfg: Any) -> dict[str, Any]:
         "precision": cfg.trainer.precision,
     }
     fits = {"largest_batch": largest, "smallest_gpu_gb": enough}
-    return {**keys, "mib": estimate.to_dict(), **fits, "notes": estimator.notes}
+    notes = estimator.notes
+    if not hardware.gpus and (cfg.framework, cfg.trainer.precision) == ("lightning", "32-true"):
+        notes += ["GPUs since Ampere train in bf16 unless told otherwise: add trainer.precision=bf16-mixed for them."]
+    return {**keys, "mib": estimate.to_dict(), **fits, "notes": notes}
 
 
 def print_tables(result: dict[str, Any]) -> None:

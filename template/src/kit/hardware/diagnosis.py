@@ -115,9 +115,10 @@ def precision(hardware: Hardware) -> tuple[str, str]:
 def auto_precision(framework: str, accelerator: str) -> str:
     """What `trainer.precision=auto` stands for here: "bf16-mixed" if training runs on GPUs that do bf16, or "32-true".
 
-    Not fp16, whose loss scaling skips steps: who wants it has to say so.
+    Not fp16, whose loss scaling skips steps, nor in Paddle, where bf16 has been run on no GPU yet: who wants them has to
+    say so.
     """
-    if accelerator not in ("auto", "gpu") or not cuda_build(MODULES[framework]):
+    if framework == "paddle" or accelerator not in ("auto", "gpu") or not cuda_build(MODULES[framework]):
         return "32-true"
     best, _ = precision(detect())
     return best if best == "bf16-mixed" else "32-true"
