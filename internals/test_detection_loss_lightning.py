@@ -129,3 +129,13 @@ def test_images_without_objects_teach_the_scores_only():
         total.backward()
         assert not any(level.grad[:, :64].any() for level in levels)
         assert all(level.grad[:, 64:].all() for level in levels)
+
+
+def test_the_loss_is_computed_in_float32_under_autocast():
+    torch.manual_seed(0)
+    levels = [torch.randn(2, 66, side, side) for side in (8, 4, 2)]
+    labels, boxes, kinds = torch.tensor([[1], [0]]), torch.tensor([[[5.0, 7, 24, 30]]] * 2), torch.tensor([[1], [1]])
+    exact = head_losses(levels, labels, boxes, kinds, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = head_losses(levels, labels, boxes, kinds, 10)
+    torch.testing.assert_close(half, exact, rtol=1e-6, atol=0)

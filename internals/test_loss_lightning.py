@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -35,3 +36,13 @@ def test_smoothing_outside_its_range_is_refused(smoothing: float) -> None:
 def test_unknown_loss_names_the_known_ones() -> None:
     with pytest.raises(UserError, match="Did you mean cross_entropy"):
         build_loss(config(0.0, "cross_entrpy"))
+
+
+def test_weights_of_classes_are_exact_under_autocast() -> None:
+    cfg = config(0.1)
+    cfg.loss.class_weights = "balanced"
+    loss = build_loss(cfg, class_counts=np.array([3, 50, 7]))
+    logits, targets = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 3
+    with torch.autocast("cpu", torch.bfloat16):
+        half = loss(logits, targets)
+    torch.testing.assert_close(half, loss(logits, targets), rtol=1e-6, atol=0)

@@ -1,8 +1,10 @@
 """Mask R-CNN in PyTorch."""
 
 import torch
+from torchvision.models.detection.image_list import ImageList
 
 from mask_rcnn import SIDE, MaskRCNNTests
+from src.kit.scenes_lightning import find_anchors
 from src.models.lightning.instance_segmentation import mask_rcnn
 
 
@@ -36,3 +38,16 @@ class TestMaskRCNNLightning(MaskRCNNTests):
             network(*inputs).sum().backward()
             optimizer.step()
         return self.predict(network, images)
+
+    def test_boxes_are_exact_in_half_precision(self):
+        detector = self.build(size=512).detector.eval()
+        torch.nn.init.zeros_(detector.rpn.head.bbox_pred.weight)  # every proposal is its anchor then
+        images = ImageList(torch.randn(1, 3, 512, 512), [(512, 512)])
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            (proposals,), _ = detector.rpn(images, detector.backbone(images.tensors))
+            pooled = torch.randn(4, 8, 14, 14, dtype=torch.bfloat16)
+            outputs = [*detector.roi_heads.box_predictor(torch.randn(4, 32)), detector.roi_heads.mask_predictor(pooled)]
+        anchors, _ = find_anchors(detector.backbone, detector.rpn.anchor_generator, (3, 512, 512))
+        distances = torch.cdist(proposals.float(), anchors.clamp(0, 512), p=torch.inf)
+        assert distances.amin(dim=1).max() < 1e-3, "pixels; bfloat16 knows multiples of 2 from 256 on"
+        assert {each.dtype for each in outputs} == {torch.float32}

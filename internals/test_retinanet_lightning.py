@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchvision.models import detection
 
+from src.kit.scenes_lightning import find_anchors
 from src.models.lightning.detection import retinanet_coco
 from src.models.lightning.detection.retinanet import RetinaNet, build
 from src.models.lightning.instance_segmentation import mask_rcnn_coco
@@ -48,8 +49,24 @@ def test_padding_and_crowds_are_not_learned(network, images):
     assert nothing[1] == 0
 
 
+def test_boxes_are_exact_in_half_precision():
+    torch.manual_seed(0)
+    network = build(classes=3, channels=3, image_size=512).eval()
+    head = network.detector.head
+    torch.nn.init.zeros_(head.regression_head.bbox_reg.weight)  # every box is its anchor then
+    torch.nn.init.normal_(head.classification_head.cls_logits.weight, std=0.3)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        rows = network(torch.randn(1, 3, 512, 512))[0]
+    found = rows[rows[:, 4] > 0, :4]
+    assert len(found) > 100
+    anchors, _ = find_anchors(network.detector.backbone, network.detector.anchor_generator, (3, 512, 512))
+    distances = torch.cdist(found.float(), anchors.clamp(0, 512), p=torch.inf)
+    assert distances.amin(dim=1).max() < 1e-3, "pixels; bfloat16 knows multiples of 2 from 256 on"
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_evaluation_gives_padded_rows_of_box_score_and_class(channels):
+    torch.manual_seed(0)
     network = build(classes=3, channels=channels, image_size=64).eval()
     torch.nn.init.normal_(network.detector.head.classification_head.cls_logits.weight, std=0.3)
     with torch.no_grad():

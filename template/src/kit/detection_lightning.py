@@ -236,7 +236,7 @@ def cell_centres(levels: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Te
 def decode_boxes(bins: torch.Tensor, points: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
     """Turn distributions (B, A, 4, 16) of the distances to left, top, right and bottom into boxes (B, A, 4)."""
     steps = torch.arange(BINS, device=bins.device, dtype=torch.float32)
-    distances = (bins.float().softmax(dim=3) @ steps) * strides
+    distances = (bins.float().softmax(dim=3) * steps).sum(dim=3) * strides  # autocast takes `@` in half precision
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=2)
 
 

@@ -240,7 +240,8 @@ def cell_centres(levels: Sequence[paddle.Tensor]) -> tuple[paddle.Tensor, paddle
 def decode_boxes(bins: paddle.Tensor, points: paddle.Tensor, strides: paddle.Tensor) -> paddle.Tensor:
     """Turn distributions (B, A, 4, 16) of the distances to left, top, right and bottom into boxes (B, A, 4)."""
     steps = paddle.arange(BINS, dtype="float32")
-    distances = paddle.matmul(functional.softmax(bins.astype("float32"), axis=3), steps) * strides
+    # auto_cast takes `@` in half precision
+    distances = (functional.softmax(bins.astype("float32"), axis=3) * steps).sum(axis=3) * strides
     return paddle.concat([points - distances[..., :2], points + distances[..., 2:]], axis=2)
 
 

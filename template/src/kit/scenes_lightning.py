@@ -9,8 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torchvision.models.detection import MaskRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.rpn import RPNHead, concat_box_prediction_layers
+from torch.utils._pytree import tree_map
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from src.kit.inference_scenes_detectors import add_region_pooling
@@ -18,7 +23,7 @@ from src.kit.lightning import download_state, weights_from_numpy, weights_to_num
 from src.kit.scenes import fit_coco_weights
 from src.kit.training import announce_weights
 
-__all__ = ["KeepImages", "Pyramid", "export_mask_rcnn", "export_retinanet", "start_from_coco"]
+__all__ = ["Pyramid", "adapt", "export_mask_rcnn", "export_retinanet", "start_from_coco"]
 
 MAX_GROWTH = math.log(1000 / 16)  # torchvision's limit of a predicted growth
 
@@ -36,6 +41,31 @@ class KeepImages(nn.Module):
 
     def postprocess(self, detections: list[dict[str, torch.Tensor]], *sizes: object) -> list[dict[str, torch.Tensor]]:
         return detections
+
+
+def adapt(detector: nn.Module) -> None:
+    """Make a RetinaNet or Mask R-CNN take batches as they are, and compute boxes and losses in float32 under autocast.
+
+    torchvision computes boxes in the number format of its layers' outputs; in bfloat16, coordinates from 256 pixels on
+    are multiples of 2 pixels, of the objects to learn from too.
+    """
+    detector.transform = KeepImages()
+    for module in detector.modules():
+        if isinstance(module, AnchorGenerator):
+            module.register_forward_pre_hook(take_float32)
+        elif isinstance(module, RetinaNetHead | RPNHead | FastRCNNPredictor | MaskRCNNPredictor):
+            module.register_forward_hook(give_float32)
+
+
+def take_float32(generator: nn.Module, inputs: Any) -> Any:
+    """Before a generator of anchors, which reads the feature maps' shapes, device and number format only."""
+    images, features = inputs
+    return images, [each.new_empty((), dtype=torch.float32).expand(each.shape) for each in features]
+
+
+def give_float32(head: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """After the last layers of a head."""
+    return tree_map(torch.Tensor.float, outputs)
 
 
 def start_from_coco(detector: nn.Module, published: Any, class_names: Sequence[str] | None) -> None:

@@ -11,7 +11,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from src.kit.scenes import OBJECT
-from src.kit.scenes_lightning import KeepImages, export_retinanet
+from src.kit.scenes_lightning import adapt, export_retinanet
 
 DETECTIONS = 300  # per image
 PRETRAINED = {"retinanet_resnet18": "timm/resnet18.tv_in1k"}  # repository of its backbone's ImageNet-1k weights
@@ -31,7 +31,7 @@ class RetinaNet(nn.Module):
     def __init__(self, backbone: nn.Module, classes: int) -> None:
         super().__init__()
         self.detector = detection.RetinaNet(backbone, classes, detections_per_img=DETECTIONS)
-        self.detector.transform = KeepImages()
+        adapt(self.detector)
 
     def forward(self, images: torch.Tensor, *objects: torch.Tensor) -> torch.Tensor:
         if self.training:

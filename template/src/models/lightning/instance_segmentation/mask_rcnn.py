@@ -14,7 +14,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 from src.kit.config import Range
 from src.kit.scenes import OBJECT
-from src.kit.scenes_lightning import KeepImages, export_mask_rcnn
+from src.kit.scenes_lightning import adapt, export_mask_rcnn
 
 DETECTIONS = 100  # per image
 PRETRAINED = {  # model name -> Hugging Face repository of its backbone's ImageNet-1k weights
@@ -54,7 +54,7 @@ class MaskRCNN(nn.Module):
             box_batch_size_per_image=max(64, proposals // 4),
             box_detections_per_img=DETECTIONS,
         )
-        self.detector.transform = KeepImages()
+        adapt(self.detector)
 
     def forward(self, images: torch.Tensor, *objects: torch.Tensor) -> torch.Tensor:
         if self.training:

@@ -38,7 +38,7 @@ class ClassificationLoss(nn.Module):
         if self.weights is None:
             return cost.sum(dim=1).mean()
         self.weights = self.weights.to(logits.device)  # training runs on the GPU, validation on the CPU
-        return (cost @ self.weights).sum() / (shares @ self.weights).sum()
+        return (cost * self.weights).sum() / (shares * self.weights).sum()
 
 
 def build(

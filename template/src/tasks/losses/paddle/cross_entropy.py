@@ -37,7 +37,7 @@ class ClassificationLoss(nn.Layer):
         cost = cost * (shares * (1 - self.smoothing) + self.smoothing / classes)
         if self.weights is None:
             return cost.sum(axis=1).mean()
-        return (cost @ self.weights).sum() / (shares @ self.weights).sum()
+        return (cost * self.weights).sum() / (shares * self.weights).sum()
 
 
 def build(
