@@ -72,8 +72,8 @@ def estimate_training(cfg: Any) -> dict[str, Any]:
     }
     fits = {"largest_batch": largest, "smallest_gpu_gb": enough}
     notes = estimator.notes
-    if not hardware.gpus and (cfg.framework, cfg.trainer.precision) == ("lightning", "32-true"):
-        notes += ["GPUs since Ampere train in bf16 unless told otherwise: add trainer.precision=bf16-mixed for them."]
+    if not hardware.gpus and cfg.trainer.precision == "32-true":
+        notes += ["Counted in 32 bits: what newer GPUs compute in, trainer.precision=bf16-mixed, takes less."]
     return {**keys, "mib": estimate.to_dict(), **fits, "notes": notes}
 
 

@@ -115,8 +115,8 @@ def precision(hardware: Hardware) -> tuple[str, str]:
 def auto_precision(framework: str, accelerator: str) -> str:
     """What `trainer.precision=auto` stands for here: "bf16-mixed" if training runs on GPUs that do bf16, or "32-true".
 
-    Not fp16, whose loss scaling skips steps, nor in Paddle, where bf16 has been run on no GPU yet: who wants them has to
-    say so.
+    Not fp16, whose loss scaling skips steps, nor in Paddle, where bf16 has been run on no GPU yet: who wants them has
+    to say so.
     """
     if framework == "paddle" or accelerator not in ("auto", "gpu") or not cuda_build(MODULES[framework]):
         return "32-true"
