@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+from torch.nn import functional
 from torchvision import models
 
+from src.kit.scenes_lightning import resize_by_products
 from src.models.lightning.segmentation import deeplab
 
 
@@ -14,6 +16,16 @@ def test_a_logit_for_every_pixel_of_images_of_any_size(size):
     network = deeplab.build(classes=5, channels=3, image_size=64, backbone="mobilenet_v2", width=16).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (21, 17), (8, 9), (4, 3), (1, 1)])
+def test_two_products_resize_as_interpolation_does_and_so_do_their_gradients(size):
+    x, weights = torch.randn(2, 3, 8, 9, requires_grad=True), torch.randn(2, 3, *size)
+    expected = functional.interpolate(x, size, mode="bilinear", align_corners=False)
+    found = resize_by_products(x, size)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    pairs = [torch.autograd.grad((each * weights).sum(), x)[0] for each in (found, expected)]
+    torch.testing.assert_close(*pairs, atol=1e-4, rtol=1e-4)
 
 
 def test_every_parameter_learns():

@@ -25,7 +25,7 @@ def assigned(scores, boxes, labels, true, valid, count):
         torch.tensor([labels]),
         torch.tensor([true]).reshape(1, -1, 4),
         torch.tensor([valid]),
-        count,
+        (count,),
     )
 
 
@@ -108,12 +108,12 @@ def test_a_perfect_answer_costs_almost_nothing_and_a_wrong_one_much():
     levels[0][0, 65, 1, 1] = 20.0  # the cell around (12, 12) is sure of class 1 ...
     for side in range(4):  # ... and of its box, 1.5 cells away on each side
         levels[0][0, 16 * side + 1, 1, 1] = levels[0][0, 16 * side + 2, 1, 1] = 20.0
-    box, score, distance = (part.item() for part in head_losses(levels, labels, boxes, kinds, 1))
+    box, score, distance = (part.item() for part in head_losses(levels, labels, boxes, kinds, (1,)))
     assert box == pytest.approx(0, abs=1e-3)
     assert score == pytest.approx(0, abs=1e-3)
     assert distance == pytest.approx(math.log(2), abs=1e-3), "two bins share the truth, so each is half sure"
     levels[0][0, 64:, 1, 1] = torch.tensor([20.0, -20.0])
-    wrong = head_losses(levels, labels, boxes, kinds, 1)[1].item()
+    wrong = head_losses(levels, labels, boxes, kinds, (1,))[1].item()
     assert wrong == pytest.approx(40, rel=1e-3), "sure of the wrong class"
 
 
@@ -135,7 +135,7 @@ def test_the_loss_is_computed_in_float32_under_autocast():
     torch.manual_seed(0)
     levels = [torch.randn(2, 66, side, side) for side in (8, 4, 2)]
     labels, boxes, kinds = torch.tensor([[1], [0]]), torch.tensor([[[5.0, 7, 24, 30]]] * 2), torch.tensor([[1], [1]])
-    exact = head_losses(levels, labels, boxes, kinds, 10)
+    exact = head_losses(levels, labels, boxes, kinds, [10])
     with torch.autocast("cpu", torch.bfloat16):
-        half = head_losses(levels, labels, boxes, kinds, 10)
+        half = head_losses(levels, labels, boxes, kinds, [10])
     torch.testing.assert_close(half, exact, rtol=1e-6, atol=0)

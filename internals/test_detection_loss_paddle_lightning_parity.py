@@ -67,8 +67,8 @@ def test_cells_are_assigned_alike(count):
     boxes = np.concatenate([points - reach[..., :2], points + reach[..., 2:]], axis=2)
     _, labels, true, kinds = batch([[1, 1, 1, 1], [1, 2, 1, 0]], 3)
     arrays = (scores, boxes, points, labels, true, kinds == 1)
-    owner, target = lightning.assign(*map(torch.tensor, arrays), count)
-    other, other_target = theirs.assign(*map(paddle.to_tensor, arrays), count)
+    owner, target = lightning.assign(*map(torch.tensor, arrays), (count,))
+    other, other_target = theirs.assign(*map(paddle.to_tensor, arrays), (count,))
     assert (owner >= 0).sum() > 3
     assert np.array_equal(owner.numpy(), other.numpy())
     np.testing.assert_allclose(target.numpy(), other_target.numpy(), atol=1e-5)

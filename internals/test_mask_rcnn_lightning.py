@@ -2,9 +2,10 @@
 
 import torch
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import poolers
 
 from mask_rcnn import SIDE, MaskRCNNTests
-from src.kit.scenes_lightning import find_anchors
+from src.kit.scenes_lightning import find_anchors, unpad
 from src.models.lightning.instance_segmentation import mask_rcnn
 
 
@@ -51,3 +52,29 @@ class TestMaskRCNNLightning(MaskRCNNTests):
         distances = torch.cdist(proposals.float(), anchors.clamp(0, 512), p=torch.inf)
         assert distances.amin(dim=1).max() < 1e-3, "pixels; bfloat16 knows multiples of 2 from 256 on"
         assert {each.dtype for each in outputs} == {torch.float32}
+
+
+def test_each_image_s_objects_are_told_from_crowds_and_padding():
+    kinds = torch.tensor([[1, 2, 1, 0], [0, 0, 0, 0], [2, 1, 0, 0]], dtype=torch.uint8)
+    labels, boxes = torch.arange(12).reshape(3, 4), torch.rand(3, 4, 4)
+    images = unpad(kinds, labels=labels, boxes=boxes)
+    assert [image["labels"].tolist() for image in images] == [[0, 2], [], [9]]
+    for image, own, alone in zip(images, boxes, kinds == 1, strict=True):
+        assert torch.equal(image["boxes"], own[alone])
+
+
+def test_regions_are_pooled_by_torchvision_s_kernel_whatever_deterministic_is(monkeypatch):
+    pool, seen = poolers.roi_align, []
+
+    def spy(*arguments, **options):
+        seen.append(torch.get_deterministic_debug_mode())
+        return pool(*arguments, **options)
+
+    monkeypatch.setattr(poolers, "roi_align", spy)
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        TestMaskRCNNLightning().build().eval()(torch.zeros(1, 3, SIDE, SIDE))
+        assert torch.get_deterministic_debug_mode() == 1, "what follows is as it was"
+    finally:
+        torch.set_deterministic_debug_mode("default")
+    assert set(seen) == {0}

@@ -177,18 +177,15 @@ def dense_losses(
     scores, errors = [], [0.0 * offsets.sum()]
     for image, (kinds, true) in enumerate(zip(labels, boxes, strict=True)):
         owner, quality = match_boxes(anchors, true, 0.4, 0.5, each=True)
-        positive = (quality == 1).nonzero().flatten()
-        count = positive.shape[0]
-        wanted = paddle.zeros_like(logits[image])
-        if count:
-            own = owner[positive]
-            places = paddle.stack([positive, kinds[own]], axis=1)
-            wanted = paddle.scatter_nd(places, paddle.ones([count]), wanted.shape)
-            moved = encode_boxes(anchors[positive], true[own])
-            errors.append((offsets[image][positive] - moved).abs().sum() / count)
+        positive = (quality == 1).astype("float32")  # weights rather than indices, for whose number a GPU would wait
+        count, wanted = positive.sum().clip(min=1), paddle.zeros_like(logits[image])
+        if true.shape[0]:
+            wanted = functional.one_hot(kinds[owner], wanted.shape[1]) * positive.unsqueeze(1)
+            moved = encode_boxes(anchors, true[owner])
+            errors.append(((offsets[image] - moved).abs().sum(axis=1) * positive).sum() / count)
         focal = functional.sigmoid_focal_loss(logits[image], wanted, alpha=0.25, gamma=2.0, reduction="none")
         sure = (quality != 0).astype("float32").unsqueeze(1)  # neither object nor background are not learned from
-        scores.append((focal * sure).sum() / max(1, count))
+        scores.append((focal * sure).sum() / count)
     return [sum(scores) / len(scores), sum(errors) / len(scores)]
 
 

@@ -164,7 +164,7 @@ class ProposalNetwork(nn.Layer):
         """Return the most confident boxes of all levels after non-maximum suppression at an IoU of 0.7."""
         batch = scores[0].shape[0]
         found: list[list[tuple[paddle.Tensor, paddle.Tensor]]] = [[] for _ in range(batch)]
-        sizes = paddle.to_tensor([size] * batch)
+        sizes, levels = paddle.to_tensor([size] * batch), []
         for score, offset, anchor in zip(scores, offsets, anchors, strict=True):
             boxes, confidence, counts = ops.generate_proposals(
                 functional.sigmoid(score.astype("float32")),
@@ -178,7 +178,9 @@ class ProposalNetwork(nn.Layer):
                 min_size=1.0,
                 return_rois_num=True,
             )
-            ends = counts.cumsum().tolist()
+            levels.append((boxes, confidence, counts.cumsum()))
+        every = paddle.stack([ends for _, _, ends in levels]).tolist()  # at once: a GPU is waited for
+        for (boxes, confidence, _), ends in zip(levels, every, strict=True):
             for image, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
                 found[image].append((boxes[start:end], confidence[start:end].flatten()))
         return [self.top_boxes(*(paddle.concat(parts) for parts in zip(*each, strict=True))) for each in found]

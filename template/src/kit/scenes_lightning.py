@@ -1,7 +1,8 @@
 """Adapt torchvision's detectors: to batches that are resized and normalised already, and to export in parts."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,19 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from src.kit.inference_scenes_detectors import add_region_pooling
 from src.kit.lightning import download_state, weights_from_numpy, weights_to_numpy
-from src.kit.scenes import fit_coco_weights
+from src.kit.scenes import OBJECT, fit_coco_weights
 from src.kit.training import announce_weights
 
-__all__ = ["Pyramid", "adapt", "export_mask_rcnn", "export_retinanet", "start_from_coco"]
+__all__ = [
+    "Pyramid",
+    "adapt",
+    "export_mask_rcnn",
+    "export_retinanet",
+    "resize_by_products",
+    "start_from_coco",
+    "torchvision_kernels",
+    "unpad",
+]
 
 MAX_GROWTH = math.log(1000 / 16)  # torchvision's limit of a predicted growth
 
@@ -66,6 +76,52 @@ def take_float32(generator: nn.Module, inputs: Any) -> Any:
 def give_float32(head: nn.Module, inputs: Any, outputs: Any) -> Any:
     """After the last layers of a head."""
     return tree_map(torch.Tensor.float, outputs)
+
+
+def unpad(kinds: torch.Tensor, **arrays: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    """A batch's padded arrays (B, M, ...) as torchvision takes them: a mapping of each image's objects alone.
+
+    Args:
+        kinds: uint8 (B, M), as `pad_objects` says; crowds and padding are not learned.
+    """
+    alone = kinds == OBJECT
+    order = alone.byte().argsort(dim=1, descending=True, stable=True)  # objects first
+    counts = alone.sum(dim=1).tolist()  # the only value that a GPU is asked for
+    rows = [order[k, :count] for k, count in enumerate(counts)]
+    return [{name: array[k, own] for name, array in arrays.items()} for k, own in enumerate(rows)]
+
+
+@contextmanager
+def torchvision_kernels() -> Iterator[None]:
+    """A context in which torchvision pools regions with its own kernel on a GPU, whatever `deterministic` is.
+
+    With `deterministic=true` it would take a version in Python, which is compiled when it first runs and cuts targets
+    out by looking at every pixel for each value. The kernel's outputs are repeatable; its gradient may differ in the
+    last digits.
+    """
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+
+
+def resize_by_products(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Resize (B, C, H, W) bilinearly to `size` (h, w) as two matrix products, whose gradient is two more; in float32.
+
+    `interpolate` without aligned corners gives the same. Where gradients must be repeatable on a GPU, that takes 55
+    operations instead of one, and sorts each pixel four times.
+    """
+    x = x.float()
+    with torch.autocast(x.device.type, enabled=False):  # as `interpolate` there
+        for axis, outputs in ((2, size[0]), (3, size[1])):
+            inputs = x.shape[axis]
+            centres = (torch.arange(outputs, device=x.device) + 0.5) * (inputs / outputs) - 0.5  # among the inputs
+            between = centres.clamp(0, inputs - 1)[:, None] - torch.arange(inputs, device=x.device)
+            weights = (1 - between.abs()).clamp(min=0)  # (outputs, inputs)
+            x = weights @ x if axis == 2 else x @ weights.T
+    return x
 
 
 def start_from_coco(detector: nn.Module, published: Any, class_names: Sequence[str] | None) -> None:

@@ -13,7 +13,7 @@ from paddle.nn import functional, initializer
 from paddle.vision import models
 
 from src.kit.paddle import initialise_like_torch, weights_from_numpy, weights_to_numpy
-from src.kit.scenes import fit_coco_weights
+from src.kit.scenes import OBJECT, fit_coco_weights
 from src.kit.scenes_published_paddle import read_published
 from src.kit.training import announce_weights
 from src.kit.weights import download_published
@@ -28,6 +28,7 @@ __all__ = [
     "match_boxes",
     "merge_maps",
     "start_from_coco",
+    "unpad",
 ]
 
 Arrays = dict[str, np.ndarray]
@@ -120,6 +121,21 @@ def decode_boxes(boxes: paddle.Tensor, offsets: paddle.Tensor) -> paddle.Tensor:
     centre = centre + offsets[..., :2] * size
     half = paddle.exp(offsets[..., 2:].clip(max=MAX_GROWTH)) * size / 2
     return paddle.concat([centre - half, centre + half], axis=-1)
+
+
+def unpad(kinds: paddle.Tensor, *arrays: paddle.Tensor) -> list[list[paddle.Tensor]]:
+    """A batch's padded arrays (B, M, ...) as lists of each image's objects alone.
+
+    Args:
+        kinds: uint8 (B, M), as `pad_objects` says; crowds and padding are not learned.
+    """
+    if kinds.shape[1] == 0:
+        return [list(array) for array in arrays]
+    alone = (kinds == OBJECT).astype("int64")
+    order = alone.argsort(axis=1, descending=True, stable=True)  # objects first
+    counts = alone.sum(axis=1).tolist()  # the only values that a GPU is asked for
+    rows = [order[k, :count] for k, count in enumerate(counts)]
+    return [[array[k][own] for k, own in enumerate(rows)] for array in arrays]
 
 
 def start_from_coco(

@@ -221,7 +221,7 @@ class RunCallback(pl.Callback):
             self.average.swap()
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.collector = Collector(self.experiment.task, to_numpy)
+        self.collector = Collector(self.experiment.task, to_numpy, start_copies)
 
     def on_validation_batch_end(
         self,
@@ -299,6 +299,16 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     return array
 
 
+def start_copies(tensors: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Callable[[], None]]:
+    """Begin to copy tensors from a GPU: the copies, and what waits for them but not for what the GPU does next."""
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]  # pinned memory, if they come from a GPU
+    if not tensors[0].is_cuda:
+        return copies, lambda: None
+    done = torch.cuda.Event()
+    done.record()
+    return copies, done.synchronize
+
+
 def concatenate_losses(losses: Sequence[torch.Tensor]) -> list[float]:
     """Fetch scalar tensors at once."""
     values: list[float] = torch.stack(list(losses)).tolist()
@@ -325,7 +335,7 @@ def load_network(experiment: Experiment, checkpoint: Path | None) -> torch.nn.Mo
 def predict(experiment: Experiment, network: torch.nn.Module, split: str) -> list[Any]:
     """What the task collects from a network's predictions for a split, in float32."""
     device = device_of(experiment.cfg)
-    collector = Collector(experiment.task, to_numpy)
+    collector = Collector(experiment.task, to_numpy, start_copies)
     with torch.inference_mode():
         for images, *targets in Batches(experiment.build_loader(split), device):
             collector.add(network(images.to(device, non_blocking=True)), targets)

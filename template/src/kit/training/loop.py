@@ -376,33 +376,33 @@ class EarlyStopping:
 class Collector:
     """Hands the outputs of each batch to the task when the next batch comes: by then the device has computed them."""
 
-    def __init__(self, task: Any, to_numpy: Callable[[Any], np.ndarray]) -> None:
-        """`to_numpy` fetches a tensor."""
-        self.task, self.to_numpy = task, to_numpy
+    def __init__(self, task: Any, to_numpy: Callable[[Any], np.ndarray], copy: Any = None) -> None:
+        """`to_numpy` fetches a tensor; `copy` begins to copy some, and returns the copies and what waits for them."""
+        self.task, self.to_numpy, self.copy = task, to_numpy, copy or (lambda tensors: (tensors, lambda: None))
         self.restart()
 
     def restart(self) -> None:
         """Forget everything."""
         self.collected: list[Any] = []
         self.loss, self.samples = 0.0, 0  # the sum of the losses of these samples
-        self.pending: tuple[Any, Sequence[Any], Any] | None = None
+        self.pending: list[tuple[Sequence[Any], Callable[[], None], int]] = []  # one batch at most
 
     def add(self, outputs: Any, targets: Sequence[Any], loss: Any = None) -> None:
         """Add a batch's outputs, its targets and, where outputs have one, its mean loss: all of them tensors."""
+        copies, wait = self.copy([outputs, *targets, *([] if loss is None else [loss])])
         self.flush()
-        self.pending = (outputs, targets, loss)
+        self.pending = [(copies, wait, len(targets))]
 
     def flush(self) -> None:
         """Collect what is still pending."""
-        if self.pending is None:
-            return
-        outputs, targets, loss = self.pending
-        self.pending = None
-        arrays = [self.to_numpy(target) for target in targets]
-        self.collected += self.task.collect(self.to_numpy(outputs), *arrays)
-        if loss is not None:
-            self.loss += len(targets[0]) * float(self.to_numpy(loss))
-            self.samples += len(targets[0])
+        while self.pending:
+            copies, wait, targets = self.pending.pop()
+            wait()
+            outputs, *arrays = (self.to_numpy(each) for each in copies)
+            self.collected += self.task.collect(outputs, *arrays[:targets])
+            if len(arrays) > targets:
+                self.loss += len(arrays[0]) * float(arrays[targets])
+                self.samples += len(arrays[0])
 
     def result(self, gather: Callable[[Any], list[Any]] = lambda mine: [mine]) -> tuple[list[Any], float | None]:
         """What was collected, and the mean loss or None; `gather` returns this rank's object and all other ranks'."""

@@ -10,8 +10,7 @@ from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from src.kit.scenes import OBJECT
-from src.kit.scenes_lightning import adapt, export_retinanet
+from src.kit.scenes_lightning import adapt, export_retinanet, unpad
 
 DETECTIONS = 300  # per image
 PRETRAINED = {"retinanet_resnet18": "timm/resnet18.tv_in1k"}  # repository of its backbone's ImageNet-1k weights
@@ -36,8 +35,7 @@ class RetinaNet(nn.Module):
     def forward(self, images: torch.Tensor, *objects: torch.Tensor) -> torch.Tensor:
         if self.training:
             labels, boxes, kinds = objects
-            targets = [{"labels": labels[k, on], "boxes": boxes[k, on]} for k, on in enumerate(kinds == OBJECT)]
-            return torch.stack(list(self.detector(images, targets).values()))
+            return torch.stack(list(self.detector(images, unpad(kinds, labels=labels, boxes=boxes)).values()))
         return torch.stack([pad(detections) for detections in self.detector(images)])
 
     def export_parts(self, shape: Sequence[int]) -> Any:

@@ -13,8 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 from src.kit.config import Range
-from src.kit.scenes import OBJECT
-from src.kit.scenes_lightning import adapt, export_mask_rcnn
+from src.kit.scenes_lightning import adapt, export_mask_rcnn, torchvision_kernels, unpad
 
 DETECTIONS = 100  # per image
 PRETRAINED = {  # model name -> Hugging Face repository of its backbone's ImageNet-1k weights
@@ -57,10 +56,11 @@ class MaskRCNN(nn.Module):
         adapt(self.detector)
 
     def forward(self, images: torch.Tensor, *objects: torch.Tensor) -> torch.Tensor:
+        with torchvision_kernels():
+            found = self.detector(images, targets(*objects) if self.training else None)
         if self.training:
-            losses = self.detector(images, unpad(*objects))
-            return torch.stack([losses[name] for name in sorted(losses)])
-        return torch.stack([pad(detections) for detections in self.detector(images)])
+            return torch.stack([found[name] for name in sorted(found)])
+        return torch.stack([pad(detections) for detections in found])
 
     def export_parts(self, shape: Sequence[int]) -> Any:
         """What `scripts/export.py` writes, for images of `shape` (C, S, S)."""
@@ -77,14 +77,11 @@ def build_pyramid(depth: int, channels: int, width: int) -> BackboneWithFPN:
     return BackboneWithFPN(resnet, layers, [first << level for level in range(4)], width)
 
 
-def unpad(
+def targets(
     labels: torch.Tensor, boxes: torch.Tensor, kinds: torch.Tensor, masks: torch.Tensor
 ) -> list[dict[str, torch.Tensor]]:
     """Convert the padded arrays of `src/tasks/instance_segmentation.py` to torchvision's targets."""
-    return [
-        {"labels": labels[k, real] + 1, "boxes": boxes[k, real], "masks": masks[k, real]}
-        for k, real in enumerate(kinds == OBJECT)
-    ]
+    return unpad(kinds, labels=labels + 1, boxes=boxes, masks=masks)
 
 
 def pad(detections: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional
 from torchvision import models
 
 from src.kit.config import Range
+from src.kit.scenes_lightning import resize_by_products
 
 WIDTHS = {"resnet18": (64, 512), "resnet50": (256, 2048), "mobilenet_v2": (24, 320)}  # of fine and coarse features
 RATES = (6, 12, 18)  # dilations: receptive fields of 13, 25 and 37 cells of 16 pixels
@@ -69,6 +70,8 @@ def conv_norm(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.S
 
 def resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Resize bilinearly to the height and width of `like`."""
+    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return resize_by_products(x, like.shape[2:])
     return functional.interpolate(x, like.shape[2:], mode="bilinear", align_corners=False)
 
 

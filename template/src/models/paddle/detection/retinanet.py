@@ -7,7 +7,7 @@ import paddle
 from paddle import nn
 
 from src.kit.detection_dense_paddle import DenseDetector, dense_losses, keep_best
-from src.kit.scenes import OBJECT
+from src.kit.scenes_paddle import unpad
 
 DETECTIONS = 300  # per image
 PRETRAINED = {"retinanet_resnet18": "timm/resnet18.tv_in1k"}  # repository of its backbone's ImageNet-1k weights
@@ -33,9 +33,7 @@ class RetinaNet(nn.Layer):
         if not self.training:
             return keep_best(logits, offsets, anchors, images.shape[2:], DETECTIONS)
         labels, boxes, kinds = objects
-        alone = [(kind == OBJECT).nonzero().flatten() for kind in kinds]  # crowds and padding are not learned
-        true = [[own[place] for own, place in zip(each, alone, strict=True)] for each in (labels, boxes)]
-        return paddle.stack(dense_losses(logits, offsets, paddle.concat(anchors), *true))
+        return paddle.stack(dense_losses(logits, offsets, paddle.concat(anchors), *unpad(kinds, labels, boxes)))
 
     def export_parts(self, shape: Sequence[int]) -> Any:
         """What `scripts/export.py` writes, for images of `shape` (C, S, S)."""

@@ -10,7 +10,7 @@ from paddle.nn import functional
 from src.kit.config import Range
 from src.kit.instance_segmentation_export_paddle import export_parts
 from src.kit.instance_segmentation_paddle import BoxHead, FeaturePyramid, MaskHead, ProposalNetwork, Size
-from src.kit.scenes import OBJECT
+from src.kit.scenes_paddle import unpad
 
 DETECTIONS = 100  # per image
 PRETRAINED = {  # model name -> Hugging Face repository of its backbone's ImageNet-1k weights
@@ -67,13 +67,11 @@ class MaskRCNN(nn.Layer):
         masks: paddle.Tensor,
     ) -> list[paddle.Tensor]:
         """Return objectness, proposal offset, class, box offset and mask losses; crowds are ignored."""
-        alone = [(kind == OBJECT).nonzero().flatten() for kind in kinds]
-        true = [boxes[k][places] for k, places in enumerate(alone)]
-        classes = [labels[k][places] for k, places in enumerate(alone)]
+        true, classes, shapes = unpad(kinds, boxes, labels, masks)
         proposals, first = self.propose(features, size, true)
         proposals = [paddle.concat([found, known]) for found, known in zip(proposals, true, strict=True)]
         second, positives = self.box.losses(features, proposals, true, classes)
-        third = self.mask.loss(features, positives, classes, [masks[k][places] for k, places in enumerate(alone)])
+        third = self.mask.loss(features, positives, classes, shapes)
         return [*first, *second, third]
 
     def detect(self, features: list[paddle.Tensor], image: int, proposals: paddle.Tensor, size: Size) -> paddle.Tensor:

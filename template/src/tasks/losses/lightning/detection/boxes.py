@@ -37,33 +37,59 @@ def build(
         outputs: Sequence[Sequence[torch.Tensor]], labels: torch.Tensor, boxes: torch.Tensor, kinds: torch.Tensor
     ) -> torch.Tensor:
         check_heads(outputs, len(STRIDES), 4 * BINS, classes)
-        parts = [head_losses(levels, labels, boxes, kinds, count) for levels, count in zip(outputs, CELLS, strict=True)]
-        return sum(weight * part for losses in parts for weight, part in zip(weights, losses, strict=True))
+        both = [torch.cat(levels) for levels in zip(*outputs, strict=True)]  # one batch (2 B, 64 + K, H, W)
+        labels, boxes, kinds = (torch.cat([each, each]) for each in (labels, boxes, kinds))
+        parts = head_losses(both, labels, boxes, kinds, CELLS)
+        return sum(weight * part.sum() for weight, part in zip(weights, parts, strict=True))
 
     return loss
 
 
 def head_losses(
-    levels: Sequence[torch.Tensor], labels: torch.Tensor, boxes: torch.Tensor, kinds: torch.Tensor, count: int
+    levels: Sequence[torch.Tensor],
+    labels: torch.Tensor,
+    boxes: torch.Tensor,
+    kinds: torch.Tensor,
+    counts: Sequence[int],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the losses of boxes, scores and distances, each weighted by how well a cell fits its object."""
+    """Return the losses of boxes, scores and distances, each weighted by how well a cell fits its object.
+
+    Args:
+        counts: how many cells each object gets in each of the H heads, of which a batch is the outputs, one by one.
+
+    Returns:
+        three tensors (H,).
+    """
     bins, logits = flatten_levels(levels)
     bins, logits = bins.float(), logits.float()
     points, strides = cell_centres(levels)
     predicted = decode_boxes(bins, points, strides)
     with torch.no_grad():
-        owner, wanted = assign(logits.sigmoid(), predicted, points, labels, boxes, kinds == OBJECT, count)
-    total = wanted.sum().clamp(min=1)
-    image, cell = (owner >= 0).nonzero(as_tuple=True)
-    own = owner[image, cell]
-    true_scores = torch.zeros_like(logits)
-    true_scores[image, cell, labels[image, own]] = wanted[image, cell]
-    score = functional.binary_cross_entropy_with_logits(logits, true_scores, reduction="sum")
-    weight, true_boxes = wanted[image, cell], boxes[image, own]
-    box = ((1 - complete_iou(predicted[image, cell], true_boxes)) * weight).sum()
-    true_distances = torch.cat([points[cell] - true_boxes[:, :2], true_boxes[:, 2:] - points[cell]], 1) / strides[cell]
-    distance = (distribution_loss(bins[image, cell], true_distances) * weight).sum()
-    return box / total, score / total, distance / total
+        owner, wanted = assign(logits.sigmoid(), predicted, points, labels, boxes, kinds == OBJECT, counts)
+        # as many cells as there may be at most, since a GPU would have to be asked how many there are; others weigh 0
+        weight, cell = wanted.topk(min(max(counts) * labels.shape[1], wanted.shape[1]), dim=1)  # (B, P)
+        own = owner.gather(1, cell).clamp(min=0)
+        true_boxes = boxes.gather(1, spread(own, 4))
+        place = cell * logits.shape[2] + labels.gather(1, own)
+        true_scores = torch.zeros_like(logits).flatten(1).scatter_(1, place, weight).view_as(logits)
+        centre, stride = points[cell], strides[cell]
+        true_distances = torch.cat([centre - true_boxes[..., :2], true_boxes[..., 2:] - centre], dim=2) / stride
+    score = functional.binary_cross_entropy_with_logits(logits, true_scores, reduction="none")
+    box = (1 - complete_iou(predicted.gather(1, spread(cell, 4)), true_boxes)) * weight
+    chosen = bins.flatten(2).gather(1, spread(cell, 4 * BINS)).view(-1, 4, BINS)
+    distance = distribution_loss(chosen, true_distances.flatten(0, 1)) * weight.flatten()
+    total = of_heads(weight, counts).clamp(min=1)
+    return of_heads(box, counts) / total, of_heads(score, counts) / total, of_heads(distance, counts) / total
+
+
+def spread(index: torch.Tensor, width: int) -> torch.Tensor:
+    """(B, P) -> (B, P, width), to gather whole rows."""
+    return index.unsqueeze(2).expand(-1, -1, width)
+
+
+def of_heads(values: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+    """Each head's sum (H,)."""
+    return values.reshape(len(counts), -1).sum(dim=1)
 
 
 def distribution_loss(bins: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
@@ -87,9 +113,9 @@ def assign(
     true_labels: torch.Tensor,
     true_boxes: torch.Tensor,
     valid: torch.Tensor,
-    count: int,
+    counts: Sequence[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Assign to each object the `count` cells inside its box whose predictions fit it best.
+    """Assign to each object the cells inside its box whose predictions fit it best.
 
     Task-aligned assignment (Feng et al. 2021, arXiv 2108.07755, section 3.2).
 
@@ -98,6 +124,7 @@ def assign(
         boxes: float32 (B, A, 4) predicted boxes, x1, y1, x2, y2 in pixels.
         points: float32 (A, 2) the cells' centres in pixels.
         true_labels, true_boxes, valid: int64 (B, M), float32 (B, M, 4) and bool (B, M) objects, padded to M.
+        counts: how many cells each object gets, in each of as many equal parts of the batch.
 
     Returns:
         int64 (B, A) the object of each cell, -1 for background, and float32 (B, A) the target score: 0 for background,
@@ -114,11 +141,15 @@ def assign(
     inside = torch.cat([left_top, right_bottom], dim=-1).amin(dim=-1) > 0
     allowed = inside & valid.unsqueeze(2)
     fit = score**ALPHA * overlap**BETA * allowed
-    chosen = torch.zeros_like(allowed).scatter_(2, fit.topk(min(count, cells), dim=2).indices, True) & allowed
+    best = fit.topk(min(max(counts), cells), dim=2).indices
+    chosen = torch.zeros_like(allowed)
+    for part, indices, count in zip(chosen.chunk(len(counts)), best.chunk(len(counts)), counts, strict=True):
+        part.scatter_(2, indices[:, :, :count], True)
+    chosen &= allowed
     # a cell chosen by several objects goes to the one it overlaps most
     owner = overlap.masked_fill(~chosen, -1.0).argmax(dim=1)  # (B, A)
     taken = chosen.any(dim=1)
-    chosen &= torch.nn.functional.one_hot(owner, chosen.shape[1]).transpose(1, 2).bool()
+    chosen &= owner.unsqueeze(1) == torch.arange(chosen.shape[1], device=owner.device)[:, None]
     fit, overlap = fit * chosen, overlap * chosen
     # early in training the best fit is 1e-12 or less: a larger TINY would keep the object from being learned
     scale = overlap.amax(dim=2, keepdim=True) / fit.amax(dim=2, keepdim=True).clamp(min=TINY)

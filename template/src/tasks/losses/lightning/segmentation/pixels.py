@@ -34,32 +34,34 @@ def build(
     weights = None if chosen is None else torch.from_numpy(chosen)
 
     def loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        nonlocal weights
         check_outputs(logits, classes, *true.shape[1:])
-        logits, known = logits.float(), true != IGNORE
-        log_p = logits.log_softmax(dim=1)
-        own = log_p.gather(1, true.long().masked_fill(~known, 0).unsqueeze(1)).squeeze(1)[known]  # of the true class
-        if len(own) == 0:
-            return 0.0 * logits.sum()
-        # 1 - p, kept above 0: there the power with gamma < 1 has an infinite slope
-        cost = -(cross_entropy + focal * (-torch.expm1(own)).clamp(min=1e-7) ** gamma) * own
+        known = (true != IGNORE).float()
+        log_p = logits.float().log_softmax(dim=1)
+        # comparing sorts nothing: where results must repeat, a GPU gathers and scatters by sorting all pixels
+        kinds = torch.arange(logits.shape[1], dtype=true.dtype, device=true.device)[:, None, None]
+        occupied = true.unsqueeze(1) == kinds  # (B, K, H, W); ignored pixels have no class
+        own = torch.where(occupied, log_p, 0.0).sum(dim=1)  # of the true class
+        scale: torch.Tensor | float = cross_entropy
+        if focal:  # 1 - p, kept above 0: there the power with gamma < 1 has an infinite slope
+            scale = cross_entropy + focal * (-torch.expm1(own)).clamp(min=1e-7) ** gamma
         if weights is None:
-            pixels = cost.mean()
+            pixels = -(scale * own).sum() / known.sum().clamp(min=1)
         else:
-            counts = weights.to(logits.device)[true[known].long()]  # how much each pixel counts
-            pixels = (counts * cost).sum() / counts.sum()
-        return pixels + dice * dice_loss(log_p.exp(), true, known)
+            weights = weights.to(logits.device)  # once
+            counts = weights[(true * known).long()] * known  # how much each pixel counts
+            pixels = -(counts * scale * own).sum() / counts.sum().clamp(min=1e-7)
+        return pixels + dice * dice_loss(log_p.exp(), occupied, known) if dice else pixels
 
     return loss
 
 
-def dice_loss(p: torch.Tensor, true: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+def dice_loss(p: torch.Tensor, occupied: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Return 1 - 2 * overlap / (sum of both areas), averaged over the classes that occur in the batch.
 
     Milletari et al. 2016, arXiv 1606.04797, with plain sums instead of squares.
     """
-    known = known.unsqueeze(1)
-    # one_hot would take twice the memory of the logits: it is int64
-    share = torch.zeros_like(p).scatter_(1, true.long().unsqueeze(1).masked_fill(~known, 0), known.to(p.dtype))
-    overlap, areas = (p * share).sum(dim=(0, 2, 3)), (p * known + share).sum(dim=(0, 2, 3))
-    occurs = share.sum(dim=(0, 2, 3)) > 0
-    return (1 - 2 * overlap[occurs] / areas[occurs]).mean()
+    axes = (0, 2, 3)
+    overlap, true = torch.where(occupied, p, 0.0).sum(dim=axes), occupied.sum(dim=axes)
+    areas, occurs = (p * known.unsqueeze(1)).sum(dim=axes) + true, true > 0
+    return ((1 - 2 * overlap / areas.clamp(min=1e-7)) * occurs).sum() / occurs.sum().clamp(min=1)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import paddle
+from paddle import Tensor
 from paddle.nn import functional
 
 from src.kit.config import Range
@@ -22,7 +23,7 @@ def build(
     box: Annotated[float, Range(min=0)] = 7.5,
     score: Annotated[float, Range(min=0)] = 0.5,
     distance: Annotated[float, Range(min=0)] = 1.5,
-) -> Callable[..., paddle.Tensor]:
+) -> Callable[..., Tensor]:
     """Return `loss((many, one), labels, boxes, kinds)`: both heads' outputs against the task's arrays, a scalar.
 
     Args:
@@ -33,46 +34,58 @@ def build(
     weights = (box, score, distance)
     classes = None if class_counts is None else len(class_counts)
 
-    def loss(
-        outputs: Sequence[Sequence[paddle.Tensor]], labels: paddle.Tensor, boxes: paddle.Tensor, kinds: paddle.Tensor
-    ) -> paddle.Tensor:
+    def loss(outputs: Sequence[Sequence[Tensor]], labels: Tensor, boxes: Tensor, kinds: Tensor) -> Tensor:
         check_heads(outputs, len(STRIDES), 4 * BINS, classes)
-        parts = [head_losses(levels, labels, boxes, kinds, count) for levels, count in zip(outputs, CELLS, strict=True)]
-        return sum(weight * part for losses in parts for weight, part in zip(weights, losses, strict=True))
+        both = [paddle.concat(list(levels)) for levels in zip(*outputs, strict=True)]  # one batch (2 B, 64 + K, H, W)
+        labels, boxes, kinds = (paddle.concat([each, each]) for each in (labels, boxes, kinds))
+        parts = head_losses(both, labels, boxes, kinds, CELLS)
+        return sum(weight * part.sum() for weight, part in zip(weights, parts, strict=True))
 
     return loss
 
 
 def head_losses(
-    levels: Sequence[paddle.Tensor], labels: paddle.Tensor, boxes: paddle.Tensor, kinds: paddle.Tensor, count: int
-) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    """Return the losses of boxes, scores and distances, each weighted by how well a cell fits its object."""
-    bins, logits = flatten_levels(levels)
-    bins, logits = bins.astype("float32"), logits.astype("float32")
+    levels: Sequence[Tensor], labels: Tensor, boxes: Tensor, kinds: Tensor, counts: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the losses of boxes, scores and distances, each weighted by how well a cell fits its object.
+
+    Args:
+        counts: how many cells each object gets in each of the H heads, of which a batch is the outputs, one by one.
+
+    Returns:
+        three tensors (H,).
+    """
+    bins, logits = (each.astype("float32") for each in flatten_levels(levels))
+    if labels.shape[1] == 0:  # Paddle refuses to choose among nothing
+        score = functional.binary_cross_entropy_with_logits(logits, paddle.zeros_like(logits), reduction="none")
+        nothing = 0.0 * of_heads(bins, counts)
+        return nothing, of_heads(score, counts), nothing
     points, strides = cell_centres(levels)
     predicted = decode_boxes(bins, points, strides)
     with paddle.no_grad():
-        owner, wanted = assign(functional.sigmoid(logits), predicted, points, labels, boxes, kinds == OBJECT, count)
-    total = wanted.sum().clip(min=1)
-    taken = owner >= 0
-    if not taken.any():  # Paddle refuses to index with nothing
-        score = functional.binary_cross_entropy_with_logits(logits, paddle.zeros_like(logits), reduction="sum")
-        return 0.0 * bins.sum(), score / total, 0.0 * bins.sum()
-    found = taken.nonzero()  # (P, 2): image and cell
-    cell = found[:, 1]
-    at = paddle.stack([found[:, 0], owner.gather_nd(found)], axis=1)  # (P, 2): image and object
-    weight, true_boxes = wanted.gather_nd(found), boxes.gather_nd(at)
-    classes = labels.gather_nd(at).unsqueeze(1)
-    true_scores = paddle.scatter_nd(paddle.concat([found, classes], axis=1), weight, logits.shape)
-    score = functional.binary_cross_entropy_with_logits(logits, true_scores, reduction="sum")
-    box = ((1 - complete_iou(predicted.gather_nd(found), true_boxes)) * weight).sum()
-    centre, stride = points.gather(cell), strides.gather(cell)
-    true_distances = paddle.concat([centre - true_boxes[:, :2], true_boxes[:, 2:] - centre], axis=1) / stride
-    distance = (distribution_loss(bins.gather_nd(found), true_distances) * weight).sum()
-    return box / total, score / total, distance / total
+        owner, wanted = assign(functional.sigmoid(logits), predicted, points, labels, boxes, kinds == OBJECT, counts)
+        # as many cells as there may be at most, since a GPU would have to be asked how many there are; others weigh 0
+        weight, cell = wanted.topk(min(max(counts) * labels.shape[1], wanted.shape[1]), axis=1)  # (B, P)
+        own = paddle.take_along_axis(owner, cell, 1).clip(min=0)
+        true_boxes = paddle.take_along_axis(boxes, own.unsqueeze(2), 1)
+        place = cell * logits.shape[2] + paddle.take_along_axis(labels, own, 1)  # among a sample's A K scores
+        true_scores = paddle.put_along_axis(paddle.zeros_like(logits).flatten(1), place, weight, 1)
+        centre, stride = (each.gather(cell.flatten()).reshape([*cell.shape, -1]) for each in (points, strides))
+        true_distances = paddle.concat([centre - true_boxes[..., :2], true_boxes[..., 2:] - centre], axis=2) / stride
+    score = functional.binary_cross_entropy_with_logits(logits.flatten(1), true_scores, reduction="none")
+    box = (1 - complete_iou(paddle.take_along_axis(predicted, cell.unsqueeze(2), 1), true_boxes)) * weight
+    chosen = paddle.take_along_axis(bins.flatten(2), cell.unsqueeze(2), 1).reshape([-1, 4, BINS])
+    distance = distribution_loss(chosen, true_distances.flatten(0, 1)) * weight.flatten()
+    total = of_heads(weight, counts).clip(min=1)
+    return of_heads(box, counts) / total, of_heads(score, counts) / total, of_heads(distance, counts) / total
 
 
-def distribution_loss(bins: paddle.Tensor, distances: paddle.Tensor) -> paddle.Tensor:
+def of_heads(values: Tensor, counts: Sequence[int]) -> Tensor:
+    """Each head's sum (H,)."""
+    return values.reshape([len(counts), -1]).sum(axis=1)
+
+
+def distribution_loss(bins: Tensor, distances: Tensor) -> Tensor:
     """Return the cross-entropy (P,) of bins (P, 4, 16) with the two bins around each of `distances` (P, 4), in cells.
 
     Distribution focal loss, Li et al. 2020, arXiv 2006.04388, equation 6.
@@ -88,15 +101,15 @@ def distribution_loss(bins: paddle.Tensor, distances: paddle.Tensor) -> paddle.T
 
 
 def assign(
-    scores: paddle.Tensor,
-    boxes: paddle.Tensor,
-    points: paddle.Tensor,
-    true_labels: paddle.Tensor,
-    true_boxes: paddle.Tensor,
-    valid: paddle.Tensor,
-    count: int,
-) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """Assign to each object the `count` cells inside its box whose predictions fit it best.
+    scores: Tensor,
+    boxes: Tensor,
+    points: Tensor,
+    true_labels: Tensor,
+    true_boxes: Tensor,
+    valid: Tensor,
+    counts: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """Assign to each object the cells inside its box whose predictions fit it best.
 
     Task-aligned assignment (Feng et al. 2021, arXiv 2108.07755, section 3.2).
 
@@ -105,6 +118,7 @@ def assign(
         boxes: float32 (B, A, 4) predicted boxes, x1, y1, x2, y2 in pixels.
         points: float32 (A, 2) the cells' centres in pixels.
         true_labels, true_boxes, valid: int64 (B, M), float32 (B, M, 4) and bool (B, M) objects, padded to M.
+        counts: how many cells each object gets, in each of as many equal parts of the batch.
 
     Returns:
         int64 (B, A) the object of each cell, -1 for background, and float32 (B, A) the target score: 0 for background,
@@ -122,9 +136,13 @@ def assign(
     inside = paddle.concat([left_top, right_bottom], axis=-1).min(axis=-1) > 0
     allowed = paddle.logical_and(inside, valid.unsqueeze(2))
     fit = score**ALPHA * overlap**BETA * allowed.astype("float32")
-    best = fit.topk(min(count, cells), axis=2)[1]
-    marked = paddle.put_along_axis(paddle.zeros_like(fit), best, 1.0, 2)
-    chosen = paddle.logical_and(marked > 0, allowed)
+    best = fit.topk(min(max(counts), cells), axis=2)[1].chunk(len(counts))
+    none = paddle.zeros_like(fit).chunk(len(counts))
+    marked = [
+        paddle.put_along_axis(part, indices[:, :, :count], 1.0, 2)
+        for part, indices, count in zip(none, best, counts, strict=True)
+    ]
+    chosen = paddle.logical_and(paddle.concat(marked) > 0, allowed)
     # a cell chosen by several objects goes to the one it overlaps most
     owner = paddle.where(chosen, overlap, paddle.full_like(overlap, -1.0)).argmax(axis=1)  # (B, A)
     taken = chosen.any(axis=1)
