@@ -205,7 +205,9 @@ def test_jobs_share_the_gpus_that_are_visible(tmp_path, monkeypatch):
     search = Search(plan, load_config(plan.fixed), tmp_path, None, two, [])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    search.sharing, paddle = (replace(search.sharing, framework=each) for each in ("lightning", "paddle"))
     assert search.sharing.environment(2) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "0"}
+    assert paddle.environment(2)["OMP_NUM_THREADS"] == "1", "as it trains without a search"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
     assert search.sharing.environment(1)["CUDA_VISIBLE_DEVICES"] == "7"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")

@@ -99,7 +99,7 @@ class Search:
         self, plan: Plan, cfg: DictConfig, folder: Path, lock: int | None, hardware: Hardware, command: list[str]
     ) -> None:
         self.plan, self.cfg, self.folder, self.lock = plan, cfg, folder, lock
-        self.sharing = Sharing(hardware, plan.jobs, plan.on, cfg.trainer.devices)
+        self.sharing = Sharing(hardware, plan.jobs, plan.on, cfg.trainer.devices, str(cfg.framework))
         self.command = command
         self.task = load_task(str(cfg.task))
         self.objectives = choose_objectives(plan, self.task)

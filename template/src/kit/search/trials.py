@@ -183,12 +183,14 @@ class Sharing:
         jobs: trials at once.
         on: "here", or what gives each trial cores, memory and GPUs of its own.
         devices: `trainer.devices` of a trial.
+        framework: of all trials.
     """
 
     hardware: Hardware
     jobs: int
     on: str
     devices: Any
+    framework: str
 
     @property
     def part(self) -> Hardware:
@@ -202,7 +204,9 @@ class Sharing:
         """Share out processor cores, unless the user has, and the GPUs that the user leaves visible."""
         if self.jobs == 1 or self.on != "here":
             return {}
-        shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, self.hardware.cores // self.jobs)))}
+        # Paddle has one thread by default, and with more a trial would take longer and not equal its repetition
+        threads = 1 if self.framework == "paddle" else max(1, self.hardware.cores // self.jobs)
+        shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(len(self.hardware.gpus))))
         gpus = [name for name in visible.split(",") if name]
         mine = gpus[slot :: self.jobs] or gpus[slot % max(1, len(gpus)) :][:1]
