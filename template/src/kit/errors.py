@@ -151,7 +151,8 @@ def find_layer(error: BaseException) -> str:
 
     A `Sequential` calls its layers from the framework's files, so that no line of the project's tells them apart.
     """
-    callers = [trace.tb_frame.f_locals.get("self") for trace in walk(error.__traceback__)]
+    frames = [trace.tb_frame for trace in walk(error.__traceback__)]
+    callers = [frame.f_locals.get("self") for frame in frames if frame.f_code.co_name != "__init__"]  # half built there
     layers: list[Any] = [each for each in callers if is_layer(type(each))]
     if not layers:
         return ""

@@ -44,9 +44,9 @@ class Task(SceneTask):
 
     def class_counts(self, cfg: DictConfig, dataset: Scenes) -> np.ndarray | None:
         """The pixels of each class; 0 unless the loss weighs classes, since counting reads the images."""
-        maps = self.view(dataset)
-        weighted = cfg.loss.get("class_weights", "none") != "none"
-        return maps.pixel_counts(COUNTED) if weighted else np.zeros(len(maps.pixel_classes), np.int64)
+        if cfg.loss.get("class_weights", "none") == "none":
+            return np.zeros(len(self.classes(dataset)), np.int64)
+        return self.view(dataset).pixel_counts(COUNTED)
 
     def targets(self, samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
         """Class maps uint8 (B, H, W), 255 where nothing is to be learned."""
